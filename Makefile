@@ -1,0 +1,47 @@
+# A fresh machine needs one command: `make demo` or `make test`. Each installs what it needs; the second time it does not.
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch>=2.10
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format build clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## install into .venv; an installed torch is kept, TORCH=torch==2.13.0 pins one
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'deeplabx needs Python 3.11 or newer: make setup PYTHON=python3.12'; exit 2; }
+	@test -x $(BIN)/python || { $(PYTHON) -c 'import torch' 2>/dev/null \
+		&& $(PYTHON) -m venv --system-site-packages $(VENV) || $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(READY)
+
+demo: setup  ## train on the embedded data set: two minutes on two cores
+	$(BIN)/deeplabx train
+
+test: setup  ## the test suite; real data from DEEPLABX_TEST_DATA where it is set
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: setup  ## wheel and sdist into dist/
+	$(BIN)/python -m build
+
+clean:  ## remove what make has made; outputs/ stays
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,299 @@
+"""One Hydra app per command: compose the config, check it, hand it to the command's module, and turn what goes wrong into words and an exit code."""
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deeplabx import config as schema
+from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PreemptedError, ResourceError, StoppedError, SweepError
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Run `deeplabx command arguments...`; the exit code."""
+    try:
+        if command == "list":
+            print(listing(arguments))
+        else:
+            run_hydra(command, arguments)
+    except DeeplabxError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return report(StoppedError("interrupted"))
+    return 0
+
+
+def report(error: DeeplabxError) -> int:
+    print(f"deeplabx: {str(error).replace(chr(10), chr(10) + '  ')}", file=sys.stderr)
+    return error.exit_code
+
+
+# --- Hydra, one job or many --------------------------------------------------------------------------------------------------------
+
+
+def run_hydra(command: str, arguments: list[str]) -> None:
+    """Compose and run one job, or many with -m. Raises the DeeplabxError of what went wrong."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us instead of printing
+    schema.register_schemas()
+    if command == "resume":
+        refuse_unknown_run(arguments)
+    sys.argv = [sys.argv[0], *arguments]
+    jobs = Jobs(TASKS[command])
+
+    def run_task(config: DictConfig) -> float | None:
+        return jobs.run(config)
+
+    app = hydra.main(version_base="1.3", config_path=str(schema.conf_dir()), config_name=command)(run_task)
+    try:
+        app()
+    except DeeplabxError:
+        raise
+    except (
+        Exception
+    ) as error:  # jobs keep their own, so this one was raised while Hydra composed: its grammar lets builtin errors through too
+        raise explained(error, command) from error
+    jobs.finish()
+
+
+class Jobs:
+    """The one job of a plain call, or the jobs of -m: each with its folder and outcome. A failing one stops no other."""
+
+    def __init__(self, task: Callable[[DictConfig, Path], float | None]) -> None:
+        self.task = task
+        self.outcomes: list[dict[str, Any]] = []
+        self.failures: list[DeeplabxError] = []
+        self.sweep_folder: Path | None = None
+
+    def run(self, config: DictConfig) -> float | None:
+        """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees it as nan."""
+        settings = HydraConfig.get()
+        folder = Path(settings.runtime.output_dir)
+        overrides = task_overrides()
+        sweeping = settings.mode == RunMode.MULTIRUN
+        if sweeping:
+            self.sweep_folder = Path(settings.sweep.dir)
+            print(f"job {settings.job.num}: {' '.join(overrides)}", flush=True)
+        outcome: dict[str, Any] = {
+            "job": settings.job.num if sweeping else 0,
+            "overrides": overrides,
+            "folder": folder.name,
+            "status": "done",
+        }
+        self.outcomes.append(outcome)
+        try:
+            outcome["miou"] = self.task(config, folder)
+        except Exception as error:  # noqa: BLE001 - kept, told and counted
+            failure = in_words(error, folder)
+            if sweeping and isinstance(failure, StoppedError | PreemptedError):
+                raise KeyboardInterrupt from None  # means the whole sweep, and only KeyboardInterrupt passes through Hydra's launcher
+            if sweeping:
+                report(failure)
+                (folder / "FAILED").write_text(f"{failure}\n")
+            self.failures.append(failure)
+            outcome.update(status="failed", miou=None, exit_code=failure.exit_code, error=str(failure))
+            return math.nan
+        finally:
+            if not sweeping and folder != Path.cwd() and not any(folder.iterdir()):
+                folder.rmdir()  # a run that never began leaves nothing
+        return outcome["miou"]
+
+    def finish(self) -> None:
+        """Raise the job's failure; of a sweep, write and print the summary first, and raise SweepError."""
+        if self.sweep_folder is None:
+            for failure in self.failures:
+                raise failure
+            return
+        path = self.sweep_folder / "sweep.json"
+        path.write_text(json.dumps({"jobs": self.outcomes}, indent=2) + "\n")
+        print(f"\n{len(self.outcomes)} jobs, summary in {path}")
+        for outcome in self.outcomes:
+            words = outcome["status"] if outcome["miou"] is None else f"mIoU {outcome['miou']:.4f}"
+            print(f"  {outcome['job']:>3}  {words}  {' '.join(outcome['overrides'])}", flush=True)
+        if self.failures:
+            first = next(outcome for outcome in self.outcomes if outcome["status"] == "failed")
+            raise SweepError(
+                f"{len(self.failures)} of {len(self.outcomes)} jobs failed; the others are done",
+                hint=f"job {first['job']} ({' '.join(first['overrides'])}): {first['error'].splitlines()[0]}",
+            )
+
+
+def in_words(error: Exception, folder: Path) -> DeeplabxError:
+    """Any error as one of ours: out of memory and disk surface under many names; what is left is a bug, and its traceback goes to error.log."""
+    if isinstance(error, DeeplabxError):
+        return error
+    first_line = (str(error).splitlines() or [""])[0][:200]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:
+        return ResourceError(
+            f"out of memory: {first_line}", hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2"
+        )
+    log = folder / "error.log"
+    log.write_text("".join(traceback.format_exception(error)))
+    return DeeplabxError(f"a bug of ours: {type(error).__name__}: {first_line}", hint=f"the traceback is in {log}")
+
+
+# --- the commands: only here does a composed config become plain dataclasses --------------------------------------------------------
+
+
+def train(config: DictConfig, folder: Path) -> float | None:
+    plain = schema.checked(config)
+    from deeplabx.train import train
+
+    return train(plain, folder, overrides=task_overrides())
+
+
+def evaluate(config: DictConfig, folder: Path) -> float | None:
+    ckpt = required(config, "ckpt", "a run folder or a checkpoint, as in ckpt=outputs/train/...")
+    from deeplabx.evaluate import evaluate
+
+    return evaluate(ckpt, folder, change=typed_settings(config))
+
+
+def predict(config: DictConfig, folder: Path) -> None:
+    ckpt = required(config, "ckpt", "a run folder or a checkpoint, as in ckpt=outputs/train/...")
+    source = required(config, "input", "a picture or a folder of pictures")
+    from deeplabx.predict import predict
+
+    predict(ckpt, Path(source), folder, change=typed_settings(config))
+
+
+def resume(config: DictConfig, folder: Path) -> float | None:
+    from deeplabx.train import resume
+
+    return resume(folder, change=typed_settings(config))
+
+
+def show(config: DictConfig, folder: Path) -> None:
+    plain = schema.checked(config)
+    from deeplabx.show import show
+
+    print(show(plain))
+
+
+TASKS: dict[str, Callable[[DictConfig, Path], float | None]] = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "resume": resume,
+    "show": show,
+}
+
+
+def task_overrides() -> list[str]:
+    """What was typed, as typed: `${...}` in it is not resolved."""
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(override) for override in overrides] if isinstance(overrides, list) else []
+
+
+def required(config: DictConfig, key: str, meaning: str) -> str:
+    if OmegaConf.is_missing(config, key):
+        raise ConfigError(f"{key}= must be given: {meaning}")
+    return str(config[key])
+
+
+def typed_settings(config: DictConfig) -> Callable[[Any], None]:
+    """A function that copies what was typed onto a config read from a checkpoint, and checks the whole."""
+    overrides = task_overrides()
+
+    def change(stored: Any) -> None:
+        schema.replace_typed(stored, config, overrides)
+        schema.check(stored)
+
+    return change
+
+
+def refuse_unknown_run(arguments: list[str]) -> None:
+    """Before Hydra makes the folder it is told to run in."""
+    for word in arguments:
+        if word.startswith("run="):
+            folder = Path(word[4:].strip("'").replace("\\'", "'"))
+            if not (folder / "config.yaml").is_file():
+                raise CheckpointError(
+                    f"{folder} is not the folder of a run: it has no config.yaml", hint="give the folder that train printed"
+                )
+            return
+    if not any(word.startswith("-") for word in arguments):
+        raise ConfigError("resume needs the folder of a run", hint="deeplabx resume outputs/train/NAME/STAMP")
+
+
+def listing(arguments: list[str]) -> str:
+    """Every group with its options, or one group's."""
+    groups = [*schema.FAMILIES, "recipe"]
+    for word in arguments:
+        if word not in groups:
+            raise ConfigError(f"{word} is not a group.{schema.nearest(word, groups)}", hint=f"the groups are {', '.join(groups)}")
+    return "\n".join(f"{group:<10} {' '.join(schema.options(group))}" for group in arguments or groups)
+
+
+# --- what Hydra and OmegaConf say, in words that tell what to type -----------------------------------------------------------------
+
+
+def explained(error: BaseException, command: str) -> ConfigError:
+    """A composition error of Hydra as one that names the setting, the value found and the choices."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException):
+        return unknown_option(error)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"{error.override!r} cannot be read as a setting",
+            hint="settings are key=value; quote a value with , ( ) [ ] { } as key='\"...\"'",
+        )
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    named = re.search(
+        r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
+    )
+    key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
+    if not key or key.startswith("hydra"):
+        return ConfigError(
+            f"these settings cannot be composed: {text[:300]}", hint=f"`deeplabx {command} --info defaults` shows what is composed"
+        )
+    root = schema.COMMANDS[command]
+    declared = schema.setting_type(root, key)
+    if declared is not None and not dataclasses.is_dataclass(declared) and named and named.group(2) is not None:
+        return ConfigError(f"{key}={named.group(2)} must be {schema.type_words(declared)}")
+    return unknown_setting(key, root)
+
+
+def unknown_option(error: MissingConfigException) -> ConfigError:
+    group, _, option = str(error.missing_cfg_file or "").rpartition("/")
+    choices = sorted(str(choice) for choice in error.options or [])
+    if not group:
+        return ConfigError(" ".join(str(error).split())[:300])
+    if not choices:
+        groups = [*schema.FAMILIES, "recipe"]
+        return ConfigError(f"{group} is not a group.{schema.nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}")
+    return ConfigError(
+        f"{group}={option} is not an option of {group}.{schema.nearest(option, choices)}", hint=f"{group} can be {', '.join(choices)}"
+    )
+
+
+def unknown_setting(key: str, root: type) -> ConfigError:
+    known = schema.setting_keys(root)
+    owner = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == owner]
+    choices = [name.rpartition(".")[2] for name in siblings]
+    if key in known:
+        return ConfigError(
+            f"{key} is not a setting of the {owner} chosen", hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has"
+        )
+    near = schema.nearest(key, siblings if owner and siblings else known)
+    if not owner or not siblings:
+        tops = [name for name in typing.get_type_hints(root) if name not in choices]
+        return ConfigError(f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}")
+    return ConfigError(f"{key} is not a setting.{near}", hint=f"{owner} has {', '.join(choices)}")

@@ -1,0 +1,28 @@
+"""Output stride: trading the stride of a classification network for atrous rate (v3, section 3.1)."""
+
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """How one strided convolution and what follows it are built."""
+
+    stride: int
+    rate: int  # of the convolution that carries the stride: the rate reached before it
+    next_rate: int  # of everything after it
+
+
+def atrous_steps(strides: list[int], *, output_stride: int) -> list[Step]:
+    """Keep each stride until `output_stride` is reached, then turn it into rate for all that follows.
+
+    The strided convolution itself keeps the old rate. So the network computes exactly what the strided one does, at more places:
+    every k-th of its features is the strided network's.
+    """
+    steps, reached, rate = [], 1, 1
+    for stride in strides:
+        if reached * stride <= output_stride:
+            reached *= stride
+            steps.append(Step(stride, rate, rate))
+        else:
+            steps.append(Step(1, rate, rate * stride))
+            rate *= stride
+    return steps

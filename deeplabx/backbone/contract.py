@@ -1,0 +1,47 @@
+"""What a model may ask of a backbone."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Features(NamedTuple):
+    low_level: Tensor  # N x low_level_channels x ceil(H/4) x ceil(W/4)
+    high: Tensor  # N x channels x ceil(H/output_stride) x ceil(W/output_stride)
+
+
+class Normalization(NamedTuple):
+    """What a backbone expects of its input: (pixel - mean) / std per channel, pixels in 0..255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 pictures N x H x W x C, as they are decoded, to float32 N x C x H x W (channels_last in memory)."""
+        mean = torch.tensor(self.mean, device=images.device)
+        std = torch.tensor(self.std, device=images.device)
+        return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+    @property
+    def pad_pixel(self) -> tuple[int, ...]:
+        """The rounded mean pixel, with which pictures are padded: about zero once normalised."""
+        return tuple(round(channel) for channel in self.mean)
+
+
+IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # of torchvision's ImageNet training
+MINUS_ONE_TO_ONE = Normalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))  # of TensorFlow's MobileNet and Xception
+
+
+class Backbone(nn.Module):
+    """Pictures N x 3 x H x W, normalised, to Features. Each family states the facts below; models only read them."""
+
+    channels: int
+    low_level_channels: int
+    output_stride: int
+    normalization: Normalization
+    separable: bool  # whether ASPP and decoder take separable 3x3 convolutions
+    atrous_branches: bool  # whether DeepLabv3's head has its atrous branches
+
+    def forward(self, images: Tensor) -> Features:
+        raise NotImplementedError

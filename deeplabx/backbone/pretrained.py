@@ -1,0 +1,69 @@
+"""Loading weights by name and shape, with a list of what was left out."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from deeplabx.errors import CheckpointError
+
+
+class Loaded(NamedTuple):
+    used: list[str]
+    not_in_model: list[str]  # in the file, no place for them
+    other_shape: list[str]
+    not_in_file: list[str]  # in the model, keep their initial values
+
+    def report(self, source: object) -> str:
+        """One line for the log, and one for each kind of tensor that was left out."""
+        lines = [f"{source}: {len(self.used)} tensors loaded"]
+        kinds = {
+            "not in the model": self.not_in_model,
+            "of another shape": self.other_shape,
+            "not in the file, as initialised": self.not_in_file,
+        }
+        lines += [f"  {len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        return "\n".join(lines)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or PyTorch file. No code in the file can run: pickles are read with weights_only."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist", hint="leave it unset to start from random weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read as weights: {str(error).splitlines()[0][:200]}") from None
+    except Exception as error:
+        if type(error).__name__ == "UnpicklingError":
+            raise CheckpointError(f"{path} is not a plain file of weights; it was not loaded, because it could run code") from None
+        raise
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} is not a table of tensors")
+    return content
+
+
+def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: object) -> Loaded:
+    """Copy each tensor whose name and shape the model has. Raises CheckpointError when there is none."""
+    own = model.state_dict()
+    used = [name for name, value in tensors.items() if name in own and own[name].shape == value.shape]
+    if not used:
+        example = next(iter(tensors), "nothing")
+        raise CheckpointError(
+            f"{source} fits no tensor of the model: it has {len(tensors)}, such as {example}",
+            hint=f"the model's are named like {next(iter(own))}",
+        )
+    model.load_state_dict({name: tensors[name] for name in used}, strict=False)
+    return Loaded(
+        used=used,
+        not_in_model=[name for name in tensors if name not in own],
+        other_shape=[name for name, value in tensors.items() if name in own and own[name].shape != value.shape],
+        not_in_file=[name for name in own if name not in tensors],
+    )

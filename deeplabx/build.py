@@ -1,0 +1,108 @@
+"""Config → objects: what the commands share. The names in a config are looked up in the tables of their rooms, and nowhere else."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from deeplabx import config as schema
+from deeplabx.backbone import Normalization, build_backbone
+from deeplabx.dataset import SegmentationSet, build_dataset
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.distributed import resolve_device, resolve_precision
+from deeplabx.engine.evaluator import Predictor
+from deeplabx.engine.state import AUTOCAST
+from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.model import DeepLab, build_head
+
+
+def own_settings(config: Any, *shared: str) -> dict[str, Any]:
+    """A group's settings but its name and those listed: what its builder takes."""
+    return {name: value for name, value in vars(config).items() if name not in ("name", *shared)}
+
+
+def model_of(config: Any, *, num_classes: int) -> DeepLab:
+    """The model that `config.model` and `config.backbone` describe, with random weights."""
+    backbone = build_backbone(config.backbone.name, **own_settings(config.backbone, "weights"))
+    return build_head(config.model.name, backbone, num_classes=num_classes, **own_settings(config.model))
+
+
+def dataset_of(config: schema.DatasetConfig, *, split: str) -> SegmentationSet:
+    return build_dataset(config.name, split=split, **own_settings(config, "split", "train_split", "recommended"))
+
+
+def predictor_of(
+    model: nn.Module, config: schema.TrainConfig, normalization: Normalization, *, device: torch.device, precision: str
+) -> Predictor:
+    crop = config.eval.crop or config.dataset.recommended.eval_crop
+    return Predictor(
+        model,
+        normalization,
+        device,
+        scales=config.eval.scales,
+        flip=config.eval.flip,
+        window=config.eval.window,
+        crop=(crop[0], crop[1]) if crop else None,
+        dtype=AUTOCAST.get(precision),
+    )
+
+
+class Description(NamedTuple):
+    """What a checkpoint's config.json says: enough to rebuild model, preprocessing and classes without the data set."""
+
+    config: schema.TrainConfig
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    ignore_index: int
+    normalization: Normalization
+
+    def to_plain(self) -> dict[str, Any]:
+        return {
+            "config": schema.to_plain(self.config),
+            "classes": self.classes,
+            "palette": [list(colour) for colour in self.palette],
+            "ignore_index": self.ignore_index,
+            "preprocess": {"mean": list(self.normalization.mean), "std": list(self.normalization.std)},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any], *, source: Path) -> "Description":
+        try:
+            return cls(
+                config=schema.from_plain(schema.TrainConfig, plain["config"]),
+                classes=list(plain["classes"]),
+                palette=[(colour[0], colour[1], colour[2]) for colour in plain["palette"]],
+                ignore_index=int(plain["ignore_index"]),
+                normalization=Normalization(mean=tuple(plain["preprocess"]["mean"]), std=tuple(plain["preprocess"]["std"])),
+            )
+        except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+            raise CheckpointError(f"{source}/config.json is not one of this version: {error!r}") from None
+
+
+class Restored(NamedTuple):
+    """A checkpoint's model in evaluation mode, with what is needed to use it."""
+
+    path: Path
+    step: int
+    description: Description
+    predictor: Predictor
+
+
+def restored(ckpt: str, *, change: Any = lambda config: None) -> Restored:
+    """The model of `ckpt` as it predicts: float32 and on the best device unless `change`, which may alter the stored config, says otherwise."""
+    checkpoint = checkpoints.find(ckpt)
+    description = Description.from_plain(checkpoint.config, source=checkpoint.path)
+    config = description.config
+    config.trainer.precision, config.trainer.devices = "fp32", "auto"
+    change(config)
+    device = resolve_device(config.trainer.devices)
+    model = model_of(config, num_classes=len(description.classes))
+    try:
+        model.load_state_dict(checkpoint.model_tensors(), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit the model it names: {' '.join(str(error).split())[:200]}") from None
+    model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    precision = resolve_precision(config.trainer.precision, device)
+    predictor = predictor_of(model, config, description.normalization, device=device, precision=precision)
+    return Restored(checkpoint.path, int(checkpoint.state["step"]), description, predictor)

@@ -1,0 +1,140 @@
+"""argv → command. The standard library only: `deeplabx --help` answers before Hydra or torch could be imported."""
+
+import os
+import sys
+from typing import NoReturn
+
+from deeplabx import __version__
+
+HELP = """\
+deeplabx {version}: train, evaluate and ship the DeepLab series with any backbone
+
+  deeplabx train                                   a first run on generated shapes: two minutes, no data, no GPU
+  deeplabx train backbone=resnet50 dataset=camvid dataset.root=PATH
+  deeplabx train -m optimizer.lr=0.01,0.02         a sweep: one folder per job
+  deeplabx resume RUN                              continue an interrupted run exactly
+  deeplabx eval ckpt=RUN dataset.split=val         mIoU and the per-class table of a run's best checkpoint
+  deeplabx predict ckpt=RUN input=photo.jpg        class ids and an overlay of a picture or a folder
+  deeplabx list                                    models, backbones, data sets and the other groups
+  deeplabx show backbone=resnet101                 parameters, multiply-adds and strides of a model
+
+Settings are key=value, groups are group=option:  deeplabx train --help lists them, --cfg job prints the whole config.
+Tab completion for bash:                          eval "$(deeplabx -sc install=bash)"
+Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged, 8 sweep jobs failed, 75 saved, 130 interrupted."""
+
+COMMANDS = ("train", "eval", "predict", "resume", "list", "show")
+# Keys whose value is a path: Hydra's grammar would trip over ( ) , = ~ [ ] and letters beyond ASCII in it.
+PATH_KEYS = ("input", "out", "ckpt", "run", "init_from", "dataset.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i", *FLAGS_WITH_VALUE)
+CFG_TOPICS = ("job", "hydra", "all")
+INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+COMPLETION_FLAGS = ("-sc", "--shell-completion")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(HELP.format(version=__version__))
+        sys.exit(0)
+    if argv[0] in ("--version", "-V"):
+        print(f"deeplabx {__version__}")
+        sys.exit(0)
+    if argv[0] in COMPLETION_FLAGS:
+        complete(argv)
+    command, arguments = argv[0], argv[1:]
+    if command not in COMMANDS:
+        fail(f"{command} is not a command of deeplabx.{nearest(command, COMMANDS)}", f"the commands are {', '.join(COMMANDS)}")
+    if command == "resume":
+        arguments = name_the_run(arguments)
+    start(command, hydra_arguments(arguments))
+
+
+def start(command: str, arguments: list[str]) -> NoReturn:
+    from deeplabx import apps
+
+    sys.exit(apps.run(command, arguments))
+
+
+def fail(message: str, hint: str) -> NoReturn:
+    print(f"deeplabx: {message}\n  {hint}", file=sys.stderr)
+    sys.exit(2)
+
+
+def nearest(word: str, known: tuple[str, ...]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def name_the_run(arguments: list[str]) -> list[str]:
+    """`resume RUN` reads as `resume run=RUN`."""
+    if arguments and not arguments[0].startswith(("-", "run=")):
+        return [f"run={arguments[0]}", *arguments[1:]]
+    return arguments
+
+
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """Flags first, settings after them (Hydra's parser refuses `a=1 -m b=2`), the values of path keys quoted."""
+    flags: list[str] = []
+    settings: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            settings.append(word)
+            continue
+        if word.partition("=")[0] not in FLAGS:
+            fail(
+                f"{word} is not an option.{nearest(word, FLAGS)}",
+                f"the options are {', '.join(flag for flag in FLAGS if flag.startswith('--'))}",
+            )
+        if word in ("--cfg", "-c") and words[:1] and words[0] not in CFG_TOPICS:
+            fail(
+                f"--cfg {words[0]} is not one of {', '.join(CFG_TOPICS)}.{nearest(words[0], CFG_TOPICS)}", "as in deeplabx train --cfg job"
+            )
+        flags.append(word)
+        takes_next = word in FLAGS_WITH_VALUE or (word in ("--info", "-i") and words[:1] and words[0] in INFO_TOPICS)
+        if takes_next:
+            if not words:
+                fail(f"{word} needs a value", "as in --cfg job or --config-dir FOLDER")
+            flags.append(words.pop(0))
+    for word in settings:
+        if "=" not in word and not word.startswith("~"):
+            fail(f"{word!r} is not a setting", f"settings are key=value, as in dataset={word}")
+    sweep = any(flag in ("-m", "--multirun") for flag in flags)
+    return flags + [quoted(word, sweep=sweep) for word in settings]
+
+
+def quoted(setting: str, *, sweep: bool) -> str:
+    """`setting` with the value of a path key in Hydra's quotes; in a sweep a comma still separates values."""
+    key, _, value = setting.partition("=")
+    if key.lstrip("+~") not in PATH_KEYS or value in ("", "null", "none"):
+        return setting
+    if value[0] == value[-1] and value[0] in "'\"" and len(value) > 1:
+        return setting
+    parts = value.split(",") if sweep else [value]
+    return f"{key}=" + ",".join("'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in parts)
+
+
+def complete(argv: list[str]) -> NoReturn:
+    """Tab completion: Hydra completes settings, but knows nothing of the command word that stands before them."""
+    query = argv[1:2] == ["query=bash"]
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if query and (len(words) < 2 or (len(words) == 2 and not line.endswith(" "))):
+        print(" ".join(COMMANDS))
+        sys.exit(0)
+    command = "train"
+    if query:
+        command = words[1]
+        os.environ["COMP_LINE"] = words[0] + line.split(words[1], 1)[1]
+        if command not in COMMANDS or command == "list":
+            sys.exit(0)
+    start(command, argv)
+
+
+if __name__ == "__main__":
+    main()

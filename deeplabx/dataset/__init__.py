@@ -1,0 +1,20 @@
+"""The data sets by name. To add one: a file here, a line in DATASETS, a YAML in conf/dataset/."""
+
+from collections.abc import Callable
+from typing import Any
+
+from deeplabx.dataset.camvid import CamVid
+from deeplabx.dataset.contract import Sample, SegmentationSet
+from deeplabx.dataset.shapes import Shapes
+from deeplabx.errors import ConfigError
+
+DATASETS: dict[str, Callable[..., SegmentationSet]] = {"camvid": CamVid, "shapes": Shapes}
+
+__all__ = ["DATASETS", "Sample", "SegmentationSet", "build_dataset"]
+
+
+def build_dataset(name: str, *, split: str, **settings: Any) -> SegmentationSet:
+    """One split of a data set. `settings` are its own, such as root. Raises DataError when its files are not as expected."""
+    if name not in DATASETS:
+        raise ConfigError(f"dataset={name} is not known", hint=f"data sets: {', '.join(DATASETS)}")
+    return DATASETS[name](split=split, **settings)

@@ -1,0 +1,85 @@
+"""Pictures and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from deeplabx.dataset.contract import Palette, Sample
+from deeplabx.errors import DataError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
+SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The opened picture. Whatever Pillow finds wrong becomes a DataError that names the file."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = "not a picture that can be read" if "cannot identify" in str(error) else str(error)
+        raise DataError(f"{path}: {reason}", hint=f"readable formats: {', '.join(FORMATS)}") from None
+
+
+def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
+    """uint8 H x W x 3, RGB. `upright` turns the picture as its EXIF orientation says, as viewers do."""
+    with opened(path) as image:
+        if image.mode in SIXTEEN_BIT_MODES:
+            raise DataError(f"{path}: mode {image.mode} has more than 8 bits per channel", hint="convert it to 8 bits first")
+        turned = ImageOps.exif_transpose(image) if upright else image
+        return np.array(turned.convert("RGB"))
+
+
+def read_label(path: Path) -> np.ndarray:
+    """uint8 H x W of raw ids, from a palette, grey or one-bit file."""
+    with opened(path) as image:
+        if image.mode in ("P", "L"):
+            return np.array(image)
+        if image.mode == "1":
+            return np.array(image).astype(np.uint8)
+        if image.mode in ("I", "I;16", "I;16B", "I;16L"):
+            ids = np.array(image)
+            if ids.size and (ids.min() < 0 or ids.max() > 255):
+                raise DataError(f"{path}: ids {ids.min()}..{ids.max()} do not fit 0..255")
+            return ids.astype(np.uint8)
+        colours = np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)
+    shown = ", ".join(str(tuple(int(channel) for channel in colour)) for colour in colours[:4])
+    raise DataError(
+        f"{path}: a label file must hold ids (palette or grey), but this one is {image.mode} with {len(colours)} colours: {shown} ...",
+        hint="convert the colours to ids first",
+    )
+
+
+def read_pair(image_path: Path, label_path: Path, *, name: str) -> Sample:
+    """Picture and label of one size; the EXIF orientation is applied only where it makes the sizes agree."""
+    label = read_label(label_path)
+    image = read_image(image_path, upright=False)
+    if image.shape[:2] != label.shape:
+        image = read_image(image_path)
+    if image.shape[:2] != label.shape:
+        raise DataError(f"{image_path} is {image.shape[1]} x {image.shape[0]} but {label_path} is {label.shape[1]} x {label.shape[0]}")
+    return Sample(image, label, name)
+
+
+def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
+    """uint8 ids H x W as a palette PNG."""
+    image = Image.fromarray(ids)
+    image.putpalette([channel for colour in palette for channel in colour])  # turns the grey picture into a palette one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, format="PNG")
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)

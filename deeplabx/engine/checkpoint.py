@@ -1,0 +1,218 @@
+"""Checkpoints: a folder of safetensors and JSON that exists whole or not at all.
+
+    checkpoints/step-00001000/  model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
+    checkpoints/best.json  checkpoints/last.json  {"checkpoint": "step-00001000", "step": 1000, "miou": 0.7}
+
+Everything is read as data: nothing is unpickled, nothing is built from a name in a file.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from deeplabx.engine.state import TrainState
+from deeplabx.errors import CheckpointError, DivergedError
+
+SCHEMA_VERSION = 1
+MANIFEST = "MANIFEST.json"
+KEEP_NEWEST = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files were verified against its manifest."""
+
+    path: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's config, the data set's classes and palette, and the preprocessing: what `config.json` holds."""
+        return read_json(self.path / "config.json")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state = read_json(self.path / "state.json")
+        if state.get("schema_version") != SCHEMA_VERSION:
+            raise CheckpointError(f"{self.path} has schema version {state.get('schema_version')}, this deeplabx reads {SCHEMA_VERSION}")
+        return state
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        return load_tensors(self.path / "model.safetensors")
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        return load_tensors(self.path / "optimizer.safetensors")
+
+
+# --- save --------------------------------------------------------------------------------------------------------------------------
+
+
+def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
+    """Write `folder`/step-…, durable before it is visible; the path. Raises DivergedError rather than keep weights that are not finite."""
+    model = {name: tensor.detach().contiguous().cpu() for name, tensor in state.model.state_dict().items()}
+    refuse_nonfinite(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{state.step:08d}"
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+    try:
+        save_file(model, temporary / "model.safetensors")
+        save_file(
+            {key: value.detach().contiguous().cpu() for key, value in state.optimizer_tensors().items()},
+            temporary / "optimizer.safetensors",
+        )
+        write_json(temporary / "state.json", {"schema_version": SCHEMA_VERSION, **state.state_dict()})
+        write_json(temporary / "config.json", config)
+        for path in temporary.iterdir():
+            sync(path)
+        write_json(temporary / MANIFEST, {path.name: fingerprint(path) for path in sorted(temporary.iterdir())})
+        sync(temporary / MANIFEST)
+        sync(temporary)
+        if final.exists():  # the same step, saved before a resume: the new one takes its place
+            shutil.rmtree(final)
+        temporary.chmod(0o755)
+        temporary.rename(final)
+        sync(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return final
+
+
+def refuse_nonfinite(model: dict[str, Tensor]) -> None:
+    bad = [name for name, tensor in model.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise DivergedError(f"{len(bad)} tensors are not finite, the first: {bad[0]}; not saved", hint="try a smaller optimizer.lr")
+
+
+def point(folder: Path, name: str, checkpoint: Path, *, step: int, miou: float | None) -> None:
+    """Let `folder`/name.json (best, last) name a checkpoint."""
+    temporary = folder / f".tmp-{name}.json"
+    write_json(temporary, {"checkpoint": checkpoint.name, "step": step, "miou": miou})
+    sync(temporary)
+    temporary.rename(folder / f"{name}.json")
+    sync(folder)
+
+
+def prune(folder: Path) -> None:
+    """Keep the best and the newest two."""
+    best = pointed(folder, "best")
+    steps = sorted(folder.glob("step-*"))
+    for path in steps[:-KEEP_NEWEST]:
+        if path != best:
+            shutil.rmtree(path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+# --- load --------------------------------------------------------------------------------------------------------------------------
+
+
+def pointed(folder: Path, name: str) -> Path | None:
+    """The checkpoint that `folder`/name.json names, or None when there is no such pointer."""
+    pointer = folder / f"{name}.json"
+    if not pointer.is_file():
+        return None
+    target = str(read_json(pointer).get("checkpoint", ""))
+    if Path(target).name != target or not target.startswith("step-"):
+        raise CheckpointError(f"{pointer} does not name a checkpoint beside it: {target!r}")
+    return folder / target
+
+
+def find(ckpt: str) -> Checkpoint:
+    """The checkpoint of `ckpt=`: a run folder (its best, else its last) or a step-… folder. Raises CheckpointError saying what is wrong."""
+    path = Path(ckpt)
+    if not path.exists():
+        raise CheckpointError(
+            f"ckpt={ckpt} does not exist", hint="give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)"
+        )
+    if path.is_file():
+        raise CheckpointError(
+            f"ckpt={ckpt} is a file; this version reads the folders that train writes",
+            hint="give the folder of a run or of a step-... in it",
+        )
+    if (path / "model.safetensors").is_file() or (path / MANIFEST).is_file():
+        return verified(path)
+    for folder in (path / "checkpoints", path):
+        for name in ("best", "last"):
+            target = pointed(folder, name)
+            if target is not None:
+                return verified(target)
+    raise CheckpointError(
+        f"ckpt={ckpt} holds no checkpoint: neither step-... files nor checkpoints/best.json",
+        hint="was the run stopped before its first save?",
+    )
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that verifies, and a line for each newer one that did not."""
+    complaints: list[str] = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            return verified(path), complaints
+        except CheckpointError as error:
+            complaints.append(error.message)
+    return None, complaints
+
+
+def verified(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, each file's size and sha256 being as its manifest says."""
+    manifest = read_json(path / MANIFEST)
+    for name in {"model.safetensors", "state.json", "config.json"} - set(manifest):
+        raise CheckpointError(f"{path} is damaged: {MANIFEST} does not list {name}")
+    for name, expected in manifest.items():
+        file = path / name
+        if Path(name).name != name or not file.is_file():
+            raise CheckpointError(f"{path} is damaged: {name} is missing")
+        if fingerprint(file) != expected:
+            raise CheckpointError(f"{path} is damaged: {name} is not what {MANIFEST} says (size or sha256 differs)")
+    return Checkpoint(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a JSON table")
+    return content
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Put a run back where `checkpoint` was saved. Raises CheckpointError when it is another run's."""
+    stored = checkpoint.state
+    state.model.load_state_dict(checkpoint.model_tensors(), strict=True)
+    state.load_optimizer_tensors(checkpoint.optimizer_tensors())
+    state.load_state_dict(stored)

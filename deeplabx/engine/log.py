@@ -1,0 +1,115 @@
+"""What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from deeplabx.engine.metrics import Metrics
+from deeplabx.engine.state import TrainState, Update
+
+T = TypeVar("T")
+WAIT_HINT = 0.10  # share of the time spent waiting for data above which the log says what to do
+
+
+class RunLog:
+    """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved: later lines are taken back."""
+
+    def __init__(self, folder: Path, *, first_step: int, max_iters: int, batch_size: int, log_every: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        keep_lines_up_to(self.path, first_step)
+        self.metrics_file = self.path.open("a", buffering=1)
+        self.text_file = (folder / "train.log").open("a", buffering=1)
+        self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1 if first_step else None)
+        self.terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=max_iters, initial=first_step, unit="it", disable=not self.terminal, dynamic_ncols=True)
+        self.max_iters, self.batch_size, self.log_every = max_iters, batch_size, log_every
+        self.miou: float | None = None
+        self.wait = self.compute = 0.0  # seconds since the last logged step
+        self.total_wait = self.total_compute = 0.0
+        self.logged_step = first_step
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+        for file in (self.metrics_file, self.text_file, self.tensorboard):
+            file.close()
+
+    def say(self, text: str) -> None:
+        """A line to the reader and to train.log."""
+        tqdm.write(text, file=sys.stderr if self.terminal else sys.stdout)
+        sys.stdout.flush()
+        self.text_file.write(text + "\n")
+
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches, the time spent waiting for each measured; what happens between them is compute."""
+        iterator = iter(batches)
+        while True:
+            begin = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self.wait += time.perf_counter() - begin
+            yield batch
+
+    def step(self, state: TrainState, update: Update, *, seconds: float) -> None:
+        """Note one update that took `seconds`; every `log_every` steps write it down."""
+        self.compute += seconds
+        self.bar.update()
+        if state.step % self.log_every and state.step != self.max_iters:
+            return
+        steps = max(1, state.step - self.logged_step)
+        images_per_second = steps * self.batch_size / max(1e-9, self.wait + self.compute)
+        values = {
+            "loss": update.loss,
+            "lr": state.lr,
+            "images_per_second": images_per_second,
+            "data_wait": self.wait / max(1e-9, self.wait + self.compute),
+        }
+        self.write(state.step, values, prefix="train")
+        self.bar.set_postfix_str(self.words(values))
+        if not self.terminal:
+            seconds_left = (self.max_iters - state.step) * (self.wait + self.compute) / steps
+            self.say(f"step {state.step}/{self.max_iters}  {self.words(values)}  ETA {seconds_left:.0f} s")
+        self.total_wait, self.total_compute = self.total_wait + self.wait, self.total_compute + self.compute
+        self.wait = self.compute = 0.0
+        self.logged_step = state.step
+
+    def words(self, values: dict[str, float]) -> str:
+        miou = "" if self.miou is None else f"  mIoU {self.miou:.4f}"
+        return f"loss {values['loss']:.4f}  lr {values['lr']:.2e}{miou}  {values['images_per_second']:.1f} images/s"
+
+    def evaluation(self, step: int, result: Metrics) -> None:
+        self.miou = result.miou
+        self.write(step, {name: value for name, value in result.to_plain().items() if isinstance(value, float)}, prefix="eval")
+        self.say(f"step {step}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
+
+    def write(self, step: int, values: dict[str, float], *, prefix: str) -> None:
+        line: dict[str, Any] = {"step": step, **{name: round(value, 8) for name, value in values.items()}}
+        self.metrics_file.write(json.dumps(line) + "\n")
+        for name, value in values.items():
+            self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+
+    def data_wait_words(self, workers: int) -> str:
+        """Where the time went; with a hint when the device waited for data."""
+        total = max(1e-9, self.total_wait + self.total_compute)
+        share = self.total_wait / total
+        words = f"time: {self.total_compute:.0f} s computing, {self.total_wait:.0f} s ({share:.0%}) waiting for data"
+        return f"{words}; try trainer.workers={workers + 2}" if share > WAIT_HINT else words
+
+
+def keep_lines_up_to(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, which a resumed run writes again."""
+    if path.is_file():
+        kept = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= step]
+        path.write_text("".join(kept))

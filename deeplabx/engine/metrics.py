@@ -1,0 +1,78 @@
+"""The mIoU contract: one int64 confusion matrix over a whole split, and everything that is read off it."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int, ignore_index: int) -> Tensor:
+    """int64 num_classes x num_classes, rows = label, columns = prediction; pixels labelled `ignore_index` are not counted.
+
+    predicted, labels: integer tensors of one shape, predictions in 0..num_classes-1.
+    """
+    valid = labels != ignore_index
+    cells = labels[valid].long() * num_classes + predicted[valid].long()
+    return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a confusion matrix says. All values in 0..1.
+
+    miou is the mean over classes with TP + FP + FN > 0: a class absent from the labels but predicted counts as 0; one that is neither is left
+    out and listed in `absent`. This equals the official Cityscapes scorer. miou_gt_only is the mean over the classes present in the labels.
+    """
+
+    miou: float
+    miou_gt_only: float
+    pixel_accuracy: float
+    mean_class_accuracy: float
+    frequency_weighted_iou: float
+    per_class_iou: dict[str, float | None]  # None: neither labelled nor predicted
+    absent: list[str]
+    confusion_sha256: str
+
+    def to_plain(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
+    """Read the metrics off an int64 C x C confusion matrix, in float64."""
+    confusion = confusion.cpu()
+    hits = confusion.diag().double()
+    labelled, predicted = confusion.sum(1).double(), confusion.sum(0).double()
+    union = labelled + predicted - hits
+    iou = hits / union
+    seen, present = union > 0, labelled > 0
+    total = labelled.sum().clamp(min=1)
+    return Metrics(
+        miou=mean(iou[seen]),
+        miou_gt_only=mean(iou[present]),
+        pixel_accuracy=float(hits.sum() / total),
+        mean_class_accuracy=mean((hits / labelled)[present]),
+        frequency_weighted_iou=float((labelled / total * iou)[present].sum()),
+        per_class_iou={name: float(value) if there else None for name, value, there in zip(classes, iou, seen, strict=True)},
+        absent=[name for name, there in zip(classes, seen, strict=True) if not there],
+        confusion_sha256=hashlib.sha256(confusion.long().contiguous().numpy().tobytes()).hexdigest(),
+    )
+
+
+def mean(values: Tensor) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def table(result: Metrics) -> str:
+    """The per-class table and the summary, as text."""
+    summary = {
+        "mIoU": result.miou,
+        "mIoU of labelled classes": result.miou_gt_only,
+        "pixel accuracy": result.pixel_accuracy,
+        "mean class accuracy": result.mean_class_accuracy,
+        "frequency-weighted IoU": result.frequency_weighted_iou,
+    }
+    width = max(map(len, [*summary, *result.per_class_iou]))
+    per_class = [f"{name:<{width}}  {'absent' if value is None else f'{value:.4f}'}" for name, value in result.per_class_iou.items()]
+    return "\n".join([*per_class, "-" * (width + 8), *(f"{name:<{width}}  {value:.4f}" for name, value in summary.items())])

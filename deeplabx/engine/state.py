@@ -1,0 +1,149 @@
+"""The state of a run is one object. What its `state_dict` does not list does not change during training."""
+
+import math
+import zlib
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from deeplabx.backbone.contract import Normalization
+from deeplabx.errors import DivergedError
+from deeplabx.loss import LossSum
+from deeplabx.model import DeepLab
+from deeplabx.schedule import Schedule
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Update(NamedTuple):
+    loss: float
+    valid: int  # pixels that counted
+
+
+class TrainState:
+    """Model, optimizer, step and best evaluation, and `update`, which takes one optimizer step. Everything else is fixed at construction.
+
+    precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into.
+    """
+
+    def __init__(
+        self,
+        model: DeepLab,
+        optimizer: torch.optim.Optimizer,
+        *,
+        loss_sum: LossSum,
+        schedule: Schedule,
+        max_iters: int,
+        normalization: Normalization,
+        ignore_index: int,
+        device: torch.device,
+        seed: int = 0,
+        precision: str = "fp32",
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.step = 0
+        self.best: dict[str, Any] = {}  # step and metrics of the best evaluation
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+        self.loss_sum, self.schedule, self.max_iters = loss_sum, schedule, max_iters
+        self.normalization, self.ignore_index, self.device = normalization, ignore_index, device
+        self.seed, self.precision, self.accumulate = seed, precision, accumulate
+        self.clip_norm = clip_norm
+        model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def best_miou(self) -> float:
+        return float(self.best.get("miou", -1.0))
+
+    @property
+    def lr(self) -> float:
+        """The backbone's learning rate at this step."""
+        return float(self.optimizer.param_groups[0]["base_lr"]) * self.schedule(min(self.step, self.max_iters - 1))
+
+    def update(self, images: Tensor, labels: Tensor) -> Update:
+        """One optimizer step on a batch: uint8 images N x H x W x 3, uint8 labels N x H x W, N divisible by `accumulate`.
+
+        The loss is divided by the valid pixels of the whole batch, so its gradient does not depend on `accumulate`.
+        """
+        torch.manual_seed(zlib.crc32(f"dropout {self.seed} {self.step}".encode()))  # dropout noise is a function of (seed, step)
+        self.model.train()
+        valid = int((labels != self.ignore_index).sum())
+        loss = 0.0
+        for some_images, some_labels in zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True):
+            part = self.forward_loss(some_images, some_labels) / max(1, valid)
+            self.scaler.scale(part).backward()
+            loss += float(part.detach())
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} at step {self.step + 1}, with learning rate {self.lr:.3g}",
+                hint="the checkpoints before it are sound; try a smaller optimizer.lr, schedule.warmup_iters=100 or trainer.clip_norm=10",
+            )
+        self.take_step()
+        self.step += 1
+        return Update(loss, valid)
+
+    def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The summed loss of one pass, with a graph."""
+        images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last, as pictures are decoded
+        labels = labels.to(self.device, non_blocking=True).long()
+        with self.autocast():
+            logits = self.model(images)
+        return self.loss_sum(logits.float(), labels, ignore_index=self.ignore_index)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        dtype = AUTOCAST.get(self.precision)
+        return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
+
+    def take_step(self) -> None:
+        factor = self.schedule(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    # --- what is saved ---------------------------------------------------------------------------------------------------------------
+
+    def parameter_names(self) -> list[str]:
+        """Names of the optimizer's parameters, in its order."""
+        return [name for group in self.optimizer.param_groups for name in group["names"]]
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """The optimizer's tensors as `parameter name/slot`."""
+        slots = self.optimizer.state_dict()["state"]
+        return {
+            f"{name}/{slot}": value
+            for index, name in enumerate(self.parameter_names())
+            for slot, value in slots.get(index, {}).items()
+            if isinstance(value, Tensor)
+        }
+
+    def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
+        index = {name: number for number, name in enumerate(self.parameter_names())}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, _, slot = key.rpartition("/")
+            slots.setdefault(index[name], {})[slot] = value
+        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scalars; model and optimizer tensors are saved beside them."""
+        return {
+            "step": self.step,
+            "max_iters": self.max_iters,
+            "best": self.best,
+            "seed": self.seed,
+            "precision": self.precision,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.best = state["step"], state["best"]
+        self.scaler.load_state_dict(state["scaler"])

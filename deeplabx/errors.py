@@ -1,0 +1,69 @@
+"""What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what would be right."""
+
+
+class DeeplabxError(Exception):
+    """Something a user can put right. `hint` says what to type or to change."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ConfigError(DeeplabxError):
+    """A wrong command line or config."""
+
+    exit_code = 2
+
+
+class DataError(DeeplabxError):
+    """A data set, picture or label that cannot be used."""
+
+    exit_code = 3
+
+
+class CheckpointError(DeeplabxError):
+    """A checkpoint or weights file that is missing, damaged or does not fit."""
+
+    exit_code = 4
+
+
+class DeviceError(DeeplabxError):
+    """A device that is not there or cannot do what was asked."""
+
+    exit_code = 5
+
+
+class ResourceError(DeeplabxError):
+    """Out of memory or disk."""
+
+    exit_code = 6
+
+
+class DivergedError(DeeplabxError):
+    """The loss is no longer a finite number."""
+
+    exit_code = 7
+
+
+class SweepError(DeeplabxError):
+    """Some jobs of a sweep failed; the others are done."""
+
+    exit_code = 8
+
+
+class PreemptedError(DeeplabxError):
+    """The machine asked us to leave (TERM, USR1); the run is saved and can be resumed."""
+
+    exit_code = 75
+
+
+class StoppedError(DeeplabxError):
+    """The user asked us to stop (Ctrl-C); the run is saved and can be resumed."""
+
+    exit_code = 130

@@ -1,0 +1,25 @@
+"""The decoder of DeepLabv3+ (1802.02611, section 3.1 and table 2)."""
+
+import torch
+from torch import Tensor, nn
+
+from deeplabx.model.layers import conv3x3, conv_norm_act, resize
+
+LOW_LEVEL_WIDTH = 48  # table 1
+
+
+class Decoder(nn.Module):
+    """Refine the head's output with stride-4 features: reduce those to 48, concatenate, two 3x3 of 256 (table 2)."""
+
+    def __init__(self, in_channels: int, low_level_channels: int, channels: int = 256, *, separable: bool, align_corners: bool) -> None:
+        super().__init__()
+        self.project_low_level = conv_norm_act(low_level_channels, LOW_LEVEL_WIDTH, kernel_size=1)
+        self.refine = nn.Sequential(
+            conv3x3(in_channels + LOW_LEVEL_WIDTH, channels, separable=separable),
+            conv3x3(channels, channels, separable=separable),
+        )
+        self.align_corners = align_corners
+
+    def forward(self, high: Tensor, low_level: Tensor) -> Tensor:
+        high = resize(high, low_level.shape[-2:], align_corners=self.align_corners)  # N 256 H/4 W/4
+        return self.refine(torch.cat([high, self.project_low_level(low_level)], dim=1))  # N 256 H/4 W/4

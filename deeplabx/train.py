@@ -1,0 +1,261 @@
+"""deeplabx train and resume."""
+
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from deeplabx import __version__
+from deeplabx import config as schema
+from deeplabx.backbone.pretrained import load_matching, read_tensors
+from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
+from deeplabx.dataset import SegmentationSet
+from deeplabx.dataset.io import write_image
+from deeplabx.dataset.loader import training_batches
+from deeplabx.dataset.transforms import StandardAugment
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.distributed import launch, resolve_device, resolve_precision
+from deeplabx.engine.evaluator import Predictor, evaluate
+from deeplabx.engine.log import RunLog
+from deeplabx.engine.state import TrainState
+from deeplabx.engine.trainer import fit
+from deeplabx.errors import CheckpointError, ConfigError, DataError, DeeplabxError, StoppedError
+from deeplabx.loss import build_loss
+from deeplabx.model import DeepLab
+from deeplabx.optimizer import build_optimizer
+from deeplabx.report.curves import draw_curves
+from deeplabx.report.overlay import panel, stacked
+from deeplabx.schedule import build_schedule
+
+EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
+# What may differ when a run is resumed: nothing that its weights depend on.
+FREE_ON_RESUME = ("resume", "dataset.root", "trainer.workers", "trainer.devices", "trainer.log_every", "trainer.samples")
+
+
+def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
+    """Train in `folder`; the best mIoU. Leaves DONE, FAILED or INTERRUPTED there."""
+    finished = refuse_or_find_finished(folder, resume=config.resume)
+    if finished is not None:
+        print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
+        return finished
+    for mark in ("FAILED", "INTERRUPTED"):
+        (folder / mark).unlink(missing_ok=True)
+    try:
+        best = launch(lambda: worker(config, folder, overrides), devices=config.trainer.devices)
+    except DeeplabxError as error:
+        interrupted = error.exit_code in (75, 130)
+        if interrupted:
+            error.hint = f"deeplabx resume {folder}"
+        if interrupted or (folder / "config.yaml").is_file():  # a run that never began leaves nothing
+            (folder / ("INTERRUPTED" if interrupted else "FAILED")).write_text(f"{error}\n")
+        raise
+    except KeyboardInterrupt:
+        (folder / "INTERRUPTED").write_text("interrupted at once\n")
+        raise StoppedError("interrupted at once; what was saved before is there", hint=f"deeplabx resume {folder}") from None
+    (folder / "DONE").write_text("")
+    return best
+
+
+def resume(folder: Path, *, change: Callable[[Any], None]) -> float:
+    """Continue the run in `folder` with its own config."""
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+        config = schema.from_plain(schema.TrainConfig, stored)
+    except (OSError, yaml.YAMLError, ConfigError) as error:
+        raise CheckpointError(f"{folder}/config.yaml cannot be read: {error}") from None
+    change(config)
+    config.resume = True
+    overrides = folder / "overrides.yaml"
+    return train(config, folder, overrides=yaml.safe_load(overrides.read_text()) if overrides.is_file() else [])
+
+
+def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
+    """The best mIoU of a finished run, None when there is work to do. Raises ConfigError for a run without `resume`."""
+    started = any((folder / "checkpoints").glob("step-*"))
+    if started and not resume:
+        raise ConfigError(f"{folder} already holds checkpoints", hint="add resume=true to continue it, or choose another folder")
+    if started and (folder / "DONE").is_file() and (folder / "result.json").is_file():
+        return float(json.loads((folder / "result.json").read_text())["miou"])
+    return None
+
+
+def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
+    """One process of a run: data, model, state, loop. The best mIoU."""
+    started = time.perf_counter()
+    device = resolve_device(config.trainer.devices)
+    config.trainer.precision = resolve_precision(config.trainer.precision, device)
+    training = dataset_of(config.dataset, split=config.dataset.train_split)
+    validation = dataset_of(config.dataset, split=config.dataset.split)
+    settle_length(config, len(training))
+
+    torch.manual_seed(config.seed)
+    model = model_of(config, num_classes=len(training.classes))
+    description = Description(config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization)
+    found, complaints = checkpoints.newest(folder / "checkpoints")
+    loaded = [] if found else load_weights(config, model)
+    state = state_of(config, model, ignore_index=training.ignore_index, device=device)
+    if found:
+        refuse_changed(config, found)
+        checkpoints.restore(state, found)
+    write_run_files(config, folder, overrides, device)
+
+    predictor = predictor_of(model, config, description.normalization, device=device, precision="fp32")
+    augment = StandardAugment(
+        **own_settings(config.augment), pad_pixel=description.normalization.pad_pixel, ignore_index=training.ignore_index
+    )
+    batches = training_batches(
+        training,
+        augment,
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        first_step=state.step,
+        last_step=state.max_iters,
+        workers=config.trainer.workers,
+        pin_memory=device.type == "cuda",
+    )
+    log = RunLog(
+        folder, first_step=state.step, max_iters=state.max_iters, batch_size=config.trainer.batch_size, log_every=config.trainer.log_every
+    )
+    with log:
+        for line in [*complaints, *loaded, opening_words(config, state, training, validation, folder)]:
+            log.say(line)
+
+        def evaluate_state() -> Any:
+            result = evaluate(predictor, validation, progress=log.terminal)
+            draw_samples(predictor, validation, folder / "samples" / f"step-{state.step:08d}.png", count=config.trainer.samples)
+            return result
+
+        def save_state(best: bool) -> None:
+            path = checkpoints.save(state, folder / "checkpoints", config=description.to_plain())
+            miou = state.best_miou if best else None
+            for name in ["last", "best"] if best else ["last"]:
+                checkpoints.point(folder / "checkpoints", name, path, step=state.step, miou=miou)
+            checkpoints.prune(folder / "checkpoints")
+
+        if state.step == 0:
+            draw_samples(predictor, validation, folder / "samples" / "step-00000000.png", count=config.trainer.samples)
+        eval_every = config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS)
+        fit(
+            state,
+            batches,
+            evaluate=evaluate_state,
+            save=save_state,
+            log=log,
+            eval_every=eval_every,
+            save_every=config.trainer.save_every,
+        )
+        write_result(folder, state, images=len(validation), seconds=time.perf_counter() - started)
+        draw_curves(folder)
+        log.say(log.data_wait_words(config.trainer.workers))
+        log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
+        log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=PICTURE")
+    return state.best_miou
+
+
+def settle_length(config: schema.TrainConfig, images: int) -> None:
+    """Turn trainer.epochs into schedule.max_iters, so that the stored config says what ran."""
+    if config.trainer.epochs is not None:
+        config.schedule.max_iters = max(1, math.ceil(config.trainer.epochs * images / config.trainer.batch_size))
+        config.trainer.epochs = None
+    if images == 0:
+        raise DataError(f"split {config.dataset.train_split} of {config.dataset.name} holds no pictures")
+
+
+def load_weights(config: schema.TrainConfig, model: DeepLab) -> list[str]:
+    """Where a fresh run starts: init_from (the whole model), else backbone.weights, else random weights. A report of what was loaded."""
+    if config.init_from is not None:
+        is_file = Path(config.init_from).is_file()
+        tensors = read_tensors(config.init_from) if is_file else checkpoints.find(config.init_from).model_tensors()
+        return [load_matching(model, tensors, source=f"init_from={config.init_from}").report(config.init_from)]
+    if config.backbone.weights is not None:
+        tensors = read_tensors(config.backbone.weights)
+        return [
+            load_matching(model.backbone, tensors, source=f"backbone.weights={config.backbone.weights}").report(config.backbone.weights)
+        ]
+    return []
+
+
+def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device) -> TrainState:
+    return TrainState(
+        model,
+        build_optimizer(config.optimizer.name, model, head_lr_factor=config.trainer.head_lr_factor, **own_settings(config.optimizer)),
+        loss_sum=build_loss(config.loss.name),
+        schedule=build_schedule(config.schedule.name, **own_settings(config.schedule)),
+        max_iters=config.schedule.max_iters,
+        normalization=model.backbone.normalization,
+        ignore_index=ignore_index,
+        device=device,
+        seed=config.seed,
+        precision=config.trainer.precision,
+        accumulate=config.trainer.accumulate,
+        clip_norm=config.trainer.clip_norm,
+    )
+
+
+def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint) -> None:
+    """Raise ConfigError when the run in the folder was made with other settings than the ones given now."""
+    stored = Description.from_plain(found.config, source=found.path).config
+    before = {key: value for key, value, _ in schema.walk(stored)}
+    now = {key: value for key, value, _ in schema.walk(config)}
+    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
+    if changed:
+        shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
+        raise ConfigError(f"this run was made with other settings: {shown}", hint="resume it with its own, or train in another folder")
+
+
+def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(schema.to_plain(config), sort_keys=False))
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    environment = {
+        "deeplabx": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "precision": config.trainer.precision,
+        "command": sys.argv[1:],
+    }
+    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def opening_words(
+    config: schema.TrainConfig, state: TrainState, training: SegmentationSet, validation: SegmentationSet, folder: Path
+) -> str:
+    """What is about to run, in three lines."""
+    parameters = sum(parameter.numel() for parameter in state.model.parameters()) / 1e6
+    stride, crop = config.backbone.output_stride, config.augment.crop_size
+    return (
+        f"{config.model.name} on {config.backbone.name}, output stride {stride}, {parameters:.2f} M parameters, "
+        f"{config.trainer.precision} on {state.device}\n"
+        f"{config.dataset.name}: {len(training)} training pictures, {len(validation)} of {config.dataset.split}, "
+        f"{len(training.classes)} classes; batch {config.trainer.batch_size} of {crop} x {crop}\n"
+        f"steps {state.step}..{state.max_iters}, in {folder}"
+    )
+
+
+def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int) -> None:
+    """Picture, label and prediction of a few samples, the same ones each time."""
+    panels = []
+    was_training = predictor.model.training
+    predictor.model.eval()
+    for place in range(min(count, len(samples))):
+        sample = samples[place * len(samples) // count]
+        predicted = predictor.ids(sample.image).cpu().numpy()
+        panels.append(panel(sample.image, sample.label, predicted, samples.palette))
+    predictor.model.train(was_training)
+    if panels:
+        write_image(path, stacked(panels))
+
+
+def write_result(folder: Path, state: TrainState, *, images: int, seconds: float) -> None:
+    """result.json: the metrics of the best evaluation, at its step."""
+    result = {**state.best, "images": images, "seconds": round(seconds, 1)}
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from deeplabx.backbone import BACKBONES, build_backbone
+from deeplabx.backbone.atrous import atrous_steps
+
+PLAIN = {"multi_grid": {"resnet18": (1, 1), "resnet50": (1, 1, 1), "resnet101": (1, 1, 1)}}
+
+
+def test_the_strided_convolution_keeps_the_old_rate() -> None:
+    assert [tuple(step) for step in atrous_steps([2, 2, 1, 2, 2, 2], output_stride=8)] == [
+        (2, 1, 1),
+        (2, 1, 1),
+        (1, 1, 1),
+        (2, 1, 1),
+        (1, 1, 2),
+        (1, 2, 4),
+    ]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_the_converted_network_computes_the_strided_one_at_more_places(name: str, output_stride: int) -> None:
+    family = {"multi_grid": PLAIN["multi_grid"][name]} if name in PLAIN["multi_grid"] else {}
+    torch.manual_seed(0)
+    strided = build_backbone(name, output_stride=32, **family).double().eval()
+    converted = build_backbone(name, output_stride=output_stride, **family).double().eval()
+    converted.load_state_dict(strided.state_dict())
+    for parameter in converted.parameters():  # residual branches begin at zero: give each its say
+        torch.nn.init.normal_(parameter, std=0.1)
+    strided.load_state_dict(converted.state_dict())
+    images = torch.randn(1, 3, 75, 97, dtype=torch.float64)
+    with torch.no_grad():
+        expected, dense = strided(images).high, converted(images).high
+    every = 32 // output_stride
+    assert torch.allclose(dense[:, :, ::every, ::every], expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    assert expected.std() > 0

@@ -1,0 +1,37 @@
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+
+from deeplabx import config
+from deeplabx.backbone import BACKBONES, build_backbone
+from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
+
+
+@pytest.mark.parametrize("name", config.options("backbone"))
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("size", [(65, 97), (64, 96), (33, 50)])
+def test_a_backbone_keeps_its_promise(name: str, output_stride: int, size: tuple[int, int]) -> None:
+    backbone = build_backbone(name, output_stride=output_stride).eval()
+    with torch.no_grad():
+        low, high = backbone(torch.zeros(1, 3, *size))
+    assert low.shape == (1, backbone.low_level_channels, ceil(size[0] / 4), ceil(size[1] / 4))
+    assert high.shape == (1, backbone.channels, ceil(size[0] / output_stride), ceil(size[1] / output_stride))
+
+
+def test_every_backbone_has_a_yaml_and_every_yaml_a_backbone() -> None:
+    assert sorted(BACKBONES) == config.options("backbone")
+
+
+def test_normalization_is_the_formula_in_channels_last() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    normalised = IMAGENET(torch.from_numpy(pictures))
+    expected = (pictures.astype(np.float64) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.allclose(normalised.permute(0, 2, 3, 1).numpy(), expected, atol=1e-5)
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_pad_pixel_is_the_rounded_mean() -> None:
+    assert IMAGENET.pad_pixel == (124, 116, 104)
+    assert MINUS_ONE_TO_ONE.pad_pixel == (128, 128, 128)

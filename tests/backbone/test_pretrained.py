@@ -1,0 +1,62 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from deeplabx.backbone import build_backbone
+from deeplabx.backbone.pretrained import load_matching, read_tensors
+from deeplabx.errors import CheckpointError
+
+
+def test_weights_are_loaded_by_name_and_shape_and_the_rest_is_listed(tmp_path: Path) -> None:
+    source = build_backbone("resnet18", output_stride=32)
+    tensors = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "conv1.weight": torch.zeros(64, 4, 7, 7)}
+    del tensors["bn1.bias"]
+    torch.save(tensors, tmp_path / "file.pth")
+    model = build_backbone("resnet18", output_stride=16)
+    loaded = load_matching(model, read_tensors(tmp_path / "file.pth"), source="file.pth")
+    assert torch.equal(model.state_dict()["layer2.0.conv1.weight"], source.state_dict()["layer2.0.conv1.weight"])
+    assert (loaded.not_in_model, loaded.other_shape, loaded.not_in_file) == (["fc.weight"], ["conv1.weight"], ["bn1.bias"])
+    assert "1 not in the model: fc.weight" in loaded.report("file.pth")
+
+
+def test_a_file_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="fits no tensor"):
+        load_matching(build_backbone("resnet18", output_stride=16), read_tensors(tmp_path / "other.safetensors"), source="other")
+
+
+class Canary:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_a_pickle_does_not_run(tmp_path: Path) -> None:
+    file, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    torch.save({"weight": Canary(trace)}, file)
+    with pytest.raises(CheckpointError):
+        read_tensors(file)
+    file.write_bytes(pickle.dumps(Canary(trace)))
+    with pytest.raises(CheckpointError):
+        read_tensors(file)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 cut"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, suffix: str) -> None:
+    file = tmp_path / f"damaged{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_tensors(file)
+
+
+def test_a_missing_file_says_what_leaving_it_unset_means(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"does not exist\nleave it unset"):
+        read_tensors(tmp_path / "no.pth")

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torch import nn
+
+from deeplabx.backbone import build_backbone
+from deeplabx.errors import ConfigError
+
+
+# torchvision's published counts less their fully connected layer (1000 classes)
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet18", 11689512 - 513000), ("resnet50", 25557032 - 2049000), ("resnet101", 44549160 - 2049000)]
+)
+def test_parameters_are_torchvisions(name: str, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters()) == parameters
+
+
+def test_names_are_torchvisions() -> None:
+    names = set(build_backbone("resnet50", output_stride=16).state_dict())
+    assert {
+        "conv1.weight",
+        "bn1.running_var",
+        "layer1.0.downsample.0.weight",
+        "layer3.5.conv2.weight",
+        "layer4.2.bn3.num_batches_tracked",
+    } <= names
+
+
+def rate_of(convolution: nn.Module) -> int:
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.dilation[0]
+
+
+def test_multi_grid_multiplies_the_last_blocks_rates() -> None:
+    backbone = build_backbone("resnet50", output_stride=16, multi_grid=(1, 2, 4))
+    rates = [rate_of(backbone.get_submodule(f"layer4.{unit}.conv2")) for unit in range(3)]
+    assert rates == [1, 4, 8]  # the first unit carried the stride and keeps rate 1; the others are 2 x (2, 4)
+    assert rate_of(build_backbone("resnet50", output_stride=32, multi_grid=(1, 2, 4)).get_submodule("layer4.2.conv2")) == 4
+
+
+def test_a_multi_grid_of_another_length_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"backbone.multi_grid=\[1, 2\] must have 3 rates"):
+        build_backbone("resnet50", output_stride=16, multi_grid=[1, 2])
+
+
+def test_a_unit_begins_as_the_identity() -> None:
+    unit = build_backbone("resnet50", output_stride=16).get_submodule("layer1.1").eval()
+    x = torch.rand(1, 256, 5, 5)
+    assert torch.equal(unit(x), x)

@@ -1,0 +1,71 @@
+"""What tests share: a config composed as the command line would, and a tiny run on `shapes`."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+
+from deeplabx import config as schema
+
+TINY = [
+    "dataset.train_images=12",
+    "dataset.val_images=4",
+    "augment.crop_size=33",
+    "trainer.batch_size=4",
+    "trainer.workers=0",
+    "trainer.log_every=1",
+    "trainer.samples=1",
+    "trainer.precision=fp32",
+    "trainer.devices=cpu",
+    "schedule.max_iters=4",
+]
+Compose = Callable[..., Any]
+TrainTiny = Callable[..., Path]
+
+
+def compose_plain(*overrides: str, command: str = "train") -> Any:
+    """The checked config of `deeplabx <command> <overrides>`."""
+    schema.register_schemas()
+    with hydra.initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
+        return schema.checked(hydra.compose(command, list(overrides)))
+
+
+@pytest.fixture
+def compose() -> Compose:
+    return compose_plain
+
+
+@pytest.fixture
+def train_tiny(tmp_path: Path) -> TrainTiny:
+    """Train the tiny run in tmp_path/<name>; its folder."""
+    from deeplabx.train import train
+
+    def run(name: str, *overrides: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        train(compose_plain(*TINY, *overrides), folder, overrides=list(overrides))
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished tiny run that tests may read, not change."""
+    from deeplabx.train import train
+
+    folder = tmp_path_factory.mktemp("tiny_run")
+    train(compose_plain(*TINY), folder, overrides=TINY)
+    return folder
+
+
+@pytest.fixture
+def camvid_root() -> Path:
+    """The real CamVid frames, where there are any."""
+    data = os.environ.get("DEEPLABX_TEST_DATA")
+    if not data or not (Path(data) / "camvid").is_dir():
+        pytest.skip("DEEPLABX_TEST_DATA holds no camvid/")
+    return Path(data).resolve() / "camvid"

@@ -1,0 +1,42 @@
+"""A small state without noise, and a batch with uneven void."""
+
+import torch
+from torch import nn
+
+import deeplabx
+from deeplabx.engine.state import TrainState
+from deeplabx.loss import cross_entropy
+from deeplabx.model import DeepLab
+from deeplabx.model.layers import freeze_norm
+from deeplabx.optimizer import build_optimizer
+from deeplabx.schedule import build_schedule
+
+torch.manual_seed(0)
+IMAGES = torch.randint(0, 256, (6, 33, 33, 3), dtype=torch.uint8)
+LABELS = torch.randint(0, 4, (6, 33, 33), dtype=torch.uint8)
+LABELS[0] = 255  # uneven void: one picture is all void, another nearly
+LABELS[1, 2:] = 255
+
+
+def state_of(model: DeepLab, **settings: object) -> TrainState:
+    return TrainState(
+        model,
+        build_optimizer("sgd", model, lr=0.1, weight_decay=1e-4, momentum=0.9),
+        loss_sum=cross_entropy,
+        schedule=build_schedule("poly", max_iters=10, warmup_iters=0, power=0.9),
+        max_iters=10,
+        normalization=model.backbone.normalization,
+        ignore_index=255,
+        device=torch.device("cpu"),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def model_without_noise() -> DeepLab:
+    torch.manual_seed(1)
+    model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)
+    freeze_norm(model)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model

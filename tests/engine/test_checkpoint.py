@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.errors import CheckpointError, DivergedError
+from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    state = state_of(model_without_noise())
+    state.update(IMAGES, LABELS)
+    return checkpoints.save(state, tmp_path, config={"classes": ["a"]})
+
+
+def test_a_checkpoint_is_a_folder_without_pickle_and_with_a_manifest(saved: Path) -> None:
+    assert saved.name == "step-00000001"
+    files = {path.name for path in saved.iterdir()}
+    assert files == {"model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"}
+    manifest = json.loads((saved / "MANIFEST.json").read_text())
+    assert set(manifest) == files - {"MANIFEST.json"}
+    assert all(entry["size"] == (saved / name).stat().st_size and len(entry["sha256"]) == 64 for name, entry in manifest.items())
+    assert not list(saved.parent.glob(".tmp-*"))
+
+
+def test_restore_brings_back_weights_momentum_and_step(saved: Path) -> None:
+    state = state_of(model_without_noise())
+    state.update(IMAGES, LABELS)
+    fresh = state_of(model_without_noise())
+    checkpoints.restore(fresh, checkpoints.verified(saved))
+    assert fresh.step == 1
+    assert state.update(IMAGES, LABELS).loss == fresh.update(IMAGES, LABELS).loss
+    assert all(torch.equal(a, b) for a, b in zip(state.model.state_dict().values(), fresh.model.state_dict().values(), strict=True))
+
+
+def test_equal_states_have_equal_bytes(tmp_path: Path) -> None:
+    shas = []
+    for name in ("a", "b"):
+        state = state_of(model_without_noise())
+        state.update(IMAGES, LABELS)
+        shas.append((checkpoints.save(state, tmp_path / name, config={}) / "MANIFEST.json").read_text())
+    assert shas[0] == shas[1]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_any_damage_to_any_file_is_found(saved: Path, name: str, damage: str) -> None:
+    path = saved / name
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-3] if damage == "cut" else content[:-3] + b"?" + content[-2:])
+    with pytest.raises(CheckpointError):
+        checkpoints.verified(saved)
+
+
+def test_the_newest_valid_one_is_taken_and_the_damaged_one_is_told(tmp_path: Path) -> None:
+    state = state_of(model_without_noise())
+    for _ in range(2):
+        state.update(IMAGES, LABELS)
+        checkpoints.save(state, tmp_path, config={})
+    (tmp_path / "step-00000002" / "state.json").write_text("{}")
+    found, complaints = checkpoints.newest(tmp_path)
+    assert found is not None
+    assert found.path.name == "step-00000001"
+    assert len(complaints) == 1
+    assert "step-00000002 is damaged: state.json" in complaints[0]
+
+
+def test_an_interrupted_save_leaves_nothing_and_the_earlier_ones(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_of(model_without_noise())
+    checkpoints.restore(state, checkpoints.verified(saved))
+    state.update(IMAGES, LABELS)
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "sync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(state, saved.parent, config={})
+    assert [path.name for path in saved.parent.iterdir()] == ["step-00000001"]
+    checkpoints.verified(saved)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    model = model_without_noise()
+    nn.init.constant_(model.classify.bias, float("inf"))  # type: ignore[union-attr, arg-type]
+    with pytest.raises(DivergedError, match="classify.bias"):
+        checkpoints.save(state_of(model), tmp_path, config={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_best_and_the_newest_two_are_kept(tmp_path: Path) -> None:
+    state = state_of(model_without_noise())
+    for step in range(1, 6):
+        state.step = step
+        path = checkpoints.save(state, tmp_path, config={})
+        if step == 2:
+            checkpoints.point(tmp_path, "best", path, step=step, miou=0.5)
+        checkpoints.prune(tmp_path)
+    assert sorted(path.name[-1] for path in tmp_path.glob("step-*")) == ["2", "4", "5"]
+
+
+def test_find_takes_a_run_its_checkpoints_or_one_of_them(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    saved.rename(run / "checkpoints" / saved.name)
+    checkpoints.point(run / "checkpoints", "last", run / "checkpoints" / saved.name, step=1, miou=None)
+    for ckpt in (run, run / "checkpoints", run / "checkpoints" / saved.name):
+        assert checkpoints.find(str(ckpt)).path.name == saved.name
+
+
+def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        checkpoints.find(str(tmp_path / "no"))
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        checkpoints.find(str(tmp_path))
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="is a file"):
+        checkpoints.find(str(tmp_path / "weights.pth"))
+    (tmp_path / "best.json").write_text('{"checkpoint": "../../etc"}')
+    with pytest.raises(CheckpointError, match="does not name a checkpoint beside it"):
+        checkpoints.find(str(tmp_path))

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deeplabx.backbone.contract import Normalization
+from deeplabx.dataset import build_dataset
+from deeplabx.engine.evaluator import Predictor, evaluate, pad, refuse_other_classes, starts
+from deeplabx.errors import CheckpointError
+
+PLAIN = Normalization(mean=(10.4, 20.6, 30.0), std=(1.0, 1.0, 1.0))
+CPU = torch.device("cpu")
+
+
+class Brightness(nn.Module):
+    """Class by the red channel of each pixel alone: what a picture's surroundings are cannot matter."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        red = images[:, :1] + 10.4
+        return torch.cat([100 - red, red - 100, red * 0 - 500], dim=1)
+
+
+class Sizes(nn.Module):
+    """Notes the size of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+        self.last = torch.zeros(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(tuple(images.shape))
+        self.last = images
+        return torch.zeros(1, 2, *images.shape[-2:])
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+EXPECTED = (PICTURE[..., 0] > 100).astype(int)
+
+
+@pytest.mark.parametrize("settings", [{}, {"crop": (64, 48)}, {"window": 16}, {"window": 64}, {"flip": True}, {"window": 20, "flip": True}])
+def test_every_way_gives_a_pixelwise_models_answer(settings: dict) -> None:
+    ids = Predictor(Brightness(), PLAIN, CPU, **settings).ids(PICTURE)
+    assert ids.shape == (37, 53)
+    assert (ids.numpy() == EXPECTED).all()
+
+
+def test_several_scales_average_and_agree_on_a_smooth_picture() -> None:
+    columns = np.linspace(0, 255, 64)
+    picture = np.tile(columns[None, :, None], (48, 1, 3)).astype(np.uint8)
+    ids = Predictor(Brightness(), PLAIN, CPU, scales=[0.5, 1.0, 2.0]).ids(picture)
+    expected = picture[..., 0] > 100
+    assert (ids.numpy() == expected).mean() > 0.97
+
+
+def test_scales_are_of_the_picture() -> None:
+    model = Sizes()
+    Predictor(model, PLAIN, CPU, scales=[0.5, 1.5], flip=True).ids(PICTURE)
+    assert [shape[-2:] for shape in model.seen] == [(18, 26), (18, 26), (56, 80), (56, 80)]
+
+
+def test_the_crop_pads_right_and_below_with_the_rounded_mean_pixel() -> None:
+    model = Sizes()
+    Predictor(model, PLAIN, CPU, crop=(40, 60)).ids(PICTURE)
+    assert model.seen == [(1, 3, 40, 60)]
+    assert torch.allclose(model.last[0, :, -1, -1], torch.tensor([10 - 10.4, 21 - 20.6, 0.0]), atol=1e-5)
+    assert torch.allclose(model.last[0, :, 0, 0], torch.from_numpy(PICTURE[0, 0]).float() - torch.tensor(PLAIN.mean), atol=1e-5)
+
+
+def test_a_larger_picture_is_not_cut_to_the_crop() -> None:
+    model = Sizes()
+    Predictor(model, PLAIN, CPU, crop=(20, 60)).ids(PICTURE)
+    assert model.seen == [(1, 3, 37, 60)]
+
+
+@pytest.mark.parametrize("length", [5, 16, 17, 40, 100])
+def test_windows_cover_everything_and_stay_inside(length: int) -> None:
+    covered = np.zeros(length, int)
+    for start in starts(length, 16):
+        assert start + 16 <= max(length, 16)
+        covered[start : start + 16] += 1
+    assert covered.min() >= 1
+
+
+def test_padding_leaves_the_picture_where_it_is() -> None:
+    picture = torch.arange(12, dtype=torch.uint8).reshape(1, 2, 2, 3)
+    padded = pad(picture, 3, 4, (7, 8, 9))
+    assert padded.shape == (1, 3, 4, 3)
+    assert torch.equal(padded[:, :2, :2], picture)
+    assert padded[0, 2, 3].tolist() == [7, 8, 9]
+
+
+def test_the_models_mode_is_restored() -> None:
+    samples = build_dataset("shapes", split="val", train_images=1, val_images=2)
+
+    class Seven(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            assert not self.training
+            return torch.zeros(1, 7, *images.shape[-2:])
+
+    model = Seven().train()
+    result = evaluate(Predictor(model, PLAIN, CPU), samples)
+    assert model.training
+    assert 0 < result.pixel_accuracy < 1  # all background
+
+
+def test_another_data_sets_classes_are_refused() -> None:
+    samples = build_dataset("shapes", split="val", train_images=1, val_images=2)
+    with pytest.raises(CheckpointError, match="knows 2 classes"):
+        refuse_other_classes(samples, ["a", "b"], source="step-1")

@@ -1,0 +1,20 @@
+import json
+from pathlib import Path
+
+from deeplabx.engine.log import RunLog, keep_lines_up_to
+
+
+def test_a_resumed_run_takes_back_the_lines_of_later_steps_and_a_cut_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (10, 20, 30)) + '{"step": 4')
+    keep_lines_up_to(path, 20)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
+
+
+def test_waiting_for_data_is_measured_and_hinted_at(tmp_path: Path) -> None:
+    with RunLog(tmp_path, first_step=0, max_iters=1, batch_size=1, log_every=1) as log:
+        assert list(log.timed([1, 2])) == [1, 2]
+        log.total_wait, log.total_compute = 1.0, 3.0
+        assert log.data_wait_words(2) == "time: 3 s computing, 1 s (25%) waiting for data; try trainer.workers=4"
+        log.total_wait = 0.1
+        assert "try" not in log.data_wait_words(2)

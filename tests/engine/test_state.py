@@ -1,0 +1,103 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deeplabx
+from deeplabx.errors import DivergedError
+from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+
+
+def gradients(accumulate: int) -> tuple[float, dict[str, Tensor]]:
+    state = state_of(model_without_noise().double(), accumulate=accumulate)
+    state.normalization = in_float64  # type: ignore[assignment]
+    kept: dict[str, Tensor] = {}
+    state.take_step = lambda: kept.update({n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None})  # type: ignore[method-assign]
+    return state.update(IMAGES, LABELS).loss, kept
+
+
+def in_float64(images: Tensor) -> Tensor:
+    return (images.double() / 127.5 - 1).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulation_has_the_loss_and_gradient_of_the_big_batch(accumulate: int) -> None:
+    whole_loss, whole = gradients(1)
+    loss, parts = gradients(accumulate)
+    assert loss == pytest.approx(whole_loss, rel=1e-6)  # the loss itself is taken in float32
+    for name, gradient in whole.items():
+        assert torch.allclose(parts[name], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max() + 1e-12)), name
+
+
+def test_the_loss_is_the_mean_over_the_valid_pixels_of_the_whole_batch() -> None:
+    state = state_of(model_without_noise(), accumulate=3)
+    images = state.normalization(IMAGES)
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(state.model(images), LABELS.long(), ignore_index=255)
+    update = state.update(IMAGES, LABELS)
+    assert update.loss == pytest.approx(float(expected), rel=1e-5)
+    assert update.valid == int((LABELS != 255).sum())
+
+
+def test_an_all_void_batch_has_loss_zero() -> None:
+    state = state_of(model_without_noise())
+    assert state.update(IMAGES, torch.full_like(LABELS, 255)).loss == 0.0
+
+
+def test_the_learning_rate_of_each_step_is_the_schedules() -> None:
+    state = state_of(model_without_noise())
+    used = []
+    for _ in range(3):
+        state.update(IMAGES, LABELS)
+        used.append(state.optimizer.param_groups[0]["lr"])
+    assert used == [0.1 * (1 - step / 10) ** 0.9 for step in range(3)]
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    torch.manual_seed(2)
+    model = deeplabx.build_model("deeplabv3", backbone="mobilenetv2", num_classes=4)
+    twin, other = copy.deepcopy(model), copy.deepcopy(model)
+    first = state_of(model, seed=1).update(IMAGES, LABELS).loss
+    torch.rand(17)  # whatever else draws from the global generator
+    assert state_of(twin, seed=1).update(IMAGES, LABELS).loss == first
+    assert state_of(other, seed=2).update(IMAGES, LABELS).loss != first
+
+
+def test_clipping_bounds_the_step() -> None:
+    model = model_without_noise()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    state = state_of(model, clip_norm=0.01)
+    for group in state.optimizer.param_groups:
+        group["weight_decay"] = 0.0
+    state.update(IMAGES, LABELS)
+    moved = sum(float((value.detach() - before[name]).square().sum()) for name, value in model.named_parameters()) ** 0.5
+    assert moved == pytest.approx(0.1 * 0.01, rel=1e-2)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
+    model = model_without_noise()
+    with torch.no_grad():
+        model.get_parameter("classify.bias")[0] = float("nan")
+    weight = model.get_parameter("backbone.conv1.weight")
+    before = weight.clone()
+    with pytest.raises(DivergedError, match="the loss is nan at step 1"):
+        state_of(model).update(IMAGES, LABELS)
+    assert torch.equal(weight, before)
+
+
+def test_optimizer_tensors_are_named_by_parameter_and_come_back() -> None:
+    state = state_of(model_without_noise())
+    state.update(IMAGES, LABELS)
+    tensors = {key: value.clone() for key, value in state.optimizer_tensors().items()}
+    assert "backbone.conv1.weight/momentum_buffer" in tensors
+    fresh = state_of(model_without_noise())
+    fresh.load_optimizer_tensors(tensors)
+    assert all(torch.equal(value, tensors[key]) for key, value in fresh.optimizer_tensors().items())
+    assert len(fresh.optimizer_tensors()) == len(tensors)
+
+
+def test_bf16_trains_in_float32_weights() -> None:
+    state = state_of(model_without_noise(), precision="bf16")
+    assert state.update(IMAGES, LABELS).loss > 0
+    assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}

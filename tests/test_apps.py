@@ -1,0 +1,60 @@
+"""Jobs and sweeps: folders, summaries, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY
+
+
+def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_a_sweep_has_a_folder_per_job_and_a_summary(tmp_path: Path) -> None:
+    done = deeplabx("train", *TINY, "schedule.max_iters=2", "-m", "optimizer.lr=0.01,0.02", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (summary,) = tmp_path.glob("outputs/sweep/*/sweep.json")
+    jobs = json.loads(summary.read_text())["jobs"]
+    assert [job["status"] for job in jobs] == ["done", "done"]
+    assert ["optimizer.lr=0.01" in job["overrides"] for job in jobs] == [True, False]
+    for job in jobs:
+        folder = summary.parent / job["folder"]
+        assert (folder / "DONE").is_file()
+        assert json.loads((folder / "result.json").read_text())["miou"] == job["miou"]
+
+
+def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) -> None:
+    done = deeplabx("train", "-m", *TINY, "schedule.max_iters=1", "optimizer.lr=nan,0.01", cwd=tmp_path)
+    assert done.returncode == 8, done.stderr
+    (summary,) = tmp_path.glob("outputs/sweep/*/sweep.json")
+    jobs = json.loads(summary.read_text())["jobs"]
+    assert [(job["status"], job.get("exit_code")) for job in jobs] == [("failed", 2), ("done", None)]
+    assert (summary.parent / "0" / "FAILED").is_file()
+    assert (summary.parent / "1" / "DONE").is_file()
+    assert "1 of 2 jobs failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "dataset=camvid", "dataset.root=nowhere"], 3, "dataset.root=nowhere must hold train/"),
+        (["train", "dataset=camvid"], 3, "dataset.root is not set"),
+        (["eval", "ckpt=nowhere"], 4, "ckpt=nowhere does not exist"),
+        (["predict", "ckpt=nowhere", "input=x (1).jpg"], 3, "input=x (1).jpg does not exist"),
+        (["resume", "nowhere"], 4, "nowhere is not the folder of a run"),
+        (["train", "init_from=nowhere"], 4, "nowhere does not exist"),
+        (["train", "backbone.weights=no where.pth"], 4, "no where.pth does not exist"),
+        (["train", "trainer.devices=2"], 5, "trainer.devices=2"),
+    ],
+)
+def test_exit_codes(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    done = deeplabx(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

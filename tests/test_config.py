@@ -1,0 +1,111 @@
+import json
+from dataclasses import fields
+
+import pytest
+
+from deeplabx import config as schema
+from deeplabx.errors import ConfigError
+from tests.conftest import Compose
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer.lr=nan", r"optimizer.lr=nan is not a finite number: it must be above 0"),
+        ("optimizer.lr=inf", r"optimizer.lr=inf is not a finite number"),
+        ("optimizer.lr=-0.1", r"optimizer.lr=-0.1 is out of range: it must be above 0"),
+        ("augment.crop_size=-5", r"augment.crop_size=-5 is out of range: it must be at least 8"),
+        ("trainer.batch_size=0", r"trainer.batch_size=0 is out of range"),
+        ("backbone.output_stride=12", r"backbone.output_stride=12 is not one of 8, 16, 32"),
+        ("trainer.precision=bf61", r"trainer.precision=bf61 is not one of auto, fp32, bf16, fp16. Did you mean bf16\?"),
+        ("trainer.devices=gpu", r"trainer.devices=gpu is not one of auto, cpu, or a number from 1"),
+        ("augment.scale_min=3", r"augment.scale_min=3.0 is above augment.scale_max=2.0"),
+        ("eval.crop=[513]", r"eval.crop=\[513\] must be \[height,width\]"),
+        ("eval.scales=[]", r"eval.scales=\[\] is empty"),
+        ("eval.scales=[1.0,-1.0]", r"eval.scales=-1.0 is out of range"),
+        ("schedule.warmup_iters=9999", r"schedule.warmup_iters=9999 leaves nothing of schedule.max_iters"),
+        ("+optimizer.nesterov=true", r"optimizer.nesterov is not a setting"),
+        ("~schedule", r"schedule.max_iters, schedule.name, schedule.warmup_iters must be given"),
+    ],
+)
+def test_a_value_out_of_range_names_setting_value_and_choices(compose: Compose, override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose(override)
+
+
+@pytest.mark.parametrize("crop_size", [512, 513])
+def test_any_crop_of_one_stride_or_more_is_fine(compose: Compose, crop_size: int) -> None:
+    assert compose(f"augment.crop_size={crop_size}").augment.crop_size == crop_size
+
+
+def test_a_crop_below_one_stride_is_refused(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"augment.crop_size=31 is smaller than backbone.output_stride=32"):
+        compose("augment.crop_size=31", "backbone.output_stride=32")
+    compose("augment.crop_size=32", "backbone.output_stride=32")
+
+
+def test_a_batch_must_divide(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"trainer.batch_size=9 cannot be divided by .* = 6"):
+        compose("trainer.batch_size=9", "trainer.accumulate=3", "trainer.devices=2")
+    assert compose("trainer.batch_size=12", "trainer.accumulate=3", "trainer.devices=2").trainer.batch_size == 12
+
+
+def test_one_picture_per_pass_is_refused_unless_norm_is_frozen(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match="batch norm after image pooling needs two"):
+        compose("trainer.batch_size=4", "trainer.accumulate=4")
+    compose("trainer.batch_size=4", "trainer.accumulate=4", "model.norm=frozen")
+
+
+def test_what_a_data_set_recommends_is_beaten_by_what_is_typed(compose: Compose) -> None:
+    camvid, shapes = compose("dataset=camvid"), compose()
+    assert camvid.augment.crop_size == camvid.dataset.recommended.crop_size != shapes.augment.crop_size
+    assert camvid.trainer.batch_size == camvid.dataset.recommended.batch_size
+    assert camvid.optimizer.lr == camvid.dataset.recommended.lr
+    typed = compose("dataset=camvid", "schedule.max_iters=10")
+    assert typed.schedule.max_iters == 10
+    assert typed.augment.crop_size == camvid.augment.crop_size
+
+
+@pytest.mark.parametrize("overrides", [[], ["backbone=resnet50", "dataset=camvid", "model=deeplabv3", "model.atrous_rates=[6,12]"]])
+def test_a_config_comes_back_from_json(compose: Compose, overrides: list[str]) -> None:
+    config = compose(*overrides)
+    assert schema.from_plain(schema.TrainConfig, json.loads(json.dumps(schema.to_plain(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": "1"}, "seed='1' is not a whole number"),
+        ({"seed": True}, "seed=True is not a whole number"),
+        ({"extra": 1}, r"unknown \['extra'\]"),
+        ({"model": 3}, "model is not a table"),
+        ({"backbone": {"family": "backbone/evil"}}, "unknown family"),
+        ({"backbone": {"family": "dataset/shapes"}}, "unknown family"),
+        ({"optimizer": {"_target_": "os.system"}}, "unknown"),
+    ],
+)
+def test_stored_data_is_read_strictly(compose: Compose, change: dict, words: str) -> None:
+    plain = schema.to_plain(compose())
+    with pytest.raises(ConfigError, match=words):
+        schema.from_plain(schema.TrainConfig, {**plain, **change})
+
+
+def test_interpolations_in_stored_data_stay_text(compose: Compose) -> None:
+    plain = schema.to_plain(compose())
+    plain["init_from"] = "${oc.env:HOME}"
+    assert schema.from_plain(schema.TrainConfig, plain).init_from == "${oc.env:HOME}"
+
+
+def test_the_nearest_name_is_suggested() -> None:
+    keys = schema.setting_keys(schema.TrainConfig)
+    assert schema.nearest("lr", keys) == " Did you mean optimizer.lr?"
+    assert schema.nearest("optimizer.momentun", keys) == " Did you mean optimizer.momentum?"
+    assert schema.nearest("zzz", keys) == ""
+
+
+def test_every_number_has_a_range_or_a_choice() -> None:
+    for command in schema.COMMANDS.values():
+        for owner in [command, *(family for group in schema.FAMILIES.values() for family in group.values())]:
+            for setting in fields(owner):
+                if setting.type in (int, float):
+                    assert setting.metadata, f"{owner.__name__}.{setting.name}"

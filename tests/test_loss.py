@@ -1,0 +1,28 @@
+import math
+
+import torch
+
+from deeplabx.loss import build_loss
+
+
+def test_cross_entropy_is_the_sum_over_valid_pixels() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 4, 6), torch.randint(0, 5, (2, 4, 6))
+    labels[0, :2] = 255
+    expected = 0.0
+    for picture, label in zip(logits, labels, strict=True):
+        for row in range(4):
+            for column in range(6):
+                if label[row, column] != 255:
+                    scores = [math.exp(float(value)) for value in picture[:, row, column]]
+                    expected -= math.log(scores[int(label[row, column])] / sum(scores))
+    assert math.isclose(float(build_loss("cross_entropy")(logits, labels, ignore_index=255)), expected, rel_tol=1e-5)
+
+
+def test_a_batch_without_valid_pixels_has_loss_zero_and_a_graph() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = build_loss("cross_entropy")(logits, torch.full((1, 4, 4), 255), ignore_index=255)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()

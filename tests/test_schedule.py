@@ -1,0 +1,20 @@
+import pytest
+
+from deeplabx.schedule import build_schedule, poly
+
+
+def test_poly_is_the_papers_formula() -> None:
+    assert [poly(step, max_iters=4, power=0.9) for step in range(4)] == [(1 - step / 4) ** 0.9 for step in range(4)]
+
+
+def test_the_first_step_is_the_base_rate_and_no_step_is_zero() -> None:
+    schedule = build_schedule("poly", max_iters=30000, warmup_iters=0, power=0.9)
+    assert schedule(0) == 1
+    assert schedule(29999) > 0
+
+
+def test_warm_up_is_linear_and_then_the_curve_is_as_without() -> None:
+    warm = [poly(step, max_iters=100, warmup_iters=10, power=0.9) for step in range(100)]
+    plain = [poly(step, max_iters=100, power=0.9) for step in range(100)]
+    assert warm[4] == pytest.approx(plain[4] * 5 / 10)
+    assert warm[9:] == plain[9:]

@@ -1,0 +1,164 @@
+"""Whole runs on tiny settings."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from deeplabx import train as train_command
+from deeplabx.build import model_of
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.state import TrainState
+from deeplabx.errors import CheckpointError, ConfigError, StoppedError
+from tests.conftest import TINY, Compose, TrainTiny, compose_plain
+
+
+def weights(folder: Path) -> bytes:
+    (path,) = folder.glob("checkpoints/step-00000004/model.safetensors")
+    return path.read_bytes()
+
+
+def test_the_files_of_a_run(tiny_run: Path) -> None:
+    files = {path.name for path in tiny_run.iterdir()}
+    assert {"config.yaml", "overrides.yaml", "environment.json", "train.log", "metrics.jsonl", "result.json", "DONE"} <= files
+    assert {"checkpoints", "tensorboard", "plots", "samples"} <= files
+    assert {path.name for path in (tiny_run / "checkpoints").glob("*.json")} == {"best.json", "last.json"}
+    assert list((tiny_run / "tensorboard").iterdir())
+    assert (tiny_run / "samples" / "step-00000000.png").is_file()
+    result = json.loads((tiny_run / "result.json").read_text())
+    assert {"miou", "miou_gt_only", "pixel_accuracy", "per_class_iou", "confusion_sha256", "images", "step", "seconds"} <= set(result)
+    lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_workers_change_no_bit_of_the_weights(train_tiny: TrainTiny) -> None:
+    assert weights(train_tiny("none")) == weights(train_tiny("two", "trainer.workers=2"))
+
+
+def test_a_seed_changes_the_weights(train_tiny: TrainTiny, tiny_run: Path) -> None:
+    assert weights(train_tiny("other", "seed=1")) != weights(tiny_run)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_an_interrupted_and_resumed_run_equals_one_that_was_not(
+    train_tiny: TrainTiny, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    update = TrainState.update
+
+    def interrupted_update(state: TrainState, images: torch.Tensor, labels: torch.Tensor) -> object:
+        if state.step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(state, images, labels)
+
+    monkeypatch.setattr(TrainState, "update", interrupted_update)
+    with pytest.raises(StoppedError, match=f"saved at step {step}"):
+        train_tiny("run")
+    monkeypatch.setattr(TrainState, "update", update)
+    folder = train_tiny("run", "resume=true", "trainer.workers=1")
+    assert weights(folder) == weights(tiny_run)
+    assert (folder / "DONE").is_file()
+    assert not (folder / "INTERRUPTED").exists()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    before, after = (json.loads((path / "result.json").read_text()) for path in (tiny_run, folder))
+    assert before["confusion_sha256"] == after["confusion_sha256"]
+
+
+def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None:
+    settings = [*TINY, "schedule.max_iters=30", "trainer.save_every=1", "trainer.samples=0", "trainer.eval_every=30"]
+    run, whole = tmp_path / "a run (1)", tmp_path / "whole"
+    command = [sys.executable, "-m", "deeplabx"]
+    process = subprocess.Popen([*command, "train", *settings, f"hydra.run.dir={run}"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (run / "DONE").exists()
+    done = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([*command, "train", *settings, f"hydra.run.dir={whole}"], check=True, cwd=tmp_path, capture_output=True)
+    files = [folder / "checkpoints" / "step-00000030" / "model.safetensors" for folder in (run, whole)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    again = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
+
+
+def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny) -> None:
+    folder = train_tiny("run")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(ConfigError, match=r"already holds checkpoints\nadd resume=true"):
+        train_tiny("run")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_resuming_with_other_settings_is_an_error(train_tiny: TrainTiny) -> None:
+    folder = train_tiny("run")
+    (folder / "DONE").unlink()
+    with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 0.5"):
+        train_tiny("run", "resume=true", "optimizer.lr=0.5")
+
+
+def test_resume_without_a_checkpoint_starts(train_tiny: TrainTiny, tiny_run: Path) -> None:
+    assert weights(train_tiny("run", "resume=true")) == weights(tiny_run)
+
+
+def test_epochs_become_iterations(train_tiny: TrainTiny) -> None:
+    folder = train_tiny("run", "trainer.epochs=1.5")  # 12 pictures, batch 4
+    assert (folder / "checkpoints" / "step-00000005").is_dir()
+
+
+def test_init_from_takes_what_fits_and_lists_the_rest(train_tiny: TrainTiny, tiny_run: Path) -> None:
+    folder = train_tiny("run", f"init_from='{tiny_run}'", "model=deeplabv3")
+    log = (folder / "train.log").read_text()
+    assert "tensors loaded" in log
+    assert "not in the model: " in log
+    assert "decoder.refine" in log
+
+
+def test_init_from_a_safetensors_file_starts_from_its_weights(tiny_run: Path, compose: Compose, tmp_path: Path) -> None:
+    tensors = load_file(next(tiny_run.glob("checkpoints/step-*4/model.safetensors")))
+    save_file(tensors, tmp_path / "weights.safetensors")
+    config = compose(*TINY, f"init_from='{tmp_path}/weights.safetensors'")
+    model = model_of(config, num_classes=7)
+    train_command.load_weights(config, model)
+    assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
+
+
+def test_backbone_weights_go_into_the_backbone(tiny_run: Path, compose: Compose, tmp_path: Path) -> None:
+    tensors = load_file(next(tiny_run.glob("checkpoints/step-*4/model.safetensors")))
+    own = {name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")}
+    save_file({**own, "classifier.1.bias": torch.zeros(1000)}, tmp_path / "backbone.safetensors")
+    config = compose(*TINY, f"backbone.weights='{tmp_path}/backbone.safetensors'")
+    model = model_of(config, num_classes=7)
+    (report,) = train_command.load_weights(config, model)
+    assert "1 not in the model: classifier.1.bias" in report
+    assert torch.equal(model.backbone.state_dict()["features.0.0.weight"], own["features.0.0.weight"])
+
+
+def test_accumulation_and_clipping_run(train_tiny: TrainTiny) -> None:
+    assert (train_tiny("run", "trainer.accumulate=2", "trainer.clip_norm=1.0", "trainer.head_lr_factor=10") / "DONE").is_file()
+
+
+def test_a_damaged_config_is_a_checkpoint_error(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: [")
+    with pytest.raises(CheckpointError, match=r"config.yaml cannot be read"):
+        train_command.resume(tmp_path, change=lambda config: None)
+
+
+def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
+    config = compose_plain(
+        "schedule.max_iters=30", "trainer.samples=0", "dataset.val_images=16", "trainer.eval_every=30", "trainer.log_every=30"
+    )
+    constant = 1 / 7
+    assert train_command.train(config, tmp_path, overrides=[]) > constant
+    found, _ = checkpoints.newest(tmp_path / "checkpoints")
+    assert found is not None
