@@ -12,6 +12,7 @@ from deeplabx.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
 SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -73,9 +74,9 @@ def read_pair(image_path: Path, label_path: Path, *, name: str) -> Sample:
 
 
 def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
-    """uint8 ids H x W as a palette PNG."""
+    """uint8 ids H x W as a palette PNG. The palette is filled up to 256 colours: with fewer, Pillow packs ids into fewer bits and cuts large ones."""
     image = Image.fromarray(ids)
-    image.putpalette([channel for colour in palette for channel in colour])  # turns the grey picture into a palette one
+    image.putpalette([channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, format="PNG")
 

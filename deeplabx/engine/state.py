@@ -126,11 +126,14 @@ class TrainState:
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `optimizer_tensors`. Each slot takes its parameter's memory format: fused SGD reads both in memory order."""
+        parameters = dict(self.model.named_parameters())
         index = {name: number for number, name in enumerate(self.parameter_names())}
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, slot = key.rpartition("/")
-            slots.setdefault(index[name], {})[slot] = value
+            same_shape = value.shape == parameters[name].shape
+            slots.setdefault(index[name], {})[slot] = torch.empty_like(parameters[name]).detach().copy_(value) if same_shape else value
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def state_dict(self) -> dict[str, Any]:

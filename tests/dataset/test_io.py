@@ -16,7 +16,8 @@ def test_palette_and_grey_labels_are_read_as_ids(tmp_path: Path) -> None:
     ids[0, 0] = 255
     write_ids(tmp_path / "palette.png", ids, PALETTE)
     Image.fromarray(ids).save(tmp_path / "grey.png")
-    assert Image.open(tmp_path / "palette.png").mode == "P"
+    with Image.open(tmp_path / "palette.png") as written:
+        assert written.mode == "P"
     assert (read_label(tmp_path / "palette.png") == ids).all()
     assert (read_label(tmp_path / "grey.png") == ids).all()
 

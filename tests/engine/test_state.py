@@ -66,7 +66,7 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
 
 def test_clipping_bounds_the_step() -> None:
     model = model_without_noise()
-    before = {name: value.clone() for name, value in model.named_parameters()}
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
     state = state_of(model, clip_norm=0.01)
     for group in state.optimizer.param_groups:
         group["weight_decay"] = 0.0
