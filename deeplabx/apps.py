@@ -1,27 +1,24 @@
 """One Hydra app per command: compose the config, check it, hand it to the command's module, and turn what goes wrong into words and an exit code."""
 
-import dataclasses
 import errno
 import json
 import math
 import os
-import re
 import sys
 import traceback
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from deeplabx import checks, stored
 from deeplabx import config as schema
 from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PreemptedError, ResourceError, StoppedError, SweepError
+from deeplabx.explain import explained
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -152,7 +149,7 @@ def in_words(error: Exception, folder: Path) -> DeeplabxError:
 
 
 def train(config: DictConfig, folder: Path) -> float | None:
-    plain = schema.checked(config)
+    plain = checks.checked(config)
     from deeplabx.train import train
 
     return train(plain, folder, overrides=task_overrides())
@@ -180,7 +177,7 @@ def resume(config: DictConfig, folder: Path) -> float | None:
 
 
 def show(config: DictConfig, folder: Path) -> None:
-    plain = schema.checked(config)
+    plain = checks.checked(config)
     from deeplabx.show import show
 
     print(show(plain))
@@ -211,9 +208,9 @@ def typed_settings(config: DictConfig) -> Callable[[Any], None]:
     """A function that copies what was typed onto a config read from a checkpoint, and checks the whole."""
     overrides = task_overrides()
 
-    def change(stored: Any) -> None:
-        schema.replace_typed(stored, config, overrides)
-        schema.check(stored)
+    def change(base: Any) -> None:
+        stored.replace_typed(base, config, overrides)
+        checks.check(base)
 
     return change
 
@@ -239,61 +236,3 @@ def listing(arguments: list[str]) -> str:
         if word not in groups:
             raise ConfigError(f"{word} is not a group.{schema.nearest(word, groups)}", hint=f"the groups are {', '.join(groups)}")
     return "\n".join(f"{group:<10} {' '.join(schema.options(group))}" for group in arguments or groups)
-
-
-# --- what Hydra and OmegaConf say, in words that tell what to type -----------------------------------------------------------------
-
-
-def explained(error: BaseException, command: str) -> ConfigError:
-    """A composition error of Hydra as one that names the setting, the value found and the choices."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MissingConfigException):
-        return unknown_option(error)
-    if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"{error.override!r} cannot be read as a setting",
-            hint="settings are key=value; quote a value with , ( ) [ ] { } as key='\"...\"'",
-        )
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    named = re.search(
-        r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
-    )
-    key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
-    if not key or key.startswith("hydra"):
-        return ConfigError(
-            f"these settings cannot be composed: {text[:300]}", hint=f"`deeplabx {command} --info defaults` shows what is composed"
-        )
-    root = schema.COMMANDS[command]
-    declared = schema.setting_type(root, key)
-    if declared is not None and not dataclasses.is_dataclass(declared) and named and named.group(2) is not None:
-        return ConfigError(f"{key}={named.group(2)} must be {schema.type_words(declared)}")
-    return unknown_setting(key, root)
-
-
-def unknown_option(error: MissingConfigException) -> ConfigError:
-    group, _, option = str(error.missing_cfg_file or "").rpartition("/")
-    choices = sorted(str(choice) for choice in error.options or [])
-    if not group:
-        return ConfigError(" ".join(str(error).split())[:300])
-    if not choices:
-        groups = [*schema.FAMILIES, "recipe"]
-        return ConfigError(f"{group} is not a group.{schema.nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}")
-    return ConfigError(
-        f"{group}={option} is not an option of {group}.{schema.nearest(option, choices)}", hint=f"{group} can be {', '.join(choices)}"
-    )
-
-
-def unknown_setting(key: str, root: type) -> ConfigError:
-    known = schema.setting_keys(root)
-    owner = key.rpartition(".")[0]
-    siblings = [name for name in known if name.rpartition(".")[0] == owner]
-    choices = [name.rpartition(".")[2] for name in siblings]
-    if key in known:
-        return ConfigError(
-            f"{key} is not a setting of the {owner} chosen", hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has"
-        )
-    near = schema.nearest(key, siblings if owner and siblings else known)
-    if not owner or not siblings:
-        tops = [name for name in typing.get_type_hints(root) if name not in choices]
-        return ConfigError(f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}")
-    return ConfigError(f"{key} is not a setting.{near}", hint=f"{owner} has {', '.join(choices)}")

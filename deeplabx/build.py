@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from deeplabx import config as schema
+from deeplabx import stored
 from deeplabx.backbone import Normalization, build_backbone
 from deeplabx.dataset import SegmentationSet, build_dataset
 from deeplabx.engine import checkpoint as checkpoints
@@ -59,7 +60,7 @@ class Description(NamedTuple):
 
     def to_plain(self) -> dict[str, Any]:
         return {
-            "config": schema.to_plain(self.config),
+            "config": stored.to_plain(self.config),
             "classes": self.classes,
             "palette": [list(colour) for colour in self.palette],
             "ignore_index": self.ignore_index,
@@ -70,7 +71,7 @@ class Description(NamedTuple):
     def from_plain(cls, plain: dict[str, Any], *, source: Path) -> "Description":
         try:
             return cls(
-                config=schema.from_plain(schema.TrainConfig, plain["config"]),
+                config=stored.from_plain(schema.TrainConfig, plain["config"]),
                 classes=list(plain["classes"]),
                 palette=[(colour[0], colour[1], colour[2]) for colour in plain["palette"]],
                 ignore_index=int(plain["ignore_index"]),

@@ -1,6 +1,7 @@
 """argv → command. The standard library only: `deeplabx --help` answers before Hydra or torch could be imported."""
 
 import os
+import re
 import sys
 from typing import NoReturn
 
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         fail(f"{command} is not a command of deeplabx.{nearest(command, COMMANDS)}", f"the commands are {', '.join(COMMANDS)}")
     if command == "resume":
         arguments = name_the_run(arguments)
-    start(command, hydra_arguments(arguments))
+    start(command, arguments if command == "list" else hydra_arguments(arguments))
 
 
 def start(command: str, arguments: list[str]) -> NoReturn:
@@ -116,7 +117,12 @@ def quoted(setting: str, *, sweep: bool) -> str:
     if value[0] == value[-1] and value[0] in "'\"" and len(value) > 1:
         return setting
     parts = value.split(",") if sweep else [value]
-    return f"{key}=" + ",".join("'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in parts)
+    return f"{key}=" + ",".join(in_quotes(part) for part in parts)
+
+
+def in_quotes(text: str) -> str:
+    """`text` in single quotes as Hydra reads them: a backslash is doubled only where a quote follows."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 def complete(argv: list[str]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What a run may be told: one dataclass per group of settings, the range beside each setting, and the rules across them.
+"""What a run may be told: one dataclass per group of settings, the range beside each setting.
 
 Defaults live in conf/*.yaml; here is only what a value may be. A field without a default must come from a YAML file or the command line.
 No torch here: a wrong setting is answered before torch is imported.
@@ -6,16 +6,13 @@ No torch here: a wrong setting is answered before torch is imported.
 
 import dataclasses
 import difflib
-import math
 import types
 import typing
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from deeplabx.errors import ConfigError
 
@@ -252,181 +249,6 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     return f" Did you mean {found[0]}?" if found else ""
 
 
-# --- from a composed config to checked dataclasses ---------------------------------------------------------------------------------
-
-
-def checked(config: DictConfig) -> Any:
-    """The composed config as plain dataclasses, every value within its range. Raises ConfigError naming the setting."""
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"{', '.join(missing)} must be given", hint=f"type {missing[0]}=...")
-    try:
-        plain = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {' '.join(str(error.msg or error).split())[:200]}") from None
-    refuse_added(plain)
-    check(plain)
-    return plain
-
-
-def refuse_added(config: Any, prefix: str = "") -> None:
-    """Raise ConfigError for a setting that no schema has: `+key=value` adds one to a config, but nothing would read it."""
-    known = [setting.name for setting in dataclasses.fields(config)]
-    for name, value in vars(config).items():
-        if name not in known:
-            raise ConfigError(
-                f"{prefix}{name} is not a setting.{nearest(name, known)}", hint=f"{prefix or 'the top '}has {', '.join(known)}"
-            )
-        if dataclasses.is_dataclass(value):
-            refuse_added(value, f"{prefix}{name}.")
-
-
-def check(config: Any) -> None:
-    """Raise ConfigError for the first setting out of range, then for the first rule across settings that is broken."""
-    for key, value, setting in walk(config):
-        check_value(key, value, setting)
-    if isinstance(config, TrainConfig):
-        check_training(config)
-
-
-def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
-    """Every (dotted key, value, field) below a dataclass instance."""
-    for setting in dataclasses.fields(config):
-        value = getattr(config, setting.name)
-        if dataclasses.is_dataclass(value):
-            yield from walk(value, f"{prefix}{setting.name}.")
-        else:
-            yield prefix + setting.name, value, setting
-
-
-def check_value(key: str, value: Any, setting: dataclasses.Field[Any]) -> None:
-    rule = setting.metadata
-    if value is None:
-        return
-    if isinstance(value, list) and not value:
-        raise ConfigError(f"{key}=[] is empty", hint=f"give at least one value, as in {key}=[1]")
-    for element in value if isinstance(value, list) else [value]:
-        if "options" in rule and element not in rule["options"]:
-            known = [str(option) for option in rule["options"]]
-            raise ConfigError(f"{key}={element} is not one of {', '.join(known)}.{nearest(str(element), known)}")
-        if isinstance(element, float) and not math.isfinite(element):
-            raise ConfigError(f"{key}={element} is not a finite number{range_words(rule)}")
-        if outside(element, rule):
-            raise ConfigError(f"{key}={element} is out of range{range_words(rule)}")
-
-
-def outside(value: Any, rule: typing.Mapping[str, Any]) -> bool:
-    if not isinstance(value, int | float):
-        return False
-    at_least, above, at_most = rule.get("at_least"), rule.get("above"), rule.get("at_most")
-    return (
-        (at_least is not None and value < at_least) or (above is not None and value <= above) or (at_most is not None and value > at_most)
-    )
-
-
-def range_words(rule: typing.Mapping[str, Any]) -> str:
-    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
-    said = [f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None]
-    return f": it must be {' and '.join(said)}" if said else ""
-
-
-def check_training(config: TrainConfig) -> None:
-    """The rules that no single setting shows."""
-    augment, trainer, backbone = config.augment, config.trainer, config.backbone
-    if augment.crop_size < backbone.output_stride:
-        raise ConfigError(
-            f"augment.crop_size={augment.crop_size} is smaller than backbone.output_stride={backbone.output_stride}",
-            hint="the network needs a crop of at least one output stride; 513 and 512 are both fine crops",
-        )
-    if augment.scale_min > augment.scale_max:
-        raise ConfigError(f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}")
-    if isinstance(config.schedule, ScheduleConfig) and trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
-        raise ConfigError(
-            f"schedule.warmup_iters={config.schedule.warmup_iters} leaves nothing of schedule.max_iters={config.schedule.max_iters}"
-        )
-    check_eval(config.eval)
-    passes = device_count(trainer.devices) * trainer.accumulate
-    if trainer.batch_size % passes:
-        raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x trainer.accumulate = {passes}",
-            hint=f"take a multiple of {passes}, such as trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
-        )
-    if trainer.batch_size // passes == 1 and config.model.norm == "batch":
-        raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} leaves one picture per pass, and batch norm after image pooling needs two",
-            hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, or model.norm=frozen",
-        )
-
-
-def check_eval(config: EvalConfig) -> None:
-    if config.crop is not None and len(config.crop) != 2:
-        raise ConfigError(f"eval.crop={config.crop} must be [height,width]", hint="as in eval.crop=[513,513]")
-
-
-def device_count(devices: str) -> int:
-    """How many processes `trainer.devices` asks for; `auto` and `cpu` are one."""
-    if devices in ("auto", "cpu"):
-        return 1
-    if not devices.isdecimal() or int(devices) < 1:
-        raise ConfigError(f"trainer.devices={devices} is not one of auto, cpu, or a number from 1.{nearest(devices, ['auto', 'cpu'])}")
-    return int(devices)
-
-
-# --- to a file and back ------------------------------------------------------------------------------------------------------------
-
-
-def to_plain(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON-ready data. A group carries the name of its family, so that `from_plain` needs no guess."""
-    families = {schema: f"{group}/{family}" for group, table in FAMILIES.items() for family, schema in table.items()}
-    plain: dict[str, Any] = {"family": families[type(config)]} if type(config) in families else {}
-    for setting in dataclasses.fields(config):
-        value = getattr(config, setting.name)
-        plain[setting.name] = to_plain(value) if dataclasses.is_dataclass(value) else value
-    return plain
-
-
-def from_plain(schema: type, plain: Any, *, key: str = "") -> Any:
-    """The inverse of `to_plain`. The data is read as data: no interpolation, nothing instantiated by name. Raises ConfigError."""
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{key or 'the config'} is not a table of settings")
-    plain = dict(plain)
-    if "family" in plain:
-        group, _, family = str(plain.pop("family")).partition("/")
-        found = FAMILIES.get(group, {}).get(family)
-        if found is None or not issubclass(found, schema):
-            raise ConfigError(f"{key} is of the unknown family {group}/{family}")
-        schema = found
-    hints = typing.get_type_hints(schema)
-    unknown, absent = set(plain) - set(hints), set(hints) - set(plain)
-    if unknown or absent:
-        raise ConfigError(f"{key or 'the config'} does not fit this version: unknown {sorted(unknown)}, absent {sorted(absent)}")
-    values = {}
-    for name, hint in hints.items():
-        dotted = f"{key}.{name}" if key else name
-        nested = dataclasses.is_dataclass(hint) and isinstance(hint, type)
-        values[name] = from_plain(hint, plain[name], key=dotted) if nested else typed(plain[name], hint, key=dotted)
-    return schema(**values)
-
-
-def typed(value: Any, hint: Any, *, key: str) -> Any:
-    if not fits(value, hint):
-        raise ConfigError(f"{key}={value!r} is not {type_words(hint)}")
-    return float(value) if hint is float else value
-
-
-def fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if origin is list:
-        return isinstance(value, list) and all(fits(element, typing.get_args(hint)[0]) for element in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
 def type_words(hint: Any) -> str:
     """A type in a user's words: 'a whole number', 'a list such as [6,12,18]'."""
     if typing.get_origin(hint) in (Union, types.UnionType):
@@ -462,21 +284,3 @@ def setting_keys(schema: type, prefix: str = "") -> list[str]:
         else:
             keys.append(prefix + name)
     return keys
-
-
-def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None:
-    """Copy each setting that was typed (`overrides`, as Hydra lists them) from the composed config onto `base`, groups first and whole."""
-    names = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    for name in sorted(names, key=lambda name: "." in name):
-        if OmegaConf.select(composed, name, default=None) is None and "." not in name:
-            continue
-        owner, _, last = name.rpartition(".")
-        target = base
-        for part in owner.split(".") if owner else []:
-            target = getattr(target, part, None)
-        if not hasattr(target, last):
-            if owner:
-                raise ConfigError(f"{name} is not a setting of this checkpoint's {owner}={getattr(target, 'name', '?')}")
-            continue  # ckpt, input and out are the command's own, not the checkpoint's
-        value = OmegaConf.select(composed, name)
-        setattr(target, last, OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)

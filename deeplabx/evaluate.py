@@ -27,6 +27,8 @@ def evaluate(ckpt: str, folder: Path, *, change: Callable[[Any], None]) -> float
         "seconds": round(time.perf_counter() - started, 1),
         "checkpoint": str(found.path),
         "split": config.dataset.split,
+        "output_stride": config.backbone.output_stride,
+        "eval": vars(config.eval),
     }
     (folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"{found.path}, split {config.dataset.split} of {config.dataset.name}, {len(samples)} pictures\n")

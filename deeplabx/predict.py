@@ -18,7 +18,7 @@ def predict(ckpt: str, source: Path, folder: Path, *, change: Callable[[Any], No
 
     A picture that cannot be read does not stop the others; DataError names them all at the end.
     """
-    pictures = found_pictures(source)
+    pictures = found_pictures(source, besides=folder)
     targets = planned(pictures, source, folder)
     found = restored(ckpt, change=change)
     failures: list[DeeplabxError] = []
@@ -36,13 +36,15 @@ def predict(ckpt: str, source: Path, folder: Path, *, change: Callable[[Any], No
         raise DataError(f"{len(failures)} of {len(pictures)} pictures could not be read; the others are done", hint=failures[0].message)
 
 
-def found_pictures(source: Path) -> list[Path]:
-    """The picture, or every picture below a folder, sorted."""
+def found_pictures(source: Path, *, besides: Path) -> list[Path]:
+    """The picture, or every picture below a folder, sorted; not those of an output folder inside it, which an earlier run may have left."""
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise DataError(f"input={source} does not exist")
-    pictures = sorted(path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    inside = besides.resolve() != source.resolve()
+    found = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    pictures = sorted(path for path in found if not (inside and path.resolve().is_relative_to(besides.resolve())))
     if not pictures:
         raise DataError(f"input={source} holds no pictures", hint=f"looked for {' '.join(PICTURE_SUFFIXES)}")
     return pictures

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from deeplabx import __version__
+from deeplabx import __version__, checks, stored
 from deeplabx import config as schema
 from deeplabx.backbone.pretrained import load_matching, read_tensors
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
@@ -45,29 +45,33 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
     if finished is not None:
         print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
         return finished
-    for mark in ("FAILED", "INTERRUPTED"):
-        (folder / mark).unlink(missing_ok=True)
     try:
         best = launch(lambda: worker(config, folder, overrides), devices=config.trainer.devices)
+    except ConfigError:
+        raise  # nothing began, so nothing is changed
     except DeeplabxError as error:
         interrupted = error.exit_code in (75, 130)
         if interrupted:
             error.hint = f"deeplabx resume {folder}"
-        if interrupted or (folder / "config.yaml").is_file():  # a run that never began leaves nothing
-            (folder / ("INTERRUPTED" if interrupted else "FAILED")).write_text(f"{error}\n")
+        mark(folder, "INTERRUPTED" if interrupted else "FAILED", str(error))
         raise
     except KeyboardInterrupt:
-        (folder / "INTERRUPTED").write_text("interrupted at once\n")
+        mark(folder, "INTERRUPTED", "at once, without a save")
         raise StoppedError("interrupted at once; what was saved before is there", hint=f"deeplabx resume {folder}") from None
     (folder / "DONE").write_text("")
     return best
 
 
+def mark(folder: Path, name: str, words: str) -> None:
+    """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing."""
+    if (folder / "config.yaml").is_file():
+        (folder / name).write_text(f"{words}\n")
+
+
 def resume(folder: Path, *, change: Callable[[Any], None]) -> float:
     """Continue the run in `folder` with its own config."""
     try:
-        stored = yaml.safe_load((folder / "config.yaml").read_text())
-        config = schema.from_plain(schema.TrainConfig, stored)
+        config = stored.from_plain(schema.TrainConfig, yaml.safe_load((folder / "config.yaml").read_text()))
     except (OSError, yaml.YAMLError, ConfigError) as error:
         raise CheckpointError(f"{folder}/config.yaml cannot be read: {error}") from None
     change(config)
@@ -201,9 +205,9 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
 
 def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint) -> None:
     """Raise ConfigError when the run in the folder was made with other settings than the ones given now."""
-    stored = Description.from_plain(found.config, source=found.path).config
-    before = {key: value for key, value, _ in schema.walk(stored)}
-    now = {key: value for key, value, _ in schema.walk(config)}
+    made_with = Description.from_plain(found.config, source=found.path).config
+    before = {key: value for key, value, _ in checks.walk(made_with)}
+    now = {key: value for key, value, _ in checks.walk(config)}
     changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
@@ -211,7 +215,10 @@ def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint) ->
 
 
 def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device) -> None:
-    (folder / "config.yaml").write_text(yaml.safe_dump(schema.to_plain(config), sort_keys=False))
+    """Say that the run begins: config, what was typed, and where it runs. Marks of an earlier end are taken away."""
+    for name in ("FAILED", "INTERRUPTED"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(stored.to_plain(config), sort_keys=False))
     (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     environment = {
         "deeplabx": __version__,

@@ -8,6 +8,7 @@ from typing import Any
 import hydra
 import pytest
 
+from deeplabx import checks
 from deeplabx import config as schema
 
 TINY = [
@@ -30,7 +31,7 @@ def compose_plain(*overrides: str, command: str = "train") -> Any:
     """The checked config of `deeplabx <command> <overrides>`."""
     schema.register_schemas()
     with hydra.initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
-        return schema.checked(hydra.compose(command, list(overrides)))
+        return checks.checked(hydra.compose(command, list(overrides)))
 
 
 @pytest.fixture

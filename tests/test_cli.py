@@ -74,8 +74,8 @@ def test_a_wrong_command_line_is_answered_in_words_before_torch(tmp_path: Path, 
     assert 1 <= len(message) <= 3, done.stderr
     assert message[0].startswith("deeplabx: ")
     assert "torch" not in spied
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not list(tmp_path.glob("outputs/*/*/*"))
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert not left or left == ["multirun.yaml"]  # Hydra's own note of the sweep that was asked for
 
 
 def test_cfg_prints_the_whole_config(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import fields
 import pytest
 
 from deeplabx import config as schema
+from deeplabx import stored
 from deeplabx.errors import ConfigError
 from tests.conftest import Compose
 
@@ -69,7 +70,7 @@ def test_what_a_data_set_recommends_is_beaten_by_what_is_typed(compose: Compose)
 @pytest.mark.parametrize("overrides", [[], ["backbone=resnet50", "dataset=camvid", "model=deeplabv3", "model.atrous_rates=[6,12]"]])
 def test_a_config_comes_back_from_json(compose: Compose, overrides: list[str]) -> None:
     config = compose(*overrides)
-    assert schema.from_plain(schema.TrainConfig, json.loads(json.dumps(schema.to_plain(config)))) == config
+    assert stored.from_plain(schema.TrainConfig, json.loads(json.dumps(stored.to_plain(config)))) == config
 
 
 @pytest.mark.parametrize(
@@ -85,15 +86,15 @@ def test_a_config_comes_back_from_json(compose: Compose, overrides: list[str]) -
     ],
 )
 def test_stored_data_is_read_strictly(compose: Compose, change: dict, words: str) -> None:
-    plain = schema.to_plain(compose())
+    plain = stored.to_plain(compose())
     with pytest.raises(ConfigError, match=words):
-        schema.from_plain(schema.TrainConfig, {**plain, **change})
+        stored.from_plain(schema.TrainConfig, {**plain, **change})
 
 
 def test_interpolations_in_stored_data_stay_text(compose: Compose) -> None:
-    plain = schema.to_plain(compose())
+    plain = stored.to_plain(compose())
     plain["init_from"] = "${oc.env:HOME}"
-    assert schema.from_plain(schema.TrainConfig, plain).init_from == "${oc.env:HOME}"
+    assert stored.from_plain(schema.TrainConfig, plain).init_from == "${oc.env:HOME}"
 
 
 def test_the_nearest_name_is_suggested() -> None:

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,20 +32,23 @@ def test_eval_repeats_the_runs_own_result_to_the_last_digit(tiny_run: Path, tmp_
     assert all(name in printed for name in ("background", "disc", "mIoU", "pixel accuracy"))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"eval__scales": [0.5, 1.0], "eval__flip": True},
-        {"eval__window": 33},
-        {"backbone__output_stride": 8},
-        {"eval__crop": [129, 129]},
-        {"dataset__split": "train"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_what_is_typed_changes_the_evaluation(tiny_run: Path, tmp_path: Path, changes: dict) -> None:
-    result = result_of(tmp_path / "eval", tiny_run, **changes)
-    assert result["confusion_sha256"] != json.loads((tiny_run / "result.json").read_text())["confusion_sha256"]
+def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, tmp_path: Path) -> None:
+    typed = ["eval.scales=[0.5,1.0]", "eval.flip=true", "eval.window=33", "backbone.output_stride=8", "dataset.split=train"]
+    command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", *typed]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("outputs/eval/*/result.json")
+    result = json.loads(path.read_text())
+    assert result["eval"] == {"scales": [0.5, 1.0], "flip": True, "window": 33, "crop": None}
+    assert (result["output_stride"], result["split"], result["images"]) == (8, "train", 12)
+
+
+@pytest.mark.parametrize("typed", ["eval.scales=[0.0]", "backbone.output_stride=12", "eval.crop=[5]", "trainer.precision=fp61"])
+def test_what_is_typed_is_checked(tiny_run: Path, tmp_path: Path, typed: str) -> None:
+    command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", typed]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert typed.partition("=")[0] in done.stderr
 
 
 def test_a_damaged_checkpoint_says_so(tiny_run: Path, tmp_path: Path) -> None:

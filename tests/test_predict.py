@@ -76,6 +76,13 @@ def test_a_picture_is_never_overwritten_by_its_ids(tiny_run: Path, tmp_path: Pat
         predict(str(tiny_run), tmp_path, tmp_path, change=unchanged)
 
 
+def test_what_an_earlier_run_left_inside_is_not_an_input(tiny_run: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
+    for _ in range(2):
+        predict(str(tiny_run), tmp_path, tmp_path / "out", change=unchanged)
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
+
+
 def test_an_empty_folder_is_an_error(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no pictures"):
         predict(str(tiny_run), tmp_path, tmp_path / "out", change=unchanged)

@@ -72,7 +72,7 @@ def test_an_interrupted_and_resumed_run_equals_one_that_was_not(
 
 
 def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None:
-    settings = [*TINY, "schedule.max_iters=30", "trainer.save_every=1", "trainer.samples=0", "trainer.eval_every=30"]
+    settings = [*TINY, "schedule.max_iters=12", "trainer.save_every=1", "trainer.samples=0", "trainer.eval_every=12"]
     run, whole = tmp_path / "a run (1)", tmp_path / "whole"
     command = [sys.executable, "-m", "deeplabx"]
     process = subprocess.Popen([*command, "train", *settings, f"hydra.run.dir={run}"], cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -85,7 +85,7 @@ def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None
     done = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     subprocess.run([*command, "train", *settings, f"hydra.run.dir={whole}"], check=True, cwd=tmp_path, capture_output=True)
-    files = [folder / "checkpoints" / "step-00000030" / "model.safetensors" for folder in (run, whole)]
+    files = [folder / "checkpoints" / "step-00000012" / "model.safetensors" for folder in (run, whole)]
     assert files[0].read_bytes() == files[1].read_bytes()
     again = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, cwd=tmp_path)
     assert again.returncode == 0
@@ -103,8 +103,10 @@ def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny) -> No
 def test_resuming_with_other_settings_is_an_error(train_tiny: TrainTiny) -> None:
     folder = train_tiny("run")
     (folder / "DONE").unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 0.5"):
         train_tiny("run", "resume=true", "optimizer.lr=0.5")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_resume_without_a_checkpoint_starts(train_tiny: TrainTiny, tiny_run: Path) -> None:

@@ -39,7 +39,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights: {str(error)[:200].partition(chr(10))[0] or type(error).__name__}") from None
+        raise CheckpointError(
+            f"{path} cannot be read as weights: {str(error)[:200].partition(chr(10))[0] or type(error).__name__}"
+        ) from None
     except Exception as error:
         if type(error).__name__ == "UnpicklingError":
             raise CheckpointError(f"{path} is not a plain file of weights; it was not loaded, because it could run code") from None

@@ -1,0 +1,131 @@
+"""From a composed config to checked dataclasses: every value in its range, then the rules that hold across settings. No torch here."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deeplabx import config as schema
+from deeplabx.errors import ConfigError
+
+
+def checked(config: DictConfig) -> Any:
+    """The composed config as plain dataclasses, every value within its range. Raises ConfigError naming the setting."""
+    try:
+        missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
+        plain = None if missing else OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {' '.join(str(error.msg or error).split())[:200]}") from None
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} must be given", hint=f"type {missing[0]}=...")
+    refuse_added(plain)
+    check(plain)
+    return plain
+
+
+def refuse_added(config: Any, prefix: str = "") -> None:
+    """Raise ConfigError for a setting that no schema has: `+key=value` adds one to a config, but nothing would read it."""
+    known = [setting.name for setting in dataclasses.fields(config)]
+    for name, value in vars(config).items():
+        if name not in known:
+            raise ConfigError(
+                f"{prefix}{name} is not a setting.{schema.nearest(name, known)}", hint=f"{prefix or 'the top '}has {', '.join(known)}"
+            )
+        if dataclasses.is_dataclass(value):
+            refuse_added(value, f"{prefix}{name}.")
+
+
+def check(config: Any) -> None:
+    """Raise ConfigError for the first setting out of range, then for the first rule across settings that is broken."""
+    for key, value, setting in walk(config):
+        check_value(key, value, setting)
+    if isinstance(config, schema.TrainConfig):
+        check_training(config)
+
+
+def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Every (dotted key, value, field) below a dataclass instance."""
+    for setting in dataclasses.fields(config):
+        value = getattr(config, setting.name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{prefix}{setting.name}.")
+        else:
+            yield prefix + setting.name, value, setting
+
+
+def check_value(key: str, value: Any, setting: dataclasses.Field[Any]) -> None:
+    rule = setting.metadata
+    if value is None:
+        return
+    if isinstance(value, list) and not value:
+        raise ConfigError(f"{key}=[] is empty", hint=f"give at least one value, as in {key}=[1]")
+    for element in value if isinstance(value, list) else [value]:
+        if "options" in rule and element not in rule["options"]:
+            known = [str(option) for option in rule["options"]]
+            raise ConfigError(f"{key}={element} is not one of {', '.join(known)}.{schema.nearest(str(element), known)}")
+        if isinstance(element, float) and not math.isfinite(element):
+            raise ConfigError(f"{key}={element} is not a finite number{range_words(rule)}")
+        if outside(element, rule):
+            raise ConfigError(f"{key}={element} is out of range{range_words(rule)}")
+
+
+def outside(value: Any, rule: Mapping[str, Any]) -> bool:
+    if not isinstance(value, int | float):
+        return False
+    at_least, above, at_most = rule.get("at_least"), rule.get("above"), rule.get("at_most")
+    return (
+        (at_least is not None and value < at_least) or (above is not None and value <= above) or (at_most is not None and value > at_most)
+    )
+
+
+def range_words(rule: Mapping[str, Any]) -> str:
+    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
+    said = [f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None]
+    return f": it must be {' and '.join(said)}" if said else ""
+
+
+def check_training(config: schema.TrainConfig) -> None:
+    """The rules that no single setting shows."""
+    augment, trainer, backbone = config.augment, config.trainer, config.backbone
+    if augment.crop_size < backbone.output_stride:
+        raise ConfigError(
+            f"augment.crop_size={augment.crop_size} is smaller than backbone.output_stride={backbone.output_stride}",
+            hint="the network needs a crop of at least one output stride; 513 and 512 are both fine crops",
+        )
+    if augment.scale_min > augment.scale_max:
+        raise ConfigError(f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}")
+    if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
+        raise ConfigError(
+            f"schedule.warmup_iters={config.schedule.warmup_iters} leaves nothing of schedule.max_iters={config.schedule.max_iters}"
+        )
+    check_eval(config.eval)
+    passes = device_count(trainer.devices) * trainer.accumulate
+    if trainer.batch_size % passes:
+        raise ConfigError(
+            f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x trainer.accumulate = {passes}",
+            hint=f"take a multiple of {passes}, such as trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
+        )
+    if trainer.batch_size // passes == 1 and config.model.norm == "batch":
+        raise ConfigError(
+            f"trainer.batch_size={trainer.batch_size} leaves one picture per pass, and batch norm after image pooling needs two",
+            hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, or model.norm=frozen",
+        )
+
+
+def check_eval(config: schema.EvalConfig) -> None:
+    if config.crop is not None and len(config.crop) != 2:
+        raise ConfigError(f"eval.crop={config.crop} must be [height,width]", hint="as in eval.crop=[513,513]")
+
+
+def device_count(devices: str) -> int:
+    """How many processes `trainer.devices` asks for; `auto` and `cpu` are one."""
+    if devices in ("auto", "cpu"):
+        return 1
+    if not devices.isdecimal() or int(devices) < 1:
+        raise ConfigError(
+            f"trainer.devices={devices} is not one of auto, cpu, or a number from 1.{schema.nearest(devices, ['auto', 'cpu'])}"
+        )
+    return int(devices)

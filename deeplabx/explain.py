@@ -1,0 +1,66 @@
+"""What Hydra and OmegaConf say while they compose, in words that tell what to type."""
+
+import dataclasses
+import re
+import typing
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from deeplabx import config as schema
+from deeplabx.errors import ConfigError
+
+
+def explained(error: BaseException, command: str) -> ConfigError:
+    """A composition error of Hydra as one that names the setting, the value found and the choices."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException):
+        return unknown_option(error)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"{error.override!r} cannot be read as a setting",
+            hint="settings are key=value; quote a value with , ( ) [ ] { } as key='\"...\"'",
+        )
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    named = re.search(
+        r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
+    )
+    key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
+    if not key or key.startswith("hydra"):
+        return ConfigError(
+            f"these settings cannot be composed: {text[:300]}", hint=f"`deeplabx {command} --info defaults` shows what is composed"
+        )
+    root = schema.COMMANDS[command]
+    declared = schema.setting_type(root, key)
+    if declared is not None and not dataclasses.is_dataclass(declared) and named and named.group(2) is not None:
+        return ConfigError(f"{key}={named.group(2)} must be {schema.type_words(declared)}")
+    return unknown_setting(key, root)
+
+
+def unknown_option(error: MissingConfigException) -> ConfigError:
+    group, _, option = str(error.missing_cfg_file or "").rpartition("/")
+    choices = sorted(str(choice) for choice in error.options or [])
+    if not group:
+        return ConfigError(" ".join(str(error).split())[:300])
+    if not choices:
+        groups = [*schema.FAMILIES, "recipe"]
+        return ConfigError(f"{group} is not a group.{schema.nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}")
+    return ConfigError(
+        f"{group}={option} is not an option of {group}.{schema.nearest(option, choices)}", hint=f"{group} can be {', '.join(choices)}"
+    )
+
+
+def unknown_setting(key: str, root: type) -> ConfigError:
+    known = schema.setting_keys(root)
+    owner = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == owner]
+    choices = [name.rpartition(".")[2] for name in siblings]
+    if key in known:
+        return ConfigError(
+            f"{key} is not a setting of the {owner} chosen", hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has"
+        )
+    tops = [name for name in typing.get_type_hints(root) if name not in choices]
+    near = schema.nearest(key, siblings if owner and siblings else [*tops, *known])
+    if not owner or not siblings:
+        return ConfigError(f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}")
+    return ConfigError(f"{key} is not a setting.{near}", hint=f"{owner} has {', '.join(choices)}")
