@@ -60,9 +60,8 @@ def run_hydra(command: str, arguments: list[str]) -> None:
         app()
     except DeeplabxError:
         raise
-    except (
-        Exception
-    ) as error:  # jobs keep their own, so this one was raised while Hydra composed: its grammar lets builtin errors through too
+    except Exception as error:
+        # Jobs keep their own errors, so this one was raised while Hydra composed: its grammar lets builtin errors through too.
         raise explained(error, command) from error
     jobs.finish()
 

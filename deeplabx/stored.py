@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from deeplabx import config as schema
 from deeplabx.errors import ConfigError
 
+OWN_KEYS = ("ckpt", "input", "out", "run")  # of the commands that start from a checkpoint: not the checkpoint's
+
 
 def to_plain(config: Any) -> dict[str, Any]:
     """A config dataclass as JSON-ready data. A group carries the name of its family, so that `from_plain` needs no guess."""
@@ -67,15 +69,14 @@ def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None
     """Copy each setting that was typed (`overrides`, as Hydra lists them) from the composed config onto `base`, groups first and whole."""
     names = [override.lstrip("+~").partition("=")[0] for override in overrides]
     for name in sorted(names, key=lambda name: "." in name):
-        if OmegaConf.select(composed, name, default=None) is None and "." not in name:
-            continue
         owner, _, last = name.rpartition(".")
+        if not owner and name in OWN_KEYS:
+            continue
         target = base
         for part in owner.split(".") if owner else []:
             target = getattr(target, part, None)
         if not hasattr(target, last):
-            if owner:
-                raise ConfigError(f"{name} is not a setting of this checkpoint's {owner}={getattr(target, 'name', '?')}")
-            continue  # ckpt, input and out are the command's own, not the checkpoint's
+            whose = f"this checkpoint's {owner}={getattr(target, 'name', '?')}" if owner else "this command"
+            raise ConfigError(f"{name} is not a setting of {whose}")
         value = OmegaConf.select(composed, name)
         setattr(target, last, OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)

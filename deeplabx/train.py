@@ -26,7 +26,7 @@ from deeplabx.engine.evaluator import Predictor, evaluate
 from deeplabx.engine.log import RunLog
 from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import CheckpointError, ConfigError, DataError, DeeplabxError, StoppedError
+from deeplabx.errors import CheckpointError, ConfigError, DataError, PreemptedError, StoppedError
 from deeplabx.loss import build_loss
 from deeplabx.model import DeepLab
 from deeplabx.optimizer import build_optimizer
@@ -49,15 +49,16 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
         best = launch(lambda: worker(config, folder, overrides), devices=config.trainer.devices)
     except ConfigError:
         raise  # nothing began, so nothing is changed
-    except DeeplabxError as error:
-        interrupted = error.exit_code in (75, 130)
-        if interrupted:
-            error.hint = f"deeplabx resume {folder}"
-        mark(folder, "INTERRUPTED" if interrupted else "FAILED", str(error))
+    except (StoppedError, PreemptedError) as stopped:
+        stopped.hint = f"deeplabx resume {folder}"
+        mark(folder, "INTERRUPTED", str(stopped))
         raise
     except KeyboardInterrupt:
         mark(folder, "INTERRUPTED", "at once, without a save")
         raise StoppedError("interrupted at once; what was saved before is there", hint=f"deeplabx resume {folder}") from None
+    except Exception as error:
+        mark(folder, "FAILED", str(error))
+        raise
     (folder / "DONE").write_text("")
     return best
 
@@ -176,7 +177,7 @@ def load_weights(config: schema.TrainConfig, model: DeepLab) -> list[str]:
     """Where a fresh run starts: init_from (the whole model), else backbone.weights, else random weights. A report of what was loaded."""
     if config.init_from is not None:
         is_file = Path(config.init_from).is_file()
-        tensors = read_tensors(config.init_from) if is_file else checkpoints.find(config.init_from).model_tensors()
+        tensors = read_tensors(config.init_from) if is_file else checkpoints.find(config.init_from, key="init_from").model_tensors()
         return [load_matching(model, tensors, source=f"init_from={config.init_from}").report(config.init_from)]
     if config.backbone.weights is not None:
         tensors = read_tensors(config.backbone.weights)

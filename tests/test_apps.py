@@ -47,7 +47,7 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) 
         (["eval", "ckpt=nowhere"], 4, "ckpt=nowhere does not exist"),
         (["predict", "ckpt=nowhere", "input=x (1).jpg"], 3, "input=x (1).jpg does not exist"),
         (["resume", "nowhere"], 4, "nowhere is not the folder of a run"),
-        (["train", "init_from=nowhere"], 4, "nowhere does not exist"),
+        (["train", "init_from=nowhere"], 4, "init_from=nowhere does not exist"),
         (["train", "backbone.weights=no where.pth"], 4, "no where.pth does not exist"),
         (["train", "trainer.devices=2"], 5, "trainer.devices=2"),
     ],

@@ -43,12 +43,23 @@ def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, 
     assert (result["output_stride"], result["split"], result["images"]) == (8, "train", 12)
 
 
-@pytest.mark.parametrize("typed", ["eval.scales=[0.0]", "backbone.output_stride=12", "eval.crop=[5]", "trainer.precision=fp61"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "eval.scales=[0.0]",
+        "backbone.output_stride=12",
+        "eval.crop=[5]",
+        "trainer.precision=fp61",
+        "+foo=1",
+        "+eval.foo=1",
+        "+backbone.width=2",
+    ],
+)
 def test_what_is_typed_is_checked(tiny_run: Path, tmp_path: Path, typed: str) -> None:
     command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", typed]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 2, done.stderr
-    assert typed.partition("=")[0] in done.stderr
+    assert typed.lstrip("+").partition("=")[0] in done.stderr
 
 
 def test_a_damaged_checkpoint_says_so(tiny_run: Path, tmp_path: Path) -> None:

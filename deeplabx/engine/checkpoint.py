@@ -141,16 +141,19 @@ def pointed(folder: Path, name: str) -> Path | None:
     return folder / target
 
 
-def find(ckpt: str) -> Checkpoint:
-    """The checkpoint of `ckpt=`: a run folder (its best, else its last) or a step-… folder. Raises CheckpointError saying what is wrong."""
+def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
+    """The checkpoint of `ckpt=` (or of another `key`): a run folder (its best, else its last) or a step-….
+
+    Raises CheckpointError saying what is wrong.
+    """
     path = Path(ckpt)
     if not path.exists():
         raise CheckpointError(
-            f"ckpt={ckpt} does not exist", hint="give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)"
+            f"{key}={ckpt} does not exist", hint="give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)"
         )
     if path.is_file():
         raise CheckpointError(
-            f"ckpt={ckpt} is a file; this version reads the folders that train writes",
+            f"{key}={ckpt} is a file; this version reads the folders that train writes",
             hint="give the folder of a run or of a step-... in it",
         )
     if (path / "model.safetensors").is_file() or (path / MANIFEST).is_file():
@@ -161,7 +164,7 @@ def find(ckpt: str) -> Checkpoint:
             if target is not None:
                 return verified(target)
     raise CheckpointError(
-        f"ckpt={ckpt} holds no checkpoint: neither step-... files nor checkpoints/best.json",
+        f"{key}={ckpt} holds no checkpoint: neither step-... files nor checkpoints/best.json",
         hint="was the run stopped before its first save?",
     )
 
