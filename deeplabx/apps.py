@@ -55,7 +55,8 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     def run_task(config: DictConfig) -> float | None:
         return jobs.run(config)
 
-    app = hydra.main(version_base="1.3", config_path=str(schema.conf_dir()), config_name=command)(run_task)
+    version = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}  # 1.3 asks for it, 1.4 deprecates it
+    app = hydra.main(config_path=str(schema.conf_dir()), config_name=command, **version)(run_task)
     try:
         app()
     except DeeplabxError:

@@ -32,7 +32,8 @@ def refuse_added(config: Any, prefix: str = "") -> None:
     for name, value in vars(config).items():
         if name not in known:
             raise ConfigError(
-                f"{prefix}{name} is not a setting.{schema.nearest(name, known)}", hint=f"{prefix or 'the top '}has {', '.join(known)}"
+                f"{prefix}{name} is not a setting.{schema.nearest(name, known)}",
+                hint=f"{prefix.rstrip('.') or 'the top'} has {', '.join(known)}",
             )
         if dataclasses.is_dataclass(value):
             refuse_added(value, f"{prefix}{name}.")

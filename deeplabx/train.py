@@ -137,13 +137,6 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
             draw_samples(predictor, validation, folder / "samples" / f"step-{state.step:08d}.png", count=config.trainer.samples)
             return result
 
-        def save_state(best: bool) -> None:
-            path = checkpoints.save(state, folder / "checkpoints", config=description.to_plain())
-            miou = state.best_miou if best else None
-            for name in ["last", "best"] if best else ["last"]:
-                checkpoints.point(folder / "checkpoints", name, path, step=state.step, miou=miou)
-            checkpoints.prune(folder / "checkpoints")
-
         if state.step == 0:
             draw_samples(predictor, validation, folder / "samples" / "step-00000000.png", count=config.trainer.samples)
         eval_every = config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS)
@@ -151,7 +144,7 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
             state,
             batches,
             evaluate=evaluate_state,
-            save=save_state,
+            save=lambda best: checkpoints.keep(state, folder / "checkpoints", config=description.to_plain(), best=best),
             log=log,
             eval_every=eval_every,
             save_every=config.trainer.save_every,

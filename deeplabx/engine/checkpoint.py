@@ -86,6 +86,14 @@ def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
     return final
 
 
+def keep(state: TrainState, folder: Path, *, config: dict[str, Any], best: bool) -> None:
+    """Save, let `last` (and `best`) name the new checkpoint, and only then remove older ones."""
+    path = save(state, folder, config=config)
+    for name in ("last", "best") if best else ("last",):
+        point(folder, name, path, step=state.step, miou=state.best_miou if best else None)
+    prune(folder)
+
+
 def refuse_nonfinite(model: dict[str, Tensor]) -> None:
     bad = [name for name, tensor in model.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
