@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
     log = RunLog(
         folder, first_step=state.step, max_iters=state.max_iters, batch_size=config.trainer.batch_size, log_every=config.trainer.log_every
     )
-    with log:
+    with log, closing(batches):
         for line in [*complaints, *loaded, opening_words(config, state, training, validation, folder)]:
             log.say(line)
 

@@ -92,6 +92,27 @@ def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None
     assert "is finished" in again.stdout
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    run = tmp_path / "run"
+    settings = [*TINY, "schedule.max_iters=5000", "trainer.workers=2", "trainer.samples=0", f"hydra.run.dir={run}"]
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deeplabx", "train", *settings], cwd=tmp_path, stdout=out, stderr=out, start_new_session=True
+        )
+    deadline = time.monotonic() + 120
+    while "step 3/" not in (tmp_path / "out").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == code, (tmp_path / "out").read_text()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert (run / "INTERRUPTED").is_file()
+    found, _ = checkpoints.newest(run / "checkpoints")
+    assert found is not None
+    assert found.state["step"] >= 3
+
+
 def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny) -> None:
     folder = train_tiny("run")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

@@ -1,6 +1,6 @@
 """Batches addressed by (seed, step): what a step trains on does not depend on workers, on processes, or on where a run was resumed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import cv2
@@ -88,8 +88,11 @@ def training_batches(
     last_step: int,
     workers: int,
     pin_memory: bool,
-) -> Iterator[Batch]:
-    """One batch for each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read."""
+) -> Generator[Batch, None, None]:
+    """One batch for each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read.
+
+    Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter would wait for them for ever.
+    """
     loader = DataLoader(
         AugmentedSet(samples, augment, seed=seed),
         batch_sampler=BatchAddresses(len(samples), batch_size=batch_size, seed=seed, first_step=first_step, last_step=last_step),
