@@ -1,6 +1,7 @@
 """One Hydra app per command: compose the config, check it, hand it to the command's module, and turn what goes wrong into words and an exit code."""
 
 import errno
+import gc
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +25,7 @@ from deeplabx.explain import explained
 
 def run(command: str, arguments: list[str]) -> int:
     """Run `deeplabx command arguments...`; the exit code."""
+    gc.disable()  # until a job begins: composing makes many small objects and drops none
     try:
         if command == "list":
             print(listing(arguments))
@@ -46,7 +49,7 @@ def report(error: DeeplabxError) -> int:
 def run_hydra(command: str, arguments: list[str]) -> None:
     """Compose and run one job, or many with -m. Raises the DeeplabxError of what went wrong."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us instead of printing
-    schema.register_schemas()
+    schema.register_schemas(command)
     if command == "resume":
         refuse_unknown_run(arguments)
     sys.argv = [sys.argv[0], *arguments]
@@ -55,7 +58,11 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     def run_task(config: DictConfig) -> float | None:
         return jobs.run(config)
 
-    version = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}  # 1.3 asks for it, 1.4 deprecates it
+    version = {}
+    if hydra.__version__.startswith("1.3."):
+        version = {"version_base": "1.3"}  # 1.3 asks for it, 1.4 deprecates it
+        # 1.3 composes everything once only to read hydra.mode, and again to run: half of the time that an error takes to be answered.
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]  # so that only -m means a sweep
     app = hydra.main(config_path=str(schema.conf_dir()), config_name=command, **version)(run_task)
     try:
         app()
@@ -78,6 +85,7 @@ class Jobs:
 
     def run(self, config: DictConfig) -> float | None:
         """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees it as nan."""
+        gc.enable()
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         overrides = task_overrides()

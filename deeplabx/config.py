@@ -214,13 +214,12 @@ FAMILIES: dict[str, dict[str, type]] = {
 }
 
 
-def register_schemas() -> None:
-    """Make every schema known to Hydra as `schema/<command>` and `schema/<group>/<family>`."""
+def register_schemas(command: str) -> None:
+    """Make the schemas of a command known to Hydra, as `schema/<command>` and `schema/<group>/<family>`."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    for command, schema in COMMANDS.items():
-        store.store(group="schema", name=command, node=schema)
+    store.store(group="schema", name=command, node=COMMANDS[command])
     for group, families in FAMILIES.items():
         for family, schema in families.items():
             store.store(group=f"schema/{group}", name=family, node=schema)

@@ -29,7 +29,7 @@ TrainTiny = Callable[..., Path]
 
 def compose_plain(*overrides: str, command: str = "train") -> Any:
     """The checked config of `deeplabx <command> <overrides>`."""
-    schema.register_schemas()
+    schema.register_schemas(command)
     with hydra.initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
         return checks.checked(hydra.compose(command, list(overrides)))
 

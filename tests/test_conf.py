@@ -45,7 +45,7 @@ def test_a_yaml_says_in_its_first_line_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("command", schema.COMMANDS)
 def test_every_command_composes(command: str) -> None:
-    schema.register_schemas()
+    schema.register_schemas(command)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose(command)
     assert set(schema.COMMANDS[command].__dataclass_fields__) == set(config)  # type: ignore[attr-defined]
