@@ -61,7 +61,7 @@ def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
 
 
 def mean(values: Tensor) -> float:
-    return float(values.mean()) if len(values) else 0.0
+    return float(values.numpy().mean()) if len(values) else 0.0
 
 
 def table(result: Metrics) -> str:
