@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(READY)
 
-demo: setup  ## train on the embedded data set: two minutes on two cores
+demo: setup  ## train on the embedded data set: under three minutes on two cores
 	$(BIN)/deeplabx train
 
 test: setup  ## the test suite; real data from DEEPLABX_TEST_DATA where it is set

@@ -10,7 +10,7 @@ from deeplabx import __version__
 HELP = """\
 deeplabx {version}: train, evaluate and ship the DeepLab series with any backbone
 
-  deeplabx train                                   a first run on generated shapes: two minutes, no data, no GPU
+  deeplabx train                                   a first run on generated shapes: three minutes, no data, no GPU
   deeplabx train backbone=resnet50 dataset=camvid dataset.root=PATH
   deeplabx train -m optimizer.lr=0.01,0.02         a sweep: one folder per job
   deeplabx resume RUN                              continue an interrupted run exactly
