@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone import build_backbone
@@ -28,8 +29,6 @@ def load(ckpt: str | Path) -> nn.Module:
     model, normalization = found.predictor.model, found.description.normalization
 
     def preprocess(image: np.ndarray) -> Tensor:
-        import torch
-
         return normalization(torch.from_numpy(np.ascontiguousarray(image))[None])
 
     model.classes = found.description.classes  # type: ignore[assignment]

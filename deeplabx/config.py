@@ -22,9 +22,9 @@ def number(*, at_least: float | None = None, above: float | None = None, at_most
     return field(default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most})
 
 
-def choice(*options: Any, default: Any = MISSING) -> Any:
+def choice(*options: Any) -> Any:
     """A field whose value must be one of `options`."""
-    return field(default=default, metadata={"options": options})
+    return field(default=MISSING, metadata={"options": options})
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Loading weights by name and shape, with a list of what was left out."""
 
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,10 +43,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} cannot be read as weights: {str(error)[:200].partition(chr(10))[0] or type(error).__name__}"
         ) from None
-    except Exception as error:
-        if type(error).__name__ == "UnpicklingError":
-            raise CheckpointError(f"{path} is not a plain file of weights; it was not loaded, because it could run code") from None
-        raise
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path} is not a plain file of weights; it was not loaded, because it could run code") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} is not a table of tensors")

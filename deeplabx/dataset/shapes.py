@@ -1,7 +1,7 @@
-"""Generated pictures: six shapes on textured ground, each pixel a function of (split, index). Nothing is stored or downloaded.
+"""Generated pictures: six shapes on a greyish, textured ground, each pixel a function of (split, index). Nothing is stored or downloaded.
 
-Colour says nothing about the class (objects, ground and clutter draw theirs from one distribution), so only form can be learned. There are thin
-and small objects, textures, occlusion, and a void border of 255 around objects, as VOC has.
+Colour tells an object from the ground and narrows its class down to two; form alone tells the two apart. There are thin and small objects,
+textures that say nothing about the class, occlusion, and a void border of 255 around objects, as VOC has.
 """
 
 import colorsys
@@ -47,7 +47,7 @@ class Shapes:
 
 
 def draw_ground(rng: np.random.Generator) -> np.ndarray:
-    """A soft, greyish ground with up to two faint, soft-edged patches of another brightness, float32 H x W x 3."""
+    """A greyish, textured ground with up to two faint, soft-edged patches of another brightness, float32 H x W x 3."""
     ground = greyish(textured(rng, TEXTURES[rng.integers(len(TEXTURES))](rng), (0, 1)))
     for _ in range(rng.integers(0, 3)):
         patch = np.zeros((HEIGHT, WIDTH), np.float32)

@@ -222,7 +222,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Put a run back where `checkpoint` was saved. Raises CheckpointError when it is another run's."""
+    """Put a run back where `checkpoint`, one of its own, was saved."""
     stored = checkpoint.state
     state.model.load_state_dict(checkpoint.model_tensors(), strict=True)
     state.load_optimizer_tensors(checkpoint.optimizer_tensors())

@@ -34,7 +34,6 @@ class RunLog:
         self.wait = self.compute = 0.0  # seconds since the last logged step
         self.total_wait = self.total_compute = 0.0
         self.logged_step = first_step
-        self.started = time.perf_counter()
 
     def __enter__(self) -> "RunLog":
         return self
