@@ -185,3 +185,8 @@ def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
     assert train_command.train(config, tmp_path, overrides=[]) > constant
     found, _ = checkpoints.newest(tmp_path / "checkpoints")
     assert found is not None
+
+
+@pytest.mark.slow
+def test_the_first_run_learns_the_shapes(tmp_path: Path) -> None:
+    assert train_command.train(compose_plain("trainer.devices=cpu"), tmp_path, overrides=[]) >= 0.80
