@@ -238,9 +238,27 @@ def refuse_unknown_run(arguments: list[str]) -> None:
 
 
 def listing(arguments: list[str]) -> str:
-    """Every group with its options, or one group's."""
+    """Every group with its options; of a group that is named, what each option is, and of backbones what they cost."""
     groups = [*schema.FAMILIES, "recipe"]
     for word in arguments:
         if word not in groups:
             raise ConfigError(f"{word} is not a group.{schema.nearest(word, groups)}", hint=f"the groups are {', '.join(groups)}")
-    return "\n".join(f"{group:<10} {' '.join(schema.options(group))}" for group in arguments or groups)
+    if not arguments:
+        return "\n".join(f"{group:<10} {' '.join(schema.options(group))}" for group in groups)
+    blocks = ["\n".join(described_options(group)) for group in arguments]
+    if "backbone" in arguments:
+        from deeplabx.show import backbone_table
+
+        blocks.append(backbone_table())
+    return "\n\n".join(blocks)
+
+
+def described_options(group: str) -> list[str]:
+    """A line per option: its name, and what the first comment of its YAML says that is not for Hydra."""
+    options = schema.options(group)
+    width = max(map(len, options))
+    lines = []
+    for option in options:
+        comments = (line for line in (schema.conf_dir() / group / f"{option}.yaml").read_text().splitlines() if line.startswith("# "))
+        lines.append(f"{option:<{width}}  {next((line[2:] for line in comments if not line.startswith('# @')), '')}")
+    return lines

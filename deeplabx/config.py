@@ -55,6 +55,11 @@ class MobileNetV2Config(BackboneConfig):
 
 
 @dataclass
+class XceptionConfig(BackboneConfig):
+    pass
+
+
+@dataclass
 class RecommendedConfig:
     """What a data set is published with; the other groups take it from here by interpolation."""
 
@@ -205,7 +210,7 @@ COMMANDS: dict[str, type] = {
 # The families of each group: a YAML option names its family (`defaults: [/schema/backbone/resnet@_here_]`), which types its own keys.
 FAMILIES: dict[str, dict[str, type]] = {
     "model": {"deeplab": ModelConfig},
-    "backbone": {"resnet": ResNetConfig, "mobilenetv2": MobileNetV2Config},
+    "backbone": {"resnet": ResNetConfig, "mobilenetv2": MobileNetV2Config, "xception": XceptionConfig},
     "dataset": {"files": DatasetConfig, "shapes": ShapesConfig},
     "augment": {"standard": AugmentConfig},
     "loss": {"cross_entropy": LossConfig},

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeplabx.errors import ConfigError
 
@@ -12,7 +12,7 @@ Parameters = list[dict[str, Any]]
 
 
 def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, head_lr_factor: float = 1.0) -> Parameters:
-    """Up to four groups: backbone and head (learning rate x head_lr_factor), each decayed (kernels) and not (norm and bias).
+    """Up to four groups: backbone and head (learning rate x head_lr_factor), each decayed (kernels) and not (norm, bias and depthwise kernels).
 
     Each carries `base_lr`, which the schedule's factor multiplies, and the `names` of its parameters.
     """
@@ -21,7 +21,7 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, head_l
         if not parameter.requires_grad:
             continue
         part = "backbone" if name.startswith("backbone.") else "head"
-        decayed = parameter.ndim > 1  # norm weights and all biases have one dimension
+        decayed = parameter.ndim > 1 and not is_depthwise(parameter)  # norm weights and all biases have one dimension
         base_lr = lr * (head_lr_factor if part == "head" else 1.0)
         group = groups.setdefault(
             f"{part}{'' if decayed else '_no_decay'}",
@@ -30,6 +30,11 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, head_l
         group["params"].append(parameter)
         group["names"].append(name)
     return [{"group": label, **group} for label, group in groups.items()]
+
+
+def is_depthwise(parameter: Tensor) -> bool:
+    """Whether a parameter is a depthwise kernel, which the released code never decays."""
+    return parameter.ndim == 4 and parameter.shape[1] == 1 and parameter.shape[2] > 1
 
 
 def sgd(groups: Iterable[dict[str, Any]], *, momentum: float) -> torch.optim.Optimizer:

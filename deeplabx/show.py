@@ -1,34 +1,70 @@
-"""deeplabx show: a model's size."""
+"""deeplabx show and list: what models and backbones cost, from networks without memory."""
+
+from typing import NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from deeplabx import config as schema
+from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.build import model_of
+from deeplabx.model import DeepLab, build_head
+from deeplabx.model.size import Convolution, Stage, billions, convolutions, parameter_count, stages
+
+SIZE = 513  # of the pictures for which `list` counts
+
+
+class Measured(NamedTuple):
+    model: DeepLab
+    ran: list[Convolution]
+    of_backbone: list[Convolution]
+
+
+def measured(model: DeepLab, size: int) -> Measured:
+    ran = convolutions(model, height=size, width=size)
+    return Measured(model, ran, [convolution for convolution in ran if convolution.name.startswith("backbone.")])
 
 
 def show(config: schema.ShowConfig) -> str:
-    """Parameters, channels, strides and multiply-adds (convolutions; resizes and pooling count 0) of a model, as text."""
+    """Parameters, multiply-adds (convolutions; resizes and pooling count 0), channels, strides and rates of a model, as text."""
     with torch.device("meta"):
         model = model_of(config, num_classes=config.num_classes).eval()
-        images = torch.zeros(1, 3, config.size, config.size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(images)
+    found = measured(model, config.size)
+    head = [convolution for convolution in found.ran if convolution not in found.of_backbone and convolution.kernel_size > 1]
     backbone = model.backbone
-    with torch.no_grad():
-        low_level, high = backbone(images)
     rows = {
         "model": config.model.name,
         "backbone": config.backbone.name,
-        "parameters": f"{count(model):,} (backbone {count(backbone):,})",
-        "multiply-adds": f"{counter.get_total_flops() / 2e9:.2f} billion at {config.size} x {config.size}",
-        "output stride": config.backbone.output_stride,
-        "features": f"{high.shape[1]} x {high.shape[2]} x {high.shape[3]}",
-        "low level": f"{low_level.shape[1]} x {low_level.shape[2]} x {low_level.shape[3]}",
+        "parameters": f"{parameter_count(model):,} (backbone {parameter_count(backbone):,})",
+        "multiply-adds": f"{billions(found.ran):.2f} billion at {config.size} x {config.size} (backbone {billions(found.of_backbone):.2f})",
+        "padded": f"{billions(found.ran, padded=True):.2f} billion, as the papers count: atrous grids rounded up to a multiple of the rate",
+        "output stride": backbone.output_stride,
+        "features": f"{backbone.channels} channels at stride {backbone.output_stride}, {backbone.low_level_channels} at stride 4",
+        "head": f"3x3 at rates {', '.join(str(convolution.rate) for convolution in head)}" if head else "no 3x3",
         "classes": config.num_classes,
     }
-    return "\n".join(f"{name:<14} {value}" for name, value in rows.items())
+    lines = [f"{name:<14} {value}" for name, value in rows.items()]
+    return "\n".join([*lines, "", *stage_table(stages(found.of_backbone, height=config.size))])
 
 
-def count(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def stage_table(rows: list[Stage]) -> list[str]:
+    """The backbone's convolutions wider than 1x1, in order."""
+    header = f"{'stride':>6} {'rate':>5} {'channels':>9} {'convolutions wider than 1x1':>28}"
+    return [header, *(f"{row.stride:>6} {row.rate:>5} {row.channels:>9} {row.count:>28}" for row in rows)]
+
+
+def backbone_table() -> str:
+    """Every backbone at output stride 16, and what DeepLabv3+ with 21 classes costs on it."""
+    header = (
+        f"{'backbone':<16} {'parameters':>12} {'channels':>9} {'low level':>10} {'v3+ parameters':>15} {'v3+ multiply-adds at 513':>25}"
+    )
+    lines = [header]
+    for name in BACKBONES:
+        with torch.device("meta"):
+            model = build_head("deeplabv3plus", build_backbone(name, output_stride=16), num_classes=21).eval()
+        backbone = model.backbone
+        cost = f"{billions(measured(model, SIZE).ran):.2f} billion"
+        lines.append(
+            f"{name:<16} {parameter_count(backbone):>12,} {backbone.channels:>9} {backbone.low_level_channels:>10} "
+            f"{parameter_count(model):>15,} {cost:>25}"
+        )
+    return "\n".join(lines)

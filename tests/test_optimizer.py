@@ -20,6 +20,15 @@ def test_norm_and_bias_are_not_decayed_and_the_head_has_its_factor() -> None:
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
 
 
+def test_depthwise_kernels_are_not_decayed() -> None:
+    model = deeplabx.build_model("deeplabv3plus", backbone="xception41", num_classes=3)
+    groups = {group["group"]: group["names"] for group in parameter_groups(model, lr=0.1, weight_decay=1e-4)}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            part = "backbone" if name.startswith("backbone") else "head"
+            assert f"{name}.weight" in groups[f"{part}_no_decay" if module.groups > 1 else part]
+
+
 def test_frozen_parameters_are_in_no_group() -> None:
     model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm="frozen")
     assert [group["group"] for group in parameter_groups(model, lr=0.1, weight_decay=0)] == ["backbone", "head", "head_no_decay"]

@@ -5,7 +5,8 @@ from typing import Any
 
 from deeplabx.backbone.contract import Backbone, Features, Normalization
 from deeplabx.backbone.mobilenetv2 import mobilenetv2
-from deeplabx.backbone.resnet import resnet18, resnet50, resnet101
+from deeplabx.backbone.resnet import resnet18, resnet50, resnet50_beta, resnet101, resnet101_beta
+from deeplabx.backbone.xception import xception41, xception65, xception71
 from deeplabx.errors import ConfigError
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -13,6 +14,11 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": resnet18,
     "resnet50": resnet50,
     "resnet101": resnet101,
+    "resnet50_beta": resnet50_beta,
+    "resnet101_beta": resnet101_beta,
+    "xception41": xception41,
+    "xception65": xception65,
+    "xception71": xception71,
 }
 
 __all__ = ["BACKBONES", "Backbone", "Features", "Normalization", "build_backbone"]

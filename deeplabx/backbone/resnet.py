@@ -1,5 +1,7 @@
-"""ResNet (1512.03385) with the stride in the 3x3 convolution, parameter names as torchvision has them, and DeepLab's multi-grid."""
+"""ResNet (1512.03385) with the stride in the 3x3 convolution, parameter names as torchvision has them (timm, where the stem is deep), and
+DeepLab's multi-grid."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -49,56 +51,82 @@ class BottleneckUnit(nn.Module):
         return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
-def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential | None:
-    """A projection where the unit changes width or resolution, as first units do; None elsewhere."""
-    if in_channels == out_channels and stride == 1:
-        return None
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module | None:
+    """A projection where a unit changes width; every other feature where it only changes resolution; None where it changes neither."""
+    if in_channels != out_channels:
+        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.MaxPool2d(1, stride) if stride > 1 else None
+
+
+def deep_stem() -> nn.Sequential:
+    """Three 3x3 convolutions in place of the 7x7 (the released code's `beta` variant)."""
+    layers: list[nn.Module] = []
+    for in_channels, out_channels, stride in ((3, 64, 2), (64, 64, 1)):
+        convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(64, 128, 3, padding=1, bias=False))
 
 
 class ResNet(Backbone):
+    """Blocks 2, 3 and 4 begin with a strided unit. `beta`, DeepLab's own: blocks 1, 2 and 3 end with one, and the stem is deep."""
+
     normalization = IMAGENET
     separable = False
     atrous_branches = True
 
     def __init__(
-        self, unit: type[BasicUnit] | type[BottleneckUnit], counts: Sequence[int], *, output_stride: int, multi_grid: Sequence[int]
+        self,
+        unit: type[BasicUnit] | type[BottleneckUnit],
+        counts: Sequence[int],
+        *,
+        output_stride: int,
+        multi_grid: Sequence[int],
+        beta: bool = False,
     ) -> None:
         super().__init__()
         if len(multi_grid) != counts[3]:
             raise ConfigError(f"backbone.multi_grid={list(multi_grid)} must have {counts[3]} rates, one per unit of the last block")
         self.output_stride = output_stride
         self.low_level_channels = WIDTHS[0] * unit.expansion
+        self.low_level_units = counts[0] - 1 if beta else counts[0]  # of block 1: those of stride 4
         self.channels = WIDTHS[3] * unit.expansion
 
-        # convolution, max-pool, then one strided unit at the head of blocks 2, 3 and 4
-        steps = atrous_steps([2, 2, 1, 2, 2, 2], output_stride=output_stride)
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        strides = [[1] * count for count in counts]
+        for block in (0, 1, 2):
+            if beta:
+                strides[block][-1] = 2
+            else:
+                strides[block + 1][0] = 2
+        _, _, *steps = atrous_steps([2, 2, *itertools.chain(*strides)], output_stride=output_stride)  # convolution, max-pool, units
+
+        in_channels = 128 if beta else 64
+        self.conv1 = deep_stem() if beta else nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = block(unit, 64, WIDTHS[0], counts[0], step=steps[2])
-        self.layer2 = block(unit, WIDTHS[0] * unit.expansion, WIDTHS[1], counts[1], step=steps[3])
-        self.layer3 = block(unit, WIDTHS[1] * unit.expansion, WIDTHS[2], counts[2], step=steps[4])
-        self.layer4 = block(unit, WIDTHS[2] * unit.expansion, WIDTHS[3], counts[3], step=steps[5], multi_grid=multi_grid)
+        blocks = []
+        for width, count in zip(WIDTHS, counts, strict=True):
+            grid = multi_grid if width == WIDTHS[3] else [1] * count
+            blocks.append(block_of(unit, in_channels, width, steps=steps[:count], multi_grid=grid))
+            in_channels, steps = width * unit.expansion, steps[count:]
+        self.layer1, self.layer2, self.layer3, self.layer4 = blocks
         initialize(self)
 
     def forward(self, images: Tensor) -> Features:
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        low_level = self.layer1(self.maxpool(x))
-        return Features(low_level, self.layer4(self.layer3(self.layer2(low_level))))
+        low_level = self.layer1[: self.low_level_units](self.maxpool(x))
+        x = self.layer1[self.low_level_units :](low_level)
+        return Features(low_level, self.layer4(self.layer3(self.layer2(x))))
 
 
-def block(
-    unit: type[BasicUnit] | type[BottleneckUnit], in_channels: int, width: int, count: int, *, step: Step, multi_grid: Sequence[int] = ()
+def block_of(
+    unit: type[BasicUnit] | type[BottleneckUnit], in_channels: int, width: int, *, steps: Sequence[Step], multi_grid: Sequence[int]
 ) -> nn.Sequential:
-    """`count` units; the first carries the stride. `multi_grid` multiplies each unit's rate (v3, section 3.2.1)."""
-    grid = multi_grid or [1] * count
-    first = unit(in_channels, width, stride=step.stride, rate=step.rate * grid[0], next_rate=step.next_rate * grid[0])
-    rest = [
-        unit(width * unit.expansion, width, stride=1, rate=step.next_rate * multiple, next_rate=step.next_rate * multiple)
-        for multiple in grid[1:]
-    ]
-    return nn.Sequential(first, *rest)
+    """One unit per step; `multi_grid` multiplies each unit's rate (v3, section 3.2.1)."""
+    units = []
+    for step, multiple in zip(steps, multi_grid, strict=True):
+        units.append(unit(in_channels, width, stride=step.stride, rate=step.rate * multiple, next_rate=step.next_rate * multiple))
+        in_channels = width * unit.expansion
+    return nn.Sequential(*units)
 
 
 def initialize(backbone: nn.Module) -> None:
@@ -122,3 +150,11 @@ def resnet50(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) 
 
 def resnet101(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
     return ResNet(BottleneckUnit, (3, 4, 23, 3), output_stride=output_stride, multi_grid=multi_grid)
+
+
+def resnet50_beta(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 6, 3), output_stride=output_stride, multi_grid=multi_grid, beta=True)
+
+
+def resnet101_beta(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 23, 3), output_stride=output_stride, multi_grid=multi_grid, beta=True)

@@ -46,3 +46,29 @@ def test_a_unit_begins_as_the_identity() -> None:
     unit = build_backbone("resnet50", output_stride=16).get_submodule("layer1.1").eval()
     x = torch.rand(1, 256, 5, 5)
     assert torch.equal(unit(x), x)
+
+
+def test_beta_has_the_stride_in_the_last_unit_of_blocks_1_to_3() -> None:
+    backbone = build_backbone("resnet50_beta", output_stride=32)
+    strided = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d) and module.stride == (2, 2)]
+    assert strided == ["conv1.0", "layer1.2.conv2", "layer2.3.conv2", "layer3.5.conv2"]
+    assert [rate_of(build_backbone("resnet50_beta", output_stride=16).get_submodule(f"layer4.{unit}.conv2")) for unit in range(3)] == [
+        2,
+        4,
+        8,
+    ]
+
+
+def test_betas_low_level_features_are_those_before_the_stride_of_block_1() -> None:
+    backbone = build_backbone("resnet50_beta", output_stride=16).eval()
+    images = torch.randn(1, 3, 65, 65)
+    with torch.no_grad():
+        stem = backbone.get_submodule("maxpool")(torch.relu(backbone.get_submodule("bn1")(backbone.get_submodule("conv1")(images))))
+        expected = backbone.get_submodule("layer1.1")(backbone.get_submodule("layer1.0")(stem))
+        assert torch.equal(backbone(images).low_level, expected)
+
+
+def test_a_shortcut_that_only_changes_resolution_has_no_weights() -> None:
+    unit = build_backbone("resnet50_beta", output_stride=32).get_submodule("layer1.2").eval()
+    x = torch.rand(1, 256, 5, 7)
+    assert torch.equal(unit(x), x[:, :, ::2, ::2])  # its residual branch begins at zero

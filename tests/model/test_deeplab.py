@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import deeplabx
 from deeplabx import config
@@ -40,16 +39,6 @@ CONV_3X3_256 = 256 * 256 * 9 + 2 * 256
 def test_parameters(model: str, backbone: str, parameters: int) -> None:
     network = deeplabx.build_model(model, backbone=backbone, num_classes=21)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
-
-
-def test_multiply_adds_of_the_mobilenet_at_513() -> None:
-    with torch.device("meta"):
-        network = deeplabx.build_model("deeplabv3", backbone="mobilenetv2", num_classes=21).eval()
-        images = torch.zeros(1, 3, 513, 513)
-    with FlopCounterMode(display=False) as counter:
-        network(images)
-    billions = counter.get_total_flops() / 2e9
-    assert billions == pytest.approx(2.74, rel=0.02)  # the paper's 2.75 counts padded grids, ours the plain ones
 
 
 def test_changing_the_output_stride_reuses_the_weights() -> None:

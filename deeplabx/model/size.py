@@ -1,0 +1,91 @@
+"""What a model costs: parameters, multiply-adds, and the stride and rate at which each of its convolutions runs."""
+
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution as it ran."""
+
+    name: str
+    channels: int
+    kernel_size: int
+    rate: int
+    height: int  # of its output
+    width: int
+    weights: int
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weights * self.height * self.width
+
+    @property
+    def padded_multiply_adds(self) -> int:
+        """On a grid whose sides are rounded up to a multiple of the rate, as TensorFlow computes atrous convolutions: the papers count so."""
+        return self.weights * ceil(self.height / self.rate) * self.rate * ceil(self.width / self.rate) * self.rate
+
+
+def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convolution]:
+    """Every convolution of a forward pass on one picture, in the order in which they run."""
+    ran: list[Convolution] = []
+
+    def note(name: str, module: nn.Conv2d, output: Tensor) -> None:
+        ran.append(
+            Convolution(
+                name,
+                channels=module.out_channels,
+                kernel_size=module.kernel_size[0],
+                rate=module.dilation[0],
+                height=output.shape[2],
+                width=output.shape[3],
+                weights=module.weight.numel(),
+            )
+        )
+
+    hooks = [
+        module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, height, width, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def billions(ran: list[Convolution], *, padded: bool = False) -> float:
+    return sum(convolution.padded_multiply_adds if padded else convolution.multiply_adds for convolution in ran) / 1e9
+
+
+class Stage(NamedTuple):
+    """Consecutive convolutions wider than 1x1 of one stride and rate."""
+
+    stride: int
+    rate: int
+    channels: int  # of the last one
+    count: int
+
+
+def stages(ran: list[Convolution], *, height: int) -> list[Stage]:
+    """What a picture of `height` rows passes through, in order. The stride is that of a convolution's output."""
+    wide = [convolution for convolution in ran if convolution.kernel_size > 1]
+    runs = groupby(wide, key=lambda convolution: (round(height / convolution.height), convolution.rate))
+    rows = []
+    for (stride, rate), run in runs:
+        members = list(run)
+        rows.append(Stage(stride, rate, members[-1].channels, len(members)))
+    return rows
