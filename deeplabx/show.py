@@ -49,7 +49,7 @@ def show(config: schema.ShowConfig) -> str:
 def stage_table(rows: list[Stage]) -> list[str]:
     """The backbone's convolutions wider than 1x1, in order."""
     header = f"{'stride':>6} {'rate':>5} {'channels':>9} {'convolutions wider than 1x1':>28}"
-    return [header, *(f"{row.stride:>6} {row.rate:>5} {row.channels:>9} {row.count:>28}" for row in rows)]
+    return [header, *(f"{row.stride:>6} {row.rate:>5} {row.channels:>9} {row.members:>28}" for row in rows)]
 
 
 def backbone_table() -> str:

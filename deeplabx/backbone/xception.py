@@ -1,6 +1,7 @@
 """Aligned Xception (v3+, section 3.2 and figure 4), parameter names as timm has them: strided separable convolutions in place of max-pooling."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -46,11 +47,16 @@ class XceptionUnit(nn.Module):
     def __init__(self, in_channels: int, widths: Sequence[int], *, step: Step, changes_resolution: bool) -> None:
         super().__init__()
         first, second, third = widths
+        convolutions = [
+            SeparableConv(in_channels, first, stride=1, rate=step.rate, relu=False),
+            SeparableConv(first, second, stride=1, rate=step.rate, relu=False),
+            SeparableConv(second, third, stride=step.stride, rate=step.rate, relu=False),
+        ]
+        nn.init.zeros_(convolutions[-1].bn_pw.weight)  # the unit begins as its shortcut (1706.02677, section 5.1)
         self.stack = nn.Sequential()
-        for number, (inputs, outputs) in enumerate(((in_channels, first), (first, second), (second, third)), start=1):
+        for number, convolution in enumerate(convolutions, start=1):
             self.stack.add_module(f"act{number}", nn.ReLU())
-            stride = step.stride if number == 3 else 1
-            self.stack.add_module(f"conv{number}", SeparableConv(inputs, outputs, stride=stride, rate=step.rate, relu=False))
+            self.stack.add_module(f"conv{number}", convolution)
         projected = in_channels != third or changes_resolution
         self.shortcut = ConvNorm(in_channels, third, kernel_size=1, stride=step.stride, relu=False) if projected else nn.Identity()
 
@@ -102,24 +108,22 @@ class Xception(Backbone):
             self.blocks.append(XceptionUnit(in_channels, widths, step=step, changes_resolution=stride > 1))
             in_channels = widths[-1]
         self.blocks.append(LastUnit(in_channels, (1536, 1536, 2048), rate=steps[-1].next_rate))
-        # the unit that leads from stride 4 to 8; the features inside it, before the stride, are the decoder's
-        self.low_level_unit = [stride for _, stride in entry].index(2, 1 + [stride for _, stride in entry].index(2))
+        # The decoder takes features from inside the unit that leads from stride 4 to 8, before its stride.
+        self.low_level_unit = [number for number, (_, stride) in enumerate(entry) if stride == 2][1]
         initialize(self)
 
     def forward(self, images: Tensor) -> Features:
         x = self.blocks[: self.low_level_unit](self.stem(images))
-        unit = self.blocks[self.low_level_unit]
+        unit = cast(XceptionUnit, self.blocks[self.low_level_unit])
         low_level = unit.before_stride(x)  # N 256 H/4 W/4
         return Features(low_level, self.blocks[self.low_level_unit + 1 :](unit.after(low_level, x)))
 
 
 def initialize(backbone: nn.Module) -> None:
-    """He's initialisation with a kernel's own fan-in, each unit beginning as its shortcut (1706.02677, section 5.1)."""
+    """He's initialisation, by a kernel's own fan-in."""
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if isinstance(module, XceptionUnit):
-            nn.init.zeros_(module.stack.conv3.bn_pw.weight)
 
 
 def xception41(*, output_stride: int = 16) -> Xception:

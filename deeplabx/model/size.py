@@ -77,7 +77,7 @@ class Stage(NamedTuple):
     stride: int
     rate: int
     channels: int  # of the last one
-    count: int
+    members: int  # how many
 
 
 def stages(ran: list[Convolution], *, height: int) -> list[Stage]:

@@ -11,13 +11,13 @@ from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
 
 @pytest.mark.parametrize("name", config.options("backbone"))
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("size", [(65, 97), (64, 96), (33, 50)])
-def test_a_backbone_keeps_its_promise(name: str, output_stride: int, size: tuple[int, int]) -> None:
-    backbone = build_backbone(name, output_stride=output_stride).eval()
-    with torch.no_grad():
-        low, high = backbone(torch.zeros(1, 3, *size))
-    assert low.shape == (1, backbone.low_level_channels, ceil(size[0] / 4), ceil(size[1] / 4))
-    assert high.shape == (1, backbone.channels, ceil(size[0] / output_stride), ceil(size[1] / output_stride))
+def test_a_backbone_keeps_its_promise(name: str, output_stride: int) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(name, output_stride=output_stride).eval()
+        for height, width in ((65, 97), (64, 96), (33, 50)):
+            low, high = backbone(torch.zeros(1, 3, height, width))
+            assert low.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
+            assert high.shape == (1, backbone.channels, ceil(height / output_stride), ceil(width / output_stride))
 
 
 def test_every_backbone_has_a_yaml_and_every_yaml_a_backbone() -> None:

@@ -9,10 +9,11 @@ from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.errors import ConfigError
 from deeplabx.model import MODELS, build_head
 
+ON_EVERY_BACKBONE = [(backbone, 16) for backbone in BACKBONES]
+
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize(("backbone", "output_stride"), [*ON_EVERY_BACKBONE, ("mobilenetv2", 8), ("mobilenetv2", 32), ("resnet18", 8)])
 def test_logits_have_exactly_the_pictures_size(model: str, backbone: str, output_stride: int) -> None:
     network = deeplabx.build_model(model, backbone=backbone, num_classes=5, output_stride=output_stride).eval()
     with torch.no_grad():

@@ -1,14 +1,17 @@
 """The papers' numbers, without any data."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import deeplabx
+from deeplabx.model import DeepLab
 from deeplabx.model.size import billions, convolutions, parameter_count, stages
 
 
-def on_meta(model: str, backbone: str, *, output_stride: int = 16, num_classes: int = 21, **settings: object) -> deeplabx.model.DeepLab:
+def on_meta(model: str, backbone: str, *, output_stride: int = 16, num_classes: int = 21, **settings: Any) -> DeepLab:
     with torch.device("meta"):
         return deeplabx.build_model(model, backbone=backbone, num_classes=num_classes, output_stride=output_stride, **settings).eval()
 
