@@ -191,12 +191,21 @@ def show(config: DictConfig, folder: Path) -> None:
     print(show(plain))
 
 
+def data_fake(config: DictConfig, folder: Path) -> None:
+    required(config, "out", "the folder to write, as in out=voc_fake")
+    plain = checks.checked(config)
+    from deeplabx.data import fake
+
+    print(fake(plain))
+
+
 TASKS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "train": train,
     "eval": evaluate,
     "predict": predict,
     "resume": resume,
     "show": show,
+    "data_fake": data_fake,
 }
 
 

@@ -18,14 +18,27 @@ deeplabx {version}: train, evaluate and ship the DeepLab series with any backbon
   deeplabx predict ckpt=RUN input=photo.jpg        class ids and an overlay of a picture or a folder
   deeplabx list                                    models, backbones, data sets and the other groups
   deeplabx show backbone=resnet101                 parameters, multiply-adds and strides of a model
+  deeplabx data fake dataset=voc out=DIR           a small made-up data set in the original layout
 
 Settings are key=value, groups are group=option:  deeplabx train --help lists them, --cfg job prints the whole config.
 Tab completion for bash:                          eval "$(deeplabx -sc install=bash)"
 Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged, 8 sweep jobs failed, 75 saved, 130 interrupted."""
 
-COMMANDS = ("train", "eval", "predict", "resume", "list", "show")
+COMMANDS = ("train", "eval", "predict", "resume", "list", "show", "data")
+ACTIONS = {"data": ("fake",)}  # the second word of a command of two
 # Keys whose value is a path: Hydra's grammar would trip over ( ) , = ~ [ ] and letters beyond ASCII in it.
-PATH_KEYS = ("input", "out", "ckpt", "run", "init_from", "dataset.root", "backbone.weights", "hydra.run.dir", "hydra.sweep.dir")
+PATH_KEYS = (
+    "input",
+    "out",
+    "ckpt",
+    "run",
+    "init_from",
+    "dataset.root",
+    "dataset.sbd_root",
+    "backbone.weights",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i", *FLAGS_WITH_VALUE)
 CFG_TOPICS = ("job", "hydra", "all")
@@ -47,9 +60,21 @@ def main(argv: list[str] | None = None) -> None:
     command, arguments = argv[0], argv[1:]
     if command not in COMMANDS:
         fail(f"{command} is not a command of deeplabx.{nearest(command, COMMANDS)}", f"the commands are {', '.join(COMMANDS)}")
+    if command in ACTIONS:
+        command, arguments = two_words(command, arguments)
     if command == "resume":
         arguments = name_the_run(arguments)
     start(command, arguments if command == "list" else hydra_arguments(arguments))
+
+
+def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """`data fake ...` as the command data_fake."""
+    actions = ACTIONS[command]
+    word = arguments[0] if arguments else ""
+    if word not in actions:
+        said = f"deeplabx {command} {word}" if word else f"deeplabx {command}"
+        fail(f"{said} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")
+    return f"{command}_{word}", arguments[1:]
 
 
 def start(command: str, arguments: list[str]) -> NoReturn:

@@ -86,6 +86,18 @@ class ShapesConfig(DatasetConfig):
 
 
 @dataclass
+class VOCConfig(DatasetConfig):
+    sbd_root: str | None = None
+
+
+@dataclass
+class FolderConfig(DatasetConfig):
+    val_fraction: float | None = number(above=0, at_most=0.9, default=None)
+    split_seed: int = number(at_least=0)
+    mask_suffix: str = MISSING
+
+
+@dataclass
 class AugmentConfig:
     name: str = MISSING
     crop_size: int = number(at_least=8)
@@ -200,18 +212,27 @@ class ShowConfig:
     size: int = number(at_least=8)
 
 
+@dataclass
+class DataFakeConfig:
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    out: str = MISSING
+    pictures: int = number(at_least=1)
+    seed: int = number(at_least=0, at_most=2**31 - 1)
+
+
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvaluateConfig,
     "predict": PredictConfig,
     "resume": ResumeConfig,
     "show": ShowConfig,
+    "data_fake": DataFakeConfig,
 }
 # The families of each group: a YAML option names its family (`defaults: [/schema/backbone/resnet@_here_]`), which types its own keys.
 FAMILIES: dict[str, dict[str, type]] = {
     "model": {"deeplab": ModelConfig},
     "backbone": {"resnet": ResNetConfig, "mobilenetv2": MobileNetV2Config, "xception": XceptionConfig},
-    "dataset": {"files": DatasetConfig, "shapes": ShapesConfig},
+    "dataset": {"files": DatasetConfig, "shapes": ShapesConfig, "voc": VOCConfig, "folder": FolderConfig},
     "augment": {"standard": AugmentConfig},
     "loss": {"cross_entropy": LossConfig},
     "optimizer": {"sgd": SGDConfig},

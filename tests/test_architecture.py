@@ -13,7 +13,7 @@ FLOORS = {
     **dict.fromkeys(["backbone", "dataset", "loss", "optimizer", "schedule"], 1),
     "model": 2,
     **dict.fromkeys(["engine", "report"], 3),
-    **dict.fromkeys(["api", "build", "train", "evaluate", "predict", "show"], 4),
+    **dict.fromkeys(["api", "build", "train", "evaluate", "predict", "show", "data"], 4),
     "explain": 4.5,
     "apps": 5,
     "cli": 6,

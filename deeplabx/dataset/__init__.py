@@ -4,11 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from deeplabx.dataset.camvid import CamVid
+from deeplabx.dataset.cityscapes import Cityscapes
 from deeplabx.dataset.contract import Sample, SegmentationSet
+from deeplabx.dataset.folder import Folder
 from deeplabx.dataset.shapes import Shapes
+from deeplabx.dataset.voc import VOC
 from deeplabx.errors import ConfigError
 
-DATASETS: dict[str, Callable[..., SegmentationSet]] = {"camvid": CamVid, "shapes": Shapes}
+DATASETS: dict[str, Callable[..., SegmentationSet]] = {
+    "shapes": Shapes,
+    "voc": VOC,
+    "cityscapes": Cityscapes,
+    "camvid": CamVid,
+    "folder": Folder,
+}
 
 __all__ = ["DATASETS", "Sample", "SegmentationSet", "build_dataset"]
 

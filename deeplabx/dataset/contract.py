@@ -5,7 +5,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 IGNORE_INDEX = 255
-Palette = list[tuple[int, int, int]]
+Colour = tuple[int, int, int]
+Palette = list[Colour]
 
 
 class Sample(NamedTuple):
@@ -20,6 +21,7 @@ class SegmentationSet(Protocol):
     classes: list[str]
     palette: Palette
     ignore_index: int
+    note: str  # what a reader of numbers trained on this split should know; may be empty
 
     def __len__(self) -> int: ...
 

@@ -1,13 +1,13 @@
 """Pictures and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from deeplabx.dataset.contract import Palette, Sample
+from deeplabx.dataset.contract import Palette
 from deeplabx.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -43,34 +43,43 @@ def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
 
 
 def read_label(path: Path) -> np.ndarray:
-    """uint8 H x W of raw ids, from a palette, grey or one-bit file."""
+    """H x W of raw ids from a palette, grey or one-bit file: uint8, or int32 from a 16-bit one."""
     with opened(path) as image:
         if image.mode in ("P", "L"):
             return np.array(image)
         if image.mode == "1":
             return np.array(image).astype(np.uint8)
         if image.mode in ("I", "I;16", "I;16B", "I;16L"):
-            ids = np.array(image)
-            if ids.size and (ids.min() < 0 or ids.max() > 255):
-                raise DataError(f"{path}: ids {ids.min()}..{ids.max()} do not fit 0..255")
-            return ids.astype(np.uint8)
+            return np.array(image).astype(np.int32)
         colours = np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)
     shown = ", ".join(str(tuple(int(channel) for channel in colour)) for colour in colours[:4])
     raise DataError(
         f"{path}: a label file must hold ids (palette or grey), but this one is {image.mode} with {len(colours)} colours: {shown} ...",
-        hint="convert the colours to ids first",
+        hint="dataset=folder takes colours: its classes.yaml says which class each one is",
     )
 
 
-def read_pair(image_path: Path, label_path: Path, *, name: str) -> Sample:
-    """Picture and label of one size; the EXIF orientation is applied only where it makes the sizes agree."""
-    label = read_label(label_path)
+def holds_colours(path: Path) -> bool:
+    """Whether a label file holds colours rather than ids; only its header is read."""
+    with opened(path) as image:
+        return image.mode in ("RGB", "RGBA")
+
+
+def read_colours(path: Path) -> np.ndarray:
+    """uint8 H x W x 3 of a label file that holds colours. A palette's colours are looked up; transparency is dropped."""
+    with opened(path) as image:
+        return np.array(image.convert("RGB"))
+
+
+def read_pair(image_path: Path, label_path: Path, *, read: Callable[[Path], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and raw label of one size; the EXIF orientation is applied only where it makes the sizes agree."""
+    label = read(label_path)
     image = read_image(image_path, upright=False)
-    if image.shape[:2] != label.shape:
+    if image.shape[:2] != label.shape[:2]:
         image = read_image(image_path)
-    if image.shape[:2] != label.shape:
+    if image.shape[:2] != label.shape[:2]:
         raise DataError(f"{image_path} is {image.shape[1]} x {image.shape[0]} but {label_path} is {label.shape[1]} x {label.shape[0]}")
-    return Sample(image, label, name)
+    return image, label
 
 
 def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:

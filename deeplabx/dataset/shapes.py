@@ -24,6 +24,7 @@ class Shapes:
     classes = CLASSES
     palette = PALETTE
     ignore_index = IGNORE_INDEX
+    note = ""
 
     def __init__(self, *, split: str, train_images: int, val_images: int, root: str | None = None) -> None:
         if root is not None:

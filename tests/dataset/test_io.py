@@ -28,8 +28,7 @@ def test_one_bit_and_sixteen_bit_labels(tmp_path: Path) -> None:
     Image.fromarray(np.array([[3, 200]], dtype=np.uint16)).save(tmp_path / "wide.png")
     assert read_label(tmp_path / "wide.png").tolist() == [[3, 200]]
     Image.fromarray(np.array([[3, 300]], dtype=np.uint16)).save(tmp_path / "wider.png")
-    with pytest.raises(DataError, match=r"wider.png: ids 3..300"):
-        read_label(tmp_path / "wider.png")
+    assert read_label(tmp_path / "wider.png").tolist() == [[3, 300]]
 
 
 def test_a_colour_label_is_an_error_that_lists_its_colours(tmp_path: Path) -> None:
@@ -86,8 +85,8 @@ def test_exif_orientation_is_applied_where_it_makes_the_sizes_agree(tmp_path: Pa
     assert read_image(tmp_path / "photo.jpg").shape == (8, 6, 3)
     for name, size in (("stored", (8, 6)), ("shown", (6, 8))):
         Image.new("L", size).save(tmp_path / f"{name}.png")
-        sample = read_pair(tmp_path / "photo.jpg", tmp_path / f"{name}.png", name=name)
-        assert sample.image.shape[:2] == sample.label.shape == size[::-1]
+        image, label = read_pair(tmp_path / "photo.jpg", tmp_path / f"{name}.png", read=read_label)
+        assert image.shape[:2] == label.shape == size[::-1]
     Image.new("L", (5, 5)).save(tmp_path / "other.png")
     with pytest.raises(DataError, match=r"is 6 x 8 but .*other.png is 5 x 5"):
-        read_pair(tmp_path / "photo.jpg", tmp_path / "other.png", name="other")
+        read_pair(tmp_path / "photo.jpg", tmp_path / "other.png", read=read_label)

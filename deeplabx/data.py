@@ -1,0 +1,16 @@
+"""deeplabx data: what can be done with a data set besides training on it."""
+
+from pathlib import Path
+
+from deeplabx import config as schema
+from deeplabx.dataset.fake import write_fake
+
+
+def fake(config: schema.DataFakeConfig) -> str:
+    """Write a small made-up data set in the original layout; what was written, and what to type next."""
+    out = Path(config.out)
+    write_fake(config.dataset.name, out, pictures=config.pictures, seed=config.seed)
+    return (
+        f"{config.pictures} pictures per split of made-up {config.dataset.name} in {out}\n"
+        f"next: deeplabx train dataset={config.dataset.name} dataset.root={out} augment.crop_size=65 schedule.max_iters=20 trainer.batch_size=4"
+    )

@@ -1,0 +1,94 @@
+"""Cityscapes: street scenes, 2048 x 1024, 19 of its labels being classes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from deeplabx.dataset.contract import IGNORE_INDEX, Colour
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, pictures_in, root_folder
+from deeplabx.dataset.labels import LabelMap
+from deeplabx.errors import DataError
+
+
+class Label(NamedTuple):
+    """A class of the official table: its id in the labelIds files. The train id is its place in CLASS_TABLE."""
+
+    name: str
+    label_id: int
+    colour: Colour
+
+
+CLASS_TABLE = (
+    Label("road", 7, (128, 64, 128)),
+    Label("sidewalk", 8, (244, 35, 232)),
+    Label("building", 11, (70, 70, 70)),
+    Label("wall", 12, (102, 102, 156)),
+    Label("fence", 13, (190, 153, 153)),
+    Label("pole", 17, (153, 153, 153)),
+    Label("traffic light", 19, (250, 170, 30)),
+    Label("traffic sign", 20, (220, 220, 0)),
+    Label("vegetation", 21, (107, 142, 35)),
+    Label("terrain", 22, (152, 251, 152)),
+    Label("sky", 23, (70, 130, 180)),
+    Label("person", 24, (220, 20, 60)),
+    Label("rider", 25, (255, 0, 0)),
+    Label("car", 26, (0, 0, 142)),
+    Label("truck", 27, (0, 0, 70)),
+    Label("bus", 28, (0, 60, 100)),
+    Label("train", 31, (0, 80, 100)),
+    Label("motorcycle", 32, (0, 0, 230)),
+    Label("bicycle", 33, (119, 11, 32)),
+)
+LABEL_IDS = range(34)  # every other one is void
+MINUS_ONE = 255  # the license plate's id -1, as 8 bits store it
+
+FROM_LABEL_IDS = {
+    **dict.fromkeys([*LABEL_IDS, MINUS_ONE], IGNORE_INDEX),
+    **{label.label_id: train_id for train_id, label in enumerate(CLASS_TABLE)},
+}
+FROM_TRAIN_IDS = {**{train_id: train_id for train_id in range(len(CLASS_TABLE))}, IGNORE_INDEX: IGNORE_INDEX}
+SUFFIXES = {"labelIds": FROM_LABEL_IDS, "labelTrainIds": FROM_TRAIN_IDS}
+
+# split → (kind of annotation, folder), one or several
+SPLITS = {
+    "train": [("gtFine", "train")],
+    "val": [("gtFine", "val")],
+    "trainval": [("gtFine", "train"), ("gtFine", "val")],
+    "train_coarse": [("gtCoarse", "train")],
+    "train_extra": [("gtCoarse", "train_extra")],
+    "val_coarse": [("gtCoarse", "val")],
+}
+PICTURE_ENDING = "_leftImg8bit.png"
+HOW_TO_GET = "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, then type dataset.root=PATH"
+
+
+class Cityscapes(LabelledFiles):
+    """`root` holds leftImg8bit and gtFine (or gtCoarse, for the coarse splits); only the split asked for must be there."""
+
+    def __init__(self, *, root: str | None, split: str) -> None:
+        base = root_folder(root, name="cityscapes", how_to_get=HOW_TO_GET)
+        if split not in SPLITS:
+            hint = "its labels are not public: deeplabx predict input=ROOT/leftImg8bit/test" if split == "test" else ""
+            raise DataError(f"dataset split {split} is not one of Cityscapes': {', '.join(SPLITS)}", hint=hint)
+        frames = [(kind, frame) for kind, part in SPLITS[split] for frame in frames_of(base, kind, part)]
+        suffix = next((suffix for suffix in SUFFIXES if all(label_of(base, *frame, suffix).is_file() for frame in frames)), "labelIds")
+        pairs: Pairs = [(frame, label_of(base, kind, frame, suffix)) for kind, frame in frames]
+        super().__init__(
+            complete(pairs, where=f"{base}, split {split}", hint=HOW_TO_GET),
+            classes=[label.name for label in CLASS_TABLE],
+            palette=[label.colour for label in CLASS_TABLE],
+            label_map=LabelMap(SUFFIXES[suffix]),
+        )
+
+
+def frames_of(base: Path, kind: str, part: str) -> list[Path]:
+    images, labels = base / "leftImg8bit" / part, base / kind / part
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise DataError(f"dataset.root={base} must hold leftImg8bit/{part}/ and {kind}/{part}/, but {contents(base)}", hint=HOW_TO_GET)
+    return [path for path in pictures_in(images) if path.name.endswith(PICTURE_ENDING)]
+
+
+def label_of(base: Path, kind: str, frame: Path, suffix: str) -> Path:
+    """leftImg8bit/val/city/city_seq_frame_leftImg8bit.png → gtFine/val/city/city_seq_frame_gtFine_labelIds.png."""
+    city = frame.parent.relative_to(base / "leftImg8bit")
+    return base / kind / city / f"{frame.name.removesuffix(PICTURE_ENDING)}_{kind}_{suffix}.png"

@@ -1,0 +1,81 @@
+"""What data sets that are picture and label files have in common."""
+
+from pathlib import Path
+
+import numpy as np
+
+from deeplabx.dataset.contract import IGNORE_INDEX, Palette, Sample
+from deeplabx.dataset.io import PICTURE_SUFFIXES, read_label, read_pair
+from deeplabx.dataset.labels import LabelMap
+from deeplabx.errors import DataError
+
+Pairs = list[tuple[Path, Path]]
+
+
+class LabelledFiles:
+    """One split as pairs of a picture and a label file, the raw ids of which are checked as they are read."""
+
+    ignore_index = IGNORE_INDEX
+    note = ""
+
+    def __init__(self, pairs: Pairs, *, classes: list[str], palette: Palette, label_map: LabelMap) -> None:
+        self.pairs, self.classes, self.palette, self.label_map = pairs, classes, palette, label_map
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image_path, label_path = self.pairs[index]
+        image, raw = read_pair(image_path, label_path, read=self.read_raw)
+        return Sample(image, self.label_map(raw, path=label_path), image_path.stem)
+
+    def read_raw(self, path: Path) -> np.ndarray:
+        return read_label(path)
+
+
+def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:
+    """`dataset.root` as an existing folder. Raises DataError that says what the data set is and where it comes from."""
+    if root is None:
+        raise DataError(f"dataset.root is not set: {name} is a folder of pictures and labels", hint=how_to_get)
+    if not Path(root).is_dir():
+        raise DataError(f"dataset.root={root}: there is no such folder", hint=how_to_get)
+    return Path(root)
+
+
+def contents(folder: Path) -> str:
+    """What a folder holds, in words."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    names = sorted(path.name for path in folder.iterdir())
+    return f"it holds {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}"
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Every picture below a folder, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def listed_names(path: Path) -> list[str]:
+    """The names in a split's text file, one a line. Raises DataError for one that would lead out of the data set's folder."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file of names") from None
+    names = [line.strip() for line in lines if line.strip()]
+    for name in names:
+        if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{path}: {name!r} leads out of the data set's folder", hint="names are relative, without ..")
+    if not names:
+        raise DataError(f"{path} lists no names")
+    return names
+
+
+def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
+    """The pairs, each of whose files exists. Raises DataError with the number of those that lack one, and the first."""
+    if not pairs:
+        raise DataError(f"{where} holds no pictures", hint=hint)
+    for kind, position in (("picture", 0), ("label", 1)):
+        lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
+        if lacking:
+            raise DataError(f"{len(lacking)} of {len(pairs)} pictures of {where} have no {kind} file, the first: {lacking[0]}", hint=hint)
+    return pairs

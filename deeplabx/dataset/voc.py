@@ -1,0 +1,134 @@
+"""Pascal VOC 2012 with its augmented training set: SBD's .mat files, or the SegmentationClassAug PNGs made from them."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from deeplabx.dataset.contract import IGNORE_INDEX
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, listed_names, root_folder
+from deeplabx.dataset.io import read_label
+from deeplabx.dataset.labels import LabelMap, voc_palette
+from deeplabx.errors import DataError
+
+CLASSES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+LABEL_MAP = {**{index: index for index in range(len(CLASSES))}, 255: IGNORE_INDEX}
+SPLITS = ("train", "val", "trainval", "train_aug")
+LISTS = "ImageSets/Segmentation"
+AUGMENTED = "SegmentationClassAug"
+AUGMENTED_LISTS = ("train_aug.txt", "trainaug.txt")  # both names are in use
+SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd", "SBD")  # beside VOCdevkit; the first is its archive's own
+HOW_TO_GET = (
+    "get VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012, then type dataset.root=PATH (of VOCdevkit's parent)"
+)
+PUBLISHED = "published VOC numbers train on train_aug, 10,582 pictures; the official train has 1,464: expect a lower mIoU from it"
+
+
+class VOC(LabelledFiles):
+    """`root` is the folder that holds VOCdevkit, or VOC2012 itself. `sbd_root`: SBD's `dataset` folder, where it is not beside VOCdevkit."""
+
+    def __init__(self, *, root: str | None, split: str, sbd_root: str | None = None) -> None:
+        base = root_folder(root, name="voc", how_to_get=HOW_TO_GET)
+        voc = year_folder(base)
+        if split not in SPLITS:
+            raise DataError(f"dataset split {split} is not one of VOC's: {', '.join(SPLITS)}")
+        pairs = augmented_pairs(voc, sbd_folder(base, voc, sbd_root)) if split == "train_aug" else official_pairs(voc, split)
+        super().__init__(
+            complete(pairs, where=f"{voc}, split {split}", hint=HOW_TO_GET),
+            classes=CLASSES,
+            palette=voc_palette(len(CLASSES)),
+            label_map=LabelMap(LABEL_MAP),
+        )
+        self.note = PUBLISHED if split == "train" else ""
+
+    def read_raw(self, path: Path) -> np.ndarray:
+        return read_sbd(path) if path.suffix == ".mat" else read_label(path)
+
+
+def year_folder(base: Path) -> Path:
+    """The VOC2012 folder at or below `dataset.root`."""
+    for folder in (base, base / "VOC2012", base / "VOCdevkit" / "VOC2012"):
+        if (folder / "JPEGImages").is_dir():
+            return folder
+    raise DataError(
+        f"dataset.root={base} must hold VOCdevkit/VOC2012, or JPEGImages and SegmentationClass, but {contents(base)}", hint=HOW_TO_GET
+    )
+
+
+def official_pairs(voc: Path, split: str) -> Pairs:
+    names = split_names(voc, split)
+    return [(voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png") for name in names]
+
+
+def split_names(voc: Path, split: str) -> list[str]:
+    path = voc / LISTS / f"{split}.txt"
+    if not path.is_file():
+        raise DataError(f"{path} is missing: it lists the pictures of split {split}", hint=HOW_TO_GET)
+    return listed_names(path)
+
+
+def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
+    """train_aug: every picture with a label of VOC's or SBD's that is not in VOC's val. VOC's own label is taken where there is one."""
+    labels = voc / AUGMENTED
+    if labels.is_dir():
+        lists = [voc / LISTS / name for name in AUGMENTED_LISTS if (voc / LISTS / name).is_file()]
+        names = listed_names(lists[0]) if lists else without_val(voc, {path.stem for path in labels.glob("*.png")})
+        return [(voc / "JPEGImages" / f"{Path(name).stem}.jpg", labels / f"{Path(name).stem}.png") for name in names]
+    if sbd is None:
+        raise DataError(
+            f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or dataset.sbd_root=PATH); neither is there",
+            hint=f"or type dataset.train_split=train; {PUBLISHED}",
+        )
+    from_sbd = {path.stem: path for path in (sbd / "cls").glob("*.mat")}
+    official = {name: voc / "SegmentationClass" / f"{name}.png" for name in split_names(voc, "train")}
+    chosen = {**from_sbd, **official}
+    return [(voc / "JPEGImages" / f"{name}.jpg", chosen[name]) for name in without_val(voc, set(chosen))]
+
+
+def without_val(voc: Path, names: set[str]) -> list[str]:
+    """SBD's own split contains pictures of VOC's val: to train on them would be to train on the test."""
+    return sorted(names - set(split_names(voc, "val")))
+
+
+def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
+    if sbd_root is not None:
+        if not (Path(sbd_root) / "cls").is_dir():
+            raise DataError(f"dataset.sbd_root={sbd_root} must hold cls/ with .mat files, but {contents(Path(sbd_root))}")
+        return Path(sbd_root)
+    places = [parent / name for parent in (base, voc, voc.parent, voc.parent.parent) for name in SBD_FOLDERS]
+    return next((place for place in places if (place / "cls").is_dir()), None)
+
+
+def read_sbd(path: Path) -> np.ndarray:
+    """uint8 H x W of ids from one of SBD's .mat files (GTcls.Segmentation)."""
+    from scipy.io import loadmat  # only here: its import takes a while
+
+    try:
+        label = loadmat(path, squeeze_me=True, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
+    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
+        raise DataError(f"{path} is not one of SBD's label files: {type(error).__name__}: {str(error)[:120]}") from None
+    if not (isinstance(label, np.ndarray) and label.ndim == 2 and label.dtype == np.uint8):
+        raise DataError(f"{path} is not one of SBD's label files: GTcls.Segmentation is no matrix of 8-bit ids")
+    return label
