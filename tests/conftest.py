@@ -1,5 +1,6 @@
 """What tests share: a config composed as the command line would, and a tiny run on `shapes`."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ TINY = [
 ]
 Compose = Callable[..., Any]
 TrainTiny = Callable[..., Path]
+Root = Callable[[str], Path]
 
 
 def compose_plain(*overrides: str, command: str = "train") -> Any:
@@ -63,10 +65,33 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    """The root of a made-up data set by its name, which tests may read, not change."""
+    from deeplabx.dataset.fake import write_fake
+
+    @functools.cache
+    def root(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("fake") / name
+        write_fake(name, folder, pictures=4, seed=0)
+        return folder
+
+    return root
+
+
 @pytest.fixture
-def camvid_root() -> Path:
-    """The real CamVid frames, where there are any."""
-    data = os.environ.get("DEEPLABX_TEST_DATA")
-    if not data or not (Path(data) / "camvid").is_dir():
-        pytest.skip("DEEPLABX_TEST_DATA holds no camvid/")
-    return Path(data).resolve() / "camvid"
+def real_root() -> Root:
+    """The root of a real data set by its name, where there is one."""
+
+    def root(name: str) -> Path:
+        data = os.environ.get("DEEPLABX_TEST_DATA")
+        if not data or not (Path(data) / name).is_dir():
+            pytest.skip(f"DEEPLABX_TEST_DATA holds no {name}/")
+        return Path(data).resolve() / name
+
+    return root
+
+
+@pytest.fixture
+def camvid_root(real_root: Root) -> Path:
+    return real_root("camvid")

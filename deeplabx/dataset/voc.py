@@ -124,10 +124,11 @@ def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
 def read_sbd(path: Path) -> np.ndarray:
     """uint8 H x W of ids from one of SBD's .mat files (GTcls.Segmentation)."""
     from scipy.io import loadmat  # only here: its import takes a while
+    from scipy.io.matlab import MatReadError
 
     try:
         label = loadmat(path, squeeze_me=True, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
-    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
+    except (MatReadError, OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
         raise DataError(f"{path} is not one of SBD's label files: {type(error).__name__}: {str(error)[:120]}") from None
     if not (isinstance(label, np.ndarray) and label.ndim == 2 and label.dtype == np.uint8):
         raise DataError(f"{path} is not one of SBD's label files: GTcls.Segmentation is no matrix of 8-bit ids")

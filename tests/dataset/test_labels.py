@@ -32,7 +32,7 @@ def test_colours_are_mapped_and_an_unknown_one_is_named() -> None:
     raw = np.array([[[0, 0, 0], [128, 64, 1]]], np.uint8)
     assert label_map(raw, path="x").tolist() == [[0, 1]]
     raw[0, 0] = (255, 255, 255)
-    with pytest.raises(DataError, match=r"colour \(255, 255, 255\) at row 0, column 0 .*known colours: \(0, 0, 0\), \(128, 64, 1\)"):
+    with pytest.raises(DataError, match=r"colour \(255, 255, 255\) at row 0, column 0 .*\nknown colours: \(0, 0, 0\), \(128, 64, 1\)"):
         label_map(raw, path="x")
 
 

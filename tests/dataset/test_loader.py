@@ -12,7 +12,7 @@ from deeplabx.errors import DataError
 class Numbers:
     """Ten pictures that hold their own index."""
 
-    classes, palette, ignore_index = ["a"], [(0, 0, 0)], IGNORE_INDEX
+    classes, palette, ignore_index, note = ["a"], [(0, 0, 0)], IGNORE_INDEX, ""
 
     def __len__(self) -> int:
         return 10

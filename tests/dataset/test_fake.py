@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from deeplabx import config
+from deeplabx.dataset import build_dataset
+from deeplabx.dataset.fake import FAKES, write_fake
+from deeplabx.errors import DataError
+from tests.conftest import Root
+
+
+@pytest.mark.parametrize("name", FAKES)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_every_reader_reads_its_fake(name: str, split: str, fake_root: Root) -> None:
+    samples = build_dataset(name, root=str(fake_root(name)), split=split)
+    assert len(samples) == 4
+    for index in range(len(samples)):
+        image, label, _ = samples[index]
+        assert image.shape[:2] == label.shape
+        classes = set(np.unique(label).tolist())
+        assert classes <= {*range(len(samples.classes)), samples.ignore_index}
+        assert len(classes) > 2
+        # each class is drawn in its own colour: the picture and the label belong together
+        for value in classes - {samples.ignore_index}:
+            assert np.abs(image[label == value].mean(axis=0) - samples.palette[value]).max() < 30
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_a_fake_is_a_function_of_its_seed(name: str, tmp_path: Path) -> None:
+    contents = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_fake(name, tmp_path / folder, pictures=2, seed=seed)
+        files = sorted(path for path in (tmp_path / folder).rglob("*") if path.suffix in (".png", ".jpg"))
+        contents.append([path.read_bytes() for path in files])
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_every_data_set_of_files_has_a_fake() -> None:
+    assert sorted([*FAKES, "shapes"]) == config.options("dataset")
+
+
+def test_nothing_is_written_where_something_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="is there already; nothing was written"):
+        write_fake("voc", tmp_path, pictures=1, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_fake_folders_table_is_what_a_user_would_write(fake_root: Root) -> None:
+    table = yaml.safe_load((fake_root("folder") / "classes.yaml").read_text())
+    assert table["classes"]["road"] == [128, 0, 0]
+    assert table["ignore"] == [255]

@@ -1,0 +1,225 @@
+"""People's own folders: what trains, and in which words what does not is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from deeplabx.dataset.folder import Folder
+from deeplabx.errors import DataError
+from tests.conftest import Root
+
+COLOURS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
+
+
+@pytest.fixture
+def root(fake_root: Root, tmp_path: Path) -> Path:
+    return shutil.copytree(fake_root("folder"), tmp_path / "own")
+
+
+def medical(root: Path, values: tuple[int, ...] = (0, 127, 255)) -> Path:
+    """Grey pictures with masks of a few grey values, flat in images/ and masks/."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(10):
+        mask = rng.choice(values, (12, 16)).astype(np.uint8)
+        Image.fromarray(mask).save(root / "masks" / f"scan {number}.png")
+        Image.fromarray(255 - mask).save(root / "images" / f"scan {number}.jpg")
+    return root
+
+
+def write_table(root: Path, **content: object) -> None:
+    (root / "classes.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_medical_masks_of_0_127_255(tmp_path: Path) -> None:
+    root = medical(tmp_path)
+    write_table(root, classes=["background", "organ", "tumour"], label_map={0: "background", 127: "organ", 255: "tumour"})
+    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    assert samples.classes == ["background", "organ", "tumour"]
+    for index in range(len(samples)):
+        image, label, name = samples[index]
+        raw = np.array(Image.open(root / "masks" / f"{name}.png"))
+        assert (label == np.select([raw == 0, raw == 127], [0, 1], 2)).all()
+        assert image.shape == (12, 16, 3)
+
+
+def test_masks_of_colours(tmp_path: Path) -> None:
+    root = medical(tmp_path, values=(0, 1, 2))
+    for path in (root / "masks").iterdir():
+        Image.fromarray(COLOURS[np.array(Image.open(path))]).save(path)
+    write_table(root, classes={"ground": [0, 0, 0], "road": [128, 64, 128]}, ignore=[[0, 0, 142]])
+    samples = Folder(root=str(root), split="val", val_fraction=0.2)
+    assert samples.palette == [(0, 0, 0), (128, 64, 128)]
+    for index in range(len(samples)):
+        _, label, name = samples[index]
+        colours = np.array(Image.open(root / "masks" / f"{name}.png"))
+        assert (label == np.select([colours[..., 1] == 64, colours[..., 2] == 142], [1, 255], 0)).all()
+
+
+@pytest.mark.parametrize("ignore", [[0, 0, 142], "#00008e", ["0, 0, 142"]])
+def test_a_colour_may_be_written_in_three_ways(tmp_path: Path, ignore: object) -> None:
+    root = medical(tmp_path, values=(0, 1, 2))
+    for path in (root / "masks").iterdir():
+        Image.fromarray(COLOURS[np.array(Image.open(path))]).save(path)
+    write_table(root, classes=["ground", "road"], label_map={"#000000": "ground", "128,64,128": "road"}, ignore=ignore)
+    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 255}
+
+
+def test_several_values_may_be_one_class_and_a_value_may_be_ignored(tmp_path: Path) -> None:
+    root = medical(tmp_path, values=(0, 10, 20, 30))
+    write_table(root, classes=["a", "b"], label_map={0: "a", 10: "b", 20: "b", 30: "ignore"})
+    assert {int(value) for value in np.unique(Folder(root=str(root), split="train", val_fraction=0.1)[0].label)} == {0, 1, 255}
+
+
+def test_a_seeded_split_is_a_partition_and_a_function_of_its_seed(tmp_path: Path) -> None:
+    root = medical(tmp_path)
+    write_table(root, classes=["a", "b", "c"], label_map={0: "a", 127: "b", 255: "c"})
+
+    def names(split: str, seed: int) -> set[str]:
+        return {image.stem for image, _ in Folder(root=str(root), split=split, val_fraction=0.3, split_seed=seed).pairs}
+
+    assert names("train", 0) | names("val", 0) == {f"scan {number}" for number in range(10)}
+    assert not names("train", 0) & names("val", 0)
+    assert len(names("val", 0)) == 3
+    assert names("val", 0) == names("val", 0) != names("val", 1)
+
+
+def test_splits_may_be_lists(root: Path) -> None:
+    for kind in ("images", "masks"):
+        for path in list((root / kind).glob("*/*")):
+            path.rename(root / kind / path.name)
+        for split in ("train", "val"):
+            (root / kind / split).rmdir()
+    (root / "mine.txt").write_text("picture_00001\npicture_00006.jpg\n\n")
+    assert [image.name for image, _ in Folder(root=str(root), split="mine").pairs] == ["picture_00001.jpg", "picture_00006.jpg"]
+    (root / "mine.txt").write_text("../../secret\n")
+    with pytest.raises(DataError, match=r"mine.txt: '../../secret' leads out"):
+        Folder(root=str(root), split="mine")
+    (root / "mine.txt").write_text("picture_99999\n")
+    with pytest.raises(DataError, match=r"mine.txt: 'picture_99999' names 0 files"):
+        Folder(root=str(root), split="mine")
+
+
+def test_masks_may_have_a_suffix_and_sub_folders(root: Path) -> None:
+    for kind, ending in (("images", ".jpg"), ("masks", "_mask.png")):
+        (root / kind / "train" / "north").mkdir()
+        for path in list((root / kind / "train").glob("*.*")):
+            path.rename(root / kind / "train" / "north" / f"{path.stem}{ending}")
+    assert len(Folder(root=str(root), split="train", mask_suffix="_mask")) == 4
+
+
+def damage_nothing_there(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def damage_no_table(root: Path) -> None:
+    (root / "classes.yaml").unlink()
+
+
+def damage_no_masks(root: Path) -> None:
+    (root / "masks").rename(root / "labels")
+
+
+def damage_a_mask_is_missing(root: Path) -> None:
+    (root / "masks/train/picture_00002.png").unlink()
+
+
+def damage_another_size(root: Path) -> None:
+    Image.new("L", (8, 8)).save(root / "masks/train/picture_00000.png")
+
+
+def damage_an_unknown_id(root: Path) -> None:
+    Image.new("L", (160, 120), 9).save(root / "masks/train/picture_00000.png")
+
+
+def damage_colours_where_ids_were_said(root: Path) -> None:
+    for path in (root / "masks/train").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    write_table(root, classes=["a", "b", "c", "d"], ignore=255)
+
+
+def damage_jpeg_masks(root: Path) -> None:
+    path = root / "masks/train/picture_00000.png"
+    Image.open(path).convert("L").save(path.with_suffix(".jpg"))
+    path.unlink()
+
+
+def damage_foreground_ignored(root: Path) -> None:
+    for path in (root / "masks/train").iterdir():
+        Image.fromarray(np.array([[0, 255]] * 120, np.uint8).repeat(80, axis=1)).save(path)
+
+
+def damage_no_pictures(root: Path) -> None:
+    for path in (root / "images/train").iterdir():
+        path.unlink()
+
+
+def damage_no_split(root: Path) -> None:
+    (root / "images/train").rename(root / "images/other")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_nothing_there, r"dataset.root=.*own: there is no such folder\na folder data set is classes.yaml, images/<split>/"),
+        (
+            damage_no_table,
+            r"classes.yaml is missing: it says what the values in masks/ mean \(picture_00000.png holds .*255\)\nwrite classes:",
+        ),
+        (damage_no_masks, r"must hold images/ and masks/, but it holds classes.yaml, images, labels"),
+        (damage_a_mask_is_missing, r"1 of 4 pictures of .* have no label file, the first: .*picture_00002.png\n.*dataset.mask_suffix"),
+        (damage_another_size, r"picture_00000.jpg is 160 x 120 but .*picture_00000.png is 8 x 8"),
+        (
+            damage_an_unknown_id,
+            r"picture_00000.png: id 9 at row 0, column 0 is no class .*\(19200 such pixels: 9\)\nknown ids: 0, 1, 2, 3, 255",
+        ),
+        (
+            damage_colours_where_ids_were_said,
+            r"a label file must hold ids .* RGB with .* colours: .*\ndataset=folder takes colours",
+        ),
+        (damage_jpeg_masks, r"picture_00000.jpg: a mask must not be a .jpg file: compression changes ids"),
+        (damage_foreground_ignored, r"the 4 masks hold only background; everything else in them, value 255, is ignored\n.*label_map"),
+        (damage_no_pictures, r"own, split train holds no pictures"),
+        (damage_no_split, r"has neither images/train/ nor train.txt; .*other, val\ntype dataset.val_fraction=0.2"),
+    ],
+)
+def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callable[[Path], None], words: str) -> None:
+    damage(root)
+    with pytest.raises(DataError, match=words):
+        Folder(root=str(root), split="train")[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("classes: [", "is not YAML"),
+        ("- a", "must have a key classes"),
+        ("classes: []", "must have a key classes"),
+        ("classes: 5", "classes must be a list of names"),
+        ("classes: [a]", "1 classes; there must be 2 to 254"),
+        ("classes: [a, a]", "stands twice"),
+        ("classes: [a, b]\nnames: [a]", "names is not one of classes, ignore, label_map"),
+        ("classes: {a: [0, 0, 0], b: [0, 0, 0]}", "two classes have the same colour"),
+        ("classes: {a: [0, 0, 300], b: [0, 0, 0]}", r"\[0, 0, 300\] is not a colour"),
+        ("classes: {a: '#00zz00', b: [0, 0, 0]}", "is not a colour"),
+        ("classes: [a, b]\nignore: 1", "1 is both class 'b' and in ignore"),
+        ("classes: [a, b]\nignore: text", "'text' is not a raw id"),
+        ("classes: [a, b]\nlabel_map: {0: a, 1: c}", "leads to 'c', which is not in classes\nclasses: a, b, or ignore"),
+        ("classes: [a, b]\nlabel_map: {0: a, 1: a}", "label_map gives nothing to b"),
+        ("classes: [a, b]\nlabel_map: [0, 1]", "label_map must be a table"),
+        ("classes: [a, b]\nlabel_map: {0: a, 70000: b}", "70000 is not a raw id from 0 to 65535"),
+        ("classes: !!python/object/apply:os.mkdir [evil]", "is not YAML"),
+    ],
+)
+def test_each_kind_of_wrong_table_has_its_own_words(root: Path, content: str, words: str) -> None:
+    (root / "classes.yaml").write_text(content)
+    with pytest.raises(DataError, match=words):
+        Folder(root=str(root), split="train")
+    assert not (Path.cwd() / "evil").exists()
