@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone import build_backbone
-from deeplabx.build import restored
+from deeplabx.build import described, restored
 from deeplabx.model import DeepLab, build_head
 
 
@@ -25,8 +25,8 @@ def load(ckpt: str | Path) -> nn.Module:
 
     `preprocess` takes a uint8 RGB picture H x W x 3 to the 1 x 3 x H x W that the model expects.
     """
-    found = restored(str(ckpt))
-    model, normalization = found.predictor.model, found.description.normalization
+    found = described(str(ckpt))
+    model, normalization = restored(found).model, found.description.normalization
 
     def preprocess(image: np.ndarray) -> Tensor:
         return normalization(torch.from_numpy(np.ascontiguousarray(image))[None])

@@ -1,7 +1,7 @@
 """One Hydra app per command: compose the config, check it, hand it to the command's module, and turn what goes wrong into words and an exit code."""
 
-import errno
 import gc
+import itertools
 import json
 import math
 import os
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deeplabx import checks, stored
 from deeplabx import config as schema
-from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PreemptedError, ResourceError, StoppedError, SweepError
+from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PreemptedError, StoppedError, SweepError, resource_error
 from deeplabx.explain import explained
 
 
@@ -138,18 +138,13 @@ class Jobs:
 
 
 def in_words(error: Exception, folder: Path) -> DeeplabxError:
-    """Any error as one of ours: out of memory and disk surface under many names; what is left is a bug, and its traceback goes to error.log."""
-    if isinstance(error, DeeplabxError):
-        return error
-    first_line = (str(error).splitlines() or [""])[0][:200]
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:
-        return ResourceError(
-            f"out of memory: {first_line}", hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2"
-        )
+    """Any error as one of ours. What is neither ours nor a lack of memory or disk is a bug, and its traceback goes to error.log."""
+    ours = error if isinstance(error, DeeplabxError) else resource_error(error)
+    if ours is not None:
+        return ours
     log = folder / "error.log"
     log.write_text("".join(traceback.format_exception(error)))
+    first_line = (str(error).splitlines() or [""])[0][:200]
     return DeeplabxError(f"a bug of ours: {type(error).__name__}: {first_line}", hint=f"the traceback is in {log}")
 
 
@@ -263,11 +258,14 @@ def listing(arguments: list[str]) -> str:
 
 
 def described_options(group: str) -> list[str]:
-    """A line per option: its name, and what the first comment of its YAML says that is not for Hydra."""
+    """Each option's name, and what the comments at the head of its YAML say."""
     options = schema.options(group)
     width = max(map(len, options))
     lines = []
     for option in options:
-        comments = (line for line in (schema.conf_dir() / group / f"{option}.yaml").read_text().splitlines() if line.startswith("# "))
-        lines.append(f"{option:<{width}}  {next((line[2:] for line in comments if not line.startswith('# @')), '')}")
+        head = itertools.takewhile(
+            lambda line: line.startswith("# "), (schema.conf_dir() / group / f"{option}.yaml").read_text().splitlines()
+        )
+        said = [line[2:] for line in head if not line.startswith("# @")]  # the package line is for Hydra
+        lines += [f"{name:<{width}}  {words}" for name, words in zip([option, *[""] * len(said)], said, strict=False)]
     return lines

@@ -81,22 +81,26 @@ class Description(NamedTuple):
             raise CheckpointError(f"{source}/config.json is not one of this version: {error!r}") from None
 
 
-class Restored(NamedTuple):
-    """A checkpoint's model in evaluation mode, with what is needed to use it."""
+class Described(NamedTuple):
+    """A checkpoint and what is to be done with it, before anything is built: what several processes are given."""
 
-    path: Path
-    step: int
+    checkpoint: checkpoints.Checkpoint
     description: Description
-    predictor: Predictor
 
 
-def restored(ckpt: str, *, change: Any = lambda config: None) -> Restored:
-    """The model of `ckpt` as it predicts: float32 and on the best device unless `change`, which may alter the stored config, says otherwise."""
+def described(ckpt: str, *, change: Any = lambda config: None) -> Described:
+    """The checkpoint of `ckpt`. It predicts in float32 and on the best device unless `change`, which may alter the stored config, says otherwise."""
     checkpoint = checkpoints.find(ckpt)
     description = Description.from_plain(checkpoint.config, source=checkpoint.path)
+    description.config.trainer.precision, description.config.trainer.devices = "fp32", "auto"
+    change(description.config)
+    return Described(checkpoint, description)
+
+
+def restored(found: Described) -> Predictor:
+    """The checkpoint's model in evaluation mode, as it predicts. Raises CheckpointError when its tensors are not the model's."""
+    checkpoint, description = found
     config = description.config
-    config.trainer.precision, config.trainer.devices = "fp32", "auto"
-    change(config)
     device = resolve_device(config.trainer.devices)
     model = model_of(config, num_classes=len(description.classes))
     try:
@@ -105,5 +109,4 @@ def restored(ckpt: str, *, change: Any = lambda config: None) -> Restored:
         raise CheckpointError(f"{checkpoint.path} does not fit the model it names: {' '.join(str(error).split())[:200]}") from None
     model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     precision = resolve_precision(config.trainer.precision, device)
-    predictor = predictor_of(model, config, description.normalization, device=device, precision=precision)
-    return Restored(checkpoint.path, int(checkpoint.state["step"]), description, predictor)
+    return predictor_of(model, config, description.normalization, device=device, precision=precision)

@@ -109,7 +109,8 @@ def check_training(config: schema.TrainConfig) -> None:
             f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x trainer.accumulate = {passes}",
             hint=f"take a multiple of {passes}, such as trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
         )
-    if trainer.batch_size // passes == 1 and config.model.norm == "batch":
+    alone = config.model.norm == "batch" or (config.model.norm == "auto" and device_count(trainer.devices) == 1)
+    if trainer.batch_size // passes == 1 and alone:
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} leaves one picture per pass, and batch norm after image pooling needs two",
             hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, or model.norm=frozen",

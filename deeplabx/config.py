@@ -34,7 +34,7 @@ class ModelConfig:
     separable: bool | None = None
     atrous_rates: list[int] | None = number(at_least=1, default=None)  # for output stride 16; scaled by 16 / output_stride
     align_corners: bool = MISSING
-    norm: str = choice("batch", "frozen")
+    norm: str = choice("auto", "batch", "sync", "frozen")
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what would be right."""
 
+import errno
+
 
 class DeeplabxError(Exception):
     """Something a user can put right. `hint` says what to type or to change."""
@@ -67,3 +69,15 @@ class StoppedError(DeeplabxError):
     """The user asked us to stop (Ctrl-C); the run is saved and can be resumed."""
 
     exit_code = 130
+
+
+def resource_error(error: Exception) -> ResourceError | None:
+    """Out of memory or disk, which surface under many names, as one of ours; None when `error` is something else."""
+    first_line = (str(error).splitlines() or [""])[0][:200]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:
+        return ResourceError(
+            f"out of memory: {first_line}", hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2"
+        )
+    return None

@@ -21,6 +21,10 @@ def explained(error: BaseException, command: str) -> ConfigError:
             f"{error.override!r} cannot be read as a setting",
             hint="settings are key=value; quote a value with , ( ) [ ] { } as key='\"...\"'",
         )
+    chosen = re.search(r"You must specify '([^']+)'", text)
+    if chosen:
+        group = chosen.group(1)
+        return ConfigError(f"{group}= must be given", hint=f"{group} can be {', '.join(schema.options(group))}")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     named = re.search(
         r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
@@ -28,7 +32,8 @@ def explained(error: BaseException, command: str) -> ConfigError:
     key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
     if not key or key.startswith("hydra"):
         return ConfigError(
-            f"these settings cannot be composed: {text[:300]}", hint=f"`deeplabx {command} --info defaults` shows what is composed"
+            f"these settings cannot be composed: {text[:300]}",
+            hint=f"`deeplabx {command.replace('_', ' ')} --info defaults` shows what is composed",
         )
     root = schema.COMMANDS[command]
     declared = schema.setting_type(root, key)

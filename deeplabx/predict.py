@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from deeplabx.build import restored
+from deeplabx.build import Described, described, restored
 from deeplabx.dataset.io import PICTURE_SUFFIXES, read_image, write_ids, write_image
-from deeplabx.errors import DataError, DeeplabxError
+from deeplabx.engine.distributed import gathered, is_main, launch, own_share
+from deeplabx.errors import DataError
 from deeplabx.report.overlay import overlay
 
 
@@ -20,20 +21,28 @@ def predict(ckpt: str, source: Path, folder: Path, *, change: Callable[[Any], No
     """
     pictures = found_pictures(source, besides=folder)
     targets = planned(pictures, source, folder)
-    found = restored(ckpt, change=change)
-    failures: list[DeeplabxError] = []
-    for picture, target in tqdm(zip(pictures, targets, strict=True), total=len(pictures), unit="image", disable=None):
+    found = described(ckpt, change=change)
+    pairs = list(zip(pictures, targets, strict=True))
+    failures = launch(predict_share, found, pairs, devices=found.description.config.trainer.devices)
+    print(f"{len(pictures) - len(failures)} of {len(pictures)} pictures predicted, in {folder}")
+    if failures:
+        raise DataError(f"{len(failures)} of {len(pictures)} pictures could not be read; the others are done", hint=failures[0])
+
+
+def predict_share(found: Described, pairs: list[tuple[Path, Path]]) -> list[str]:
+    """One process's share of the pictures; what went wrong in all of them."""
+    predictor, palette = restored(found), found.description.palette
+    failures = []
+    for picture, target in tqdm(own_share(pairs), unit="image", disable=None if is_main() else True):
         try:
             image = read_image(picture)
         except DataError as error:
-            failures.append(error)
+            failures.append(error.message)
             continue
-        ids = found.predictor.ids(image).cpu().numpy().astype(np.uint8)
-        write_ids(target, ids, found.description.palette)
-        write_image(target.with_name(f"{target.stem}_overlay.png"), overlay(image, ids, found.description.palette))
-    print(f"{len(pictures) - len(failures)} of {len(pictures)} pictures predicted, in {folder}")
-    if failures:
-        raise DataError(f"{len(failures)} of {len(pictures)} pictures could not be read; the others are done", hint=failures[0].message)
+        ids = predictor.ids(image).cpu().numpy().astype(np.uint8)
+        write_ids(target, ids, palette)
+        write_image(target.with_name(f"{target.stem}_overlay.png"), overlay(image, ids, palette))
+    return gathered(failures)
 
 
 def found_pictures(source: Path, *, besides: Path) -> list[Path]:

@@ -22,9 +22,19 @@ from deeplabx.dataset.io import write_image
 from deeplabx.dataset.loader import training_batches
 from deeplabx.dataset.transforms import StandardAugment
 from deeplabx.engine import checkpoint as checkpoints
-from deeplabx.engine.distributed import launch, resolve_device, resolve_precision
+from deeplabx.engine.distributed import (
+    is_main,
+    launch,
+    rank,
+    resolve_device,
+    resolve_precision,
+    share_buffers,
+    synchronize_norm,
+    world_size,
+)
 from deeplabx.engine.evaluator import Predictor, evaluate
-from deeplabx.engine.log import RunLog
+from deeplabx.engine.log import Log, RunLog
+from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
 from deeplabx.errors import CheckpointError, ConfigError, DataError, PreemptedError, StoppedError
@@ -47,7 +57,7 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
         print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
         return finished
     try:
-        best = launch(lambda: worker(config, folder, overrides), devices=config.trainer.devices)
+        best = launch(worker, config, folder, overrides, devices=config.trainer.devices)
     except ConfigError:
         raise  # nothing began, so nothing is changed
     except (StoppedError, PreemptedError) as stopped:
@@ -106,11 +116,14 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
     description = Description(config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization)
     found, complaints = checkpoints.newest(folder / "checkpoints")
     loaded = [] if found else load_weights(config, model)
+    synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
+    norm_batch = norm_batch_of(config, synchronized=synchronized)
     state = state_of(config, model, ignore_index=training.ignore_index, device=device)
     if found:
         refuse_changed(config, found)
         checkpoints.restore(state, found)
-    write_run_files(config, folder, overrides, device)
+    if is_main():
+        write_run_files(config, folder, overrides, device)
 
     predictor = predictor_of(model, config, description.normalization, device=device, precision="fp32")
     augment = StandardAugment(
@@ -125,37 +138,67 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
         last_step=state.max_iters,
         workers=config.trainer.workers,
         pin_memory=device.type == "cuda",
+        rank=rank(),
+        world_size=world_size(),
     )
-    log = RunLog(
-        folder, first_step=state.step, max_iters=state.max_iters, batch_size=config.trainer.batch_size, log_every=config.trainer.log_every
-    )
+    log = log_of(config, folder, state)
     with log, closing(batches):
-        for line in [*complaints, *loaded, opening_words(config, state, training, validation, folder)]:
+        opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
+        for line in [*complaints, *loaded, *opening]:
             log.say(line)
 
-        def evaluate_state() -> Any:
+        def draw() -> None:
+            if is_main():
+                draw_samples(predictor, validation, folder / "samples" / f"step-{state.step:08d}.png", count=config.trainer.samples)
+
+        def evaluate_state() -> Metrics:
+            share_buffers(model)
             result = evaluate(predictor, validation, progress=log.terminal)
-            draw_samples(predictor, validation, folder / "samples" / f"step-{state.step:08d}.png", count=config.trainer.samples)
+            draw()
             return result
 
+        def save(best: bool) -> None:
+            if is_main():
+                checkpoints.keep(state, folder / "checkpoints", config=description.to_plain(), best=best)
+
         if state.step == 0:
-            draw_samples(predictor, validation, folder / "samples" / "step-00000000.png", count=config.trainer.samples)
+            draw()
         eval_every = config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS)
         fit(
             state,
             batches,
             evaluate=evaluate_state,
-            save=lambda best: checkpoints.keep(state, folder / "checkpoints", config=description.to_plain(), best=best),
+            save=save,
             log=log,
             eval_every=eval_every,
             save_every=config.trainer.save_every,
         )
-        write_result(folder, state, images=len(validation), seconds=time.perf_counter() - started)
-        draw_curves(folder)
-        log.say(log.data_wait_words(config.trainer.workers))
-        log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
-        log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=PICTURE")
+        if isinstance(log, RunLog):
+            write_result(folder, state, images=len(validation), seconds=time.perf_counter() - started)
+            draw_curves(folder)
+            log.say(log.data_wait_words(config.trainer.workers))
+            log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
+            log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=PICTURE")
     return state.best_miou
+
+
+def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
+    """How many pictures a batch norm sees at once. Raises ConfigError where one is too few: image pooling leaves it a single value."""
+    seen = config.trainer.batch_size // config.trainer.accumulate // (1 if synchronized else world_size())
+    if seen == 1 and config.model.norm != "frozen":
+        raise ConfigError(
+            f"trainer.batch_size={config.trainer.batch_size} leaves one picture to each of {world_size()} processes, and batch norm needs two",
+            hint=f"type trainer.batch_size={2 * config.trainer.batch_size} or model.norm=frozen",
+        )
+    return seen
+
+
+def log_of(config: schema.TrainConfig, folder: Path, state: TrainState) -> Log:
+    """The run's log in the main process, a silent one in the others."""
+    trainer = config.trainer
+    if not is_main():
+        return Log()
+    return RunLog(folder, first_step=state.step, max_iters=state.max_iters, batch_size=trainer.batch_size, log_every=trainer.log_every)
 
 
 def settle_length(config: schema.TrainConfig, images: int) -> None:
@@ -178,7 +221,7 @@ def load_weights(config: schema.TrainConfig, model: DeepLab) -> list[str]:
         return [
             load_matching(model.backbone, tensors, source=f"backbone.weights={config.backbone.weights}").report(config.backbone.weights)
         ]
-    return []
+    return ["random weights; backbone.weights=PATH or init_from=PATH starts from others"]
 
 
 def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device) -> TrainState:
@@ -221,6 +264,7 @@ def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[st
         "torch": torch.__version__,
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "processes": world_size(),
         "threads": torch.get_num_threads(),
         "precision": config.trainer.precision,
         "command": sys.argv[1:],
@@ -229,18 +273,23 @@ def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[st
 
 
 def opening_words(
-    config: schema.TrainConfig, state: TrainState, training: SegmentationSet, validation: SegmentationSet, folder: Path
-) -> str:
-    """What is about to run, in three lines."""
+    config: schema.TrainConfig, state: TrainState, training: SegmentationSet, validation: SegmentationSet, folder: Path, *, norm_batch: int
+) -> list[str]:
+    """What is about to run."""
     parameters = sum(parameter.numel() for parameter in state.model.parameters()) / 1e6
-    stride, crop = config.backbone.output_stride, config.augment.crop_size
-    return (
+    stride, crop, norm = config.backbone.output_stride, config.augment.crop_size, config.model.norm
+    where = str(state.device.type) if world_size() == 1 else f"{world_size()} x {state.device.type}"
+    lines = [
         f"{config.model.name} on {config.backbone.name}, output stride {stride}, {parameters:.2f} M parameters, "
-        f"{config.trainer.precision} on {state.device}\n"
+        f"{config.trainer.precision} on {where}",
         f"{config.dataset.name}: {len(training)} training pictures, {len(validation)} of {config.dataset.split}, "
-        f"{len(training.classes)} classes; batch {config.trainer.batch_size} of {crop} x {crop}\n"
-        f"steps {state.step}..{state.max_iters}, in {folder}"
-    )
+        f"{len(training.classes)} classes; batch {config.trainer.batch_size} of {crop} x {crop}, "
+        f"{'batch norm is frozen' if norm == 'frozen' else f'batch norm sees {norm_batch}'}",
+        f"steps {state.step}..{state.max_iters}, in {folder}",
+    ]
+    if config.trainer.devices == "auto" and torch.cuda.device_count() > 1:
+        lines.append(f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} takes them all")
+    return [*lines, training.note] if training.note else lines
 
 
 def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int) -> None:

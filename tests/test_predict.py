@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deeplabx.build import dataset_of, restored
+from deeplabx.build import dataset_of, described, restored
 from deeplabx.dataset.io import write_image
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.metrics import confusion_matrix, metrics
@@ -18,7 +18,7 @@ def unchanged(config: object) -> None:
 
 
 def test_the_miou_of_the_id_files_is_evals_to_the_last_digit(tiny_run: Path, tmp_path: Path) -> None:
-    found = restored(str(tiny_run))
+    found = described(str(tiny_run))
     samples = dataset_of(found.description.config.dataset, split="val")
     for index in range(len(samples)):
         write_image(tmp_path / "in" / f"{index}.png", samples[index].image)
@@ -27,7 +27,7 @@ def test_the_miou_of_the_id_files_is_evals_to_the_last_digit(tiny_run: Path, tmp
     for index in range(len(samples)):
         ids = torch.from_numpy(np.array(Image.open(tmp_path / "out" / f"{index}.png")))
         confusion += confusion_matrix(ids, torch.from_numpy(samples[index].label), num_classes=7, ignore_index=255)
-    assert metrics(confusion, list(samples.classes)) == evaluate(found.predictor, samples)
+    assert metrics(confusion, list(samples.classes)) == evaluate(restored(found), samples)
 
 
 def test_ids_are_palette_files_of_the_pictures_size_and_overlays_are_not(tiny_run: Path, tmp_path: Path) -> None:

@@ -27,11 +27,15 @@ class Batch(NamedTuple):
 
 class BatchAddresses:
     """The addresses of each remaining step's batch. The stream of shuffled epochs has no gap: a batch may end one epoch and begin the next,
-    so no picture is left out and no batch is incomplete."""
+    so no picture is left out and no batch is incomplete. Of `world_size` processes each takes every world_size-th of a batch, from its rank on.
+    """
 
-    def __init__(self, length: int, *, batch_size: int, seed: int, first_step: int, last_step: int) -> None:
+    def __init__(
+        self, length: int, *, batch_size: int, seed: int, first_step: int, last_step: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.first_step, self.last_step = first_step, last_step
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         return max(0, self.last_step - self.first_step)
@@ -45,7 +49,7 @@ class BatchAddresses:
                     epoch = position // self.length
                     order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
                 batch.append(Address(epoch, int(order[position % self.length])))
-            yield batch
+            yield batch[self.rank :: self.world_size]
 
 
 class AugmentedSet(Dataset):
@@ -88,14 +92,24 @@ def training_batches(
     last_step: int,
     workers: int,
     pin_memory: bool,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Generator[Batch, None, None]:
-    """One batch for each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read.
+    """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read.
 
     Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter would wait for them for ever.
     """
     loader = DataLoader(
         AugmentedSet(samples, augment, seed=seed),
-        batch_sampler=BatchAddresses(len(samples), batch_size=batch_size, seed=seed, first_step=first_step, last_step=last_step),
+        batch_sampler=BatchAddresses(
+            len(samples),
+            batch_size=batch_size,
+            seed=seed,
+            first_step=first_step,
+            last_step=last_step,
+            rank=rank,
+            world_size=world_size,
+        ),
         collate_fn=stack,
         num_workers=workers,
         worker_init_fn=prepare_worker,

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from deeplabx.backbone.contract import Normalization
 from deeplabx.dataset.contract import SegmentationSet
+from deeplabx.engine.distributed import own_share, sum_in_place, summed
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
 from deeplabx.errors import CheckpointError
 
@@ -111,20 +112,26 @@ def starts(length: int, window: int) -> list[int]:
 
 
 def evaluate(predictor: Predictor, samples: SegmentationSet, *, progress: bool = False) -> Metrics:
-    """The metrics of a whole split, at the labels' own size. The model's mode is restored."""
+    """The metrics of a whole split, at the labels' own size. Of several processes each takes its share of the pictures, and all get the result.
+
+    The model's mode is restored. No process waits for another before the end.
+    """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
     training = predictor.model.training
+    share = own_share(range(len(samples)))
     predictor.model.eval()
     try:
-        for index in tqdm(range(len(samples)), desc="evaluate", unit="image", leave=False, disable=not progress):
+        for index in tqdm(share, desc="evaluate", unit="image", leave=False, disable=not progress):
             sample = samples[index]
             predicted = predictor.ids(sample.image)
             labels = torch.from_numpy(sample.label).to(predictor.device)
             confusion += confusion_matrix(predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index)
     finally:
         predictor.model.train(training)
-    return metrics(confusion, list(samples.classes))
+    (images,) = summed([len(share)])
+    assert images == len(samples), f"{images} pictures evaluated of {len(samples)}"
+    return metrics(sum_in_place(confusion), list(samples.classes))
 
 
 def refuse_other_classes(samples: SegmentationSet, classes: list[str], *, source: object) -> None:

@@ -1,4 +1,4 @@
-"""What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard."""
+"""What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard. One process of a run says it."""
 
 import json
 import sys
@@ -16,7 +16,31 @@ T = TypeVar("T")
 WAIT_HINT = 0.10  # share of the time spent waiting for data above which the log says what to do
 
 
-class RunLog:
+class Log:
+    """Says nothing: the log of every process but the main one."""
+
+    terminal = False
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+        return iter(batches)
+
+    def step(self, state: TrainState, update: Update, *, seconds: float) -> None:
+        pass
+
+    def evaluation(self, step: int, result: Metrics) -> None:
+        pass
+
+
+class RunLog(Log):
     """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved: later lines are taken back."""
 
     def __init__(self, folder: Path, *, first_step: int, max_iters: int, batch_size: int, log_every: int) -> None:

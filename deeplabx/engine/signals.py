@@ -1,18 +1,27 @@
-"""Signals: a handler only sets a flag, which the loop reads after each step. A second Ctrl-C stops at once."""
+"""Signals: a handler only sets a flag, which the loop reads at each step. A second Ctrl-C stops at once."""
 
+import ctypes
+import multiprocessing
+import os
 import signal
+import sys
 from types import FrameType, TracebackType
+from typing import Self
+
+from deeplabx.errors import PreemptedError, StoppedError
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
-    """`with StopRequest() as stop:` and then `stop.number` is the signal that asked to stop, or None."""
+    """`with StopRequest() as stop:` and then `stop.number` is the first signal that asked to stop, or None."""
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.interrupts = 0
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> Self:
         self.before = {number: signal.signal(number, self.note) for number in WATCHED}
         return self
 
@@ -21,6 +30,35 @@ class StopRequest:
             signal.signal(number, handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.number is not None:
+        self.interrupts += number == signal.SIGINT
+        if self.interrupts > 1:
             raise KeyboardInterrupt
-        self.number = number
+        if self.number is None:
+            self.number = number
+
+
+class Forwarding(StopRequest):
+    """The same in the parent of several processes: TERM and USR1 go on to them, and so does the first Ctrl-C, as TERM.
+
+    A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second.
+    """
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        super().note(number, frame)
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGUSR1 if number == signal.SIGUSR1 else signal.SIGTERM)
+
+    def error(self, message: str) -> StoppedError | PreemptedError:
+        """What a run raises that stopped because of the signal."""
+        return stopped(self.number or signal.SIGTERM, message)
+
+
+def stopped(number: int, message: str) -> StoppedError | PreemptedError:
+    return StoppedError(message) if number == signal.SIGINT else PreemptedError(message)
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies, however it dies. Linux only; elsewhere the launcher must clean up."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Normalization
+from deeplabx.engine import distributed
+from deeplabx.engine.signals import WATCHED, StopRequest
 from deeplabx.errors import DivergedError
 from deeplabx.loss import LossSum
 from deeplabx.model import DeepLab
@@ -18,8 +20,9 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Update(NamedTuple):
-    loss: float
+    loss: float  # of the whole batch, over all processes
     valid: int  # pixels that counted
+    stop: int | None  # the signal that asked some process to stop, before the gradients were computed
 
 
 class TrainState:
@@ -54,6 +57,7 @@ class TrainState:
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm = clip_norm
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = distributed.parallel(model, device)
 
     @property
     def best_miou(self) -> float:
@@ -64,19 +68,24 @@ class TrainState:
         """The backbone's learning rate at this step."""
         return float(self.optimizer.param_groups[0]["base_lr"]) * self.schedule(min(self.step, self.max_iters - 1))
 
-    def update(self, images: Tensor, labels: Tensor) -> Update:
-        """One optimizer step on a batch: uint8 images N x H x W x 3, uint8 labels N x H x W, N divisible by `accumulate`.
+    def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
+        """One optimizer step on this process's part of a batch: uint8 images N x H x W x 3, uint8 labels N x H x W, N divisible by `accumulate`.
 
-        The loss is divided by the valid pixels of the whole batch, so its gradient does not depend on `accumulate`.
+        The loss is divided by the valid pixels of the whole batch, so its gradient depends neither on `accumulate` nor on the number of processes.
         """
-        torch.manual_seed(zlib.crc32(f"dropout {self.seed} {self.step}".encode()))  # dropout noise is a function of (seed, step)
-        self.model.train()
-        valid = int((labels != self.ignore_index).sum())
+        noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
+        torch.manual_seed(noise)  # dropout noise is a function of (seed, step, rank)
+        self.network.train()
+        valid, number = self.agree(int((labels != self.ignore_index).sum()), stop)
         loss = 0.0
-        for some_images, some_labels in zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True):
-            part = self.forward_loss(some_images, some_labels) / max(1, valid)
-            self.scaler.scale(part).backward()
+        for place, (some_images, some_labels) in enumerate(
+            zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True), start=1
+        ):
+            with self.averaging(last=place == self.accumulate):
+                part = self.forward_loss(some_images, some_labels) / max(1, valid)
+                self.scaler.scale(part * distributed.world_size()).backward()  # the processes' gradients are averaged, the loss is a sum
             loss += float(part.detach())
+        (loss,) = distributed.summed([loss])
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} at step {self.step + 1}, with learning rate {self.lr:.3g}",
@@ -84,14 +93,26 @@ class TrainState:
             )
         self.take_step()
         self.step += 1
-        return Update(loss, valid)
+        return Update(loss, valid, number)
+
+    def agree(self, valid: int, stop: StopRequest | None) -> tuple[int, int | None]:
+        """The valid pixels of all processes, and the signal that any of them was sent, in one message."""
+        sent = [float(stop is not None and stop.number == number) for number in WATCHED]
+        total, *asked = distributed.summed([valid, *sent])
+        return int(total), next((int(number) for number, count in zip(WATCHED, asked, strict=True) if count), None)
+
+    def averaging(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Gradients are averaged over the processes in the last pass of a step only."""
+        if isinstance(self.network, nn.parallel.DistributedDataParallel) and not last:
+            return self.network.no_sync()
+        return nullcontext()
 
     def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of one pass, with a graph."""
         images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last, as pictures are decoded
         labels = labels.to(self.device, non_blocking=True).long()
         with self.autocast():
-            logits = self.model(images)
+            logits = self.network(images)
         return self.loss_sum(logits.float(), labels, ignore_index=self.ignore_index)
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterable
 
 from deeplabx.dataset.loader import Batch
-from deeplabx.engine.log import RunLog
+from deeplabx.engine.distributed import world_size
+from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
-from deeplabx.engine.signals import StopRequest
+from deeplabx.engine.signals import StopRequest, stopped
 from deeplabx.engine.state import TrainState
-from deeplabx.errors import PreemptedError, StoppedError
 
 
 def fit(
@@ -18,7 +18,7 @@ def fit(
     *,
     evaluate: Callable[[], Metrics],
     save: Callable[[bool], None],
-    log: RunLog,
+    log: Log,
     eval_every: int,
     save_every: int,
 ) -> None:
@@ -29,7 +29,7 @@ def fit(
     with StopRequest() as stop:
         for images, labels in log.timed(batches):
             begin = time.perf_counter()
-            update = state.update(images, labels)
+            update = state.update(images, labels, stop=stop)
             log.step(state, update, seconds=time.perf_counter() - begin)
 
             finished, best = state.step == state.max_iters, False
@@ -39,12 +39,8 @@ def fit(
                 best = result.miou > state.best_miou
                 if best:
                     state.best = {"step": state.step, **result.to_plain()}
-            if best or finished or state.step % save_every == 0 or stop.number:
+            asked = update.stop if world_size() > 1 else stop.number  # several processes must stop at one step
+            if best or finished or state.step % save_every == 0 or asked:
                 save(best)
-            if stop.number and not finished:
-                raise stopped(stop.number, state.step)
-
-
-def stopped(number: int, step: int) -> StoppedError | PreemptedError:
-    kind = StoppedError if number == signal.SIGINT else PreemptedError
-    return kind(f"{signal.Signals(number).name} received: saved at step {step}")
+            if asked and not finished:
+                raise stopped(asked, f"{signal.Signals(asked).name} received: saved at step {state.step}")

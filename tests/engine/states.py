@@ -1,7 +1,7 @@
 """A small state without noise, and a batch with uneven void."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import deeplabx
 from deeplabx.engine.state import TrainState
@@ -30,6 +30,10 @@ def state_of(model: DeepLab, **settings: object) -> TrainState:
         device=torch.device("cpu"),
         **settings,  # type: ignore[arg-type]
     )
+
+
+def in_float64(images: Tensor) -> Tensor:
+    return (images.double() / 127.5 - 1).permute(0, 3, 1, 2)
 
 
 def model_without_noise() -> DeepLab:

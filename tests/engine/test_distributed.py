@@ -1,19 +1,22 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from deeplabx.engine.distributed import launch, resolve_device, resolve_precision
-from deeplabx.errors import DeviceError
+from deeplabx.errors import DataError, DeviceError
+from tests.engine import jobs
 
 CPU = torch.device("cpu")
 
 
 def test_one_device_is_a_plain_call() -> None:
     assert [launch(lambda: 7, devices=devices) for devices in ("auto", "cpu", "1")] == [7, 7, 7]
-
-
-def test_several_processes_are_refused_and_not_run_as_one() -> None:
-    with pytest.raises(DeviceError, match="trainer.devices=2"):
-        launch(lambda: 7, devices="2")
 
 
 def test_auto_precision_is_what_the_processor_computes_in() -> None:
@@ -28,3 +31,83 @@ def test_fp16_on_a_cpu_is_refused() -> None:
 
 def test_cpu_means_cpu() -> None:
     assert resolve_device("cpu") == CPU
+
+
+# --- several processes: launched once for all that is measured -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    return jobs.measured()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def together(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {**launch(jobs.measured, devices=str(request.param)), "count": request.param}
+
+
+def test_each_process_is_one_of_the_run(together: dict[str, Any]) -> None:
+    assert together["ranks"] == list(range(together["count"]))
+    assert len({*together["processes"], os.getpid()}) == together["count"] + 1
+    cores = len(os.sched_getaffinity(0))
+    assert together["threads"] == [max(1, cores // together["count"])] * together["count"]
+
+
+def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    difference = sum(float((other[name] - value).square().sum()) for name, value in one.items())
+    return (difference / sum(float(value.square().sum()) for value in one.values())) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["gradient", "gradient_in_passes"])
+def test_the_gradient_is_that_of_one_process_with_the_same_batch(alone: dict[str, Any], together: dict[str, Any], name: str) -> None:
+    assert relative_error(alone["gradient"], together[name]) < 1e-6
+
+
+def test_the_weights_after_steps_are_those_of_one_process(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert relative_error(alone["weights"], together["weights"]) < 1e-5  # float32, summed in another order
+
+
+def test_evaluation_gives_one_matrix(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert alone["confusion_sha256"] == together["confusion_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        ("data", DataError, r"^rank 1: broken.png cannot be read\nremove it$"),
+        ("bug", RuntimeError, r"^rank 1: KeyError: 'nothing'$"),
+        ("kill", DeviceError, r"^rank 1 was killed by SIGKILL"),
+    ],
+)
+def test_the_first_failure_is_told_with_its_rank(kind: str, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(error, match=words) as raised:
+        launch(jobs.fails_on_rank_1, kind, devices="2")
+    if kind == "bug":
+        assert 'raise KeyError("nothing")' in raised.value.__notes__[0]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_the_processes_die_with_their_parent(tmp_path: Path) -> None:
+    code = f"from tests.engine import jobs; from deeplabx.engine.distributed import launch; launch(jobs.process_ids, {tmp_path!r}, devices='2')"
+    code = f"from pathlib import PosixPath\nif __name__ == '__main__':\n    {code}"
+    script = tmp_path / "main.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, script], env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    processes = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
+    assert len(processes) == 2
+    parent.kill()
+    parent.wait()
+    time.sleep(1)
+    assert [process for process in processes if alive(process)] == []
+
+
+def alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import deeplabx
 from deeplabx.errors import DivergedError
-from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+from tests.engine.states import IMAGES, LABELS, in_float64, model_without_noise, state_of
 
 
 def gradients(accumulate: int) -> tuple[float, dict[str, Tensor]]:
@@ -15,10 +15,6 @@ def gradients(accumulate: int) -> tuple[float, dict[str, Tensor]]:
     kept: dict[str, Tensor] = {}
     state.take_step = lambda: kept.update({n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None})  # type: ignore[method-assign]
     return state.update(IMAGES, LABELS).loss, kept
-
-
-def in_float64(images: Tensor) -> Tensor:
-    return (images.double() / 127.5 - 1).permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])

@@ -1,0 +1,82 @@
+"""What tests run in several processes: importable by the processes that are started."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplabx.dataset import build_dataset
+from deeplabx.engine import distributed
+from deeplabx.engine.evaluator import Predictor, evaluate
+from deeplabx.errors import DataError
+from tests.engine.states import IMAGES, LABELS, in_float64, model_without_noise, state_of
+
+PICTURES = 7  # not divisible by 2 or 4
+
+
+def measured() -> dict[str, Any]:
+    """Everything that must not depend on the number of processes."""
+    return {
+        "gradient": gradient(accumulate=1),
+        "gradient_in_passes": gradient(accumulate=3 if distributed.world_size() < 4 else 1),
+        "weights": weights_after(steps=3),
+        "confusion_sha256": evaluated(),
+        "ranks": distributed.gathered([distributed.rank()]),
+        "processes": distributed.gathered([os.getpid()]),
+        "threads": distributed.gathered([torch.get_num_threads()]),
+    }
+
+
+def share(tensor: Tensor) -> Tensor:
+    return tensor[distributed.rank() :: distributed.world_size()]
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Twelve pictures with uneven void, and this process's share of them."""
+    images, labels = torch.cat([IMAGES, IMAGES.flip(1)]), torch.cat([LABELS, LABELS.flip(2)])
+    return share(images), share(labels)
+
+
+def gradient(*, accumulate: int) -> dict[str, Tensor]:
+    """The gradient of one update, the model in float64."""
+    state = state_of(model_without_noise().double(), accumulate=accumulate)
+    state.normalization = in_float64  # type: ignore[assignment]
+    kept: dict[str, Tensor] = {}
+    state.take_step = lambda: kept.update({n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None})  # type: ignore[method-assign]
+    state.update(*batch())
+    return kept
+
+
+def weights_after(*, steps: int) -> dict[str, Tensor]:
+    state = state_of(model_without_noise())
+    for _ in range(steps):
+        state.update(*batch())
+    return {name: value.detach().clone() for name, value in state.model.named_parameters()}
+
+
+def evaluated() -> str:
+    samples = build_dataset("shapes", split="val", train_images=1, val_images=PICTURES)
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 7, 3, padding=1)
+    normalization = model_without_noise().backbone.normalization
+    return evaluate(Predictor(model, normalization, torch.device("cpu")), samples).confusion_sha256
+
+
+def fails_on_rank_1(kind: str) -> None:
+    if distributed.rank() == 1:
+        if kind == "data":
+            raise DataError("broken.png cannot be read", hint="remove it")
+        if kind == "bug":
+            raise KeyError("nothing")
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.summed([1.0])  # waits for rank 1
+
+
+def process_ids(folder: Path) -> None:
+    """Say who is there, and work for ever."""
+    (folder / f"pid-{os.getpid()}").touch()
+    time.sleep(600)
