@@ -70,10 +70,12 @@ def main(argv: list[str] | None = None) -> None:
 def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     """`data fake ...` as the command data_fake."""
     actions = ACTIONS[command]
-    word = arguments[0] if arguments else ""
+    word = arguments[0] if arguments else "--help"
+    if word in ("--help", "-h"):
+        print(f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx {command} {actions[0]} --help")
+        sys.exit(0 if arguments else 2)
     if word not in actions:
-        said = f"deeplabx {command} {word}" if word else f"deeplabx {command}"
-        fail(f"{said} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")
+        fail(f"deeplabx {command} {word} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")
     return f"{command}_{word}", arguments[1:]
 
 
@@ -155,14 +157,19 @@ def complete(argv: list[str]) -> NoReturn:
     query = argv[1:2] == ["query=bash"]
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
-    if query and (len(words) < 2 or (len(words) == 2 and not line.endswith(" "))):
-        print(" ".join(COMMANDS))
-        sys.exit(0)
+    complete_words = len(words) if line.endswith(" ") else len(words) - 1
     command = "train"
     if query:
-        command = words[1]
-        os.environ["COMP_LINE"] = words[0] + line.split(words[1], 1)[1]
-        if command not in COMMANDS or command == "list":
+        if complete_words < 2:
+            print(" ".join(COMMANDS))
+            sys.exit(0)
+        if words[1] in ACTIONS and complete_words < 3:
+            print(" ".join(ACTIONS[words[1]]))
+            sys.exit(0)
+        typed = 3 if words[1] in ACTIONS else 2  # words that name the command
+        command = "_".join(words[1:typed])
+        os.environ["COMP_LINE"] = words[0] + line.split(words[typed - 1], 1)[1]
+        if words[1] not in COMMANDS or words[1] == "list":
             sys.exit(0)
     start(command, argv)
 

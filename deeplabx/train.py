@@ -47,7 +47,15 @@ from deeplabx.schedule import build_schedule
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 # What may differ when a run is resumed: nothing that its weights depend on.
-FREE_ON_RESUME = ("resume", "dataset.root", "trainer.workers", "trainer.devices", "trainer.log_every", "trainer.samples")
+FREE_ON_RESUME = (
+    "resume",
+    "dataset.root",
+    "dataset.sbd_root",
+    "trainer.workers",
+    "trainer.devices",
+    "trainer.log_every",
+    "trainer.samples",
+)
 
 
 def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:

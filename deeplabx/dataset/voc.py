@@ -94,8 +94,8 @@ def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
     labels = voc / AUGMENTED
     if labels.is_dir():
         lists = [voc / LISTS / name for name in AUGMENTED_LISTS if (voc / LISTS / name).is_file()]
-        names = listed_names(lists[0]) if lists else without_val(voc, {path.stem for path in labels.glob("*.png")})
-        return [(voc / "JPEGImages" / f"{Path(name).stem}.jpg", labels / f"{Path(name).stem}.png") for name in names]
+        names = listed_stems(lists[0]) if lists else without_val(voc, {path.stem for path in labels.glob("*.png")})
+        return [(voc / "JPEGImages" / f"{name}.jpg", labels / f"{name}.png") for name in names]
     if sbd is None:
         raise DataError(
             f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or dataset.sbd_root=PATH); neither is there",
@@ -105,6 +105,11 @@ def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
     official = {name: voc / "SegmentationClass" / f"{name}.png" for name in split_names(voc, "train")}
     chosen = {**from_sbd, **official}
     return [(voc / "JPEGImages" / f"{name}.jpg", chosen[name]) for name in without_val(voc, set(chosen))]
+
+
+def listed_stems(path: Path) -> list[str]:
+    """The names in a list of train_aug. Two kinds are in use: names, and lines such as /JPEGImages/a.jpg /SegmentationClassAug/a.png."""
+    return [Path(line.split()[0]).stem for line in path.read_text(errors="replace").splitlines() if line.strip()]
 
 
 def without_val(voc: Path, names: set[str]) -> list[str]:

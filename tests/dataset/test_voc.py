@@ -67,6 +67,9 @@ def test_segmentation_class_aug_is_used_where_it_is(root: Path) -> None:
     assert (samples[0].label == 3).all()
     (root / LISTS / "trainaug.txt").write_text(f"{names[0]}\n{names[9]}\n")
     assert len(VOC(root=str(root), split="train_aug")) == 2
+    (root / LISTS / "train_aug.txt").write_text(f"/JPEGImages/{names[9]}.jpg /SegmentationClassAug/{names[9]}.png\n")
+    (pair,) = VOC(root=str(root), split="train_aug").pairs
+    assert [path.stem for path in pair] == [names[9], names[9]]
 
 
 def test_without_train_aug_it_is_said_how_published_numbers_differ(root: Path) -> None:
