@@ -5,7 +5,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from deeplabx.backbone.pretrained import load_matching, read_tensors
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
 from deeplabx.dataset import SegmentationSet
 from deeplabx.dataset.io import write_image
-from deeplabx.dataset.loader import training_batches
+from deeplabx.dataset.loader import Batch, training_batches
 from deeplabx.dataset.transforms import StandardAugment
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.distributed import (
@@ -134,21 +134,7 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
         write_run_files(config, folder, overrides, device)
 
     predictor = predictor_of(model, config, description.normalization, device=device, precision="fp32")
-    augment = StandardAugment(
-        **own_settings(config.augment), pad_pixel=description.normalization.pad_pixel, ignore_index=training.ignore_index
-    )
-    batches = training_batches(
-        training,
-        augment,
-        batch_size=config.trainer.batch_size,
-        seed=config.seed,
-        first_step=state.step,
-        last_step=state.max_iters,
-        workers=config.trainer.workers,
-        pin_memory=device.type == "cuda",
-        rank=rank(),
-        world_size=world_size(),
-    )
+    batches = batches_of(config, training, state)
     log = log_of(config, folder, state)
     with log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
@@ -188,6 +174,23 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
             log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
             log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=PICTURE")
     return state.best_miou
+
+
+def batches_of(config: schema.TrainConfig, training: SegmentationSet, state: TrainState) -> Generator[Batch, None, None]:
+    """This process's part of each remaining step's batch."""
+    augment = StandardAugment(**own_settings(config.augment), pad_pixel=state.normalization.pad_pixel, ignore_index=training.ignore_index)
+    return training_batches(
+        training,
+        augment,
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        first_step=state.step,
+        last_step=state.max_iters,
+        workers=config.trainer.workers,
+        pin_memory=state.device.type == "cuda",
+        rank=rank(),
+        world_size=world_size(),
+    )
 
 
 def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
