@@ -18,6 +18,7 @@ from deeplabx import config as schema
 from deeplabx.backbone.pretrained import load_matching, read_tensors
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
 from deeplabx.dataset import SegmentationSet
+from deeplabx.dataset.doctor import refuse_single_class
 from deeplabx.dataset.io import write_image
 from deeplabx.dataset.loader import Batch, training_batches
 from deeplabx.dataset.transforms import StandardAugment
@@ -118,6 +119,7 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
     settle_length(config, len(training))
+    refuse_single_class(training)
 
     torch.manual_seed(config.seed)
     model = model_of(config, num_classes=len(training.classes))

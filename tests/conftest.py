@@ -2,6 +2,7 @@
 
 import functools
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,10 @@ def real_root() -> Root:
 @pytest.fixture
 def camvid_root(real_root: Root) -> Path:
     return real_root("camvid")
+
+
+def processes_of_group(group: int) -> list[str]:
+    """The command lines of a process group's members that still run; those that only wait to be reaped do not count."""
+    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split(maxsplit=2) for line in listed[1:]]
+    return [row[2] for row in rows if row[0] == str(group) and not row[1].startswith("Z")]

@@ -42,7 +42,7 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train", "dataset=camvid", "dataset.root=nowhere"], 3, "dataset.root=nowhere must hold train/"),
+        (["train", "dataset=camvid", "dataset.root=nowhere"], 3, "dataset.root=nowhere: there is no such folder"),
         (["train", "dataset=camvid"], 3, "dataset.root is not set"),
         (["eval", "ckpt=nowhere"], 4, "ckpt=nowhere does not exist"),
         (["predict", "ckpt=nowhere", "input=x (1).jpg"], 3, "input=x (1).jpg does not exist"),

@@ -6,10 +6,11 @@ from typing import Any
 from deeplabx.dataset.camvid import CamVid
 from deeplabx.dataset.cityscapes import Cityscapes
 from deeplabx.dataset.contract import Sample, SegmentationSet
+from deeplabx.dataset.files import leads_out
 from deeplabx.dataset.folder import Folder
 from deeplabx.dataset.shapes import Shapes
 from deeplabx.dataset.voc import VOC
-from deeplabx.errors import ConfigError
+from deeplabx.errors import ConfigError, DataError
 
 DATASETS: dict[str, Callable[..., SegmentationSet]] = {
     "shapes": Shapes,
@@ -26,4 +27,9 @@ def build_dataset(name: str, *, split: str, **settings: Any) -> SegmentationSet:
     """One split of a data set. `settings` are its own, such as root. Raises DataError when its files are not as expected."""
     if name not in DATASETS:
         raise ConfigError(f"dataset={name} is not known", hint=f"data sets: {', '.join(DATASETS)}")
-    return DATASETS[name](split=split, **settings)
+    if leads_out(split):
+        raise ConfigError(f"dataset split {split!r} leads out of dataset.root")
+    try:
+        return DATASETS[name](split=split, **settings)
+    except OSError as error:  # no right to read, a name too long, a link in a circle
+        raise DataError(f"{error.filename}: {error.strerror}") from None

@@ -1,5 +1,6 @@
 """Small made-up data sets in the original layouts, so that a reader, a command line or a training can be tried where the real files are not."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from deeplabx.dataset import camvid, cityscapes, voc
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
 from deeplabx.dataset.io import write_ids, write_image
 from deeplabx.dataset.labels import voc_palette
-from deeplabx.errors import DataError
+from deeplabx.errors import DataError, resource_error
 
 FOLDER_CLASSES = ["background", "road", "water", "tree"]
 SPLITS = ("train", "val")
@@ -105,10 +106,13 @@ def write_fake(name: str, out: Path, *, pictures: int, seed: int) -> None:
     """Write `pictures` pictures per split into `out`, which must be new or empty. Raises DataError."""
     if name not in FAKES:
         raise DataError(f"dataset={name} has no files to make up", hint=f"data sets with files: {', '.join(FAKES)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"out={out} is there already; nothing was written", hint="give a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    FAKES[name](out, pictures=pictures, seed=seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        FAKES[name](out, pictures=pictures, seed=seed)
+    except OSError as error:
+        raise resource_error(error) or DataError(f"out={out} cannot be written: {error.strerror}") from None
 
 
 def write_lines(path: Path, lines: list[str]) -> None:

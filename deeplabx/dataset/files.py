@@ -1,5 +1,6 @@
 """What data sets that are picture and label files have in common."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,24 +51,46 @@ def contents(folder: Path) -> str:
     return f"it holds {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}"
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted, links to folders followed. What is hidden (._a.jpg, .ipynb_checkpoints) is none of the data set's."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in names if not name.startswith(".") and real not in seen]
+        seen.add(real)
+    return sorted(found)
+
+
 def pictures_in(folder: Path) -> list[Path]:
     """Every picture below a folder, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    return [path for path in files_in(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a split's list that hold something. Raises DataError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file of names") from None
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise DataError(f"{path} lists no names")
+    return lines
 
 
 def listed_names(path: Path) -> list[str]:
-    """The names in a split's text file, one a line. Raises DataError for one that would lead out of the data set's folder."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file of names") from None
-    names = [line.strip() for line in lines if line.strip()]
+    """The names in a split's list, one a line. Raises DataError for one that would lead out of the data set's folder."""
+    names = lines_of(path)
     for name in names:
-        if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        if leads_out(name):
             raise DataError(f"{path}: {name!r} leads out of the data set's folder", hint="names are relative, without ..")
-    if not names:
-        raise DataError(f"{path} lists no names")
     return names
+
+
+def leads_out(name: str) -> bool:
+    return "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:

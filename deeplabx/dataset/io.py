@@ -1,5 +1,6 @@
 """Pictures and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,12 @@ from deeplabx.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+ORIENTATION = 0x0112  # the EXIF tag
 UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
+# on damaged files and odd EXIF, by fuzzing
+PILLOW_RAISES = (OSError, SyntaxError, ValueError, EOFError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
 SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -25,10 +29,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+            if image.mode not in SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile):
+                raise DataError(f"{path}: its 16 bits per channel would be cut to 8", hint="convert it to 8 bits first")
             yield image
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except PILLOW_RAISES as error:
         reason = "not a picture that can be read" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{path}: {reason}", hint=f"readable formats: {', '.join(FORMATS)}") from None
 
@@ -49,6 +55,8 @@ def read_label(path: Path) -> np.ndarray:
             return np.array(image)
         if image.mode == "1":
             return np.array(image).astype(np.uint8)
+        if image.mode == "LA":
+            return np.array(image.getchannel("L"))
         if image.mode in ("I", "I;16", "I;16B", "I;16L"):
             return np.array(image).astype(np.int32)
         colours = np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)
@@ -68,15 +76,28 @@ def holds_colours(path: Path) -> bool:
 def read_colours(path: Path) -> np.ndarray:
     """uint8 H x W x 3 of a label file that holds colours. A palette's colours are looked up; transparency is dropped."""
     with opened(path) as image:
+        if image.mode in SIXTEEN_BIT_MODES:
+            raise DataError(f"{path}: mode {image.mode} holds ids of more than 8 bits, not colours", hint="map ids in label_map")
         return np.array(image.convert("RGB"))
 
 
 def read_pair(image_path: Path, label_path: Path, *, read: Callable[[Path], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and raw label of one size; the EXIF orientation is applied only where it makes the sizes agree."""
+    """Picture and raw label of one size; the EXIF orientation is applied only where it makes the sizes agree.
+
+    Raises DataError where the sizes differ, and where they agree both as stored and turned.
+    """
     label = read(label_path)
+    with opened(image_path) as opened_image:
+        turned = opened_image.getexif().get(ORIENTATION, 1) != 1
     image = read_image(image_path, upright=False)
-    if image.shape[:2] != label.shape[:2]:
-        image = read_image(image_path)
+    if turned:
+        upright = read_image(image_path)
+        if upright.shape == image.shape == (*label.shape[:2], 3):
+            raise DataError(
+                f"{image_path} is to be shown turned (EXIF), and {label_path} fits it both ways",
+                hint="save the picture upright, without EXIF",
+            )
+        image = upright if upright.shape[:2] == label.shape[:2] else image
     if image.shape[:2] != label.shape[:2]:
         raise DataError(f"{image_path} is {image.shape[1]} x {image.shape[0]} but {label_path} is {label.shape[1]} x {label.shape[0]}")
     return image, label

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabx.dataset.contract import IGNORE_INDEX
-from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, listed_names, root_folder
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, files_in, lines_of, root_folder
 from deeplabx.dataset.io import read_label
 from deeplabx.dataset.labels import LabelMap, voc_palette
 from deeplabx.errors import DataError
@@ -86,7 +86,7 @@ def split_names(voc: Path, split: str) -> list[str]:
     path = voc / LISTS / f"{split}.txt"
     if not path.is_file():
         raise DataError(f"{path} is missing: it lists the pictures of split {split}", hint=HOW_TO_GET)
-    return listed_names(path)
+    return listed_stems(path)
 
 
 def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
@@ -94,27 +94,29 @@ def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
     labels = voc / AUGMENTED
     if labels.is_dir():
         lists = [voc / LISTS / name for name in AUGMENTED_LISTS if (voc / LISTS / name).is_file()]
-        names = listed_stems(lists[0]) if lists else without_val(voc, {path.stem for path in labels.glob("*.png")})
+        names = without_val(voc, listed_stems(lists[0]) if lists else [path.stem for path in files_in(labels)])
         return [(voc / "JPEGImages" / f"{name}.jpg", labels / f"{name}.png") for name in names]
     if sbd is None:
         raise DataError(
             f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or dataset.sbd_root=PATH); neither is there",
             hint=f"or type dataset.train_split=train; {PUBLISHED}",
         )
-    from_sbd = {path.stem: path for path in (sbd / "cls").glob("*.mat")}
+    from_sbd = {path.stem: path for path in files_in(sbd / "cls") if path.suffix == ".mat"}
+    if not from_sbd:
+        raise DataError(f"{sbd / 'cls'} holds no .mat files: SBD is not unpacked there")
     official = {name: voc / "SegmentationClass" / f"{name}.png" for name in split_names(voc, "train")}
     chosen = {**from_sbd, **official}
-    return [(voc / "JPEGImages" / f"{name}.jpg", chosen[name]) for name in without_val(voc, set(chosen))]
+    return [(voc / "JPEGImages" / f"{name}.jpg", chosen[name]) for name in without_val(voc, list(chosen))]
 
 
 def listed_stems(path: Path) -> list[str]:
-    """The names in a list of train_aug. Two kinds are in use: names, and lines such as /JPEGImages/a.jpg /SegmentationClassAug/a.png."""
-    return [Path(line.split()[0]).stem for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    """The pictures that a list names. In use are names, names with a column beside them, and lines of two paths (/JPEGImages/a.jpg ...)."""
+    return [Path(line.split()[0]).stem for line in lines_of(path)]
 
 
-def without_val(voc: Path, names: set[str]) -> list[str]:
+def without_val(voc: Path, names: list[str]) -> list[str]:
     """SBD's own split contains pictures of VOC's val: to train on them would be to train on the test."""
-    return sorted(names - set(split_names(voc, "val")))
+    return sorted(set(names) - set(split_names(voc, "val")))
 
 
 def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
@@ -133,7 +135,7 @@ def read_sbd(path: Path) -> np.ndarray:
 
     try:
         label = loadmat(path, squeeze_me=True, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
-    except (MatReadError, OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
+    except (MatReadError, OSError, ValueError, TypeError, LookupError, NameError, NotImplementedError, zlib.error) as error:
         raise DataError(f"{path} is not one of SBD's label files: {type(error).__name__}: {str(error)[:120]}") from None
     if not (isinstance(label, np.ndarray) and label.ndim == 2 and label.dtype == np.uint8):
         raise DataError(f"{path} is not one of SBD's label files: GTcls.Segmentation is no matrix of 8-bit ids")

@@ -133,6 +133,8 @@ def launch(function: Callable[..., T], *arguments: Any, devices: str) -> T:
     Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the main process's. `function` and
     its arguments must be picklable. Raises what the first process that failed raised, with its rank.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DeviceError("this process was started as one of several, by torchrun or the like", hint="type trainer.devices=N instead")
     processes = int(devices) if devices.isdecimal() else 1
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and processes > gpus:

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from deeplabx.dataset import build_dataset
 from deeplabx.dataset.folder import Folder
-from deeplabx.errors import DataError
+from deeplabx.errors import ConfigError, DataError
 from tests.conftest import Root
 
 COLOURS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
@@ -62,7 +63,7 @@ def test_masks_of_colours(tmp_path: Path) -> None:
         assert (label == np.select([colours[..., 1] == 64, colours[..., 2] == 142], [1, 255], 0)).all()
 
 
-@pytest.mark.parametrize("ignore", [[0, 0, 142], "#00008e", ["0, 0, 142"]])
+@pytest.mark.parametrize("ignore", [[[0, 0, 142]], "#00008e", ["0, 0, 142"]])
 def test_a_colour_may_be_written_in_three_ways(tmp_path: Path, ignore: object) -> None:
     root = medical(tmp_path, values=(0, 1, 2))
     for path in (root / "masks").iterdir():
@@ -103,7 +104,7 @@ def test_splits_may_be_lists(root: Path) -> None:
     with pytest.raises(DataError, match=r"mine.txt: '../../secret' leads out"):
         Folder(root=str(root), split="mine")
     (root / "mine.txt").write_text("picture_99999\n")
-    with pytest.raises(DataError, match=r"mine.txt: 'picture_99999' names 0 files"):
+    with pytest.raises(DataError, match=r"mine.txt: 'picture_99999' names 0 pictures below"):
         Folder(root=str(root), split="mine")
 
 
@@ -151,11 +152,6 @@ def damage_jpeg_masks(root: Path) -> None:
     path.unlink()
 
 
-def damage_foreground_ignored(root: Path) -> None:
-    for path in (root / "masks/train").iterdir():
-        Image.fromarray(np.array([[0, 255]] * 120, np.uint8).repeat(80, axis=1)).save(path)
-
-
 def damage_no_pictures(root: Path) -> None:
     for path in (root / "images/train").iterdir():
         path.unlink()
@@ -185,7 +181,6 @@ def damage_no_split(root: Path) -> None:
             r"a label file must hold ids .* RGB with .* colours: .*\ndataset=folder takes colours",
         ),
         (damage_jpeg_masks, r"picture_00000.jpg: a mask must not be a .jpg file: compression changes ids"),
-        (damage_foreground_ignored, r"the 4 masks hold only background; everything else in them, value 255, is ignored\n.*label_map"),
         (damage_no_pictures, r"own, split train holds no pictures"),
         (damage_no_split, r"has neither images/train/ nor train.txt; .*other, val\ntype dataset.val_fraction=0.2"),
     ],
@@ -207,15 +202,24 @@ def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callabl
         ("classes: [a, a]", "stands twice"),
         ("classes: [a, b]\nnames: [a]", "names is not one of classes, ignore, label_map"),
         ("classes: {a: [0, 0, 0], b: [0, 0, 0]}", "two classes have the same colour"),
-        ("classes: {a: [0, 0, 300], b: [0, 0, 0]}", r"\[0, 0, 300\] is not a colour"),
-        ("classes: {a: '#00zz00', b: [0, 0, 0]}", "is not a colour"),
+        ("classes: {a: [0, 0, 300], b: [0, 0, 0]}", r"\[0, 0, 300\] is neither an id nor a colour"),
+        ("classes: {a: '#00zz00', b: [0, 0, 0]}", "is neither an id nor a colour"),
         ("classes: [a, b]\nignore: 1", "1 is both class 'b' and in ignore"),
-        ("classes: [a, b]\nignore: text", "'text' is not a raw id"),
+        ("classes: [a, b]\nignore: text", "'text' is neither an id nor a colour"),
         ("classes: [a, b]\nlabel_map: {0: a, 1: c}", "leads to 'c', which is not in classes\nclasses: a, b, or ignore"),
         ("classes: [a, b]\nlabel_map: {0: a, 1: a}", "label_map gives nothing to b"),
         ("classes: [a, b]\nlabel_map: [0, 1]", "label_map must be a table"),
         ("classes: [a, b]\nlabel_map: {0: a, 70000: b}", "70000 is not a raw id from 0 to 65535"),
-        ("classes: !!python/object/apply:os.mkdir [evil]", "is not YAML"),
+        ("classes: !!python/object/apply:os.mkdir [evil]", "1 classes"),
+        ("classes: [a, b]\nlabel_map: {0: a, 1: b, 0: b}", "0 stands twice"),
+        ("classes: {a: [0, 0, 0], b: [1, 1, 1], b: [2, 2, 2]}", "b stands twice"),
+        ("classes: [a, b]\nlabel_map: {'0,0,0': a, '#000000': b}", "label_map has #000000 twice"),
+        ("classes: [a, b]\nlabel_map: {0: a, '#000000': b}", "label_map holds both ids and colours"),
+        ("classes: [a, b]\nlabel_map:\n  #804080: a", "label_map must be a table .*\ncolours need quotes"),
+        ("classes: [a, b]\nlabel_map: {[0, 0, 0]: a}", "a key must be one value; write colours as texts"),
+        ("classes:\n- a: [0, 0, 0]\n- b: [1, 1, 1]", "classes must be a list of names"),
+        ("classes: " + "[" * 3000, "is not YAML"),
+        ("classes: [a, b]\nlabel_map: {'0,0,0': a, '0,0,1': b}\nignore: [0, 0, 2]", "ignore holds ids, but the masks hold colours"),
     ],
 )
 def test_each_kind_of_wrong_table_has_its_own_words(root: Path, content: str, words: str) -> None:
@@ -223,3 +227,114 @@ def test_each_kind_of_wrong_table_has_its_own_words(root: Path, content: str, wo
     with pytest.raises(DataError, match=words):
         Folder(root=str(root), split="train")
     assert not (Path.cwd() / "evil").exists()
+
+
+def test_names_and_ids_are_what_was_written(root: Path) -> None:
+    (root / "classes.yaml").write_text(
+        "classes: [no, yes, 2024-99-99, 010]\nlabel_map: {000: no, 01: yes, 2: 2024-99-99, 03: 010}\nignore: 255"
+    )
+    samples = Folder(root=str(root), split="train")
+    assert samples.classes == ["no", "yes", "2024-99-99", "010"]
+    assert samples.label_map.known == {0: 0, 1: 1, 2: 2, 3: 3, 255: 255}
+
+
+def save_masks(root: Path, masks: list[Image.Image]) -> None:
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for number, mask in enumerate(masks):
+        mask.save(root / "masks" / f"{number}.png")
+        mask.convert("RGB").save(root / "images" / f"{number}.png")
+
+
+def test_a_palette_in_another_order_than_the_table_is_not_guessed_at(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 3, (9, 9))
+    save_masks(tmp_path, [Image.fromarray(COLOURS[ids]).quantize(3)] * 3)
+    write_table(tmp_path, classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]})
+    with pytest.raises(
+        DataError, match=r"its ids \[0, 1, 2\] and its colours .* mean different classes by classes.yaml\nsay which by a label_map"
+    ):
+        Folder(root=str(tmp_path), split="train", val_fraction=0.4)
+    write_table(tmp_path, classes=["ground", "road", "car"], label_map={"0,0,0": "ground", "128,64,128": "road", "0,0,142": "car"})
+    assert (Folder(root=str(tmp_path), split="train", val_fraction=0.4)[0].label == ids).all()
+
+
+def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 3, (9, 9)).astype(np.uint8)
+    for name, palette in (("same", COLOURS), ("other", COLOURS + 1)):
+        mask = Image.fromarray(ids)
+        mask.putpalette(palette.flatten().tolist())
+        save_masks(tmp_path / name, [mask] * 3)
+        write_table(tmp_path / name, classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]}, ignore=[[255, 255, 255]])
+        samples = Folder(root=str(tmp_path / name), split="train", val_fraction=0.4)
+        assert not samples.label_map.by_colour
+        assert (samples[0].label == ids).all()
+
+
+def test_grey_masks_of_the_tables_greys_are_read_as_colours(tmp_path: Path) -> None:
+    root = medical(tmp_path)
+    write_table(root, classes={"background": [0, 0, 0], "organ": [127, 127, 127], "tumour": [255, 255, 255]})
+    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 2}
+
+
+def test_a_seeded_split_never_mixes_splits_that_are_there(root: Path) -> None:
+    shutil.rmtree(root / "images/val")
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=r"has splits of its own \(train\), which dataset.val_fraction=0.4 would mix"):
+            Folder(root=str(root), split=split, val_fraction=0.4)
+
+
+def test_a_split_needs_a_picture_on_each_side(tmp_path: Path) -> None:
+    save_masks(tmp_path, [Image.new("L", (4, 4))])
+    write_table(tmp_path, classes=["a", "b"])
+    with pytest.raises(DataError, match=r"holds 1 pictures, too few for dataset.val_fraction=0.2"):
+        Folder(root=str(tmp_path), split="train", val_fraction=0.2)
+
+
+def test_names_in_lists_are_names_not_patterns(root: Path) -> None:
+    for kind, ending in (("images", "jpg"), ("masks", "png")):
+        next((root / kind / "train").iterdir()).rename(root / kind / f"a[1].{ending}")
+    (root / "images" / "a[1].json").write_text("{}")
+    (root / "mine.txt").write_text("a[1]\r\n", encoding="utf-8-sig")
+    assert [image.name for image, _ in Folder(root=str(root), split="mine").pairs] == ["a[1].jpg"]
+    for line in ("a*", "**", ".", "x" * 5000):
+        (root / "mine.txt").write_text(line)
+        with pytest.raises(DataError, match="names 0 pictures"):
+            Folder(root=str(root), split="mine")
+
+
+def test_hidden_files_are_not_data_and_linked_folders_are(root: Path, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        (root / kind / "train/.ipynb_checkpoints").mkdir()
+        (root / kind / "train/.ipynb_checkpoints/b.png").write_bytes(b"")
+        (root / kind / "train/._a.jpg").write_bytes(b"")
+        shutil.move(root / kind / "val", tmp_path / f"{kind} elsewhere")
+        (root / kind / "train/north").symlink_to(tmp_path / f"{kind} elsewhere")
+        (root / kind / "train/circle").symlink_to(root / kind)
+    assert len(Folder(root=str(root), split="train")) == 8
+
+
+def test_upper_case_suffixes_are_read(root: Path) -> None:
+    path = next((root / "masks/train").iterdir())
+    path.rename(path.with_suffix(".PNG"))
+    assert len(Folder(root=str(root), split="train")) == 4
+
+
+def test_two_pictures_or_two_masks_of_one_name_are_refused(root: Path) -> None:
+    shutil.copy(root / "masks/train/picture_00000.png", root / "masks/train/picture_00000.tif")
+    with pytest.raises(DataError, match="has 2 masks: picture_00000.png, picture_00000.tif"):
+        Folder(root=str(root), split="train")
+    shutil.copy(root / "images/train/picture_00000.jpg", root / "images/train/picture_00000.png")
+    with pytest.raises(DataError, match="picture_00000 is the name of more than one picture"):
+        Folder(root=str(root), split="train")
+
+
+@pytest.mark.parametrize("split", ["/etc", "../images", "a\0b"])
+def test_a_split_stays_under_the_root(root: Path, split: str) -> None:
+    with pytest.raises(ConfigError, match="leads out of dataset.root"):
+        build_dataset("folder", root=str(root), split=split)
+
+
+def test_what_the_system_refuses_is_a_data_error(root: Path) -> None:
+    with pytest.raises(DataError, match="File name too long"):
+        build_dataset("folder", root=str(root), split="x" * 5000)

@@ -1,11 +1,13 @@
+import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from deeplabx.dataset import io
-from deeplabx.dataset.io import read_image, read_label, read_pair, write_ids
+from deeplabx.dataset.io import read_colours, read_image, read_label, read_pair, write_ids
 from deeplabx.errors import DataError
 
 PALETTE = [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
@@ -88,5 +90,37 @@ def test_exif_orientation_is_applied_where_it_makes_the_sizes_agree(tmp_path: Pa
         image, label = read_pair(tmp_path / "photo.jpg", tmp_path / f"{name}.png", read=read_label)
         assert image.shape[:2] == label.shape == size[::-1]
     Image.new("L", (5, 5)).save(tmp_path / "other.png")
-    with pytest.raises(DataError, match=r"is 6 x 8 but .*other.png is 5 x 5"):
+    with pytest.raises(DataError, match=r"is 8 x 6 but .*other.png is 5 x 5"):
         read_pair(tmp_path / "photo.jpg", tmp_path / "other.png", read=read_label)
+
+
+def test_a_turned_picture_that_fits_both_ways_is_refused(tmp_path: Path) -> None:
+    save_rotated(tmp_path / "square.jpg", 8, 8)
+    Image.new("L", (8, 8)).save(tmp_path / "square.png")
+    with pytest.raises(DataError, match=r"square.jpg is to be shown turned \(EXIF\), and .*square.png fits it both ways"):
+        read_pair(tmp_path / "square.jpg", tmp_path / "square.png", read=read_label)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_per_channel_are_refused_not_cut(tmp_path: Path, channels: int) -> None:
+    for name in ("deep.png", "deep.tif"):
+        cv2.imwrite(str(tmp_path / name), np.full((4, 4, channels), 200, np.uint16))
+        for read in (read_image, read_colours):
+            with pytest.raises(DataError, match=f"{name}: its 16 bits per channel would be cut to 8"):
+                read(tmp_path / name)
+
+
+def test_transparency_of_a_grey_label_is_dropped(tmp_path: Path) -> None:
+    Image.merge("LA", (Image.new("L", (2, 1), 7), Image.new("L", (2, 1), 0))).save(tmp_path / "la.png")
+    assert read_label(tmp_path / "la.png").tolist() == [[7, 7]]
+
+
+@pytest.mark.parametrize("error", [TypeError, struct.error, AttributeError, ZeroDivisionError, KeyError])
+def test_whatever_pillow_raises_is_told_of_the_file(tmp_path: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(image: Image.Image) -> Image.Image:
+        raise error("odd EXIF")
+
+    Image.new("RGB", (8, 6)).save(tmp_path / "odd.jpg")
+    monkeypatch.setattr(ImageOps, "exif_transpose", odd)
+    with pytest.raises(DataError, match="odd.jpg: .*odd EXIF"):
+        read_image(tmp_path / "odd.jpg")

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import deeplabx
+from deeplabx.engine import distributed
 from deeplabx.engine.distributed import launch, resolve_device, resolve_precision
 from deeplabx.errors import DataError, DeviceError
+from deeplabx.model.layers import FrozenBatchNorm2d
 from tests.engine import jobs
 
 CPU = torch.device("cpu")
@@ -17,6 +21,29 @@ CPU = torch.device("cpu")
 
 def test_one_device_is_a_plain_call() -> None:
     assert [launch(lambda: 7, devices=devices) for devices in ("auto", "cpu", "1")] == [7, 7, 7]
+
+
+def test_a_process_of_torchruns_is_not_taken_for_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DeviceError, match=r"one of several.*\ntype trainer.devices=N"):
+        launch(lambda: 7, devices="auto")
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("auto", nn.SyncBatchNorm), ("sync", nn.SyncBatchNorm), ("batch", nn.BatchNorm2d)])
+def test_norm_is_synchronized_over_several_gpus(norm: str, kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3)
+    names = list(model.state_dict())
+    assert distributed.synchronize_norm(model, norm=norm, device=torch.device("cuda")) == (kind is nn.SyncBatchNorm)
+    assert {type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)} == {kind}
+    assert list(model.state_dict()) == names
+
+
+def test_a_frozen_norm_stays_frozen_on_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm="frozen")
+    assert not distributed.synchronize_norm(model, norm="frozen", device=torch.device("cuda"))
+    assert all(isinstance(module, FrozenBatchNorm2d) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def test_auto_precision_is_what_the_processor_computes_in() -> None:
@@ -76,7 +103,7 @@ def test_evaluation_gives_one_matrix(alone: dict[str, Any], together: dict[str, 
     ("kind", "error", "words"),
     [
         ("data", DataError, r"^rank 1: broken.png cannot be read\nremove it$"),
-        ("bug", RuntimeError, r"^rank 1: KeyError: 'nothing'$"),
+        ("bug", RuntimeError, r"^rank 1: KeyError: 'nothing'"),
         ("kill", DeviceError, r"^rank 1 was killed by SIGKILL"),
     ],
 )

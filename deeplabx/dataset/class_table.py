@@ -1,0 +1,191 @@
+"""classes.yaml: what the values in a folder's masks mean.
+
+classes: {background: [0, 0, 0], road: [128, 64, 128]}    names in the order of the train ids, with colours or, as a list, without
+ignore: [255]                                             raw ids or colours that count nowhere
+label_map: {0: background, 127: road}                     raw id, or colour as "r,g,b" or "#rrggbb", to class or ignore
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from deeplabx.dataset.contract import IGNORE_INDEX, Colour, Palette
+from deeplabx.dataset.io import holds_colours, read_colours, read_label
+from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
+from deeplabx.errors import DataError
+
+KEYS = ("classes", "ignore", "label_map")
+EXAMPLE = "classes: [background, object]; see dataset=folder in the README"
+LOOKED_AT = 16  # masks, where only they can show whether ids or colours are meant
+
+
+class ClassTable(NamedTuple):
+    """What a classes.yaml says."""
+
+    names: list[str]
+    palette: Palette
+    label_map: LabelMap
+
+    @classmethod
+    def read(cls, path: Path, *, masks: list[Path]) -> "ClassTable":
+        """`masks` show whether ids or colours are meant where label_map does not say so. Raises DataError."""
+        content = read_yaml(path, masks)
+        names, colours = names_and_colours(content["classes"], path)
+        given = label_map_of(content, names, path)
+        ignored = ignored_values(content.get("ignore", []), path)
+        by_id: dict[Any, int] = given or dict(zip(range(len(names)), range(len(names)), strict=True))
+        by_colour: dict[Any, int] = given or {colour: index for index, colour in enumerate(colours)}
+        kinds = {type(raw) for raw in given}
+        if len(kinds) > 1:
+            raise DataError(f"{path}: label_map holds both ids and colours", hint="masks hold the one or the other")
+        for train_ids, kind in ((by_id, int), (by_colour, tuple)):
+            add_ignored(train_ids, [raw for raw in ignored if isinstance(raw, kind)], names, path)
+        by_colours = tuple in kinds if given else bool(colours) and colours_are_meant(masks, by_id, by_colour, path)
+        if by_colours and any(isinstance(raw, int) for raw in ignored):
+            raise DataError(f"{path}: ignore holds ids, but the masks hold colours", hint="write a colour as ignore: [[0, 0, 142]]")
+        return cls(names, colours or voc_palette(len(names)), LabelMap(by_colour if by_colours else by_id))
+
+
+# --- the file --------------------------------------------------------------------------------------------------------------------------
+
+
+class Texts(yaml.BaseLoader):
+    """Every scalar as the text that was written (`no` stays no, 010 stays 010), and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key must be one value; write colours as texts")
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{key} stands twice")
+        return super().construct_mapping(node, deep=True)
+
+
+def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
+    if not path.is_file():
+        found = f"{masks[0].name} holds {', '.join(values_shown(masks[0]))}"
+        raise DataError(f"{path} is missing: it says what the values in masks/ mean ({found})", hint=f"write {EXAMPLE}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Texts)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not YAML that can be read: {' '.join(str(error).split())[:160]}") from None
+    if not isinstance(content, dict) or not content.get("classes"):
+        raise DataError(f"{path} must have a key classes", hint=f"write {EXAMPLE}")
+    unknown = [key for key in content if key not in KEYS]
+    if unknown:
+        raise DataError(f"{path}: {', '.join(unknown)} is not one of {', '.join(KEYS)}")
+    return content
+
+
+def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
+    """Class names in order, and their colours where they are given."""
+    if not isinstance(classes, list | dict) or not all(isinstance(name, str) and name for name in classes):
+        raise DataError(f"{path}: classes must be a list of names, or a table of names and colours", hint=f"write {EXAMPLE}")
+    names = list(classes)
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: a class name stands twice in {', '.join(names)}")
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(f"{path}: {len(names)} classes; there must be 2 to {MAX_CLASSES}, background included")
+    if isinstance(classes, list):
+        return names, []
+    colours = [colour_of(colour, path) for colour in classes.values()]
+    if len(set(colours)) != len(colours):
+        raise DataError(f"{path}: two classes have the same colour")
+    return names, colours
+
+
+def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[Any, int]:
+    """label_map with its keys read and its classes looked up; empty where the table has none."""
+    if "label_map" not in content:
+        return {}
+    written = content["label_map"]
+    if not isinstance(written, dict) or not written:
+        raise DataError(f"{path}: label_map must be a table such as {{0: {names[0]}}}", hint="colours need quotes, as in '#804080'")
+    label_map: dict[Any, int] = {}
+    for text, target in written.items():
+        raw = raw_value(text, path)
+        if target != "ignore" and target not in names:
+            raise DataError(
+                f"{path}: label_map leads to {target!r}, which is not in classes", hint=f"classes: {', '.join(names)}, or ignore"
+            )
+        if raw in label_map:
+            raise DataError(f"{path}: label_map has {text} twice")
+        label_map[raw] = IGNORE_INDEX if target == "ignore" else names.index(target)
+    unused = [name for index, name in enumerate(names) if index not in label_map.values()]
+    if unused:
+        raise DataError(f"{path}: label_map gives nothing to {', '.join(unused)}")
+    return label_map
+
+
+def ignored_values(ignore: Any, path: Path) -> list[int | Colour]:
+    """`ignore` as raw values: it may be one id, one colour, or a list of either; [0, 0, 142] is read as three ids."""
+    return [raw_value(raw, path) for raw in (ignore if isinstance(ignore, list) else [ignore])]
+
+
+def add_ignored(train_ids: dict[Any, int], ignored: list[Any], names: list[str], path: Path) -> None:
+    for raw in ignored:
+        if train_ids.get(raw, IGNORE_INDEX) != IGNORE_INDEX:
+            raise DataError(f"{path}: {raw} is both class {names[train_ids[raw]]!r} and in ignore")
+        train_ids[raw] = IGNORE_INDEX
+
+
+def raw_value(value: Any, path: Path) -> int | Colour:
+    """A raw id from 0 to 65535, or a colour."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        if int(value) > 65535:
+            raise DataError(f"{path}: {value} is not a raw id from 0 to 65535")
+        return int(value)
+    return colour_of(value, path)
+
+
+def colour_of(value: Any, path: Path) -> Colour:
+    """[r, g, b], "r,g,b" or "#rrggbb"."""
+    channels: list[int] = []
+    if isinstance(value, str) and value.startswith("#") and len(value) == 7:
+        digits = value[1:].lower()
+        if set(digits) <= set("0123456789abcdef"):
+            channels = [int(digits[place : place + 2], 16) for place in (0, 2, 4)]
+    else:
+        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+        if all(isinstance(part, str) and part.strip().isascii() and part.strip().isdecimal() for part in parts):
+            channels = [int(part) for part in parts]
+    if len(channels) != 3 or max(channels) > 255:
+        said = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else repr(value)
+        raise DataError(f"{path}: {said} is neither an id nor a colour", hint='colours are [128, 64, 128], "128,64,128" or "#804080"')
+    return channels[0], channels[1], channels[2]
+
+
+# --- the masks -------------------------------------------------------------------------------------------------------------------------
+
+
+def colours_are_meant(masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], path: Path) -> bool:
+    """Whether the masks hold the table's colours rather than ids. Raises DataError where both could be and would not be the same."""
+    for mask in masks[:: max(1, len(masks) // LOOKED_AT)]:
+        if holds_colours(mask):
+            return True
+        ids = read_label(mask).reshape(-1)
+        if ids.dtype != np.uint8:
+            return False  # 16 bits a pixel are ids
+        values, first = np.unique(ids, return_index=True)
+        shown = [tuple(colour) for colour in read_colours(mask).reshape(-1, 3)[first].tolist()]
+        as_ids, as_colours = [by_id.get(int(value)) for value in values], [by_colour.get(colour) for colour in shown]
+        if None in as_ids or None in as_colours:
+            if None in as_ids and None in as_colours:
+                continue
+            return None in as_ids
+        if as_ids != as_colours:
+            raise DataError(
+                f"{mask}: its ids {values.tolist()} and its colours {shown} mean different classes by {path.name}",
+                hint='say which by a label_map, {0: ..., 1: ...} for ids or {"0,0,0": ...} for colours',
+            )
+    return False
+
+
+def values_shown(path: Path) -> list[str]:
+    """The first few raw ids or colours of a mask, as words."""
+    raw = read_colours(path) if holds_colours(path) else read_label(path)
+    values = np.unique(raw.reshape(-1, *raw.shape[2:]), axis=0)[:6].tolist()
+    return [str(tuple(value)) if isinstance(value, list) else str(value) for value in values]
