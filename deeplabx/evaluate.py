@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.build import Described, dataset_of, described, restored
-from deeplabx.engine.distributed import is_main, launch
+from deeplabx.engine.distributed import is_main
 from deeplabx.engine.evaluator import evaluate as evaluate_split
 from deeplabx.engine.evaluator import refuse_other_classes
+from deeplabx.engine.launch import launch
 from deeplabx.engine.metrics import Metrics, table
 
 

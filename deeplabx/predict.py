@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from deeplabx.build import Described, described, restored
 from deeplabx.dataset.io import PICTURE_SUFFIXES, read_image, write_ids, write_image
-from deeplabx.engine.distributed import gathered, is_main, launch, own_share
+from deeplabx.engine.distributed import gathered, is_main, own_share
+from deeplabx.engine.launch import launch
 from deeplabx.errors import DataError
 from deeplabx.report.overlay import overlay
 

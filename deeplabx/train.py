@@ -25,7 +25,6 @@ from deeplabx.dataset.transforms import StandardAugment
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.distributed import (
     is_main,
-    launch,
     rank,
     resolve_device,
     resolve_precision,
@@ -34,6 +33,7 @@ from deeplabx.engine.distributed import (
     world_size,
 )
 from deeplabx.engine.evaluator import Predictor, evaluate
+from deeplabx.engine.launch import launch
 from deeplabx.engine.log import Log, RunLog
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState
