@@ -2,10 +2,13 @@
 
 import functools
 import os
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import pytest
@@ -96,6 +99,33 @@ def real_root() -> Root:
 @pytest.fixture
 def camvid_root(real_root: Root) -> Path:
     return real_root("camvid")
+
+
+class Signalled(NamedTuple):
+    """How a long run answered a signal."""
+
+    exit_code: int
+    output: str
+    left_over: list[str]  # command lines of processes that still run
+    checkpoint_step: int
+
+
+def signalled_run(folder: Path, settings: list[str], number: signal.Signals, *, whole_group: bool) -> Signalled:
+    """Start a long tiny run in `folder`/run, and send it (or its whole process group) a signal after its third step."""
+    from deeplabx.engine import checkpoint as checkpoints
+
+    output, run = folder / "output", folder / "run"
+    command = [sys.executable, "-m", "deeplabx", "train", *settings, "schedule.max_iters=5000", "trainer.samples=0", f"hydra.run.dir={run}"]
+    with output.open("w") as out:
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while "step 3/" not in output.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    exit_code = process.wait(timeout=60)
+    found, _ = checkpoints.newest(run / "checkpoints")
+    assert found is not None, output.read_text()
+    return Signalled(exit_code, output.read_text(), processes_of_group(process.pid), found.state["step"])
 
 
 def processes_of_group(group: int) -> list[str]:

@@ -1,19 +1,16 @@
 """Whole commands in several processes: one run folder, one log, one exit code."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deeplabx.engine import checkpoint as checkpoints
-from tests.conftest import TINY, Root, processes_of_group
+from tests.conftest import TINY, Root, signalled_run
 
 TWO = [*(setting for setting in TINY if not setting.startswith("trainer.devices")), "trainer.devices=2"]
 
@@ -107,20 +104,9 @@ def test_an_error_names_its_rank_and_comes_once(tmp_path: Path, fake_root: Root)
 def test_a_signal_is_answered_by_a_save_and_no_process_is_left(
     tmp_path: Path, number: signal.Signals, whole_group: bool, code: int
 ) -> None:
-    run = tmp_path / "run"
-    settings = [*TWO, "schedule.max_iters=5000", "trainer.workers=1", "trainer.samples=0", f"hydra.run.dir={run}"]
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deeplabx", "train", *settings], cwd=tmp_path, stdout=out, stderr=out, start_new_session=True
-        )
-    deadline = time.monotonic() + 120
-    while "step 3/" not in (tmp_path / "out").read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    (os.killpg if whole_group else os.kill)(process.pid, number)
-    assert process.wait(timeout=60) == code, (tmp_path / "out").read_text()
-    assert processes_of_group(process.pid) == []
-    assert (run / "INTERRUPTED").is_file()
-    found, _ = checkpoints.newest(run / "checkpoints")
-    assert found is not None
-    assert found.state["step"] >= 3
-    assert "Traceback" not in (tmp_path / "out").read_text()
+    answer = signalled_run(tmp_path, [*TWO, "trainer.workers=1"], number, whole_group=whole_group)
+    assert answer.exit_code == code, answer.output
+    assert answer.left_over == []
+    assert answer.checkpoint_step >= 3
+    assert "Traceback" not in answer.output
+    assert (tmp_path / "run" / "INTERRUPTED").is_file()

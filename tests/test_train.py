@@ -17,7 +17,7 @@ from deeplabx.build import model_of
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, ConfigError, StoppedError
-from tests.conftest import TINY, Compose, TrainTiny, compose_plain, processes_of_group
+from tests.conftest import TINY, Compose, TrainTiny, compose_plain, signalled_run
 
 
 def weights(folder: Path) -> bytes:
@@ -94,22 +94,11 @@ def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    run = tmp_path / "run"
-    settings = [*TINY, "schedule.max_iters=5000", "trainer.workers=2", "trainer.samples=0", f"hydra.run.dir={run}"]
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deeplabx", "train", *settings], cwd=tmp_path, stdout=out, stderr=out, start_new_session=True
-        )
-    deadline = time.monotonic() + 120
-    while "step 3/" not in (tmp_path / "out").read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, number)
-    assert process.wait(timeout=60) == code, (tmp_path / "out").read_text()
-    assert processes_of_group(process.pid) == []
-    assert (run / "INTERRUPTED").is_file()
-    found, _ = checkpoints.newest(run / "checkpoints")
-    assert found is not None
-    assert found.state["step"] >= 3
+    answer = signalled_run(tmp_path, [*TINY, "trainer.workers=2"], number, whole_group=True)
+    assert answer.exit_code == code, answer.output
+    assert answer.left_over == []
+    assert answer.checkpoint_step >= 3
+    assert (tmp_path / "run" / "INTERRUPTED").is_file()
 
 
 def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny) -> None:
