@@ -35,16 +35,13 @@ class ClassTable(NamedTuple):
         names, colours = names_and_colours(content["classes"], path)
         given = label_map_of(content, names, path)
         ignored = ignored_values(content.get("ignore", []), path)
-        by_id: dict[Any, int] = given or dict(zip(range(len(names)), range(len(names)), strict=True))
-        by_colour: dict[Any, int] = given or {colour: index for index, colour in enumerate(colours)}
-        kinds = {type(raw) for raw in given}
-        if len(kinds) > 1:
-            raise DataError(f"{path}: label_map holds both ids and colours", hint="masks hold the one or the other")
-        for train_ids, kind in ((by_id, int), (by_colour, tuple)):
-            add_ignored(train_ids, [raw for raw in ignored if isinstance(raw, kind)], names, path)
-        by_colours = tuple in kinds if given else bool(colours) and colours_are_meant(masks, by_id, by_colour, path)
-        if by_colours and any(isinstance(raw, int) for raw in ignored):
-            raise DataError(f"{path}: ignore holds ids, but the masks hold colours", hint="write a colour as ignore: [[0, 0, 142]]")
+        by_id = with_ignored(given or {index: index for index in range(len(names))}, ignored, int, names, path)
+        by_colour = with_ignored(given or {colour: index for index, colour in enumerate(colours)}, ignored, tuple, names, path)
+        guessed = not given and bool(colours)  # a table of colours may be used with masks of colours, or of ids
+        by_colours = colours_are_meant(masks, by_id, by_colour, path) if guessed else any(isinstance(raw, tuple) for raw in given)
+        if any(isinstance(raw, tuple) != by_colours for raw in ignored) and (by_colours or not guessed):
+            held, there = ("ids", "colours") if by_colours else ("colours", "ids")
+            raise DataError(f"{path}: ignore holds {held}, but the masks hold {there}", hint="write a colour as ignore: [[0, 0, 142]]")
         return cls(names, colours or voc_palette(len(names)), LabelMap(by_colour if by_colours else by_id))
 
 
@@ -114,6 +111,8 @@ def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[
         if raw in label_map:
             raise DataError(f"{path}: label_map has {text} twice")
         label_map[raw] = IGNORE_INDEX if target == "ignore" else names.index(target)
+    if len({type(raw) for raw in label_map}) > 1:
+        raise DataError(f"{path}: label_map holds both ids and colours", hint="masks hold the one or the other")
     unused = [name for index, name in enumerate(names) if index not in label_map.values()]
     if unused:
         raise DataError(f"{path}: label_map gives nothing to {', '.join(unused)}")
@@ -125,11 +124,13 @@ def ignored_values(ignore: Any, path: Path) -> list[int | Colour]:
     return [raw_value(raw, path) for raw in (ignore if isinstance(ignore, list) else [ignore])]
 
 
-def add_ignored(train_ids: dict[Any, int], ignored: list[Any], names: list[str], path: Path) -> None:
-    for raw in ignored:
+def with_ignored(train_ids: dict[Any, int], ignored: list[int | Colour], kind: type, names: list[str], path: Path) -> dict[Any, int]:
+    """`train_ids` with those of the ignored values that are of one kind, ids or colours."""
+    chosen = [raw for raw in ignored if isinstance(raw, kind)]
+    for raw in chosen:
         if train_ids.get(raw, IGNORE_INDEX) != IGNORE_INDEX:
             raise DataError(f"{path}: {raw} is both class {names[train_ids[raw]]!r} and in ignore")
-        train_ids[raw] = IGNORE_INDEX
+    return {**train_ids, **dict.fromkeys(chosen, IGNORE_INDEX)}
 
 
 def raw_value(value: Any, path: Path) -> int | Colour:

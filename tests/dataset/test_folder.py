@@ -215,6 +215,8 @@ def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callabl
         ("classes: {a: [0, 0, 0], b: [1, 1, 1], b: [2, 2, 2]}", "b stands twice"),
         ("classes: [a, b]\nlabel_map: {'0,0,0': a, '#000000': b}", "label_map has #000000 twice"),
         ("classes: [a, b]\nlabel_map: {0: a, '#000000': b}", "label_map holds both ids and colours"),
+        ("classes: [a, b]\nlabel_map: {0: a, 1: b}\nignore: [[0, 0, 0]]", "ignore holds colours, but the masks hold ids"),
+        ("classes: [a, b, c, d]\nignore: [[0, 0, 0]]", "ignore holds colours, but the masks hold ids"),
         ("classes: [a, b]\nlabel_map:\n  #804080: a", "label_map must be a table .*\ncolours need quotes"),
         ("classes: [a, b]\nlabel_map: {[0, 0, 0]: a}", "a key must be one value; write colours as texts"),
         ("classes:\n- a: [0, 0, 0]\n- b: [1, 1, 1]", "classes must be a list of names"),
