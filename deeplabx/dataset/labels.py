@@ -30,8 +30,9 @@ class LabelMap:
         Raises DataError naming file, value and pixel for the first raw value that the map lacks.
         """
         if self.by_colour:
-            raw = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        if raw.dtype == np.uint8:
+            raw = cv2.cvtColor(raw, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF  # red, green, blue from the highest bits down
+            ids = self.table[raw]
+        elif raw.dtype == np.uint8:
             ids = np.asarray(cv2.LUT(raw, self.table[:256]))
         else:
             ids = self.table[np.where((raw < 0) | (raw >= len(self.table)), len(self.table) - 1, raw)]
