@@ -20,7 +20,7 @@ finally:
 
 
 def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", SPY, *arguments], capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run([sys.executable, "-c", SPY, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

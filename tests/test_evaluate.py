@@ -35,7 +35,7 @@ def test_eval_repeats_the_runs_own_result_to_the_last_digit(tiny_run: Path, tmp_
 def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, tmp_path: Path) -> None:
     typed = ["eval.scales=[0.5,1.0]", "eval.flip=true", "eval.window=33", "backbone.output_stride=8", "dataset.split=train"]
     command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", *typed]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("outputs/eval/*/result.json")
     result = json.loads(path.read_text())
@@ -57,7 +57,7 @@ def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, 
 )
 def test_what_is_typed_is_checked(tiny_run: Path, tmp_path: Path, typed: str) -> None:
     command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", typed]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 2, done.stderr
     assert typed.lstrip("+").partition("=")[0] in done.stderr
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,10 +53,10 @@ def test_an_interrupted_and_resumed_run_equals_one_that_was_not(
 ) -> None:
     update = TrainState.update
 
-    def interrupted_update(state: TrainState, images: torch.Tensor, labels: torch.Tensor) -> object:
+    def interrupted_update(state: TrainState, images: torch.Tensor, labels: torch.Tensor, **rest: Any) -> object:
         if state.step == step - 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return update(state, images, labels)
+        return update(state, images, labels, **rest)
 
     monkeypatch.setattr(TrainState, "update", interrupted_update)
     with pytest.raises(StoppedError, match=f"saved at step {step}"):

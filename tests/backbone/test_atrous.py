@@ -24,8 +24,7 @@ def test_the_strided_convolution_keeps_the_old_rate() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize(("name", "output_stride"), [*((name, 8) for name in BACKBONES), ("resnet18", 16), ("xception41", 16)])
 def test_the_converted_network_computes_the_strided_one_at_more_places(name: str, output_stride: int) -> None:
     family = without_multi_grid(name)
     torch.manual_seed(0)
@@ -35,7 +34,7 @@ def test_the_converted_network_computes_the_strided_one_at_more_places(name: str
     for parameter in converted.parameters():  # residual branches begin at zero: give each its say
         torch.nn.init.normal_(parameter, std=0.1)
     strided.load_state_dict(converted.state_dict())
-    images = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    images = torch.randn(1, 3, 33, 65, dtype=torch.float64)
     with torch.no_grad():
         expected, dense = strided(images).high, converted(images).high
     every = 32 // output_stride
