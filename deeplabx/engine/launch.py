@@ -46,8 +46,8 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its report of a failure is many lines; ours follows
-    logging.getLogger("torch.distributed.launcher").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their report of a failure is many lines; ours follows
     with tempfile.TemporaryDirectory(prefix="deeplabx-") as folder, Forwarding() as asked:
         config = LaunchConfig(
             min_nodes=1,
