@@ -176,7 +176,7 @@ def predict(config: DictConfig, folder: Path) -> None:
 def resume(config: DictConfig, folder: Path) -> float | None:
     from deeplabx.train import resume
 
-    return resume(folder, change=typed_settings(config))
+    return resume(folder, change=typed_settings(config, training=True))
 
 
 def show(config: DictConfig, folder: Path) -> None:
@@ -216,13 +216,13 @@ def required(config: DictConfig, key: str, meaning: str) -> str:
     return str(config[key])
 
 
-def typed_settings(config: DictConfig) -> Callable[[Any], None]:
+def typed_settings(config: DictConfig, *, training: bool = False) -> Callable[[Any], None]:
     """A function that copies what was typed onto a config read from a checkpoint, and checks the whole."""
     overrides = task_overrides()
 
     def change(base: Any) -> None:
         stored.replace_typed(base, config, overrides)
-        checks.check(base)
+        checks.check(base, training=training)
 
     return change
 

@@ -39,12 +39,18 @@ def refuse_added(config: Any, prefix: str = "") -> None:
             refuse_added(value, f"{prefix}{name}.")
 
 
-def check(config: Any) -> None:
-    """Raise ConfigError for the first setting out of range, then for the first rule across settings that is broken."""
+def check(config: Any, *, training: bool = True) -> None:
+    """Raise ConfigError for the first setting out of range, then for the first rule across settings that is broken.
+
+    training: whether a run's config is to be trained with; eval and predict use one without its batch.
+    """
     for key, value, setting in walk(config):
         check_value(key, value, setting)
     if isinstance(config, schema.TrainConfig):
-        check_training(config)
+        check_eval(config.eval)
+        device_count(config.trainer.devices)
+        if training:
+            check_training(config)
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
@@ -102,7 +108,6 @@ def check_training(config: schema.TrainConfig) -> None:
         raise ConfigError(
             f"schedule.warmup_iters={config.schedule.warmup_iters} leaves nothing of schedule.max_iters={config.schedule.max_iters}"
         )
-    check_eval(config.eval)
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
         raise ConfigError(

@@ -76,6 +76,8 @@ def resource_error(error: Exception) -> ResourceError | None:
     first_line = (str(error).splitlines() or [""])[0][:200]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
+    if "No space left on device" in first_line:  # as the libraries that write files say it
+        return ResourceError(first_line, hint="free some space, then `deeplabx resume RUN`")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:
         return ResourceError(
             f"out of memory: {first_line}", hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2"

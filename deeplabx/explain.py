@@ -30,6 +30,8 @@ def explained(error: BaseException, command: str) -> ConfigError:
         r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
     )
     key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
+    if key == "recipe":
+        return ConfigError("recipe is added to the defaults, with a plus", hint=f"type +recipe={(named and named.group(2)) or 'NAME'}")
     if not key or key.startswith("hydra"):
         return ConfigError(
             f"these settings cannot be composed: {text[:300]}",

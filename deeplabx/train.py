@@ -70,17 +70,21 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
     except ConfigError:
         raise  # nothing began, so nothing is changed
     except (StoppedError, PreemptedError) as stopped:
-        stopped.hint = f"deeplabx resume {folder}"
+        stopped.hint = what_next(folder)
         mark(folder, "INTERRUPTED", str(stopped))
         raise
     except KeyboardInterrupt:
         mark(folder, "INTERRUPTED", "at once, without a save")
-        raise StoppedError("interrupted at once; what was saved before is there", hint=f"deeplabx resume {folder}") from None
+        raise StoppedError("interrupted at once", hint=what_next(folder)) from None
     except Exception as error:
         mark(folder, "FAILED", str(error))
         raise
     (folder / "DONE").write_text("")
     return best
+
+
+def what_next(folder: Path) -> str:
+    return f"deeplabx resume {folder}" if (folder / "config.yaml").is_file() else "the run had not begun: start it again"
 
 
 def mark(folder: Path, name: str, words: str) -> None:
@@ -200,8 +204,8 @@ def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
     seen = config.trainer.batch_size // config.trainer.accumulate // (1 if synchronized else world_size())
     if seen == 1 and config.model.norm != "frozen":
         raise ConfigError(
-            f"trainer.batch_size={config.trainer.batch_size} leaves one picture to each of {world_size()} processes, and batch norm needs two",
-            hint=f"type trainer.batch_size={2 * config.trainer.batch_size} or model.norm=frozen",
+            f"trainer.batch_size={config.trainer.batch_size} leaves one picture per pass to each of {world_size()} processes: batch norm needs two",
+            hint=f"type trainer.batch_size={2 * config.trainer.batch_size}, a smaller trainer.accumulate, or model.norm=frozen",
         )
     return seen
 

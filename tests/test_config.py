@@ -3,8 +3,8 @@ from dataclasses import fields
 
 import pytest
 
+from deeplabx import checks, stored
 from deeplabx import config as schema
-from deeplabx import stored
 from deeplabx.errors import ConfigError
 from tests.conftest import Compose
 
@@ -110,3 +110,14 @@ def test_every_number_has_a_range_or_a_choice() -> None:
             for setting in fields(owner):
                 if setting.type in (int, float):
                     assert setting.metadata, f"{owner.__name__}.{setting.name}"
+
+
+def test_a_checkpoint_is_used_without_the_rules_of_its_training(compose: Compose) -> None:
+    config = compose("trainer.batch_size=4")
+    config.trainer.devices = "3"
+    checks.check(config, training=False)
+    with pytest.raises(ConfigError, match="cannot be divided"):
+        checks.check(config)
+    config.trainer.devices = "some"
+    with pytest.raises(ConfigError, match="trainer.devices=some"):
+        checks.check(config, training=False)

@@ -48,6 +48,7 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
 
     for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # their report of a failure is many lines; ours follows
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # it counts the semaphores of processes that were killed
     with tempfile.TemporaryDirectory(prefix="deeplabx-") as folder, Forwarding() as asked:
         config = LaunchConfig(
             min_nodes=1,
@@ -66,7 +67,7 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
             outcome = elastic_launch(config, in_process)(function, arguments, Path(folder))[0]
         except ChildFailedError as error:
             if asked.number is not None:
-                raise asked.error("stopped before the first step") from None
+                raise asked.error("stopped before anything was saved") from None
             raise first_failure(Path(folder), {number: failure.exitcode for number, failure in error.failures.items()}) from None
     if isinstance(outcome, StoppedError | PreemptedError):
         raise asked.error(outcome.message)
@@ -144,7 +145,9 @@ def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
     for number, code in exit_codes.items():
         if code not in ends and number not in {report.rank for report in reports}:
             why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            return DeviceError(f"rank {number} {why}", hint="out of memory? `deeplabx resume RUN` continues from the last checkpoint")
+            return DeviceError(
+                f"rank {number} {why}", hint="out of memory? A training that has saved is continued by `deeplabx resume RUN`"
+            )
     if not reports:
         return DeviceError(f"{len(exit_codes)} processes ended without a word: exit codes {sorted(exit_codes.values())}")
     return min(reports, key=lambda report: report.time).told()

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -43,11 +44,29 @@ class Forwarding(StopRequest):
     A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second.
     """
 
+    def __enter__(self) -> Self:
+        self.over = threading.Event()
+        threading.Thread(target=self.repeat, daemon=True).start()
+        return super().__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.over.set()
+        super().__exit__(kind, error, trace)
+
     def note(self, number: int, frame: FrameType | None) -> None:
         super().note(number, frame)
+        self.forward()
+
+    def forward(self) -> None:
         for child in multiprocessing.active_children():
             if child.pid is not None:
-                os.kill(child.pid, signal.SIGUSR1 if number == signal.SIGUSR1 else signal.SIGTERM)
+                os.kill(child.pid, signal.SIGUSR1 if self.number == signal.SIGUSR1 else signal.SIGTERM)
+
+    def repeat(self) -> None:
+        """Say it again every second: a process may only have been starting when it was said first."""
+        while not self.over.wait(1.0):
+            if self.number is not None:
+                self.forward()
 
     def error(self, message: str) -> StoppedError | PreemptedError:
         """What a run raises that stopped because of the signal."""

@@ -1,9 +1,11 @@
 import os
 import signal
+import time
 
 import pytest
 
-from deeplabx.engine.signals import StopRequest
+from deeplabx.engine.signals import Forwarding, StopRequest
+from deeplabx.errors import PreemptedError
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -21,3 +23,16 @@ def test_a_second_interrupt_stops_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_process_that_was_only_starting_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(Forwarding, "forward", lambda self: told.append(self.number))
+    with Forwarding() as asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(2.5)
+    assert len(told) >= 3
+    assert isinstance(asked.error("x"), PreemptedError)
+    count = len(told)
+    time.sleep(1.2)
+    assert len(told) == count
