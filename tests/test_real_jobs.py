@@ -23,7 +23,7 @@ def trained(folder: Path, *settings: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["voc", "cityscapes"])
+@pytest.mark.parametrize("name", [pytest.param("voc", marks=pytest.mark.slow), "cityscapes"])
 def test_xception65_trains_and_evaluates(name: str, fake_root: Root, tmp_path: Path) -> None:
     run = trained(tmp_path / "run", "backbone=xception65", f"dataset={name}", f"dataset.root={fake_root(name)}", "eval.crop=[65,65]")
     (tmp_path / "eval").mkdir()
