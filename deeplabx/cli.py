@@ -72,7 +72,7 @@ def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     actions = ACTIONS[command]
     word = arguments[0] if arguments else "--help"
     if word in ("--help", "-h"):
-        print(f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx {command} {actions[0]} --help")
+        print(f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx data fake dataset=voc out=DIR")
         sys.exit(0 if arguments else 2)
     if word not in actions:
         fail(f"deeplabx {command} {word} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")

@@ -15,7 +15,6 @@ from deeplabx.errors import DataError
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see dataset=folder in the README"
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
-LOSSY = (".jpg", ".jpeg", ".webp")
 SEEDED = ("train", "val")  # the splits of a seeded split
 NAMED = (*SEEDED, "test")  # sub-folders or lists that a folder with splits of its own has
 
