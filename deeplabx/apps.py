@@ -9,29 +9,56 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from deeplabx import checks, stored
+from deeplabx import checks, composed, stored
 from deeplabx import config as schema
-from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PreemptedError, StoppedError, SweepError, resource_error
+from deeplabx.engine import cluster
+from deeplabx.errors import (
+    CheckpointError,
+    ConfigError,
+    DeeplabxError,
+    DivergedError,
+    PreemptedError,
+    ResourceError,
+    StoppedError,
+    SweepError,
+    printable,
+    resource_error,
+)
 from deeplabx.explain import explained
+
+MAX_HINT = 2  # lines
+LAUNCHING = ("train", "resume", "extend", "eval", "predict")  # the commands that several processes run together
 
 
 def run(command: str, arguments: list[str]) -> int:
     """Run `deeplabx command arguments...`; the exit code."""
     gc.disable()  # until a job begins: composing makes many small objects and drops none
     try:
-        if command == "list":
+        cluster.adopt_slurm(os.environ)
+        if command in LAUNCHING and cluster.is_one_of_several(os.environ):
+            run_with_others(command, arguments)
+        elif cluster.is_follower(os.environ):
+            pass  # the main process answers
+        elif command == "list":
             print(listing(arguments))
+        elif command == "doctor":
+            print(examined(arguments))
         else:
             run_hydra(command, arguments)
     except DeeplabxError as error:
+        if cluster.is_follower(os.environ) and isinstance(error, StoppedError | PreemptedError | DivergedError):
+            return error.exit_code  # of all processes alike: the main one tells it
         return report(error)
     except KeyboardInterrupt:
         return report(StoppedError("interrupted"))
@@ -39,8 +66,34 @@ def run(command: str, arguments: list[str]) -> int:
 
 
 def report(error: DeeplabxError) -> int:
-    print(f"deeplabx: {str(error).replace(chr(10), chr(10) + '  ')}", file=sys.stderr)
+    hint = [printable(line) for line in error.hint.splitlines()]
+    print("\n  ".join([f"deeplabx: {printable(error.message)}", *hint[:MAX_HINT]]), file=sys.stderr)
     return error.exit_code
+
+
+def run_with_others(command: str, arguments: list[str]) -> None:
+    """The same as one of the processes that torchrun or SLURM started: the main one composes, and tells the others what to do."""
+    from deeplabx.engine import launch
+    from deeplabx.engine.signals import end_with_parent
+
+    end_with_parent()
+    if cluster.is_follower(os.environ):
+        gc.enable()
+        try:
+            launch.follow()
+        except Exception as error:
+            raise in_words(error, Path.cwd()) from error
+        return
+    failed = True
+    try:
+        if {"-m", "--multirun"} & set(arguments):
+            raise ConfigError(
+                "a sweep cannot be run by torchrun or srun", hint="deeplabx train -m trainer.devices=N runs each job in N processes"
+            )
+        run_hydra(command, arguments)
+        failed = False
+    finally:
+        launch.dismiss(failed=failed)
 
 
 # --- Hydra, one job or many --------------------------------------------------------------------------------------------------------
@@ -50,8 +103,10 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     """Compose and run one job, or many with -m. Raises the DeeplabxError of what went wrong."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us instead of printing
     schema.register_schemas(command)
-    if command == "resume":
-        refuse_unknown_run(arguments)
+    composed.compose_data_only()
+    if command in ("resume", "extend"):
+        refuse_unknown_run(command, arguments)
+    refuse_flags(arguments)
     sys.argv = [sys.argv[0], *arguments]
     jobs = Jobs(TASKS[command])
 
@@ -69,9 +124,30 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     except DeeplabxError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, HydraException):  # its own are OSErrors too
+            raise unwritable(error) from error
         # Jobs keep their own errors, so this one was raised while Hydra composed: its grammar lets builtin errors through too.
         raise explained(error, command) from error
     jobs.finish()
+
+
+def refuse_flags(arguments: list[str]) -> None:
+    """Raise ConfigError for flags that Hydra's parser does not take, before it prints its usage."""
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"these options cannot be read: {message}", hint="as in deeplabx train --cfg job, or --config-dir FOLDER")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
+def unwritable(error: OSError) -> DeeplabxError:
+    """What stopped Hydra on its way to the job, which is to make the folder of the run."""
+    return resource_error(error) or ResourceError(
+        f"{error.filename or 'the output folder'} cannot be made or read: {error.strerror or error}",
+        hint="give a folder that can be written: hydra.run.dir=FOLDER (predict: out=FOLDER)",
+    )
 
 
 class Jobs:
@@ -113,7 +189,7 @@ class Jobs:
             outcome.update(status="failed", miou=None, exit_code=failure.exit_code, error=str(failure))
             return math.nan
         finally:
-            if not sweeping and folder != Path.cwd() and not any(folder.iterdir()):
+            if not sweeping and folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()  # a run that never began leaves nothing
         return outcome["miou"]
 
@@ -143,9 +219,13 @@ def in_words(error: Exception, folder: Path) -> DeeplabxError:
     if ours is not None:
         return ours
     log = folder / "error.log"
-    log.write_text("".join(traceback.format_exception(error)))
+    where = f"the traceback is in {log}"
+    try:
+        log.write_text("".join(traceback.format_exception(error)))
+    except OSError as unwritten:
+        where = f"its traceback could not be written to {log}: {unwritten.strerror}"
     first_line = (str(error).splitlines() or [""])[0][:200]
-    return DeeplabxError(f"a bug of ours: {type(error).__name__}: {first_line}", hint=f"the traceback is in {log}")
+    return DeeplabxError(f"a bug of ours: {type(error).__name__}: {first_line}", hint=where)
 
 
 # --- the commands: only here does a composed config become plain dataclasses --------------------------------------------------------
@@ -179,6 +259,13 @@ def resume(config: DictConfig, folder: Path) -> float | None:
     return resume(folder, change=typed_settings(config, training=True))
 
 
+def extend(config: DictConfig, folder: Path) -> float | None:
+    required(config, "schedule.max_iters", "how far the run is to go, as in deeplabx extend RUN schedule.max_iters=2000")
+    from deeplabx.train import extend
+
+    return extend(folder, max_iters=config.schedule.max_iters, change=typed_settings(config, training=True))
+
+
 def show(config: DictConfig, folder: Path) -> None:
     plain = checks.checked(config)
     from deeplabx.show import show
@@ -199,6 +286,7 @@ TASKS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "eval": evaluate,
     "predict": predict,
     "resume": resume,
+    "extend": extend,
     "show": show,
     "data_fake": data_fake,
 }
@@ -211,9 +299,13 @@ def task_overrides() -> list[str]:
 
 
 def required(config: DictConfig, key: str, meaning: str) -> str:
-    if OmegaConf.is_missing(config, key):
+    try:
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}: {' '.join(str(error.msg or error).split())[:200]}") from None
+    if value is None:  # not typed, or taken away with ~
         raise ConfigError(f"{key}= must be given: {meaning}")
-    return str(config[key])
+    return str(value)
 
 
 def typed_settings(config: DictConfig, *, training: bool = False) -> Callable[[Any], None]:
@@ -227,18 +319,26 @@ def typed_settings(config: DictConfig, *, training: bool = False) -> Callable[[A
     return change
 
 
-def refuse_unknown_run(arguments: list[str]) -> None:
+def refuse_unknown_run(command: str, arguments: list[str]) -> None:
     """Before Hydra makes the folder it is told to run in."""
     for word in arguments:
         if word.startswith("run="):
             folder = Path(word[4:].strip("'").replace("\\'", "'"))
-            if not (folder / "config.yaml").is_file():
+            if not os.path.isfile(folder / "config.yaml"):  # noqa: PTH113 - false, where pathlib raises: a name too long
                 raise CheckpointError(
                     f"{folder} is not the folder of a run: it has no config.yaml", hint="give the folder that train printed"
                 )
             return
     if not any(word.startswith("-") for word in arguments):
-        raise ConfigError("resume needs the folder of a run", hint="deeplabx resume outputs/train/NAME/STAMP")
+        raise ConfigError(f"{command} needs the folder of a run", hint=f"deeplabx {command} outputs/train/NAME/STAMP")
+
+
+def examined(arguments: list[str]) -> str:
+    if arguments:
+        raise ConfigError(f"doctor takes no settings: {' '.join(arguments)}")
+    from deeplabx.doctor import doctor
+
+    return doctor()
 
 
 def listing(arguments: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Config → objects: what the commands share. The names in a config are looked up in the tables of their rooms, and nowhere else."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ def model_of(config: Any, *, num_classes: int) -> DeepLab:
 
 
 def dataset_of(config: schema.DatasetConfig, *, split: str) -> SegmentationSet:
-    return build_dataset(config.name, split=split, **own_settings(config, "split", "train_split", "recommended"))
+    return build_dataset(config.name, split=split, **own_settings(config, "split", "train_split", "on_bad", "recommended"))
 
 
 def predictor_of(
@@ -70,15 +71,30 @@ class Description(NamedTuple):
     @classmethod
     def from_plain(cls, plain: dict[str, Any], *, source: Path) -> "Description":
         try:
-            return cls(
+            found = cls(
                 config=stored.from_plain(schema.TrainConfig, plain["config"]),
                 classes=list(plain["classes"]),
                 palette=[(colour[0], colour[1], colour[2]) for colour in plain["palette"]],
                 ignore_index=int(plain["ignore_index"]),
                 normalization=Normalization(mean=tuple(plain["preprocess"]["mean"]), std=tuple(plain["preprocess"]["std"])),
             )
+            found.refuse_nonsense()
+            return found
         except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
             raise CheckpointError(f"{source}/config.json is not one of this version: {error!r}") from None
+
+    def refuse_nonsense(self) -> None:
+        """Raise ValueError for what no run writes."""
+        for name in self.classes:
+            if not (isinstance(name, str) and name.isprintable()):
+                raise ValueError("a class is not a name")
+        if len(self.palette) != len(self.classes):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
+        if not all(isinstance(channel, int) and 0 <= channel <= 255 for colour in self.palette for channel in colour):
+            raise ValueError("a colour is not three numbers from 0 to 255")
+        mean, std = self.normalization.mean, self.normalization.std
+        if len(mean) != 3 or len(std) != 3 or not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+            raise ValueError("preprocess is not a mean and a std of three channels")
 
 
 class Described(NamedTuple):

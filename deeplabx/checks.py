@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx import config as schema
@@ -17,6 +17,7 @@ def checked(config: DictConfig) -> Any:
     try:
         missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
         plain = None if missing else OmegaConf.to_object(config)
+        missing = missing or [key for key, value, _ in walk(plain) if value == MISSING]  # taken away with ~
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {' '.join(str(error.msg or error).split())[:200]}") from None
     if missing:

@@ -14,17 +14,23 @@ deeplabx {version}: train, evaluate and ship the DeepLab series with any backbon
   deeplabx train backbone=resnet50 dataset=camvid dataset.root=PATH
   deeplabx train -m optimizer.lr=0.01,0.02         a sweep: one folder per job
   deeplabx resume RUN                              continue an interrupted run exactly
+  deeplabx extend RUN schedule.max_iters=N         let a run go on further than it was planned to
   deeplabx eval ckpt=RUN dataset.split=val         mIoU and the per-class table of a run's best checkpoint
   deeplabx predict ckpt=RUN input=photo.jpg        class ids and an overlay of a picture or a folder
   deeplabx list                                    models, backbones, data sets and the other groups
   deeplabx show backbone=resnet101                 parameters, multiply-adds and strides of a model
   deeplabx data fake dataset=voc out=DIR           a small made-up data set in the original layout
+  deeplabx doctor                                  versions, device, memory, disk, extras: what to look at, and to paste into a report
 
 Settings are key=value, groups are group=option:  deeplabx train --help lists them, --cfg job prints the whole config.
 Tab completion for bash:                          eval "$(deeplabx -sc install=bash)"
 Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged, 8 sweep jobs failed, 75 saved, 130 interrupted."""
 
-COMMANDS = ("train", "eval", "predict", "resume", "list", "show", "data")
+COMMANDS = ("train", "eval", "predict", "resume", "extend", "list", "show", "data", "doctor")
+PLAIN = {  # commands without settings, and what they do
+    "list": "the groups and their options; deeplabx list backbone dataset: what each option of these groups is",
+    "doctor": "versions, device, memory, disk and extras of this machine, and what is wrong with them",
+}
 ACTIONS = {"data": ("fake",)}  # the second word of a command of two
 # Keys whose value is a path: Hydra's grammar would trip over ( ) , = ~ [ ] and letters beyond ASCII in it.
 PATH_KEYS = (
@@ -48,7 +54,14 @@ COMPLETION_FLAGS = ("-sc", "--shell-completion")
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        answer(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:  # while Hydra was imported; later ones are answered by `apps`
+        print("deeplabx: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def answer(argv: list[str]) -> None:
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(HELP.format(version=__version__))
         sys.exit(0)
@@ -62,9 +75,12 @@ def main(argv: list[str] | None = None) -> None:
         fail(f"{command} is not a command of deeplabx.{nearest(command, COMMANDS)}", f"the commands are {', '.join(COMMANDS)}")
     if command in ACTIONS:
         command, arguments = two_words(command, arguments)
-    if command == "resume":
+    if command in ("resume", "extend"):
         arguments = name_the_run(arguments)
-    start(command, arguments if command == "list" else hydra_arguments(arguments))
+    if command in PLAIN and set(arguments) & {"--help", "-h"}:
+        print(f"deeplabx {command}: {PLAIN[command]}")
+        sys.exit(0)
+    start(command, arguments if command in PLAIN else hydra_arguments(arguments))
 
 
 def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
@@ -76,7 +92,10 @@ def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
         sys.exit(0 if arguments else 2)
     if word not in actions:
         fail(f"deeplabx {command} {word} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")
-    return f"{command}_{word}", arguments[1:]
+    arguments = arguments[1:]
+    if set(arguments) & {"--help", "-h"} and not any(argument.startswith("dataset=") for argument in arguments):
+        arguments.append("dataset=voc")  # Hydra's help is of a whole config, and dataset= must be given
+    return f"{command}_{word}", arguments
 
 
 def start(command: str, arguments: list[str]) -> NoReturn:
@@ -98,10 +117,12 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
 
 
 def name_the_run(arguments: list[str]) -> list[str]:
-    """`resume RUN` reads as `resume run=RUN`."""
-    if arguments and not arguments[0].startswith(("-", "run=")):
-        return [f"run={arguments[0]}", *arguments[1:]]
-    return arguments
+    """`resume RUN` reads as `resume run=RUN`. A first word that looks like a setting is one, unless there is such a folder."""
+    if not arguments or arguments[0].startswith(("-", "run=")):
+        return arguments
+    if re.match(r"[+~]*[\w.@/:]+=|[+~]", arguments[0]) and not os.path.isdir(arguments[0]):  # noqa: PTH112 - pathlib takes a while
+        return arguments
+    return [f"run={arguments[0]}", *arguments[1:]]
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
@@ -124,8 +145,9 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
                 f"--cfg {words[0]} is not one of {', '.join(CFG_TOPICS)}.{nearest(words[0], CFG_TOPICS)}", "as in deeplabx train --cfg job"
             )
         flags.append(word)
-        takes_next = word in FLAGS_WITH_VALUE or (word in ("--info", "-i") and words[:1] and words[0] in INFO_TOPICS)
-        if takes_next:
+        if word in ("--info", "-i"):
+            flags.append(words.pop(0) if words[:1] and words[0] in INFO_TOPICS else INFO_TOPICS[0])  # else it would take a setting
+        if word in FLAGS_WITH_VALUE:
             if not words:
                 fail(f"{word} needs a value", "as in --cfg job or --config-dir FOLDER")
             flags.append(words.pop(0))
@@ -169,7 +191,7 @@ def complete(argv: list[str]) -> NoReturn:
         typed = 3 if words[1] in ACTIONS else 2  # words that name the command
         command = "_".join(words[1:typed])
         os.environ["COMP_LINE"] = words[0] + line.split(words[typed - 1], 1)[1]
-        if words[1] not in COMMANDS or words[1] == "list":
+        if words[1] not in COMMANDS or words[1] in PLAIN:
             sys.exit(0)
     start(command, argv)
 

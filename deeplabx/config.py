@@ -22,9 +22,9 @@ def number(*, at_least: float | None = None, above: float | None = None, at_most
     return field(default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most})
 
 
-def choice(*options: Any) -> Any:
+def choice(*options: Any, default: Any = MISSING) -> Any:
     """A field whose value must be one of `options`."""
-    return field(default=MISSING, metadata={"options": options})
+    return field(default=default, metadata={"options": options})
 
 
 @dataclass
@@ -77,6 +77,7 @@ class DatasetConfig:
     train_split: str = MISSING
     split: str = MISSING  # the split that is evaluated
     recommended: RecommendedConfig = field(default_factory=RecommendedConfig)
+    on_bad: str = choice("abort", "skip", default="abort")  # a picture or label that cannot be read
 
 
 @dataclass
@@ -145,6 +146,8 @@ class TrainerConfig:
     workers: int = number(at_least=0, at_most=256)
     head_lr_factor: float = number(above=0)
     clip_norm: float | None = number(above=0, default=None)
+    on_nonfinite: str = choice("abort", "skip")  # a loss or gradient that is not a finite number
+    max_restarts: int = number(at_least=0, at_most=1000)
     eval_every: int | None = number(at_least=1, default=None)  # None: five evaluations a run
     save_every: int = number(at_least=1)
     log_every: int = number(at_least=1)
@@ -205,6 +208,11 @@ class ResumeConfig:
 
 
 @dataclass
+class ExtendConfig(ResumeConfig):
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+@dataclass
 class ShowConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -225,6 +233,7 @@ COMMANDS: dict[str, type] = {
     "eval": EvaluateConfig,
     "predict": PredictConfig,
     "resume": ResumeConfig,
+    "extend": ExtendConfig,
     "show": ShowConfig,
     "data_fake": DataFakeConfig,
 }

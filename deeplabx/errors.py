@@ -1,6 +1,7 @@
 """What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what would be right."""
 
 import errno
+from reprlib import Repr
 
 
 class DeeplabxError(Exception):
@@ -42,7 +43,7 @@ class DeviceError(DeeplabxError):
 
 
 class ResourceError(DeeplabxError):
-    """Out of memory or disk."""
+    """Out of memory or disk, or a path that cannot be read or written."""
 
     exit_code = 6
 
@@ -71,11 +72,42 @@ class StoppedError(DeeplabxError):
     exit_code = 130
 
 
+LONGEST_LINE = 500  # characters of a message's line: what a file holds may be quoted in one
+SHORT = Repr()
+SHORT.maxstring = SHORT.maxother = 120
+SHORT.maxlevel = 2
+# A path that cannot be read or written, whatever it is for.
+PATH_ERRORS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EIO,
+)
+
+
+def quoted(value: object) -> str:
+    """`repr` of a value from a file, cut: aliases in YAML let a short file hold a value whose repr fills the memory."""
+    return SHORT.repr(value)
+
+
+def printable(text: str, limit: int = LONGEST_LINE) -> str:
+    """One line that does to a terminal nothing but be shown: names of files and classes may hold what moves its cursor or sets its colours."""
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[: limit + 1])
+    return shown if len(shown) <= limit else f"{shown[: limit - 4]} ..."
+
+
 def resource_error(error: Exception) -> ResourceError | None:
     """Out of memory or disk, which surface under many names, as one of ours; None when `error` is something else."""
     first_line = (str(error).splitlines() or [""])[0][:200]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
+    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+        return ResourceError(f"{error.filename}: {error.strerror}", hint="give another path, or the right to use this one")
     if "No space left on device" in first_line:  # as the libraries that write files say it
         return ResourceError(first_line, hint="free some space, then `deeplabx resume RUN`")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:

@@ -20,10 +20,9 @@ def evaluate(ckpt: str, folder: Path, *, change: Callable[[Any], None]) -> float
     started = time.perf_counter()
     found = described(ckpt, change=change)
     config, path = found.description.config, found.checkpoint.path
-    result, images = launch(measured, found, devices=config.trainer.devices)
+    result = launch(measured, found, devices=config.trainer.devices)
     summary = {
         **result.to_plain(),
-        "images": images,
         "step": int(found.checkpoint.state["step"]),
         "seconds": round(time.perf_counter() - started, 1),
         "checkpoint": str(path),
@@ -32,15 +31,18 @@ def evaluate(ckpt: str, folder: Path, *, change: Callable[[Any], None]) -> float
         "eval": vars(config.eval),
     }
     (folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {images} pictures\n")
+    print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} pictures\n")
     print(table(result))
+    if result.unreadable:
+        print(f"\n{len(result.unreadable)} unreadable pictures were not counted, the first: {result.unreadable[0]}")
     print(f"\nwritten to {folder}/result.json")
     return result.miou
 
 
-def measured(found: Described) -> tuple[Metrics, int]:
-    """The metrics of the split, and its number of pictures; one process's share of the work."""
+def measured(found: Described) -> Metrics:
+    """The metrics of the split; one process's share of the work."""
     config = found.description.config
     samples = dataset_of(config.dataset, split=config.dataset.split)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
-    return evaluate_split(restored(found), samples, progress=is_main() and sys.stderr.isatty()), len(samples)
+    skip_unreadable = config.dataset.on_bad == "skip"
+    return evaluate_split(restored(found), samples, skip_unreadable=skip_unreadable, progress=is_main() and sys.stderr.isatty())

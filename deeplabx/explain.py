@@ -25,6 +25,9 @@ def explained(error: BaseException, command: str) -> ConfigError:
     if chosen:
         group = chosen.group(1)
         return ConfigError(f"{group}= must be given", hint=f"{group} can be {', '.join(schema.options(group))}")
+    missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
+    if missing:
+        return ConfigError(f"{missing.group(1)} must be given", hint=f"type {missing.group(1)}=...")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     named = re.search(
         r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
@@ -62,6 +65,8 @@ def unknown_setting(key: str, root: type) -> ConfigError:
     owner = key.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == owner]
     choices = [name.rpartition(".")[2] for name in siblings]
+    if key in known and not owner:  # ~key, where the key has no value yet
+        return ConfigError(f"{key}= must be given")
     if key in known:
         return ConfigError(
             f"{key} is not a setting of the {owner} chosen", hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has"

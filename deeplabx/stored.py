@@ -6,9 +6,10 @@ import typing
 from typing import Any, Union
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx import config as schema
-from deeplabx.errors import ConfigError
+from deeplabx.errors import ConfigError, quoted
 
 OWN_KEYS = ("ckpt", "input", "out", "run")  # of the commands that start from a checkpoint: not the checkpoint's
 
@@ -48,7 +49,7 @@ def from_plain(cls: type, plain: Any, *, key: str = "") -> Any:
 
 def typed(value: Any, hint: Any, *, key: str) -> Any:
     if not fits(value, hint):
-        raise ConfigError(f"{key}={value!r} is not {schema.type_words(hint)}")
+        raise ConfigError(f"{key}={quoted(value)} is not {schema.type_words(hint)}")
     return float(value) if hint is float else value
 
 
@@ -67,7 +68,10 @@ def fits(value: Any, hint: Any) -> bool:
 
 def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None:
     """Copy each setting that was typed (`overrides`, as Hydra lists them) from the composed config onto `base`, groups first and whole."""
-    names = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    taken_away = [override for override in overrides if override.startswith("~")]
+    if taken_away:
+        raise ConfigError(f"{taken_away[0]} takes a setting away, but the checkpoint's model needs each", hint="give it a value: key=value")
+    names = [override.lstrip("+").partition("=")[0] for override in overrides]
     for name in sorted(names, key=lambda name: "." in name):
         owner, _, last = name.rpartition(".")
         if not owner and name in OWN_KEYS:
@@ -78,5 +82,8 @@ def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None
         if not hasattr(target, last):
             whose = f"this checkpoint's {owner}={getattr(target, 'name', '?')}" if owner else "this command"
             raise ConfigError(f"{name} is not a setting of {whose}")
-        value = OmegaConf.select(composed, name)
+        try:
+            value = OmegaConf.select(composed, name)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
         setattr(target, last, OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)

@@ -1,12 +1,14 @@
-"""deeplabx train and resume."""
+"""deeplabx train, resume and extend."""
 
+import contextlib
 import json
 import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from deeplabx.dataset.io import write_image
 from deeplabx.dataset.loader import Batch, training_batches
 from deeplabx.dataset.transforms import StandardAugment
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine import durable
 from deeplabx.engine.distributed import (
+    gathered,
     is_main,
     rank,
     resolve_device,
@@ -33,12 +37,14 @@ from deeplabx.engine.distributed import (
     world_size,
 )
 from deeplabx.engine.evaluator import Predictor, evaluate
-from deeplabx.engine.launch import launch
+from deeplabx.engine.launch import launch, restarts
+from deeplabx.engine.lock import locked
 from deeplabx.engine.log import Log, RunLog
 from deeplabx.engine.metrics import Metrics
+from deeplabx.engine.signals import StopRequest, as_helper
 from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import CheckpointError, ConfigError, DataError, PreemptedError, StoppedError
+from deeplabx.errors import CheckpointError, ConfigError, DataError, DivergedError, PreemptedError, StoppedError, resource_error
 from deeplabx.loss import build_loss
 from deeplabx.model import DeepLab
 from deeplabx.optimizer import build_optimizer
@@ -54,19 +60,31 @@ FREE_ON_RESUME = (
     "dataset.sbd_root",
     "trainer.workers",
     "trainer.devices",
+    "trainer.max_restarts",
+    "trainer.on_nonfinite",
+    "trainer.eval_every",
+    "trainer.save_every",
     "trainer.log_every",
     "trainer.samples",
 )
+EXTENSIONS = "extensions.json"
 
 
 def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
-    """Train in `folder`; the best mIoU. Leaves DONE, FAILED or INTERRUPTED there."""
+    """Train in `folder`, where no other run is at work; the best mIoU. Leaves DONE, FAILED or INTERRUPTED there."""
+    with locked(folder) as warning:
+        if warning:
+            print(warning, file=sys.stderr)
+        return train_alone(config, folder, overrides=overrides)
+
+
+def train_alone(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
     finished = refuse_or_find_finished(folder, resume=config.resume)
     if finished is not None:
         print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
         return finished
     try:
-        best = launch(worker, config, folder, overrides, devices=config.trainer.devices)
+        best = launch(worker, config, folder, overrides, devices=config.trainer.devices, max_restarts=config.trainer.max_restarts)
     except ConfigError:
         raise  # nothing began, so nothing is changed
     except (StoppedError, PreemptedError) as stopped:
@@ -87,22 +105,100 @@ def what_next(folder: Path) -> str:
     return f"deeplabx resume {folder}" if (folder / "config.yaml").is_file() else "the run had not begun: start it again"
 
 
+def what_is_kept(folder: Path) -> str:
+    newest = max((folder / "checkpoints").glob("step-*"), default=None)
+    return "no checkpoint is there yet" if newest is None else f"the newest checkpoint is {newest.name}"
+
+
 def mark(folder: Path, name: str, words: str) -> None:
     """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing."""
     if (folder / "config.yaml").is_file():
-        (folder / name).write_text(f"{words}\n")
+        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+            (folder / name).write_text(f"{words}\n")
 
 
 def resume(folder: Path, *, change: Callable[[Any], None]) -> float:
-    """Continue the run in `folder` with its own config."""
-    try:
-        config = stored.from_plain(schema.TrainConfig, yaml.safe_load((folder / "config.yaml").read_text()))
-    except (OSError, yaml.YAMLError, ConfigError) as error:
-        raise CheckpointError(f"{folder}/config.yaml cannot be read: {error}") from None
+    """Continue the run in `folder` with its own config, changed where that does not touch its weights."""
+    refuse_links_out(folder)
+    config = config_of(folder)
     change(config)
     config.resume = True
-    overrides = folder / "overrides.yaml"
-    return train(config, folder, overrides=yaml.safe_load(overrides.read_text()) if overrides.is_file() else [])
+    return train(config, folder, overrides=overrides_of(folder))
+
+
+def extend(folder: Path, *, max_iters: int, change: Callable[[Any], None]) -> float:
+    """Let the run in `folder` go on to `max_iters`, further than it was planned to. Says what that means for its learning rate."""
+    refuse_links_out(folder)
+    config = config_of(folder)
+    found, _ = checkpoints.newest(folder / "checkpoints")
+    if found is None:
+        raise CheckpointError(f"{folder} holds no checkpoint to go on from", hint="train it first, with the schedule.max_iters you want")
+    step, planned = int(found.state["step"]), config.schedule.max_iters
+    if max_iters <= planned:
+        raise ConfigError(f"schedule.max_iters={max_iters} does not extend a run of {planned}", hint=f"type more than {planned}")
+    old, new = (build_schedule(config.schedule.name, **own_settings(replace(config.schedule, max_iters=n))) for n in (planned, max_iters))
+    change(config)
+    config.schedule.max_iters = max_iters
+    config.resume = True
+    record = [*extensions_of(folder), {"at_step": step, "from": planned, "to": max_iters}]
+    refuse_changed(config, found, record)
+    with locked(folder):
+        durable.replace(folder / EXTENSIONS, json.dumps(record, indent=2) + "\n")
+        durable.replace(folder / "config.yaml", yaml.safe_dump(stored.to_plain(config), sort_keys=False))
+        (folder / "DONE").unlink(missing_ok=True)
+    lr = config.optimizer.lr
+    print(
+        f"{folder} stands at step {step} of {planned}, with a learning rate of {lr * old(min(step, planned - 1)):.3g}.\n"
+        f"In a schedule of {max_iters} it is {lr * new(step):.3g} there: it goes up, and falls to its end anew. The weights will not be those of a\n"
+        f"run of {max_iters} from the start; {EXTENSIONS} says so in the run's folder. For those, train anew with schedule.max_iters={max_iters}."
+    )
+    return train(config, folder, overrides=overrides_of(folder))
+
+
+def config_of(folder: Path) -> schema.TrainConfig:
+    try:
+        return stored.from_plain(schema.TrainConfig, read_yaml(folder / "config.yaml"))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder}/config.yaml cannot be used: {error}") from None
+
+
+def overrides_of(folder: Path) -> list[str]:
+    path = folder / "overrides.yaml"
+    overrides = read_yaml(path) if path.is_file() else []
+    return [override for override in overrides if isinstance(override, str)] if isinstance(overrides, list) else []
+
+
+def read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def extensions_of(folder: Path) -> list[dict[str, Any]]:
+    """When the run was extended, and from how many steps to how many."""
+    path = folder / EXTENSIONS
+    if not path.is_file():
+        return []
+    try:
+        return [{name: int(one[name]) for name in ("at_step", "from", "to")} for one in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}") from None
+
+
+def leads_into(link: Path, home: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Raise CheckpointError for a link that leads out of a run's folder: to go on with the run would be to write there."""
+    home = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not leads_into(path, home):
+            raise CheckpointError(f"{path} is a link that leads out of the run's folder", hint="put what it leads to in its place")
 
 
 def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
@@ -116,57 +212,88 @@ def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
 
 
 def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
-    """One process of a run: data, model, state, loop. The best mIoU."""
+    """One process of a run. The best mIoU."""
+    with StopRequest() as stop:
+        return run(config, folder, overrides, stop)
+
+
+def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: StopRequest) -> float:
+    """Data, model, state, loop."""
     started = time.perf_counter()
     device = resolve_device(config.trainer.devices)
     config.trainer.precision = resolve_precision(config.trainer.precision, device)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
     settle_length(config, len(training))
-    refuse_single_class(training)
+    skip_unreadable = config.dataset.on_bad == "skip"
+    refuse_single_class(training, skip_unreadable=skip_unreadable)
 
     torch.manual_seed(config.seed)
     model = model_of(config, num_classes=len(training.classes))
     description = Description(config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization)
-    found, complaints = checkpoints.newest(folder / "checkpoints")
-    loaded = [] if found else load_weights(config, model)
+    # The main process reads for all: the others may be on machines that do not have the run's folder.
+    found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
+    loaded = load_weights(config, model) if is_main() and not found else []
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
     norm_batch = norm_batch_of(config, synchronized=synchronized)
     state = state_of(config, model, ignore_index=training.ignore_index, device=device)
     if found:
-        refuse_changed(config, found)
-        checkpoints.restore(state, found)
+        refuse_changed(config, found, extensions_of(folder))
+    checkpoints.restore(state, found)
     if is_main():
+        checkpoints.repair(folder / "checkpoints", state)
         write_run_files(config, folder, overrides, device)
 
     predictor = predictor_of(model, config, description.normalization, device=device, precision="fp32")
     batches = batches_of(config, training, state)
     log = log_of(config, folder, state)
+    unreadable: set[str] = set()
     with log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
         for line in [*complaints, *loaded, *opening]:
             log.say(line)
 
+        def noted() -> Iterator[Batch]:
+            for batch in batches:
+                unreadable.update(batch.unreadable)
+                yield batch
+
         def draw() -> None:
             if is_main():
-                draw_samples(predictor, validation, folder / "samples" / f"step-{state.step:08d}.png", count=config.trainer.samples)
+                path = folder / "samples" / f"step-{state.step:08d}.png"
+                draw_samples(predictor, validation, path, count=config.trainer.samples, skip_unreadable=skip_unreadable)
 
         def evaluate_state() -> Metrics:
             share_buffers(model)
-            result = evaluate(predictor, validation, progress=log.terminal)
+            result = evaluate(predictor, validation, skip_unreadable=skip_unreadable, stop=stop, progress=log.terminal)
+            log.unreadable([*gathered(list(unreadable)), *result.unreadable])
             draw()
             return result
 
-        def save(best: bool) -> None:
-            if is_main():
+        def save(best: bool, needed: bool) -> bool:
+            if not is_main():
+                return True
+            try:
                 checkpoints.keep(state, folder / "checkpoints", config=description.to_plain(), best=best)
+            except DivergedError:
+                raise
+            except Exception as error:
+                full = resource_error(error)
+                if full is None:
+                    raise
+                if needed:
+                    raise full from None
+                log.say(f"step {state.step} could not be saved: {full.message}; training goes on, {what_is_kept(folder)}")
+                return False
+            return True
 
         if state.step == 0:
             draw()
         eval_every = config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS)
         fit(
             state,
-            batches,
+            noted(),
+            stop=stop,
             evaluate=evaluate_state,
             save=save,
             log=log,
@@ -174,7 +301,7 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
             save_every=config.trainer.save_every,
         )
         if isinstance(log, RunLog):
-            write_result(folder, state, images=len(validation), seconds=time.perf_counter() - started)
+            write_result(folder, state, seconds=time.perf_counter() - started)
             draw_curves(folder)
             log.say(log.data_wait_words(config.trainer.workers))
             log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
@@ -194,13 +321,23 @@ def batches_of(config: schema.TrainConfig, training: SegmentationSet, state: Tra
         last_step=state.max_iters,
         workers=config.trainer.workers,
         pin_memory=state.device.type == "cuda",
+        worker_init=as_helper,
+        skip_unreadable=config.dataset.on_bad == "skip",
         rank=rank(),
         world_size=world_size(),
     )
 
 
 def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
-    """How many pictures a batch norm sees at once. Raises ConfigError where one is too few: image pooling leaves it a single value."""
+    """How many pictures a batch norm sees at once. Raises ConfigError where one is too few: image pooling leaves it a single value; and where
+    the processes that torchrun or SLURM started cannot share the batch evenly.
+    """
+    passes = world_size() * config.trainer.accumulate
+    if config.trainer.batch_size % passes:
+        raise ConfigError(
+            f"trainer.batch_size={config.trainer.batch_size} cannot be divided by {world_size()} processes x trainer.accumulate = {passes}",
+            hint=f"take a multiple of {passes}",
+        )
     seen = config.trainer.batch_size // config.trainer.accumulate // (1 if synchronized else world_size())
     if seen == 1 and config.model.norm != "frozen":
         raise ConfigError(
@@ -255,14 +392,17 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
         precision=config.trainer.precision,
         accumulate=config.trainer.accumulate,
         clip_norm=config.trainer.clip_norm,
+        on_nonfinite=config.trainer.on_nonfinite,
     )
 
 
-def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint) -> None:
-    """Raise ConfigError when the run in the folder was made with other settings than the ones given now."""
+def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint, extensions: list[dict[str, Any]]) -> None:
+    """Raise ConfigError when the run in the folder was made with other settings than the ones given now. It may have been extended since."""
     made_with = Description.from_plain(found.config, source=found.path).config
     before = {key: value for key, value, _ in checks.walk(made_with)}
     now = {key: value for key, value, _ in checks.walk(config)}
+    if extensions and extensions[-1]["to"] == now["schedule.max_iters"]:
+        before["schedule.max_iters"] = now["schedule.max_iters"]
     changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
@@ -273,8 +413,8 @@ def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[st
     """Say that the run begins: config, what was typed, and where it runs. Marks of an earlier end are taken away."""
     for name in ("FAILED", "INTERRUPTED"):
         (folder / name).unlink(missing_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(stored.to_plain(config), sort_keys=False))
-    (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    durable.replace(folder / "config.yaml", yaml.safe_dump(stored.to_plain(config), sort_keys=False))
+    durable.replace(folder / "overrides.yaml", yaml.safe_dump(overrides))
     environment = {
         "deeplabx": __version__,
         "python": platform.python_version(),
@@ -286,7 +426,7 @@ def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[st
         "precision": config.trainer.precision,
         "command": sys.argv[1:],
     }
-    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    durable.replace(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def opening_words(
@@ -306,16 +446,23 @@ def opening_words(
     ]
     if config.trainer.devices == "auto" and torch.cuda.device_count() > 1:
         lines.append(f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} takes them all")
+    if restarts():
+        lines.append(f"started anew ({restarts()} of at most {config.trainer.max_restarts} times): a process was lost")
     return [*lines, training.note] if training.note else lines
 
 
-def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int) -> None:
+def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int, skip_unreadable: bool) -> None:
     """Picture, label and prediction of a few samples, the same ones each time."""
     panels = []
     was_training = predictor.model.training
     predictor.model.eval()
     for place in range(min(count, len(samples))):
-        sample = samples[place * len(samples) // count]
+        try:
+            sample = samples[place * len(samples) // count]
+        except DataError:
+            if not skip_unreadable:
+                raise
+            continue
         predicted = predictor.ids(sample.image).cpu().numpy()
         panels.append(panel(sample.image, sample.label, predicted, samples.palette))
     predictor.model.train(was_training)
@@ -323,7 +470,6 @@ def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, 
         write_image(path, stacked(panels))
 
 
-def write_result(folder: Path, state: TrainState, *, images: int, seconds: float) -> None:
+def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:
     """result.json: the metrics of the best evaluation, at its step."""
-    result = {**state.best, "images": images, "seconds": round(seconds, 1)}
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    durable.replace(folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n")

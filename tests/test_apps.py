@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from deeplabx import apps
+from deeplabx.errors import DataError
 from tests.conftest import TINY
 
 
@@ -46,6 +48,9 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) 
         (["train", "dataset=camvid"], 3, "dataset.root is not set"),
         (["eval", "ckpt=nowhere"], 4, "ckpt=nowhere does not exist"),
         (["predict", "ckpt=nowhere", "input=x (1).jpg"], 3, "input=x (1).jpg does not exist"),
+        (["resume", "x" * 300], 4, "is not the folder of a run"),
+        (["train", "hydra.run.dir=/proc/x"], 6, "/proc/x cannot be made or read"),
+        (["predict", f"out={'x' * 300}"], 6, ": File name too long"),
         (["resume", "nowhere"], 4, "nowhere is not the folder of a run"),
         (["train", "init_from=nowhere"], 4, "init_from=nowhere does not exist"),
         (["train", "backbone.weights=no where.pth"], 4, "no where.pth does not exist"),
@@ -58,3 +63,26 @@ def test_exit_codes(tmp_path: Path, arguments: list[str], code: int, words: str)
     assert words in done.stderr
     assert len(done.stderr.splitlines()) <= 3
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_strangers_yaml_calls_nothing(tmp_path: Path) -> None:
+    (tmp_path / "their" / "recipe").mkdir(parents=True)
+    (tmp_path / "their" / "recipe" / "nice.yaml").write_text(
+        "# @package _global_\nhydra: {callbacks: {x: {_target_: os.mkdir, path: ran}}}\n"
+    )
+    done = deeplabx("train", "--config-dir", "their", "+recipe=nice", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "deeplabx: hydra.callbacks are not called")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_error_does_nothing_to_the_terminal_but_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert apps.report(DataError("bad\x1b[2J\nname\u202e" + "x" * 10**6, hint="a\nb\x07\nc")) == 3
+    first, *hint = capsys.readouterr().err.splitlines()
+    assert first.startswith("deeplabx: bad\\x1b[2J\\nname\\u202exxx")
+    assert len(first) < 600
+    assert hint == ["  a", "  b\\x07"]
+
+
+def test_a_bug_is_told_even_where_its_traceback_cannot_be_written(tmp_path: Path) -> None:
+    error = apps.in_words(ZeroDivisionError("x"), tmp_path / "gone")
+    assert str(error).startswith("a bug of ours: ZeroDivisionError: x\nits traceback could not be written")

@@ -58,8 +58,19 @@ def test_version_and_module(tmp_path: Path) -> None:
         (["train", "--config-dir", "nowhere"], ["nowhere"]),
         (["train", "-m", "backbone=resnet18,resnet51"], ["backbone=resnet51"]),
         (["train", "+recipe=nothing"], ["recipe=nothing is not an option of recipe"]),
+        (["train", "~seed"], ["seed must be given"]),
+        (["train", "~model"], ["model.name must be given"]),
+        (["train", "--config-name", "nope"], ["Cannot find primary config 'nope'"]),
+        (["train", "--run", "--package"], ["--package needs a value"]),
+        (["train", "--cfg=jbo"], ["these options cannot be read", "--cfg"]),
+        (["train", "--experimental-rerun=x.pickle"], ["--experimental-rerun=x.pickle is not an option"]),
+        (["resume", "seed=1"], ["resume needs the folder of a run"]),
+        (["resume", "~seed"], ["resume needs the folder of a run"]),
         (["eval"], ["ckpt= must be given"]),
         (["predict", "ckpt=x"], ["input= must be given"]),
+        (["predict", "ckpt=x", "~input"], ["input= must be given"]),
+        (["eval", "ckpt=null"], ["ckpt=null must be a text"]),
+        (["eval", "ckpt=${nothing}"], ["ckpt: Interpolation key 'nothing' not found"]),
         (["eval", "ckpt=x", "dataset.rot=y"], ["dataset.rot is not a setting", "Did you mean dataset.root?"]),
         (["resume"], ["resume needs the folder of a run"]),
         (["list", "backbones"], ["backbones is not a group", "Did you mean backbone?"]),
@@ -92,6 +103,30 @@ def test_hydras_help_and_info(tmp_path: Path) -> None:
     assert deeplabx("train", "--info", "defaults", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [["data", "fake", "--help"], ["list", "--help"], ["data", "--help"], ["resume", "--help"]])
+def test_help_of_every_command_is_exit_0(tmp_path: Path, arguments: list[str]) -> None:
+    done = deeplabx(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, done.stderr.splitlines()[-1] + "\n")
+    assert done.stdout
+
+
+def test_control_c_before_the_job_is_one_line_and_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(command: str, arguments: list[str]) -> None:
+        raise KeyboardInterrupt  # as while Hydra is imported
+
+    monkeypatch.setattr(cli, "start", interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train"])
+    assert (exit_.value.code, capsys.readouterr().err) == (130, "deeplabx: interrupted\n")
+
+
+def test_a_folder_that_looks_like_a_setting_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.name_the_run(["lr=0.1", "seed=1"]) == ["lr=0.1", "seed=1"]
+    (tmp_path / "lr=0.1").mkdir()
+    assert cli.name_the_run(["lr=0.1", "seed=1"]) == ["run=lr=0.1", "seed=1"]
+
+
 def test_a_config_folder_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine" / "backbone").mkdir(parents=True)
     (tmp_path / "mine" / "backbone" / "small.yaml").write_text(
@@ -113,7 +148,7 @@ def test_list_prints_groups_and_options(tmp_path: Path) -> None:
     [
         (["a=1", "-m", "b=2"], ["-m", "a=1", "b=2"]),
         (["a=1", "--cfg", "job", "b=2"], ["--cfg", "job", "a=1", "b=2"]),
-        (["--info", "a=1"], ["--info", "a=1"]),
+        (["--info", "a=1"], ["--info", "all", "a=1"]),
         (["a=1", "--info", "defaults"], ["--info", "defaults", "a=1"]),
         (["--config-dir", "x=y", "a=1"], ["--config-dir", "x=y", "a=1"]),
         (["~augment"], ["~augment"]),

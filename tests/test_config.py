@@ -2,6 +2,7 @@ import json
 from dataclasses import fields
 
 import pytest
+from omegaconf import OmegaConf
 
 from deeplabx import checks, stored
 from deeplabx import config as schema
@@ -121,3 +122,26 @@ def test_a_checkpoint_is_used_without_the_rules_of_its_training(compose: Compose
     config.trainer.devices = "some"
     with pytest.raises(ConfigError, match="trainer.devices=some"):
         checks.check(config, training=False)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("~eval.window", "~eval.window takes a setting away"),
+        ("eval.window=${nothing}", "eval.window: Interpolation key 'nothing' not found"),
+    ],
+)
+def test_what_is_typed_onto_a_checkpoints_config_is_told_in_words(compose: Compose, override: str, words: str) -> None:
+    base = compose()
+    composed = OmegaConf.create({"eval": {"window": "${nothing}"}})
+    with pytest.raises(ConfigError, match=words):
+        stored.replace_typed(base, composed, [override])
+
+
+def test_a_wrong_value_is_quoted_in_short(compose: Compose) -> None:
+    value: list[object] = ["x"] * 9
+    for _ in range(30):
+        value = [value] * 9  # as aliases in YAML can make it
+    with pytest.raises(ConfigError, match="seed=.*is not a whole number") as raised:
+        stored.from_plain(schema.TrainConfig, {**stored.to_plain(compose()), "seed": value})
+    assert len(str(raised.value)) < 1000

@@ -2,13 +2,15 @@ import errno
 
 import pytest
 
-from deeplabx.errors import ResourceError, resource_error
+from deeplabx.errors import ResourceError, printable, quoted, resource_error
 
 
 @pytest.mark.parametrize(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device", "file"),
+        PermissionError(errno.EACCES, "Permission denied", "file"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "file"),
         RuntimeError("SafetensorError: I/O error: No space left on device (os error 28)"),
         MemoryError("out"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
@@ -20,3 +22,19 @@ def test_a_lack_of_memory_or_disk_is_recognized_under_its_names(error: Exception
 
 def test_another_error_is_not() -> None:
     assert resource_error(ValueError("no")) is None
+
+
+def test_a_quoted_value_is_short_however_large_its_repr_would_be() -> None:
+    value: list[object] = ["x"] * 9
+    for _ in range(30):
+        value = [value] * 9
+    assert len(quoted(value)) < 500
+    assert quoted("x" * 10**6).startswith("'xxx")
+    assert len(quoted("x" * 10**6)) < 200
+    assert quoted(7) == "7"
+
+
+def test_a_printable_line_is_one_line_without_control_characters() -> None:
+    assert printable("größe 写真") == "größe 写真"
+    assert printable("a\nb\x1b[31m\u202e") == "a\\nb\\x1b[31m\\u202e"
+    assert printable("x" * 11, 10) == "xxxxxx ..."

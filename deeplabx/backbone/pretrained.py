@@ -1,6 +1,7 @@
 """Loading weights by name and shape, with a list of what was left out."""
 
 import pickle
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, printable
+
+# on damaged files, by fuzzing; `weights_only` refuses what could run code with an UnpicklingError
+READERS_RAISE = (
+    SafetensorError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    struct.error,
+)
+LONGEST_LIST = 20_000  # characters of a list of tensors; the names in a stranger's file may be of any length
 
 
 class Loaded(NamedTuple):
@@ -26,7 +43,7 @@ class Loaded(NamedTuple):
             "of another shape": self.other_shape,
             "not in the file, as initialised": self.not_in_file,
         }
-        lines += [f"  {len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        lines += [f"  {len(names)} {kind}: {printable(', '.join(names), LONGEST_LIST)}" for kind, names in kinds.items() if names]
         return "\n".join(lines)
 
 
@@ -39,16 +56,20 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+    except READERS_RAISE as error:
         raise CheckpointError(
             f"{path} cannot be read as weights: {str(error)[:200].partition(chr(10))[0] or type(error).__name__}"
         ) from None
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path} is not a plain file of weights; it was not loaded, because it could run code") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(is_plain_entry(name, value) for name, value in content.items()):
         raise CheckpointError(f"{path} is not a table of tensors")
     return content
+
+
+def is_plain_entry(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: object) -> Loaded:

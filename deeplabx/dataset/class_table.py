@@ -14,10 +14,11 @@ import yaml
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour, Palette
 from deeplabx.dataset.io import holds_colours, read_colours, read_label
 from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
-from deeplabx.errors import DataError
+from deeplabx.errors import DataError, quoted
 
 KEYS = ("classes", "ignore", "label_map")
 EXAMPLE = "classes: [background, object]; see dataset=folder in the README"
+LONGEST_NAME = 100
 LOOKED_AT = 16  # masks, where only they can show whether ids or colours are meant
 
 
@@ -52,12 +53,13 @@ class Texts(yaml.BaseLoader):
     """Every scalar as the text that was written (`no` stays no, 010 stays 010), and a key that stands twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
+        seen: set[str] = set()
+        for key in (key.value for key, _ in node.value):
             if not isinstance(key, str):
                 raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key must be one value; write colours as texts")
-            if keys.count(key) > 1:
+            if key in seen:
                 raise yaml.YAMLError(f"{key} stands twice")
+            seen.add(key)
         return super().construct_mapping(node, deep=True)
 
 
@@ -84,6 +86,12 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
     names = list(classes)
     if len(set(names)) != len(names):
         raise DataError(f"{path}: a class name stands twice in {', '.join(names)}")
+    unfit = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
+    if unfit:
+        raise DataError(
+            f"{path}: the class name {quoted(unfit[0])} cannot stand in a table",
+            hint=f"names are printed: at most {LONGEST_NAME} letters, none of which moves the cursor",
+        )
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"{path}: {len(names)} classes; there must be 2 to {MAX_CLASSES}, background included")
     if isinstance(classes, list):
@@ -106,7 +114,7 @@ def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[
         raw = raw_value(text, path)
         if target != "ignore" and target not in names:
             raise DataError(
-                f"{path}: label_map leads to {target!r}, which is not in classes", hint=f"classes: {', '.join(names)}, or ignore"
+                f"{path}: label_map leads to {quoted(target)}, which is not in classes", hint=f"classes: {', '.join(names)}, or ignore"
             )
         if raw in label_map:
             raise DataError(f"{path}: label_map has {text} twice")
@@ -154,7 +162,8 @@ def colour_of(value: Any, path: Path) -> Colour:
         if all(isinstance(part, str) and part.strip().isascii() and part.strip().isdecimal() for part in parts):
             channels = [int(part) for part in parts]
     if len(channels) != 3 or max(channels) > 255:
-        said = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else repr(value)
+        texts = isinstance(value, list) and all(isinstance(part, str) for part in value)
+        said = f"[{', '.join(value)}]" if texts else quoted(value)
         raise DataError(f"{path}: {said} is neither an id nor a colour", hint='colours are [128, 64, 128], "128,64,128" or "#804080"')
     return channels[0], channels[1], channels[2]
 

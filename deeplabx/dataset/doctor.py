@@ -6,7 +6,7 @@ from deeplabx.dataset.contract import SegmentationSet
 from deeplabx.errors import DataError
 
 
-def refuse_single_class(samples: SegmentationSet) -> None:
+def refuse_single_class(samples: SegmentationSet, *, skip_unreadable: bool = False) -> None:
     """Raise DataError where a training split holds one class and void: nothing can be learned from it.
 
     It is what becomes of masks 0/255 when 255 is ignored. Labels are read until a second class is seen, most often one or two.
@@ -14,7 +14,12 @@ def refuse_single_class(samples: SegmentationSet) -> None:
     found: set[int] = set()
     void = False
     for index in range(len(samples)):
-        values = set(np.unique(samples[index].label).tolist())
+        try:
+            values = set(np.unique(samples[index].label).tolist())
+        except DataError:
+            if not skip_unreadable:
+                raise
+            continue
         void = void or samples.ignore_index in values
         found |= values - {samples.ignore_index}
         if len(found) > 1:

@@ -103,14 +103,20 @@ def read_pair(image_path: Path, label_path: Path, *, read: Callable[[Path], np.n
     return image, label
 
 
+def place_for(path: Path) -> Path:
+    """`path`, its folder made. Raises DataError where a link stands: what is written would go to wherever that leads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise DataError(f"{path} is a link, and nothing is written through it", hint="remove it, or give another folder")
+    return path
+
+
 def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
     """uint8 ids H x W as a palette PNG. The palette is filled up to 256 colours: with fewer, Pillow packs ids into fewer bits and cuts large ones."""
     image = Image.fromarray(ids)
     image.putpalette([channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG")
+    image.save(place_for(path), format="PNG")
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    Image.fromarray(image).save(place_for(path))

@@ -1,5 +1,6 @@
 """Batches addressed by (seed, step): what a step trains on does not depend on workers, on processes, or on where a run was resumed."""
 
+import functools
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
@@ -10,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deeplabx.dataset.contract import SegmentationSet
-from deeplabx.errors import DeeplabxError
+from deeplabx.errors import DataError, DeeplabxError
+
+MOST_UNREADABLE = 100  # pictures in a row: then the data set is not where it is looked for
 
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -23,6 +26,7 @@ class Address(NamedTuple):
 class Batch(NamedTuple):
     images: Tensor  # uint8 N x H x W x 3
     labels: Tensor  # uint8 N x H x W
+    unreadable: list[str]  # what was wrong with files that others took the place of
 
 
 class BatchAddresses:
@@ -52,34 +56,50 @@ class BatchAddresses:
             yield batch[self.rank :: self.world_size]
 
 
+class Example(NamedTuple):
+    image: np.ndarray  # uint8 H x W x 3
+    label: np.ndarray  # uint8 H x W
+    unreadable: list[str]
+
+
 class AugmentedSet(Dataset):
     """Augmented samples; the random numbers of each are a function of (seed, epoch, index).
 
-    An error of ours is returned as a value: raised in a worker process, it would arrive as that process's traceback.
+    skip_unreadable: the next picture that can be read takes the place of one that cannot. Otherwise the error is returned as a value: raised in
+    a worker process, it would arrive as that process's traceback.
     """
 
-    def __init__(self, samples: SegmentationSet, augment: Augment, *, seed: int) -> None:
-        self.samples, self.augment, self.seed = samples, augment, seed
+    def __init__(self, samples: SegmentationSet, augment: Augment, *, seed: int, skip_unreadable: bool) -> None:
+        self.samples, self.augment, self.seed, self.skip_unreadable = samples, augment, seed, skip_unreadable
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, address: Address) -> tuple[np.ndarray, np.ndarray] | DeeplabxError:
-        try:
-            sample = self.samples[address.picture]
-        except DeeplabxError as error:
-            return error
-        return self.augment(sample.image, sample.label, np.random.default_rng([self.seed, address.epoch, address.picture]))
+    def __getitem__(self, address: Address) -> Example | DeeplabxError:
+        unreadable: list[str] = []
+        for place in range(min(len(self), MOST_UNREADABLE)):
+            try:
+                sample = self.samples[(address.picture + place) % len(self)]
+            except DataError as error:
+                if not self.skip_unreadable:
+                    return error
+                unreadable.append(error.message)
+                continue
+            random = np.random.default_rng([self.seed, address.epoch, address.picture])
+            return Example(*self.augment(sample.image, sample.label, random), unreadable)
+        return DataError(
+            f"{len(unreadable)} pictures in a row cannot be read, the first: {unreadable[0]}", hint="is dataset.root the right one?"
+        )
 
 
-def stack(samples: list[tuple[np.ndarray, np.ndarray] | DeeplabxError]) -> Batch | DeeplabxError:
-    pairs = []
-    for sample in samples:
-        if isinstance(sample, DeeplabxError):
-            return sample
-        pairs.append(sample)
-    images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
-    return Batch(images, labels)
+def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
+    found: list[Example] = []
+    for example in examples:
+        if isinstance(example, DeeplabxError):
+            return example
+        found.append(example)
+    images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in ([one.image for one in found], [one.label for one in found]))
+    return Batch(images, labels, [words for one in found for words in one.unreadable])
 
 
 def training_batches(
@@ -92,15 +112,18 @@ def training_batches(
     last_step: int,
     workers: int,
     pin_memory: bool,
+    worker_init: Callable[[int], None] | None = None,
+    skip_unreadable: bool = False,
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[Batch, None, None]:
-    """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read.
+    """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read,
+    unless `skip_unreadable`. worker_init: what each worker begins with, besides one thread.
 
     Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter would wait for them for ever.
     """
     loader = DataLoader(
-        AugmentedSet(samples, augment, seed=seed),
+        AugmentedSet(samples, augment, seed=seed, skip_unreadable=skip_unreadable),
         batch_sampler=BatchAddresses(
             len(samples),
             batch_size=batch_size,
@@ -112,7 +135,7 @@ def training_batches(
         ),
         collate_fn=stack,
         num_workers=workers,
-        worker_init_fn=prepare_worker,
+        worker_init_fn=functools.partial(prepare_worker, then=worker_init),
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else the loader would draw from the generator that dropout uses
     )
@@ -122,10 +145,7 @@ def training_batches(
         yield Batch(*batch)
 
 
-def prepare_worker(worker: int) -> None:
-    """One thread per worker, and deaf to the signals that the main process answers: else workers would die first and take the save with them."""
-    import signal
-
+def prepare_worker(worker: int, *, then: Callable[[int], None] | None) -> None:
     cv2.setNumThreads(0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    if then is not None:
+        then(worker)

@@ -8,7 +8,6 @@ Everything is read as data: nothing is unpickled, nothing is built from a name i
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -20,12 +19,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from deeplabx.engine.distributed import shared
+from deeplabx.engine.durable import replace, sync
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "MANIFEST.json"
+LONGEST_NAME = 255  # of a file
+STATE_TYPES = {"step": int, "max_iters": int, "evaluated": int, "skipped_in_a_row": int, "seed": int, "best": dict, "scaler": dict}
+MOST = 2**31 - 1  # of a step or seed
 KEEP_NEWEST = 2
+UNFINISHED, REPLACED = ".tmp-", ".replaced-"  # how the names begin of what is not there yet, and of what makes room
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class Checkpoint:
         state = read_json(self.path / "state.json")
         if state.get("schema_version") != SCHEMA_VERSION:
             raise CheckpointError(f"{self.path} has schema version {state.get('schema_version')}, this deeplabx reads {SCHEMA_VERSION}")
+        best = state.get("best")
+        best_types = {"step": int, "miou": float} if best else {}
+        for table, types in ((state, STATE_TYPES), (best, best_types)):
+            for name, kind in types.items():
+                if not isinstance(table, dict) or type(table.get(name)) is not kind or (kind is int and not 0 <= table[name] <= MOST):
+                    raise CheckpointError(f"{self.path}/state.json: {name} is not what a run writes there")
         return state
 
     def model_tensors(self) -> dict[str, Tensor]:
@@ -62,28 +73,46 @@ def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
     refuse_nonfinite(model)
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{state.step:08d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
         save_file(model, temporary / "model.safetensors")
         save_file(
             {key: value.detach().contiguous().cpu() for key, value in state.optimizer_tensors().items()},
             temporary / "optimizer.safetensors",
         )
-        write_json(temporary / "state.json", {"schema_version": SCHEMA_VERSION, **state.state_dict()})
-        write_json(temporary / "config.json", config)
+        (temporary / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state.state_dict()}))
+        (temporary / "config.json").write_text(as_json(config))
         for path in temporary.iterdir():
             sync(path)
-        write_json(temporary / MANIFEST, {path.name: fingerprint(path) for path in sorted(temporary.iterdir())})
+        (temporary / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(temporary.iterdir())}))
         sync(temporary / MANIFEST)
         sync(temporary)
-        if final.exists():  # the same step, saved before a resume: the new one takes its place
-            shutil.rmtree(final)
         temporary.chmod(0o755)
+        if final.exists():  # the same step, saved before a resume: the new one takes its place
+            final.rename(folder / f"{REPLACED}{final.name}")
         temporary.rename(final)
         sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        tidy(folder)
     return final
+
+
+def tidy(folder: Path) -> None:
+    """Take away what a killed save left. A checkpoint that had made room for one that never came goes back to its place."""
+    for path in folder.glob(f"{REPLACED}*"):
+        place = folder / path.name.removeprefix(REPLACED)
+        remove(path) if place.exists() else path.rename(place)
+    for path in folder.glob(f"{UNFINISHED}*"):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder, or a link (never what it leads to)."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def keep(state: TrainState, folder: Path, *, config: dict[str, Any], best: bool) -> None:
@@ -102,11 +131,7 @@ def refuse_nonfinite(model: dict[str, Tensor]) -> None:
 
 def point(folder: Path, name: str, checkpoint: Path, *, step: int, miou: float | None) -> None:
     """Let `folder`/name.json (best, last) name a checkpoint."""
-    temporary = folder / f".tmp-{name}.json"
-    write_json(temporary, {"checkpoint": checkpoint.name, "step": step, "miou": miou})
-    sync(temporary)
-    temporary.rename(folder / f"{name}.json")
-    sync(folder)
+    replace(folder / f"{name}.json", as_json({"checkpoint": checkpoint.name, "step": step, "miou": miou}))
 
 
 def prune(folder: Path) -> None:
@@ -115,19 +140,23 @@ def prune(folder: Path) -> None:
     steps = sorted(folder.glob("step-*"))
     for path in steps[:-KEEP_NEWEST]:
         if path != best:
-            shutil.rmtree(path)
+            remove(path)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+def repair(folder: Path, state: TrainState) -> None:
+    """Before a run goes on: what a killed save left goes, and `best` names the best of `state`, though the process died between save and pointer."""
+    if not folder.is_dir():
+        return
+    tidy(folder)
+    best = folder / f"step-{state.best.get('step', 0):08d}"
+    if not state.best:
+        (folder / "best.json").unlink(missing_ok=True)
+    elif best.is_dir() and pointed(folder, "best") != best:
+        point(folder, "best", best, step=state.best["step"], miou=state.best_miou)
 
 
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -191,11 +220,11 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 def verified(path: Path) -> Checkpoint:
     """The checkpoint at `path`, each file's size and sha256 being as its manifest says."""
     manifest = read_json(path / MANIFEST)
-    for name in {"model.safetensors", "state.json", "config.json"} - set(manifest):
+    for name in sorted({"model.safetensors", "optimizer.safetensors", "state.json", "config.json"} - set(manifest)):
         raise CheckpointError(f"{path} is damaged: {MANIFEST} does not list {name}")
     for name, expected in manifest.items():
         file = path / name
-        if Path(name).name != name or not file.is_file():
+        if Path(name).name != name or len(name) > LONGEST_NAME or not file.is_file():
             raise CheckpointError(f"{path} is damaged: {name} is missing")
         if fingerprint(file) != expected:
             raise CheckpointError(f"{path} is damaged: {name} is not what {MANIFEST} says (size or sha256 differs)")
@@ -207,7 +236,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a JSON table")
@@ -221,9 +250,22 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
 
 
-def restore(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Put a run back where `checkpoint`, one of its own, was saved."""
-    stored = checkpoint.state
-    state.model.load_state_dict(checkpoint.model_tensors(), strict=True)
-    state.load_optimizer_tensors(checkpoint.optimizer_tensors())
-    state.load_state_dict(stored)
+def read(checkpoint: Checkpoint) -> tuple[Path, dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    return checkpoint.path, checkpoint.model_tensors(), checkpoint.optimizer_tensors(), checkpoint.state
+
+
+def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
+    """Put a run back where `checkpoint`, one of its own, was saved; None leaves it as it is.
+
+    All processes take what the main one read: the folder need not be on every machine. Raises CheckpointError when it does not fit the run.
+    """
+    content = shared(None if checkpoint is None else read(checkpoint))
+    if content is None:
+        return
+    path, model, optimizer, scalars = content
+    try:
+        state.model.load_state_dict(model, strict=True)
+        state.load_optimizer_tensors(optimizer)
+        state.load_state_dict(scalars)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what torch raises for tensors and tables that do not fit
+        raise CheckpointError(f"{path} does not fit the run it is in: {' '.join(str(error).split())[:200]}") from None

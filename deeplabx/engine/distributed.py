@@ -1,5 +1,6 @@
 """What a process may ask: which device it computes on and in which precision, and what it shares with the other processes of its run."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from deeplabx.engine.signals import WATCHED, StopRequest
 from deeplabx.errors import DeviceError
 
 T = TypeVar("T")
@@ -25,6 +27,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def own_share(items: Sequence[T]) -> Sequence[T]:
     """Every world_size-th item from this process's rank on: together the processes have each item once."""
     return items[rank() :: world_size()]
@@ -37,6 +44,14 @@ def summed(values: Sequence[float]) -> list[float]:
     total = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(total)
     return [float(value) for value in total]
+
+
+def agreed(stop: StopRequest | None, *values: float) -> tuple[int | None, list[float]]:
+    """The signal that any process was sent, and each value summed over the processes, in one message."""
+    sent = [float(stop is not None and stop.number == number) for number in WATCHED]
+    total = summed([*sent, *values])
+    asked = next((int(number) for number, count in zip(WATCHED, total, strict=False) if count), None)
+    return asked, total[len(WATCHED) :]
 
 
 def sum_in_place(tensor: Tensor) -> Tensor:
@@ -52,6 +67,15 @@ def gathered(items: list[T]) -> list[T]:
     parts: list[Any] = [None] * world_size()
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
+
+
+def shared(value: T) -> T:
+    """The main process's value, in every process."""
+    if world_size() == 1:
+        return value
+    box: list[Any] = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def share_buffers(model: nn.Module) -> None:
@@ -101,5 +125,5 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cpu":
-        return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        return "bf16" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -1,7 +1,7 @@
 """Evaluation: whole pictures at their own size, or windows; several scales and flip; one way for training, eval and predict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,11 +11,20 @@ from tqdm import tqdm
 
 from deeplabx.backbone.contract import Normalization
 from deeplabx.dataset.contract import SegmentationSet
-from deeplabx.engine.distributed import own_share, sum_in_place, summed
+from deeplabx.engine.distributed import agreed, gathered, own_share, sum_in_place
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
-from deeplabx.errors import CheckpointError
+from deeplabx.engine.signals import StopRequest
+from deeplabx.errors import CheckpointError, DataError
 
 WINDOW_OVERLAP = 1 / 3  # of the window's side
+
+
+class LeftError(Exception):
+    """An evaluation was left because of the signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -111,27 +120,49 @@ def starts(length: int, window: int) -> list[int]:
     return [*range(0, length - window, stride), length - window]
 
 
-def evaluate(predictor: Predictor, samples: SegmentationSet, *, progress: bool = False) -> Metrics:
-    """The metrics of a whole split, at the labels' own size. Of several processes each takes its share of the pictures, and all get the result.
+def evaluate(
+    predictor: Predictor,
+    samples: SegmentationSet,
+    *,
+    skip_unreadable: bool = False,
+    stop: StopRequest | None = None,
+    progress: bool = False,
+) -> Metrics:
+    """The metrics of a whole split, at the labels' own size.
 
-    The model's mode is restored. No process waits for another before the end.
+    Of several processes each takes its share of the pictures, and all get the result; none waits for another before the end. skip_unreadable: a
+    picture that cannot be read is listed in the result and not counted; otherwise its DataError is raised. The model's mode is restored. Raises
+    LeftError in all processes when any was asked to stop on the way.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
     training = predictor.model.training
-    share = own_share(range(len(samples)))
+    unreadable: list[str] = []
+    counted = 0
     predictor.model.eval()
     try:
-        for index in tqdm(share, desc="evaluate", unit="image", leave=False, disable=not progress):
-            sample = samples[index]
+        for index in tqdm(own_share(range(len(samples))), desc="evaluate", unit="image", leave=False, disable=not progress):
+            if stop is not None and stop.number is not None:
+                break
+            try:
+                sample = samples[index]
+            except DataError as error:
+                if not skip_unreadable:
+                    raise
+                unreadable.append(error.message)
+                continue
             predicted = predictor.ids(sample.image)
             labels = torch.from_numpy(sample.label).to(predictor.device)
             confusion += confusion_matrix(predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index)
+            counted += 1
     finally:
         predictor.model.train(training)
-    (images,) = summed([len(share)])
-    assert images == len(samples), f"{images} pictures evaluated of {len(samples)}"
-    return metrics(sum_in_place(confusion), list(samples.classes))
+    asked, (images,) = agreed(stop, counted)
+    if asked is not None:
+        raise LeftError(asked)
+    unreadable = gathered(unreadable)
+    assert images + len(unreadable) == len(samples), f"{images} pictures evaluated of {len(samples)}"
+    return replace(metrics(sum_in_place(confusion), list(samples.classes)), images=int(images), unreadable=unreadable)
 
 
 def refuse_other_classes(samples: SegmentationSet, classes: list[str], *, source: object) -> None:

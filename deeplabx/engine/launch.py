@@ -1,4 +1,8 @@
-"""How a run's processes are started: by torch's elastic launcher, from inside the command, so there is one run folder, one log and one exit code."""
+"""How a run's processes come together.
+
+`trainer.devices=N` starts them with torch's elastic launcher, from inside the command, so there is one run folder, one log and one exit code. Those
+that torchrun or SLURM started find each other: the main one reads the command line, and the others follow it.
+"""
 
 import logging
 import os
@@ -18,29 +22,86 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed as dist
 
-from deeplabx.engine.signals import Forwarding, end_with_parent
+from deeplabx.engine import meeting
+from deeplabx.engine.cluster import is_one_of_several
+from deeplabx.engine.distributed import cores, rank, shared
+from deeplabx.engine.signals import WATCHED, Forwarding, end_with_parent
 from deeplabx.errors import DeeplabxError, DeviceError, PreemptedError, StoppedError, resource_error
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=300)  # of a collective: a process that is waited for longer is taken for dead
 
 
-def launch(function: Callable[..., T], *arguments: Any, devices: str) -> T:
-    """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes as `devices` says.
+def launch(function: Callable[..., T], *arguments: Any, devices: str, max_restarts: int = 0) -> T:
+    """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes as `devices` says, or as there are
+    where torchrun or SLURM started this one.
 
     Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the main process's. `function` and
-    its arguments must be picklable. Raises what the first process that failed raised, with its rank.
+    its arguments must be picklable. Raises what the first process that failed raised, with its rank. max_restarts: how often all of them are
+    started anew when one is lost (killed, or cut off); an error of ours would only come again, and is raised at once.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DeviceError("this process was started as one of several, by torchrun or the like", hint="type trainer.devices=N instead")
     processes = int(devices) if devices.isdecimal() else 1
+    if is_one_of_several(os.environ):
+        there = int(os.environ["WORLD_SIZE"])
+        if processes not in (1, there):
+            raise DeviceError(f"trainer.devices={devices}, but {there} processes were started", hint="type trainer.devices=auto")
+        return as_one(function, arguments)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and processes > gpus:
         raise DeviceError(f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"type trainer.devices={gpus}")
-    return function(*arguments) if processes == 1 else several(function, arguments, processes)
+    return function(*arguments) if processes == 1 else several(function, arguments, processes, max_restarts)
 
 
-def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: int) -> T:
+def as_one(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """`function(*arguments)` in this process and in those that follow it."""
+    if not dist.is_initialized():
+        join_group()
+    shared((function, arguments))
+    return in_step(function, arguments)
+
+
+def follow() -> None:
+    """What a process does that is not the main one of those that torchrun or SLURM started: what the main one does, until it is dismissed."""
+    join_group()
+    while (job := shared(None)) is not None:
+        in_step(*job)
+    dist.destroy_process_group()
+
+
+def dismiss(*, failed: bool) -> None:
+    """Let those that follow this process go. failed: this one ends with an error; where they worked together, it was an error of all."""
+    if failed and dist.is_initialized():
+        return
+    if not dist.is_initialized():
+        join_group()
+    shared(None)
+    dist.destroy_process_group()
+
+
+def in_step(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """`function(*arguments)` in each process of the group; no one leaves it before all are done. An error names the rank."""
+    try:
+        result = function(*arguments)
+        dist.barrier()
+    except (StoppedError, PreemptedError):
+        raise  # of all alike
+    except DeeplabxError as error:
+        error.message = f"rank {rank()}: {error.message}"
+        raise
+    except (dist.DistError, RuntimeError) as error:
+        words = " ".join(str(error).split())[:200]
+        if isinstance(error, dist.DistError) or any(name in words for name in ("gloo", "NCCL", "Connection")):
+            raise DeviceError(f"rank {rank()}: another process of the job ended: {words}") from None
+        raise
+    return result
+
+
+def restarts() -> int:
+    """How often the launcher has started this process anew."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: int, max_restarts: int) -> T:
     """`function(*arguments)` in `processes` processes of this machine."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -58,7 +119,7 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
-            max_restarts=0,
+            max_restarts=max_restarts,
             start_method="spawn",
             logs_specs=DefaultLogsSpecs(log_dir=folder),
             signals_to_handle="SIGHUP,SIGQUIT",  # elastic's own answer to TERM and INT would end the processes before they have saved
@@ -66,8 +127,8 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
         try:
             outcome = elastic_launch(config, in_process)(function, arguments, Path(folder))[0]
         except ChildFailedError as error:
-            if asked.number is not None:
-                raise asked.error("stopped before anything was saved") from None
+            if asked.number is not None and not any(would_come_again(report.error) for report in read_reports(Path(folder))):
+                raise asked.error("stopped at once, without a save") from None
             raise first_failure(Path(folder), {number: failure.exitcode for number, failure in error.failures.items()}) from None
     if isinstance(outcome, StoppedError | PreemptedError):
         raise asked.error(outcome.message)
@@ -78,9 +139,12 @@ def in_process(function: Callable[..., T], arguments: tuple[Any, ...], folder: P
     """What each process runs. Having saved for a signal is an outcome, not a failure: elastic would stop the others, which are saving too."""
     end_with_parent()
     number = int(os.environ["RANK"])
+    refuse_what_would_come_again(number, folder)
     try:
         join_group()
         outcome = outcome_of(function, arguments)
+        for watched in WATCHED:  # the launcher waits for ever for a process that dies between its result and its end
+            signal.signal(watched, signal.SIG_IGN)
         dist.barrier()
     except KeyboardInterrupt:
         Report(number, time.time(), StoppedError("interrupted at once")).write(folder)
@@ -93,6 +157,19 @@ def in_process(function: Callable[..., T], arguments: tuple[Any, ...], folder: P
     return outcome
 
 
+def refuse_what_would_come_again(number: int, folder: Path) -> None:
+    """Of a group that was started anew: end this process at once when an error of ours ended the one before it, else forget how that ended."""
+    reports = read_reports(folder)
+    if any(would_come_again(report.error) for report in reports):
+        sys.exit(1)
+    (folder / f"rank-{number}.failure").unlink(missing_ok=True)
+
+
+def would_come_again(error: Exception) -> bool:
+    """Whether an error says that something is wrong, not that a process was lost or asked to stop."""
+    return isinstance(error, DeeplabxError) and not isinstance(error, StoppedError | PreemptedError)
+
+
 def outcome_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | StoppedError | PreemptedError:
     try:
         return function(*arguments)
@@ -103,12 +180,12 @@ def outcome_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | St
 def join_group() -> None:
     """Make this process one of the run's, as the launcher's environment variables say."""
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())  # a SLURM task may be shown its own GPU only
         backend = "cpu:gloo,cuda:nccl"
     else:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+        torch.set_num_threads(max(1, cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
         backend = "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    meeting.join(backend, timeout=TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -138,9 +215,13 @@ class Report:
         return bug
 
 
+def read_reports(folder: Path) -> list[Report]:
+    return [pickle.loads(path.read_bytes()) for path in folder.glob("rank-*.failure")]
+
+
 def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
     """Of all processes that failed, the error of the one that began it: the others fail because they waited for it."""
-    reports = [pickle.loads(path.read_bytes()) for path in folder.glob("rank-*.failure")]
+    reports = read_reports(folder)
     ends = (-signal.SIGTERM, 0, 1)  # of processes that the launcher ended, or that left a report
     for number, code in exit_codes.items():
         if code not in ends and number not in {report.rank for report in reports}:

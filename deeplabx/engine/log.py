@@ -1,14 +1,17 @@
 """What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard. One process of a run says it."""
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
+from deeplabx.engine.durable import replace
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState, Update
 
@@ -39,14 +42,22 @@ class Log:
     def evaluation(self, step: int, result: Metrics) -> None:
         pass
 
+    def unreadable(self, files: Iterable[str]) -> None:
+        pass
+
 
 class RunLog(Log):
-    """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved: later lines are taken back."""
+    """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved: later lines are taken back.
+
+    A disk that is full costs lines, and the reader is told so once; it does not end the run.
+    """
 
     def __init__(self, folder: Path, *, first_step: int, max_iters: int, batch_size: int, log_every: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
+        self.unreadable_path = folder / "unreadable.txt"
+        self.complained = False
         keep_lines_up_to(self.path, first_step)
         self.metrics_file = self.path.open("a", buffering=1)
         self.text_file = (folder / "train.log").open("a", buffering=1)
@@ -65,13 +76,24 @@ class RunLog(Log):
     def __exit__(self, *error: object) -> None:
         self.bar.close()
         for file in (self.metrics_file, self.text_file, self.tensorboard):
-            file.close()
+            with self.whatever_the_disk_says():
+                file.close()
+
+    @contextmanager
+    def whatever_the_disk_says(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.complained:
+                tqdm.write(f"the log cannot be written: {error.strerror}; some of its lines will be missing", file=sys.stderr)
+            self.complained = True
 
     def say(self, text: str) -> None:
         """A line to the reader and to train.log."""
         tqdm.write(text, file=sys.stderr if self.terminal else sys.stdout)
         sys.stdout.flush()
-        self.text_file.write(text + "\n")
+        with self.whatever_the_disk_says():
+            self.text_file.write(text + "\n")
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches, the time spent waiting for each measured; what happens between them is compute."""
@@ -89,12 +111,16 @@ class RunLog(Log):
         """Note one update that took `seconds`; every `log_every` steps write it down."""
         self.compute += seconds
         self.bar.update()
+        if update.skipped:
+            self.say(f"step {state.step}: loss or gradient was not finite ({update.loss}); the step was left out")
+        if update.valid == 0:
+            self.say(f"step {state.step}: no pixel of the batch is labelled, so nothing was learned from it")
         if state.step % self.log_every and state.step != self.max_iters:
             return
         steps = max(1, state.step - self.logged_step)
         images_per_second = steps * self.batch_size / max(1e-9, self.wait + self.compute)
         values = {
-            "loss": update.loss,
+            "loss": update.loss if math.isfinite(update.loss) else None,
             "lr": state.lr,
             "images_per_second": images_per_second,
             "data_wait": self.wait / max(1e-9, self.wait + self.compute),
@@ -108,20 +134,34 @@ class RunLog(Log):
         self.wait = self.compute = 0.0
         self.logged_step = state.step
 
-    def words(self, values: dict[str, float]) -> str:
+    def words(self, values: dict[str, float | None]) -> str:
         miou = "" if self.miou is None else f"  mIoU {self.miou:.4f}"
-        return f"loss {values['loss']:.4f}  lr {values['lr']:.2e}{miou}  {values['images_per_second']:.1f} images/s"
+        loss = "not finite" if values["loss"] is None else f"{values['loss']:.4f}"
+        return f"loss {loss}  lr {values['lr']:.2e}{miou}  {values['images_per_second']:.1f} images/s"
 
     def evaluation(self, step: int, result: Metrics) -> None:
         self.miou = result.miou
         self.write(step, {name: value for name, value in result.to_plain().items() if isinstance(value, float)}, prefix="eval")
         self.say(f"step {step}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
 
-    def write(self, step: int, values: dict[str, float], *, prefix: str) -> None:
-        line: dict[str, Any] = {"step": step, **{name: round(value, 8) for name, value in values.items()}}
-        self.metrics_file.write(json.dumps(line) + "\n")
-        for name, value in values.items():
-            self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+    def unreadable(self, files: Iterable[str]) -> None:
+        """List files that could not be read and were passed over, each once."""
+        path = self.unreadable_path
+        new = sorted(set(files) - set(path.read_text().splitlines() if path.is_file() else []))
+        if not new:
+            return
+        with self.whatever_the_disk_says(), path.open("a") as file:
+            file.write("".join(f"{words}\n" for words in new))
+        self.say(f"{len(new)} unreadable files were passed over, the first: {new[0]}; all are listed in {path}")
+
+    def write(self, step: int, values: Mapping[str, float | None], *, prefix: str) -> None:
+        line = {"step": step, **{name: value if value is None else round(value, 8) for name, value in values.items()}}
+        with self.whatever_the_disk_says():
+            self.metrics_file.write(json.dumps(line) + "\n")
+        with self.whatever_the_disk_says():
+            for name, value in values.items():
+                if value is not None:
+                    self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
 
     def data_wait_words(self, workers: int) -> str:
         """Where the time went; with a hint when the device waited for data."""
@@ -135,4 +175,4 @@ def keep_lines_up_to(path: Path, step: int) -> None:
     """Drop the lines of steps after `step`, which a resumed run writes again."""
     if path.is_file():
         kept = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept))
+        replace(path, "".join(kept))

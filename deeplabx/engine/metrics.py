@@ -1,7 +1,7 @@
 """The mIoU contract: one int64 confusion matrix over a whole split, and everything that is read off it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class Metrics:
     per_class_iou: dict[str, float | None]  # None: neither labelled nor predicted
     absent: list[str]
     confusion_sha256: str
+    images: int = 0  # that were counted
+    unreadable: list[str] = field(default_factory=list)  # what was wrong with those that were passed over
 
     def to_plain(self) -> dict[str, Any]:
         return dict(vars(self))

@@ -77,6 +77,15 @@ def stopped(number: int, message: str) -> StoppedError | PreemptedError:
     return StoppedError(message) if number == signal.SIGINT else PreemptedError(message)
 
 
+def as_helper(worker: int) -> None:
+    """What a loader's worker begins with: deaf to the signals that the main process answers (else it would die first and take the save with it),
+    and gone when the main process is. `worker` is its number, which the loader passes.
+    """
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+
+
 def end_with_parent() -> None:
     """Let the kernel kill this process when its parent dies, however it dies. Linux only; elsewhere the launcher must clean up."""
     if sys.platform == "linux":

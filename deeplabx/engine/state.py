@@ -10,25 +10,28 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Normalization
 from deeplabx.engine import distributed
-from deeplabx.engine.signals import WATCHED, StopRequest
+from deeplabx.engine.signals import StopRequest
 from deeplabx.errors import DivergedError
 from deeplabx.loss import LossSum
 from deeplabx.model import DeepLab
 from deeplabx.schedule import Schedule
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_SKIPPED = 20  # steps in a row: a model that gives no finite loss on that many batches will not recover
 
 
 class Update(NamedTuple):
     loss: float  # of the whole batch, over all processes
     valid: int  # pixels that counted
     stop: int | None  # the signal that asked some process to stop, before the gradients were computed
+    skipped: bool  # the loss or its gradient was not finite, and the model was left as it was
 
 
 class TrainState:
     """Model, optimizer, step and best evaluation, and `update`, which takes one optimizer step. Everything else is fixed at construction.
 
-    precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into.
+    precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into. on_nonfinite: abort or skip, what a step does whose loss or
+    gradient is not finite.
     """
 
     def __init__(
@@ -46,16 +49,19 @@ class TrainState:
         precision: str = "fp32",
         accumulate: int = 1,
         clip_norm: float | None = None,
+        on_nonfinite: str = "abort",
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.step = 0
-        self.best: dict[str, Any] = {}  # step and metrics of the best evaluation
+        self.evaluated = 0  # the step of the newest evaluation
+        self.best: dict[str, Any] = {}  # step and metrics of the best one
+        self.skipped_in_a_row = 0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
         self.loss_sum, self.schedule, self.max_iters = loss_sum, schedule, max_iters
         self.normalization, self.ignore_index, self.device = normalization, ignore_index, device
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
-        self.clip_norm = clip_norm
+        self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = distributed.parallel(model, device)
 
@@ -72,12 +78,14 @@ class TrainState:
         """One optimizer step on this process's part of a batch: uint8 images N x H x W x 3, uint8 labels N x H x W, N divisible by `accumulate`.
 
         The loss is divided by the valid pixels of the whole batch, so its gradient depends neither on `accumulate` nor on the number of processes.
+        Loss and gradient are those of all processes, so all agree on whether they are finite.
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         torch.manual_seed(noise)  # dropout noise is a function of (seed, step, rank)
         self.network.train()
-        valid, number = self.agree(int((labels != self.ignore_index).sum()), stop)
-        loss = 0.0
+        number, (total,) = distributed.agreed(stop, int((labels != self.ignore_index).sum()))
+        valid, loss = int(total), 0.0
+        untouched = [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
         for place, (some_images, some_labels) in enumerate(
             zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True), start=1
         ):
@@ -86,20 +94,15 @@ class TrainState:
                 self.scaler.scale(part * distributed.world_size()).backward()  # the processes' gradients are averaged, the loss is a sum
             loss += float(part.detach())
         (loss,) = distributed.summed([loss])
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {self.step + 1}, with learning rate {self.lr:.3g}",
-                hint="the checkpoints before it are sound; try a smaller optimizer.lr, schedule.warmup_iters=100 or trainer.clip_norm=10",
-            )
-        self.take_step()
+        what = self.not_finite(loss)
+        if what:
+            self.abort_or_skip(what, untouched)
+        else:
+            self.take_step()
+            self.skipped_in_a_row = 0
+        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return Update(loss, valid, number)
-
-    def agree(self, valid: int, stop: StopRequest | None) -> tuple[int, int | None]:
-        """The valid pixels of all processes, and the signal that any of them was sent, in one message."""
-        sent = [float(stop is not None and stop.number == number) for number in WATCHED]
-        total, *asked = distributed.summed([valid, *sent])
-        return int(total), next((int(number) for number, count in zip(WATCHED, asked, strict=True) if count), None)
+        return Update(loss, valid, number, skipped=bool(what))
 
     def averaging(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over the processes in the last pass of a step only."""
@@ -119,16 +122,35 @@ class TrainState:
         dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
 
+    def not_finite(self, loss: float) -> str:
+        """Which of loss and gradient is not finite, with its value; empty when both are. The gradient is unscaled and clipped on the way."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
+        # in fp16 a gradient overflows now and then: the scaler leaves that step out, and scales less from then on
+        return "" if self.scaler.is_enabled() or torch.isfinite(norm) else f"the gradient's norm is {float(norm)}"
+
+    def abort_or_skip(self, what: str, untouched: list[Tensor]) -> None:
+        """Raise DivergedError, or put the buffers back to what they were before the step: batch norm has seen values that are not finite."""
+        self.skipped_in_a_row += 1
+        if self.on_nonfinite == "abort" or self.skipped_in_a_row > MOST_SKIPPED:
+            again = f", as in the {MOST_SKIPPED} steps before it" if self.on_nonfinite == "skip" else ""
+            raise DivergedError(
+                f"{what} at step {self.step + 1}{again}, with learning rate {self.lr:.3g}",
+                hint="the checkpoints before it are sound; try a smaller optimizer.lr, schedule.warmup_iters=100 or trainer.clip_norm=10",
+            )
+        for buffer, before in zip(self.model.buffers(), untouched, strict=True):
+            buffer.copy_(before)
+
     def take_step(self) -> None:
         factor = self.schedule(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
 
     # --- what is saved ---------------------------------------------------------------------------------------------------------------
 
@@ -162,7 +184,9 @@ class TrainState:
         return {
             "step": self.step,
             "max_iters": self.max_iters,
+            "evaluated": self.evaluated,
             "best": self.best,
+            "skipped_in_a_row": self.skipped_in_a_row,
             "seed": self.seed,
             "precision": self.precision,
             "scaler": self.scaler.state_dict(),
@@ -170,4 +194,5 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.best = state["step"], state["best"]
+        self.evaluated, self.skipped_in_a_row = state["evaluated"], state["skipped_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -55,6 +56,31 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes, suffix: str) ->
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match="damaged"):
         read_tensors(file)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_whatever_torch_raises_on_a_damaged_file_is_told_of_the_file(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "good.pth", _use_new_zipfile_serialization=False)
+    good = (tmp_path / "good.pth").read_bytes()
+    for place in range(40, len(good), 3):  # bytes of the pickles that it is made of
+        (tmp_path / "damaged.pth").write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        with contextlib.suppress(CheckpointError):
+            read_tensors(tmp_path / "damaged.pth")
+
+
+@pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"a": torch.zeros(2, 2).to_sparse()}, [torch.zeros(1)], {"a": 1}])
+def test_only_a_table_of_names_and_plain_tensors_is_weights(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match="is not a table of tensors"):
+        read_tensors(tmp_path / "file.pth")
+
+
+def test_names_in_a_file_are_listed_as_they_can_be_printed() -> None:
+    model = build_backbone("resnet18", output_stride=16)
+    tensors = {**model.state_dict(), "\x1b[2J": torch.zeros(1), "x" * 10**6: torch.zeros(1)}
+    report = load_matching(model, tensors, source="file.pth").report("file.pth")
+    assert "2 not in the model: \\x1b[2J, xxx" in report
+    assert len(report) < 30_000
 
 
 def test_a_missing_file_says_what_leaving_it_unset_means(tmp_path: Path) -> None:

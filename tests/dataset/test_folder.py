@@ -14,6 +14,12 @@ from deeplabx.dataset.folder import Folder
 from deeplabx.errors import ConfigError, DataError
 from tests.conftest import Root
 
+# a list of lists through aliases: a few hundred characters, and 9^9 elements when printed
+LAUGHS = (
+    "[&a [x, x, x, x, x, x, x, x, x]"
+    + "".join(f", &{name} [{', '.join(['*' + before] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True))
+    + "]"
+)
 COLOURS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
 
 
@@ -200,6 +206,11 @@ def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callabl
         ("classes: 5", "classes must be a list of names"),
         ("classes: [a]", "1 classes; there must be 2 to 254"),
         ("classes: [a, a]", "stands twice"),
+        ('classes: ["\\e[2J", b]', r"the class name '.x1b\[2J' cannot stand in a table"),
+        (f"classes: [{'x' * 101}, b]", "the class name 'xxx.*' cannot stand in a table"),
+        (f"classes: {{a: [0, 0, 0], b: {LAUGHS}}}", "is neither an id nor a colour"),
+        (f"classes: [a, b]\nlabel_map: {{0: a, 1: {LAUGHS}}}", "label_map leads to .*, which is not in classes"),
+        (f"classes: [a, b]\nignore: {LAUGHS}", "is neither an id nor a colour"),
         ("classes: [a, b]\nnames: [a]", "names is not one of classes, ignore, label_map"),
         ("classes: {a: [0, 0, 0], b: [0, 0, 0]}", "two classes have the same colour"),
         ("classes: {a: [0, 0, 300], b: [0, 0, 0]}", r"\[0, 0, 300\] is neither an id nor a colour"),

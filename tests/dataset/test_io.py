@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from deeplabx.dataset import io
-from deeplabx.dataset.io import read_colours, read_image, read_label, read_pair, write_ids
+from deeplabx.dataset.io import read_colours, read_image, read_label, read_pair, write_ids, write_image
 from deeplabx.errors import DataError
 
 PALETTE = [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
@@ -124,3 +124,14 @@ def test_whatever_pillow_raises_is_told_of_the_file(tmp_path: Path, error: type[
     monkeypatch.setattr(ImageOps, "exif_transpose", odd)
     with pytest.raises(DataError, match="odd.jpg: .*odd EXIF"):
         read_image(tmp_path / "odd.jpg")
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    for write in (
+        lambda path: write_ids(path, np.zeros((2, 2), np.uint8), PALETTE),
+        lambda path: write_image(path, np.zeros((2, 2, 3), np.uint8)),
+    ):
+        with pytest.raises(DataError, match="link.png is a link, and nothing is written through it"):
+            write(tmp_path / "link.png")
+    assert not (tmp_path / "elsewhere.png").exists()

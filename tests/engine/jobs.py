@@ -80,3 +80,21 @@ def process_ids(folder: Path) -> None:
     """Say who is there, and work for ever."""
     (folder / f"pid-{os.getpid()}").touch()
     time.sleep(600)
+
+
+def is_lost_twice(folder: Path) -> str:
+    """Rank 1 is killed in its first two attempts."""
+    attempt = len(list(folder.iterdir()))
+    distributed.summed([1.0])  # both have counted
+    if distributed.rank() == 1 and attempt < 2:
+        (folder / str(attempt)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.summed([1.0])
+    return ["first time", "second time", "third time"][attempt]
+
+
+def counts_and_fails(folder: Path) -> None:
+    if distributed.rank() == 1:
+        (folder / f"attempt-{os.getpid()}").touch()
+        raise DataError("broken.png cannot be read")
+    distributed.summed([1.0])

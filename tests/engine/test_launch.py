@@ -15,10 +15,20 @@ def test_one_device_is_a_plain_call() -> None:
     assert [launch(lambda: 7, devices=devices) for devices in ("auto", "cpu", "1")] == [7, 7, 7]
 
 
-def test_a_process_of_torchruns_is_not_taken_for_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(DeviceError, match=r"one of several.*\ntype trainer.devices=N"):
-        launch(lambda: 7, devices="auto")
+def test_torchrun_decides_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(DeviceError, match=r"trainer.devices=2, but 4 processes were started\ntype trainer.devices=auto"):
+        launch(lambda: 7, devices="2")
+
+
+def test_a_group_is_started_anew_when_a_process_is_lost(tmp_path: Path) -> None:
+    assert launch(jobs.is_lost_twice, tmp_path, devices="2", max_restarts=2) == "third time"
+
+
+def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^rank 1: broken.png cannot be read"):
+        launch(jobs.counts_and_fails, tmp_path, devices="2", max_restarts=2)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
