@@ -447,7 +447,7 @@ def opening_words(
     if config.trainer.devices == "auto" and torch.cuda.device_count() > 1:
         lines.append(f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} takes them all")
     if restarts():
-        lines.append(f"started anew ({restarts()} of at most {config.trainer.max_restarts} times): a process was lost")
+        lines.append(f"started anew, {restarts()} times so far: a process was lost")
     return [*lines, training.note] if training.note else lines
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import deeplabx
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError, DivergedError
 from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
@@ -126,3 +127,56 @@ def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
     (tmp_path / "best.json").write_text('{"checkpoint": "../../etc"}')
     with pytest.raises(CheckpointError, match="does not name a checkpoint beside it"):
         checkpoints.find(str(tmp_path))
+
+
+def test_what_a_killed_save_left_is_put_right(saved: Path) -> None:
+    folder, outside = saved.parent, saved.parent / "kept"
+    outside.mkdir()
+    (outside / "file").touch()
+    (folder / ".tmp-abc").mkdir()
+    (folder / ".tmp-abc" / "model.safetensors").touch()
+    (folder / ".tmp-best.json").touch()
+    (folder / ".tmp-link").symlink_to(outside)
+    saved.rename(folder / f".replaced-{saved.name}")  # killed after the old one had made room
+    checkpoints.tidy(folder)
+    assert {path.name for path in folder.iterdir()} == {saved.name, "kept"}
+    assert (outside / "file").exists()
+    checkpoints.verified(saved)
+
+
+def test_a_step_that_is_saved_again_takes_the_place_of_the_first(saved: Path) -> None:
+    state = state_of(model_without_noise())
+    checkpoints.restore(state, checkpoints.verified(saved))
+    state.best = {"step": 1, "miou": 0.25}
+    assert checkpoints.save(state, saved.parent, config={}) == saved
+    assert checkpoints.verified(saved).state["best"]["miou"] == 0.25
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_best_names_the_best_of_the_state_though_the_process_died_before_it_was_named(tmp_path: Path) -> None:
+    state = state_of(model_without_noise())
+    for step in (1, 2):
+        state.step, state.best = step, {"step": step, "miou": step / 10}
+        checkpoints.save(state, tmp_path, config={})
+    checkpoints.point(tmp_path, "best", tmp_path / "step-00000001", step=1, miou=0.1)
+    checkpoints.repair(tmp_path, state)
+    assert checkpoints.pointed(tmp_path, "best") == tmp_path / "step-00000002"
+    state.best = {}
+    checkpoints.repair(tmp_path, state)
+    assert checkpoints.pointed(tmp_path, "best") is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": "1"}, {"step": -1}, {"step": 10**30}, {"best": []}, {"best": {"step": 1}}, {"schema_version": 1}]
+)
+def test_a_state_that_no_run_writes_is_refused(saved: Path, change: dict[str, object]) -> None:
+    state = json.loads((saved / "state.json").read_text())
+    (saved / "state.json").write_text(json.dumps({**state, **change}))
+    with pytest.raises(CheckpointError, match=r"state.json: |schema version"):
+        checkpoints.Checkpoint(saved).state  # noqa: B018 - reading it is what raises
+
+
+def test_tensors_of_another_model_are_a_checkpoint_error(saved: Path) -> None:
+    state = state_of(deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=4))
+    with pytest.raises(CheckpointError, match="does not fit the run it is in"):
+        checkpoints.restore(state, checkpoints.verified(saved))

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 import deeplabx
+from deeplabx.engine import state as state_module
+from deeplabx.engine.state import TrainState
 from deeplabx.errors import DivergedError
 from tests.engine.states import IMAGES, LABELS, in_float64, model_without_noise, state_of
 
@@ -97,3 +99,52 @@ def test_bf16_trains_in_float32_weights() -> None:
     state = state_of(model_without_noise(), precision="bf16")
     assert state.update(IMAGES, LABELS).loss > 0
     assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
+
+
+def poisoned(state: TrainState, *, loss: bool) -> None:
+    """Let the next updates have a loss, or only a gradient, that is not finite."""
+    forward_loss = state.forward_loss
+
+    def poison(images: Tensor, labels: Tensor) -> Tensor:
+        value = forward_loss(images, labels)
+        if loss:
+            return value * float("inf")
+        value.register_hook(lambda gradient: gradient * float("nan"))
+        return value
+
+    state.forward_loss = poison  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("loss", [True, False])
+def test_a_step_that_is_not_finite_is_left_out_where_that_is_asked_for(loss: bool) -> None:
+    torch.manual_seed(0)
+    model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)  # its batch norm is not frozen
+    state = state_of(model, on_nonfinite="skip")
+    state.update(IMAGES, LABELS)
+    healthy, forward_loss = copy.deepcopy(model.state_dict()), state.forward_loss
+    poisoned(state, loss=loss)
+    assert state.update(IMAGES, LABELS).skipped
+    assert state.step == 2
+    assert all(torch.equal(value, healthy[name]) for name, value in model.state_dict().items())
+    state.forward_loss = forward_loss  # type: ignore[method-assign]
+    assert not state.update(IMAGES, LABELS).skipped
+    assert state.skipped_in_a_row == 0
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None:
+    state = state_of(model_without_noise())
+    poisoned(state, loss=False)
+    before = copy.deepcopy(state.model.state_dict())
+    with pytest.raises(DivergedError, match="the gradient's norm is nan at step 1"):
+        state.update(IMAGES, LABELS)
+    assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
+
+
+def test_a_model_that_stays_broken_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "MOST_SKIPPED", 2)
+    state = state_of(model_without_noise(), on_nonfinite="skip")
+    poisoned(state, loss=True)
+    state.update(IMAGES, LABELS)
+    state.update(IMAGES, LABELS)
+    with pytest.raises(DivergedError, match="at step 3, as in the 2 steps before it"):
+        state.update(IMAGES, LABELS)

@@ -1,0 +1,120 @@
+"""The loop, without data and without a disk."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from deeplabx.dataset.loader import Batch
+from deeplabx.engine.evaluator import LeftError
+from deeplabx.engine.log import Log
+from deeplabx.engine.metrics import Metrics, metrics
+from deeplabx.engine.signals import StopRequest
+from deeplabx.engine.state import TrainState
+from deeplabx.engine.trainer import fit
+from deeplabx.errors import PreemptedError, StoppedError
+from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+
+
+def result(miou: float) -> Metrics:
+    found = metrics(torch.eye(2, dtype=torch.int64), ["a", "b"])
+    return Metrics(**{**found.to_plain(), "miou": miou})
+
+
+@dataclass
+class Run:
+    """What happened, in order: update N, evaluate N, save N."""
+
+    state: TrainState
+    events: list[str] = field(default_factory=list)
+    mious: dict[int, float] = field(default_factory=dict)
+    on_evaluate: Callable[[], None] = lambda: None
+    on_update: Callable[[], None] = lambda: None
+    can_save: Callable[[], bool] = lambda: True
+
+    def fit(self, **settings: Any) -> None:
+        with StopRequest() as stop:
+            fit(
+                self.state,
+                self.batches(),
+                stop=stop,
+                evaluate=lambda: self.evaluate(stop),
+                save=self.save,
+                log=Log(),
+                **{"eval_every": 2, "save_every": 3, **settings},
+            )
+
+    def batches(self) -> Any:
+        while self.state.step < self.state.max_iters:
+            self.on_update()
+            yield Batch(IMAGES[2:4], LABELS[2:4], [])
+            self.events.append(f"step {self.state.step}")
+
+    def evaluate(self, stop: StopRequest) -> Metrics:
+        self.on_evaluate()
+        if stop.number is not None:
+            raise LeftError(stop.number)
+        self.events.append(f"evaluate {self.state.step}")
+        return result(self.mious.get(self.state.step, 0.5))
+
+    def save(self, best: bool, needed: bool) -> bool:
+        self.events.append(f"save {self.state.step}{' best' if best else ''}{' needed' if needed else ''}")
+        return self.can_save()
+
+
+def run_of(max_iters: int, **settings: Any) -> Run:
+    state = state_of(model_without_noise())
+    state.max_iters = max_iters
+    return Run(state, **settings)
+
+
+def saves(run: Run) -> list[str]:
+    return [event for event in run.events if not event.startswith("step")]
+
+
+def test_evaluations_and_saves_come_as_they_are_due() -> None:
+    run = run_of(7, mious={2: 0.3, 4: 0.2, 6: 0.4, 7: 0.1})
+    run.fit()
+    assert saves(run) == ["evaluate 2", "save 2 best", "save 3", "evaluate 4", "evaluate 6", "save 6 best", "evaluate 7", "save 7 needed"]
+    assert run.state.best["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, PreemptedError), (signal.SIGUSR1, PreemptedError), (signal.SIGINT, StoppedError)]
+)
+def test_a_stop_in_an_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(number: int, error: type[Exception]) -> None:
+    run = run_of(4, on_evaluate=lambda: os.kill(os.getpid(), number))
+    with pytest.raises(error, match="saved at step 2"):
+        run.fit()
+    assert saves(run) == ["save 2 needed"]
+    run.on_evaluate = lambda: None
+    run.fit()
+    assert saves(run)[1:] == ["evaluate 2", "save 2 best", "save 3", "evaluate 4", "save 4 needed"]
+
+
+def test_a_stop_in_the_last_evaluation_is_not_the_end_of_the_run() -> None:
+    run = run_of(2, on_evaluate=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(PreemptedError):
+        run.fit()
+    run.on_evaluate = lambda: None
+    run.fit()
+    assert saves(run) == ["save 2 needed", "evaluate 2", "save 2 best needed"]
+
+
+def test_a_stop_before_an_evaluation_does_not_wait_for_it() -> None:
+    run = run_of(4, on_update=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(PreemptedError):
+        run.fit(eval_every=1)
+    assert saves(run) == ["save 1 needed"]
+
+
+def test_a_best_that_could_not_be_saved_is_not_the_best() -> None:
+    run = run_of(4, mious={2: 0.3, 4: 0.2})
+    run.can_save = lambda: run.state.step != 2
+    run.fit()
+    assert run.state.best["step"] == 4
+    assert run.state.best["miou"] == 0.2
