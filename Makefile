@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format build clean
+.PHONY: help setup demo test test-slow chaos check format build clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: setup  ## the test suite; real data from DEEPLABX_TEST_DATA where it is se
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+chaos: setup  ## the reliability bench: every row of its table, in under twenty minutes on two cores
+	$(BIN)/python -m benchmarks.chaos
 
 check: setup  ## ruff and mypy
 	$(BIN)/ruff check .

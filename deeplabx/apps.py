@@ -84,16 +84,16 @@ def run_with_others(command: str, arguments: list[str]) -> None:
         except Exception as error:
             raise in_words(error, Path.cwd()) from error
         return
-    failed = True
     try:
         if {"-m", "--multirun"} & set(arguments):
             raise ConfigError(
                 "a sweep cannot be run by torchrun or srun", hint="deeplabx train -m trainer.devices=N runs each job in N processes"
             )
         run_hydra(command, arguments)
-        failed = False
-    finally:
-        launch.dismiss(failed=failed)
+    except DeeplabxError:
+        launch.dismiss(failed=True)
+        raise
+    launch.dismiss(failed=False)
 
 
 # --- Hydra, one job or many --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ Tab completion for bash:                          eval "$(deeplabx -sc install=b
 Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged, 8 sweep jobs failed, 75 saved, 130 interrupted."""
 
 COMMANDS = ("train", "eval", "predict", "resume", "extend", "list", "show", "data", "doctor")
+TRAINING = ("train", "resume", "extend")
 PLAIN = {  # commands without settings, and what they do
     "list": "the groups and their options; deeplabx list backbone dataset: what each option of these groups is",
     "doctor": "versions, device, memory, disk and extras of this machine, and what is wrong with them",
@@ -98,7 +100,16 @@ def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     return f"{command}_{word}", arguments
 
 
+def leave(number: int, frame: object) -> NoReturn:
+    """What TERM and USR1 do while a training is only starting: the job that is requeued starts it again."""
+    print(f"deeplabx: {signal.Signals(number).name} received before the first step: nothing is lost, start it again", file=sys.stderr)
+    sys.exit(75)
+
+
 def start(command: str, arguments: list[str]) -> NoReturn:
+    if command in TRAINING:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, leave)
     from deeplabx import apps
 
     sys.exit(apps.run(command, arguments))

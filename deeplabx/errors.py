@@ -1,6 +1,8 @@
 """What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what would be right."""
 
 import errno
+import os
+import re
 from reprlib import Repr
 
 
@@ -108,7 +110,10 @@ def resource_error(error: Exception) -> ResourceError | None:
         return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
     if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
         return ResourceError(f"{error.filename}: {error.strerror}", hint="give another path, or the right to use this one")
-    if "No space left on device" in first_line:  # as the libraries that write files say it
+    number = re.search(r"\(os error (\d+)\)", first_line)  # as safetensors says it, which is written in Rust
+    if number and not isinstance(error, OSError):
+        return resource_error(OSError(int(number[1]), os.strerror(int(number[1])), "a checkpoint"))
+    if "No space left on device" in first_line:  # as torch says it
         return ResourceError(first_line, hint="free some space, then `deeplabx resume RUN`")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:
         return ResourceError(

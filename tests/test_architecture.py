@@ -63,7 +63,7 @@ def test_the_way_to_a_config_error_imports_no_torch(path: Path) -> None:
 
 
 def test_cli_imports_the_standard_library_only() -> None:
-    assert imported(PACKAGE / "cli.py", top_level_only=True) <= {"os", "re", "sys", "typing", "deeplabx", "deeplabx.__version__"}
+    assert imported(PACKAGE / "cli.py", top_level_only=True) <= {"os", "re", "signal", "sys", "typing", "deeplabx", "deeplabx.__version__"}
 
 
 def test_a_model_knows_no_particular_backbone() -> None:

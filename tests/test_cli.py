@@ -1,5 +1,6 @@
 """The command line as a user types it: each case is a process of its own."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -206,3 +207,14 @@ def test_list_says_what_options_are(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "val mIoU 79.79" in done.stdout
     assert "splits train val trainval train_aug" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_a_training_that_is_only_starting_lets_it_be_started_again(number: signal.Signals, tmp_path: Path) -> None:
+    code = "import os, sys; sys.argv[1:] = []; from deeplabx import cli\n"
+    code += f"sys.modules['deeplabx.apps'] = type('Apps', (), {{'run': lambda *_: os.kill(os.getpid(), {int(number)})}})\n"
+    code += "import deeplabx; deeplabx.apps = sys.modules['deeplabx.apps']; cli.main(['train'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 75, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{number.name} received before the first step: nothing is lost" in done.stderr

@@ -110,3 +110,25 @@ def test_a_signal_is_answered_by_a_save_and_no_process_is_left(
     assert answer.checkpoint_step >= 3
     assert "Traceback" not in answer.output
     assert (tmp_path / "run" / "INTERRUPTED").is_file()
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "deeplabx"]
+
+
+def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_torchrun_trains_what_two_devices_do(run_of_two: Path, tmp_path: Path) -> None:
+    settings = [setting for setting in TWO if not setting.startswith("trainer.devices")]
+    done = torchrun("train", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/train/*/*")  # one folder, though each process has its own clock
+    files = [path / "checkpoints" / "step-00000004" / "model.safetensors" for path in (run, run_of_two)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    again = torchrun("train", *settings, f"hydra.run.dir={run}", cwd=tmp_path)
+    assert again.returncode != 0
+    assert again.stderr.count("already holds checkpoints\n  add resume=true") == 1
+    over = torchrun("resume", str(run), cwd=tmp_path)
+    assert over.returncode == 0, over.stderr
+    assert over.stdout.count("is finished") == 1

@@ -1,154 +1,33 @@
-"""The training loop: its learning rate over interruptions, losses that are nothing or not finite, workers, and a long run's memory.
-
-Also what the rows on disks and files train with: TINY, and a run of it by the command or in this process.
-"""
+"""The training loop: its learning rate over interruptions, losses that are nothing or not finite, workers, and a long run's memory."""
 
 import contextlib
-import functools
-import hashlib
-import io
 import json
 import math
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
-import hydra
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from benchmarks.chaos.commands import BASE_LR, SHAPES, TINY, Ended, command, in_process, newest, trained, until, weights_of, written
 from benchmarks.chaos.row import Measured, Row
-from deeplabx import apps, checks
-from deeplabx import config as schema
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.fake import FOLDER_CLASSES, write_fake
 from deeplabx.dataset.io import write_ids
 from deeplabx.dataset.labels import voc_palette
-from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.signals import StopRequest
 from deeplabx.engine.state import TrainState, Update
-from deeplabx.errors import CheckpointError
-from deeplabx.train import train
 
-SECONDS = 300  # that a command may take
-MOST_LINES = 3  # of an error
 POWER = 0.9
-BASE_LR = 0.05
-TINY = [
-    "model=deeplabv3",
-    "augment.crop_size=17",
-    "trainer.batch_size=2",
-    "trainer.workers=0",
-    "trainer.log_every=1",
-    "trainer.samples=0",
-    "trainer.precision=fp32",
-    "trainer.devices=cpu",
-    "trainer.eval_every=100000",  # besides the one at the end
-    f"optimizer.lr={BASE_LR}",
-]
-SHAPES = ["dataset.train_images=12", "dataset.val_images=1"]
-
-
-# --- a run -------------------------------------------------------------------------------------------------------------------------
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    said: str  # on stdout
-    told: str  # on stderr
-
-    @property
-    def brief(self) -> bool:
-        """Whether an error was told of in a few lines."""
-        return bool(self.told) and len(self.told.splitlines()) <= MOST_LINES and "Traceback" not in self.told
-
-    @property
-    def words(self) -> str:
-        return f"exit {self.code}" + (f", {len(self.told.splitlines())} lines" if self.told else "")
-
-
-def command(*words: str, work: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None) -> Ended:
-    """Run `deeplabx words` in the folder `work`; `meanwhile` is called with the running process."""
-    said, told = work / "said.txt", work / "told.txt"
-    with said.open("w") as out, told.open("w") as err:
-        process = subprocess.Popen([sys.executable, "-m", "deeplabx", *words], cwd=work, stdout=out, stderr=err, text=True)
-        try:
-            if meanwhile is not None:
-                meanwhile(process)
-            code = process.wait(timeout=SECONDS)
-        finally:
-            process.kill()
-            process.wait()
-    return Ended(code, said.read_text(), told.read_text())
-
-
-def in_process(folder: Path, *settings: str) -> Ended:
-    """`deeplabx train settings` in `folder`, without the seconds that a process takes to start and a plot to be drawn."""
-    folder.mkdir(exist_ok=True)
-    groups = [setting for setting in settings if setting.partition("=")[0] in schema.FAMILIES]
-    typed = OmegaConf.from_dotlist([setting for setting in settings if setting not in groups])
-    config = checks.checked(DictConfig(OmegaConf.merge(composed(*groups), typed)))
-    said, told, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told), mock.patch("deeplabx.train.draw_curves"):
-        try:
-            train(config, folder, overrides=[])
-        except Exception as error:  # noqa: BLE001 - as the command does, which has words for every error
-            code = apps.report(apps.in_words(error, folder))
-    return Ended(code, said.getvalue(), told.getvalue())
-
-
-@functools.cache
-def composed(*groups: str) -> DictConfig:
-    """The config of `deeplabx train groups`. Hydra takes longer to compose it than a few steps take."""
-    schema.register_schemas("train")
-    with hydra.initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
-        return hydra.compose("train", list(groups))
-
-
-def trained(folder: Path, *settings: str, short: bool) -> Ended:
-    """A training in `folder`: by the command, or in this process where it is to be short."""
-    return in_process(folder, *settings) if short else command("train", *settings, f"hydra.run.dir={folder}", work=folder.parent)
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until `condition` holds, or the process has ended."""
-    deadline = time.monotonic() + SECONDS
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
-def written(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl that are whole."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def newest(folder: Path) -> checkpoints.Checkpoint | None:
-    """The newest checkpoint of a run, if it verifies."""
-    paths = sorted((folder / "checkpoints").glob("step-*"))
-    try:
-        return checkpoints.verified(paths[-1]) if paths else None
-    except CheckpointError:
-        return None
-
-
-def weights_of(folder: Path) -> str:
-    """sha256 of a run's newest weights."""
-    found = newest(folder)
-    return hashlib.sha256((found.path / "model.safetensors").read_bytes()).hexdigest() if found else "none"
 
 
 # --- 3: the learning rate --------------------------------------------------------------------------------------------------------------
@@ -313,7 +192,7 @@ def workers(work: Path, short: bool) -> Measured:
 
 # --- 16: a long run --------------------------------------------------------------------------------------------------------------------
 
-SOAK, SHORT_SOAK = 2000, 60  # steps
+SOAK, SHORT_SOAK = 2000, 30  # steps
 MOST_SLOPE = 1024  # KB in 1,000 steps
 
 
@@ -359,7 +238,7 @@ def long_soak(work: Path) -> Measured:
 
 
 def short_soak(work: Path) -> Measured:
-    settings = [*TINY, *SHAPES, "trainer.workers=1", "trainer.save_every=20", f"schedule.max_iters={SHORT_SOAK}", "model.norm=frozen"]
+    settings = [*TINY, *SHAPES, "trainer.workers=1", "trainer.save_every=10", f"schedule.max_iters={SHORT_SOAK}", "model.norm=frozen"]
     samples: list[Sample] = []
     with before_each_step(lambda state: samples.append(Sample(state.step, 0, descriptors(os.getpid())))):
         ended = in_process(work / "run", *settings)

@@ -174,9 +174,12 @@ def colour_of(value: Any, path: Path) -> Colour:
 def colours_are_meant(masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], path: Path) -> bool:
     """Whether the masks hold the table's colours rather than ids. Raises DataError where both could be and would not be the same."""
     for mask in masks[:: max(1, len(masks) // LOOKED_AT)]:
-        if holds_colours(mask):
-            return True
-        ids = read_label(mask).reshape(-1)
+        try:
+            if holds_colours(mask):
+                return True
+            ids = read_label(mask).reshape(-1)
+        except DataError:  # it shows nothing; what is wrong with it is said when its turn comes
+            continue
         if ids.dtype != np.uint8:
             return False  # 16 bits a pixel are ids
         values, first = np.unique(ids, return_index=True)

@@ -1,6 +1,7 @@
 """Pictures and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
 
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 ORIENTATION = 0x0112  # the EXIF tag
 UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damaged tags; what cannot be read raises
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
 # on damaged files and odd EXIF, by fuzzing
 PILLOW_RAISES = (OSError, SyntaxError, ValueError, EOFError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
@@ -26,6 +28,9 @@ SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 def opened(path: Path) -> Iterator[Image.Image]:
     """The opened picture. Whatever Pillow finds wrong becomes a DataError that names the file."""
     try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.format == "PNG":
+                image.verify()  # the checksums, which decoding leaves unread: half of a file may be zeros
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")

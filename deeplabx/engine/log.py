@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,13 +72,21 @@ class RunLog(Log):
         self.logged_step = first_step
 
     def __enter__(self) -> "RunLog":
+        self.thread_hook = threading.excepthook
+        threading.excepthook = self.quiet
         return self
+
+    def quiet(self, failed: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread prints a traceback when the disk is full, and raises the error to us again at the next write."""
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")):
+            self.thread_hook(failed)
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
         for file in (self.metrics_file, self.text_file, self.tensorboard):
             with self.whatever_the_disk_says():
                 file.close()
+        threading.excepthook = self.thread_hook
 
     @contextmanager
     def whatever_the_disk_says(self) -> Iterator[None]:

@@ -135,3 +135,13 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="link.png is a link, and nothing is written through it"):
             write(tmp_path / "link.png")
     assert not (tmp_path / "elsewhere.png").exists()
+
+
+def test_a_png_whose_checksums_are_wrong_is_damaged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "half.png"
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(DataError, match=r"half.png"):
+        read_image(path)

@@ -24,6 +24,7 @@ def measured() -> dict[str, Any]:
         "gradient": gradient(accumulate=1),
         "gradient_in_passes": gradient(accumulate=3),
         "weights": weights_after(steps=3),
+        "curve": curve(steps=10),
         "confusion_sha256": evaluated(),
         "ranks": distributed.gathered([distributed.rank()]),
         "processes": distributed.gathered([os.getpid()]),
@@ -56,6 +57,13 @@ def weights_after(*, steps: int) -> dict[str, Tensor]:
     for _ in range(steps):
         state.update(*batch())
     return {name: value.detach().clone() for name, value in state.model.named_parameters()}
+
+
+def curve(*, steps: int) -> list[float]:
+    """The losses of a run in float32."""
+    state = state_of(model_without_noise())
+    state.schedule = lambda step: 0.2
+    return [state.update(*batch()).loss for _ in range(steps)]
 
 
 def evaluated() -> str:
@@ -98,3 +106,8 @@ def counts_and_fails(folder: Path) -> None:
         (folder / f"attempt-{os.getpid()}").touch()
         raise DataError("broken.png cannot be read")
     distributed.summed([1.0])
+
+
+def compared() -> dict[str, Any]:
+    """What the reliability bench compares."""
+    return {"gradient": gradient(accumulate=1), "curve": curve(steps=20)}

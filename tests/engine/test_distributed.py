@@ -81,5 +81,10 @@ def test_the_weights_after_steps_are_those_of_one_process(alone: dict[str, Any],
     assert relative_error(alone["weights"], together["weights"]) < 1e-5  # float32, summed in another order
 
 
+def test_the_loss_curve_is_that_of_one_process(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert together["curve"] == pytest.approx(alone["curve"], rel=1e-5)
+    assert len(set(alone["curve"])) == len(alone["curve"])
+
+
 def test_evaluation_gives_one_matrix(alone: dict[str, Any], together: dict[str, Any]) -> None:
     assert alone["confusion_sha256"] == together["confusion_sha256"]

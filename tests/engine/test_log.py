@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from deeplabx.engine.log import RunLog, keep_lines_up_to
 
 
@@ -18,3 +20,23 @@ def test_waiting_for_data_is_measured_and_hinted_at(tmp_path: Path) -> None:
         assert log.data_wait_words(2) == "time: 3 s computing, 1 s (25%) waiting for data; try trainer.workers=4"
         log.total_wait = 0.1
         assert "try" not in log.data_wait_words(2)
+
+
+def test_a_full_disk_costs_lines_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            self.write("")
+
+    with RunLog(tmp_path, first_step=0, max_iters=1, batch_size=1, log_every=1) as log:
+        log.text_file.close()
+        monkeypatch.setattr(log, "text_file", Full())
+        log.say("one")
+        log.say("two")
+    said = capsys.readouterr()
+    assert said.out == "one\ntwo\n"
+    assert said.err.count("the log cannot be written: No space left on device") == 1

@@ -1,0 +1,40 @@
+"""python -m benchmarks.chaos [ROW ...]: run the rows, or those named by number, and print the table. Exit code 1 when one misses its target."""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.chaos import ROWS
+from benchmarks.chaos.row import Measured, Row
+
+VERDICTS = {True: "holds", False: "MISSED", None: "not here"}
+
+
+def measured(row: Row) -> Measured:
+    """What a row found; a row that breaks has missed its target."""
+    with tempfile.TemporaryDirectory(prefix=f"chaos-{row.number}-") as work:
+        try:
+            return row.run(Path(work), False)
+        except Exception as error:  # noqa: BLE001 - the other rows are run all the same
+            return Measured(f"broke off: {type(error).__name__}: {' '.join(str(error).split())[:300]}", False)
+
+
+def main(numbers: list[int]) -> int:
+    root = Path(__file__).parents[2]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))  # of the processes that rows start
+    begin, passed = time.monotonic(), True
+    print("| # | test | target | measured | verdict | seconds |\n|---|---|---|---|---|---|", flush=True)
+    for row in [row for row in ROWS if not numbers or row.number in numbers]:
+        started = time.monotonic()
+        found = measured(row)
+        passed &= found.passed is not False
+        took = time.monotonic() - started
+        print(f"| {row.number} | {row.test} | {row.target} | {found.words} | {VERDICTS[found.passed]} | {took:.0f} |", flush=True)
+    print(f"\n{time.monotonic() - begin:.0f} s in all; {'every target holds' if passed else 'NOT every target holds'}")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(word) for word in sys.argv[1:]]))
