@@ -254,14 +254,14 @@ def predict(config: DictConfig, folder: Path) -> None:
 
 
 def resume(config: DictConfig, folder: Path) -> float | None:
-    from deeplabx.train import resume
+    from deeplabx.resume import resume
 
     return resume(folder, change=typed_settings(config, training=True))
 
 
 def extend(config: DictConfig, folder: Path) -> float | None:
     required(config, "schedule.max_iters", "how far the run is to go, as in deeplabx extend RUN schedule.max_iters=2000")
-    from deeplabx.train import extend
+    from deeplabx.resume import extend
 
     return extend(folder, max_iters=config.schedule.max_iters, change=typed_settings(config, training=True))
 

@@ -1,21 +1,14 @@
-"""deeplabx train, resume and extend."""
+"""deeplabx train."""
 
-import contextlib
-import json
 import math
-import platform
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
-from deeplabx import __version__, checks, stored
 from deeplabx import config as schema
 from deeplabx.backbone.pretrained import load_matching, read_tensors
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
@@ -25,7 +18,6 @@ from deeplabx.dataset.io import write_image
 from deeplabx.dataset.loader import Batch, training_batches
 from deeplabx.dataset.transforms import StandardAugment
 from deeplabx.engine import checkpoint as checkpoints
-from deeplabx.engine import durable
 from deeplabx.engine.distributed import (
     gathered,
     is_main,
@@ -44,30 +36,16 @@ from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.signals import StopRequest, as_helper
 from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import CheckpointError, ConfigError, DataError, DivergedError, PreemptedError, StoppedError, resource_error
+from deeplabx.errors import ConfigError, DataError, PreemptedError, StoppedError, resource_error
 from deeplabx.loss import build_loss
 from deeplabx.model import DeepLab
 from deeplabx.optimizer import build_optimizer
 from deeplabx.report.curves import draw_curves
 from deeplabx.report.overlay import panel, stacked
+from deeplabx.run_folder import extensions_of, mark, refuse_changed, refuse_or_find_finished, what_next, write_result, write_run_files
 from deeplabx.schedule import build_schedule
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
-# What may differ when a run is resumed: nothing that its weights depend on.
-FREE_ON_RESUME = (
-    "resume",
-    "dataset.root",
-    "dataset.sbd_root",
-    "trainer.workers",
-    "trainer.devices",
-    "trainer.max_restarts",
-    "trainer.on_nonfinite",
-    "trainer.eval_every",
-    "trainer.save_every",
-    "trainer.log_every",
-    "trainer.samples",
-)
-EXTENSIONS = "extensions.json"
 
 
 def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
@@ -101,116 +79,6 @@ def train_alone(config: schema.TrainConfig, folder: Path, *, overrides: list[str
     return best
 
 
-def what_next(folder: Path) -> str:
-    return f"deeplabx resume {folder}" if (folder / "config.yaml").is_file() else "the run had not begun: start it again"
-
-
-def what_is_kept(folder: Path) -> str:
-    newest = max((folder / "checkpoints").glob("step-*"), default=None)
-    return "no checkpoint is there yet" if newest is None else f"the newest checkpoint is {newest.name}"
-
-
-def mark(folder: Path, name: str, words: str) -> None:
-    """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing."""
-    if (folder / "config.yaml").is_file():
-        with contextlib.suppress(OSError):  # a full disk must not hide what happened
-            (folder / name).write_text(f"{words}\n")
-
-
-def resume(folder: Path, *, change: Callable[[Any], None]) -> float:
-    """Continue the run in `folder` with its own config, changed where that does not touch its weights."""
-    refuse_links_out(folder)
-    config = config_of(folder)
-    change(config)
-    config.resume = True
-    return train(config, folder, overrides=overrides_of(folder))
-
-
-def extend(folder: Path, *, max_iters: int, change: Callable[[Any], None]) -> float:
-    """Let the run in `folder` go on to `max_iters`, further than it was planned to. Says what that means for its learning rate."""
-    refuse_links_out(folder)
-    config = config_of(folder)
-    found, _ = checkpoints.newest(folder / "checkpoints")
-    if found is None:
-        raise CheckpointError(f"{folder} holds no checkpoint to go on from", hint="train it first, with the schedule.max_iters you want")
-    step, planned = int(found.state["step"]), config.schedule.max_iters
-    if max_iters <= planned:
-        raise ConfigError(f"schedule.max_iters={max_iters} does not extend a run of {planned}", hint=f"type more than {planned}")
-    old, new = (build_schedule(config.schedule.name, **own_settings(replace(config.schedule, max_iters=n))) for n in (planned, max_iters))
-    change(config)
-    config.schedule.max_iters = max_iters
-    config.resume = True
-    record = [*extensions_of(folder), {"at_step": step, "from": planned, "to": max_iters}]
-    refuse_changed(config, found, record)
-    with locked(folder):
-        durable.replace(folder / EXTENSIONS, json.dumps(record, indent=2) + "\n")
-        durable.replace(folder / "config.yaml", yaml.safe_dump(stored.to_plain(config), sort_keys=False))
-        (folder / "DONE").unlink(missing_ok=True)
-    lr = config.optimizer.lr
-    print(
-        f"{folder} stands at step {step} of {planned}, with a learning rate of {lr * old(min(step, planned - 1)):.3g}.\n"
-        f"In a schedule of {max_iters} it is {lr * new(step):.3g} there: it goes up, and falls to its end anew. The weights will not be those of a\n"
-        f"run of {max_iters} from the start; {EXTENSIONS} says so in the run's folder. For those, train anew with schedule.max_iters={max_iters}."
-    )
-    return train(config, folder, overrides=overrides_of(folder))
-
-
-def config_of(folder: Path) -> schema.TrainConfig:
-    try:
-        return stored.from_plain(schema.TrainConfig, read_yaml(folder / "config.yaml"))
-    except ConfigError as error:
-        raise CheckpointError(f"{folder}/config.yaml cannot be used: {error}") from None
-
-
-def overrides_of(folder: Path) -> list[str]:
-    path = folder / "overrides.yaml"
-    overrides = read_yaml(path) if path.is_file() else []
-    return [override for override in overrides if isinstance(override, str)] if isinstance(overrides, list) else []
-
-
-def read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-
-
-def extensions_of(folder: Path) -> list[dict[str, Any]]:
-    """When the run was extended, and from how many steps to how many."""
-    path = folder / EXTENSIONS
-    if not path.is_file():
-        return []
-    try:
-        return [{name: int(one[name]) for name in ("at_step", "from", "to")} for one in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error!r}") from None
-
-
-def leads_into(link: Path, home: Path) -> bool:
-    try:
-        return link.resolve().is_relative_to(home)
-    except (OSError, RuntimeError):  # links in a circle
-        return False
-
-
-def refuse_links_out(folder: Path) -> None:
-    """Raise CheckpointError for a link that leads out of a run's folder: to go on with the run would be to write there."""
-    home = folder.resolve()
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not leads_into(path, home):
-            raise CheckpointError(f"{path} is a link that leads out of the run's folder", hint="put what it leads to in its place")
-
-
-def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
-    """The best mIoU of a finished run, None when there is work to do. Raises ConfigError for a run without `resume`."""
-    started = any((folder / "checkpoints").glob("step-*"))
-    if started and not resume:
-        raise ConfigError(f"{folder} already holds checkpoints", hint="add resume=true to continue it, or choose another folder")
-    if started and (folder / "DONE").is_file() and (folder / "result.json").is_file():
-        return float(json.loads((folder / "result.json").read_text())["miou"])
-    return None
-
-
 def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
     """One process of a run. The best mIoU."""
     with StopRequest() as stop:
@@ -225,8 +93,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
     settle_length(config, len(training))
-    skip_unreadable = config.dataset.on_bad == "skip"
-    refuse_single_class(training, skip_unreadable=skip_unreadable)
+    refuse_single_class(training, skip_unreadable=config.dataset.on_bad == "skip")
 
     torch.manual_seed(config.seed)
     model = model_of(config, num_classes=len(training.classes))
@@ -247,57 +114,22 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     predictor = predictor_of(model, config, description.normalization, device=device, precision="fp32")
     batches = batches_of(config, training, state)
     log = log_of(config, folder, state)
+    opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
     unreadable: set[str] = set()
     with log, closing(batches):
-        opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
         for line in [*complaints, *loaded, *opening]:
             log.say(line)
-
-        def noted() -> Iterator[Batch]:
-            for batch in batches:
-                unreadable.update(batch.unreadable)
-                yield batch
-
-        def draw() -> None:
-            if is_main():
-                path = folder / "samples" / f"step-{state.step:08d}.png"
-                draw_samples(predictor, validation, path, count=config.trainer.samples, skip_unreadable=skip_unreadable)
-
-        def evaluate_state() -> Metrics:
-            share_buffers(model)
-            result = evaluate(predictor, validation, skip_unreadable=skip_unreadable, stop=stop, progress=log.terminal)
-            log.unreadable([*gathered(list(unreadable)), *result.unreadable])
-            draw()
-            return result
-
-        def save(best: bool, needed: bool) -> bool:
-            if not is_main():
-                return True
-            try:
-                checkpoints.keep(state, folder / "checkpoints", config=description.to_plain(), best=best)
-            except DivergedError:
-                raise
-            except Exception as error:
-                full = resource_error(error)
-                if full is None:
-                    raise
-                if needed:
-                    raise full from None
-                log.say(f"step {state.step} could not be saved: {full.message}; training goes on, {what_is_kept(folder)}")
-                return False
-            return True
-
+        draw = drawing(config, state, predictor, validation, folder)
         if state.step == 0:
             draw()
-        eval_every = config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS)
         fit(
             state,
-            noted(),
+            noted(batches, unreadable),
             stop=stop,
-            evaluate=evaluate_state,
-            save=save,
+            evaluate=evaluating(config, predictor, validation, stop=stop, log=log, unreadable=unreadable, draw=draw),
+            save=saving(state, folder / "checkpoints", description, log=log),
             log=log,
-            eval_every=eval_every,
+            eval_every=config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS),
             save_every=config.trainer.save_every,
         )
         if isinstance(log, RunLog):
@@ -307,6 +139,73 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
             log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=PICTURE")
     return state.best_miou
+
+
+# --- what the loop is given ----------------------------------------------------------------------------------------------------------
+
+
+def noted(batches: Iterable[Batch], unreadable: set[str]) -> Iterator[Batch]:
+    """The batches; what could not be read for them goes into `unreadable`."""
+    for batch in batches:
+        unreadable.update(batch.unreadable)
+        yield batch
+
+
+def drawing(
+    config: schema.TrainConfig, state: TrainState, predictor: Predictor, samples: SegmentationSet, folder: Path
+) -> Callable[[], None]:
+    """Draw a few samples, in the main process."""
+
+    def draw() -> None:
+        if is_main():
+            path = folder / "samples" / f"step-{state.step:08d}.png"
+            draw_samples(predictor, samples, path, count=config.trainer.samples, skip_unreadable=config.dataset.on_bad == "skip")
+
+    return draw
+
+
+def evaluating(
+    config: schema.TrainConfig,
+    predictor: Predictor,
+    samples: SegmentationSet,
+    *,
+    stop: StopRequest,
+    log: Log,
+    unreadable: set[str],
+    draw: Callable[[], None],
+) -> Callable[[], Metrics]:
+    """Evaluate the split, list what could not be read so far, and draw."""
+
+    def evaluate_state() -> Metrics:
+        share_buffers(predictor.model)
+        result = evaluate(predictor, samples, skip_unreadable=config.dataset.on_bad == "skip", stop=stop, progress=log.terminal)
+        log.unreadable([*gathered(list(unreadable)), *result.unreadable])
+        draw()
+        return result
+
+    return evaluate_state
+
+
+def saving(state: TrainState, folder: Path, description: Description, *, log: Log) -> Callable[[bool, bool], bool]:
+    """Save, in the main process; whether that could be done. A full disk is an error where the save is needed, else it is said."""
+
+    def save(best: bool, needed: bool) -> bool:
+        try:
+            if is_main():
+                checkpoints.keep(state, folder, config=description.to_plain(), best=best)
+        except Exception as error:
+            full = resource_error(error)
+            if full is None:
+                raise
+            if needed:
+                raise full from None
+            newest = max(folder.glob("step-*"), default=None)
+            kept = f"the newest checkpoint is {newest.name}" if newest else "there is no checkpoint yet"
+            log.say(f"step {state.step} could not be saved: {full.message}; training goes on, {kept}")
+            return False
+        return True
+
+    return save
 
 
 def batches_of(config: schema.TrainConfig, training: SegmentationSet, state: TrainState) -> Generator[Batch, None, None]:
@@ -396,39 +295,6 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
     )
 
 
-def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint, extensions: list[dict[str, Any]]) -> None:
-    """Raise ConfigError when the run in the folder was made with other settings than the ones given now. It may have been extended since."""
-    made_with = Description.from_plain(found.config, source=found.path).config
-    before = {key: value for key, value, _ in checks.walk(made_with)}
-    now = {key: value for key, value, _ in checks.walk(config)}
-    if extensions and extensions[-1]["to"] == now["schedule.max_iters"]:
-        before["schedule.max_iters"] = now["schedule.max_iters"]
-    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
-    if changed:
-        shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
-        raise ConfigError(f"this run was made with other settings: {shown}", hint="resume it with its own, or train in another folder")
-
-
-def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device) -> None:
-    """Say that the run begins: config, what was typed, and where it runs. Marks of an earlier end are taken away."""
-    for name in ("FAILED", "INTERRUPTED"):
-        (folder / name).unlink(missing_ok=True)
-    durable.replace(folder / "config.yaml", yaml.safe_dump(stored.to_plain(config), sort_keys=False))
-    durable.replace(folder / "overrides.yaml", yaml.safe_dump(overrides))
-    environment = {
-        "deeplabx": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "processes": world_size(),
-        "threads": torch.get_num_threads(),
-        "precision": config.trainer.precision,
-        "command": sys.argv[1:],
-    }
-    durable.replace(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
-
-
 def opening_words(
     config: schema.TrainConfig, state: TrainState, training: SegmentationSet, validation: SegmentationSet, folder: Path, *, norm_batch: int
 ) -> list[str]:
@@ -468,8 +334,3 @@ def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, 
     predictor.model.train(was_training)
     if panels:
         write_image(path, stacked(panels))
-
-
-def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:
-    """result.json: the metrics of the best evaluation, at its step."""
-    durable.replace(folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n")

@@ -101,6 +101,11 @@ def camvid_root(real_root: Root) -> Path:
     return real_root("camvid")
 
 
+def times(folder: Path) -> dict[Path, int]:
+    """When each file of a run was last changed; the lock apart, which each attempt takes."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock" and path != folder}
+
+
 class Signalled(NamedTuple):
     """How a long run answered a signal."""
 

@@ -18,18 +18,13 @@ from deeplabx import train as train_command
 from deeplabx.build import model_of
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.state import TrainState
-from deeplabx.errors import CheckpointError, ConfigError, StoppedError
-from tests.conftest import TINY, Compose, Root, TrainTiny, compose_plain, signalled_run
+from deeplabx.errors import ConfigError, StoppedError
+from tests.conftest import TINY, Compose, Root, TrainTiny, compose_plain, signalled_run, times
 
 
 def weights(folder: Path) -> bytes:
     (path,) = folder.glob("checkpoints/step-00000004/model.safetensors")
     return path.read_bytes()
-
-
-def times(folder: Path) -> dict[Path, int]:
-    """When each file of a run was last changed; the lock apart, which each attempt takes."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock" and path != folder}
 
 
 def test_the_files_of_a_run(tiny_run: Path) -> None:
@@ -78,6 +73,7 @@ def test_an_interrupted_and_resumed_run_equals_one_that_was_not(
     assert before["confusion_sha256"] == after["confusion_sha256"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None:
     settings = [*TINY, "schedule.max_iters=12", "trainer.save_every=1", "trainer.samples=0", "trainer.eval_every=12"]
     run, whole = tmp_path / "a run (1)", tmp_path / "whole"
@@ -166,12 +162,6 @@ def test_accumulation_and_clipping_run(train_tiny: TrainTiny) -> None:
     assert (train_tiny("run", "trainer.accumulate=2", "trainer.clip_norm=1.0", "trainer.head_lr_factor=10") / "DONE").is_file()
 
 
-def test_a_damaged_config_is_a_checkpoint_error(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("seed: [")
-    with pytest.raises(CheckpointError, match=r"config.yaml cannot be read"):
-        train_command.resume(tmp_path, change=lambda config: None)
-
-
 def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
     config = compose_plain(
         "schedule.max_iters=30", "trainer.samples=0", "dataset.val_images=16", "trainer.eval_every=30", "trainer.log_every=30"
@@ -185,58 +175,6 @@ def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_first_run_learns_the_shapes(tmp_path: Path) -> None:
     assert train_command.train(compose_plain("trainer.devices=cpu"), tmp_path, overrides=[]) >= 0.80
-
-
-def test_extending_says_what_it_means_and_keeps_the_record(train_tiny: TrainTiny, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = train_tiny("run")
-    train_command.extend(folder, max_iters=6, change=lambda config: None)
-    said = capsys.readouterr().out
-    assert "stands at step 4 of 4, with a learning rate of 0.0144" in said  # 0.05 (1 - 3 / 4) ** 0.9
-    assert "In a schedule of 6 it is 0.0186 there" in said  # 0.05 (1 - 4 / 6) ** 0.9
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
-    assert json.loads((folder / "extensions.json").read_text()) == [{"at_step": 4, "from": 4, "to": 6}]
-    assert (folder / "DONE").is_file()
-
-
-def test_an_extended_run_that_was_interrupted_at_once_is_resumed_as_extended(
-    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = train_tiny("run")
-    whole = train_tiny("whole")
-    train_command.extend(whole, max_iters=6, change=lambda config: None)
-    run = train_command.run
-    monkeypatch.setattr(train_command, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    with pytest.raises(StoppedError):
-        train_command.extend(folder, max_iters=6, change=lambda config: None)
-    monkeypatch.setattr(train_command, "run", run)
-    train_command.resume(folder, change=lambda config: None)
-    files = [path / "checkpoints" / "step-00000006" / "model.safetensors" for path in (folder, whole)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-
-
-def test_what_cannot_be_extended_is_refused_and_left_alone(train_tiny: TrainTiny, tmp_path: Path) -> None:
-    folder = train_tiny("run")
-    before = times(folder)
-    with pytest.raises(ConfigError, match=r"schedule.max_iters=4 does not extend a run of 4\ntype more than 4"):
-        train_command.extend(folder, max_iters=4, change=lambda config: None)
-    with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 1"):
-        train_command.extend(folder, max_iters=6, change=lambda config: setattr(config.optimizer, "lr", 1.0))
-    assert times(folder) == before
-
-
-def test_a_run_is_not_resumed_through_a_link_that_leads_out(train_tiny: TrainTiny, tmp_path: Path) -> None:
-    folder, outside = train_tiny("run"), tmp_path / "outside"
-    outside.write_text("untouched")
-    (folder / "train.log").unlink()
-    (folder / "train.log").symlink_to(outside)
-    with pytest.raises(CheckpointError, match=r"train.log is a link that leads out"):
-        train_command.resume(folder, change=lambda config: None)
-    (folder / "train.log").unlink()
-    (folder / "train.log").symlink_to(folder / "train.log")  # in a circle
-    with pytest.raises(CheckpointError, match=r"train.log is a link that leads out"):
-        train_command.resume(folder, change=lambda config: None)
-    assert outside.read_text() == "untouched"
 
 
 def test_unreadable_files_are_passed_over_counted_and_listed(train_tiny: TrainTiny, fake_root: Root, tmp_path: Path) -> None:

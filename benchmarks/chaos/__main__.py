@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.chaos import ROWS
+from benchmarks.chaos.commands import end_all
 from benchmarks.chaos.row import Measured, Row
 
 VERDICTS = {True: "holds", False: "MISSED", None: "not here"}
@@ -19,6 +20,8 @@ def measured(row: Row) -> Measured:
             return row.run(Path(work), False)
         except Exception as error:  # noqa: BLE001 - the other rows are run all the same
             return Measured(f"broke off: {type(error).__name__}: {' '.join(str(error).split())[:300]}", False)
+        finally:
+            end_all()
 
 
 def main(numbers: list[int]) -> int:

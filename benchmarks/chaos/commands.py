@@ -41,6 +41,7 @@ TINY = [
     "trainer.eval_every=100000",  # besides the one at the end
     f"optimizer.lr={BASE_LR}",
 ]
+STARTED: list[subprocess.Popen[bytes]] = []
 SHAPES = ["dataset.train_images=12", "dataset.val_images=1"]
 
 
@@ -167,7 +168,15 @@ def start(command: Sequence[str | Path], work: Path) -> Running:
     output = work / f"output-{len(list(work.glob('output-*')))}"
     with output.open("wb") as file:
         process = subprocess.Popen([*map(str, command)], cwd=work, stdout=file, stderr=file, start_new_session=True)
+    STARTED.append(process)
     return Running(process, output)
+
+
+def end_all() -> None:
+    """Kill what a row that broke off left running."""
+    while STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
 def training(run: Path, *settings: str) -> list[str]:

@@ -207,14 +207,21 @@ def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that verifies, and a line for each newer one that did not."""
+    """The newest checkpoint that verifies, None where there is none yet; and a line for each newer one that did not.
+
+    Raises CheckpointError where there are some and none verifies: to start anew would be to write over what is left of them.
+    """
     complaints: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             return verified(path), complaints
         except CheckpointError as error:
             complaints.append(error.message)
-    return None, complaints
+    if complaints:
+        raise CheckpointError(
+            f"none of {len(complaints)} checkpoints can be used: {complaints[0]}", hint="put a copy of one back in its place"
+        )
+    return None, []
 
 
 def verified(path: Path) -> Checkpoint:

@@ -24,7 +24,17 @@ def test_the_strided_convolution_keeps_the_old_rate() -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "output_stride"), [*((name, 8) for name in BACKBONES), ("resnet18", 16), ("xception41", 16)])
+LARGE = ("resnet101", "resnet101_beta", "xception65", "xception71")  # more of the same units, and seconds each
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [
+        *(pytest.param(name, 8, marks=[pytest.mark.slow] if name in LARGE else []) for name in BACKBONES),
+        ("resnet18", 16),
+        ("xception41", 16),
+    ],
+)
 def test_the_converted_network_computes_the_strided_one_at_more_places(name: str, output_stride: int) -> None:
     family = without_multi_grid(name)
     torch.manual_seed(0)

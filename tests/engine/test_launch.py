@@ -22,12 +22,12 @@ def test_torchrun_decides_how_many_processes_there_are(monkeypatch: pytest.Monke
 
 
 def test_a_group_is_started_anew_when_a_process_is_lost(tmp_path: Path) -> None:
-    assert launch(jobs.is_lost_twice, tmp_path, devices="2", max_restarts=2) == "third time"
+    assert launch(jobs.is_lost_once, tmp_path, devices="2", max_restarts=1) == "second time"
 
 
 def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^rank 1: broken.png cannot be read"):
-        launch(jobs.counts_and_fails, tmp_path, devices="2", max_restarts=2)
+        launch(jobs.counts_and_fails, tmp_path, devices="2", max_restarts=1)
     assert len(list(tmp_path.iterdir())) == 1
 
 
