@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from benchmarks.chaos.commands import (
     DEEPLABX,
     Running,
@@ -166,6 +168,19 @@ def tests_of(*paths: str) -> Measured:
     return Measured(f"{summary.strip('= ')} ({', '.join(paths)})", done.returncode == 0)
 
 
+def gpus(work: Path, short: bool) -> Measured:
+    """The same by NCCL, where there are two GPUs: a run, and its evaluation by one and by two."""
+    if torch.cuda.device_count() < 2:
+        return Measured(f"{torch.cuda.device_count()} GPUs here; rows 6 to 9 and 20, by gloo, stand in for it", None)
+    run, found = work / "run", set()
+    finish(training(run, "schedule.max_iters=10", "trainer.devices=2"), work)
+    for devices in (1, 2):
+        out = work / f"eval-{devices}"
+        finish([*DEEPLABX, "eval", f"ckpt={run}", f"trainer.devices={devices}", f"hydra.run.dir={out}"], work)
+        found.add(json.loads((out / "result.json").read_text())["confusion_sha256"])
+    return Measured(f"10 steps on 2 GPUs, {len(found)} matrix by 1 and 2", len(found) == 1)
+
+
 def metric(work: Path, short: bool) -> Measured:
     return tests_of("tests/engine/test_metrics.py", "tests/engine/test_cityscapes_scores.py")
 
@@ -188,4 +203,5 @@ ROWS = [
     Row(14, "metric against cityscapesScripts and scikit-learn", "equal integers", metric),
     Row(15, "every transform: image and mask aligned, no new label", "0 failures", transforms),
     Row(20, "two torchrun agents, one killed and started again", "one job, same weights", agents),
+    Row(21, "two GPUs (NCCL)", "trains; same confusion sha256", gpus),
 ]

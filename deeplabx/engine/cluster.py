@@ -3,6 +3,9 @@
 import re
 from collections.abc import Mapping, MutableMapping
 
+from deeplabx.errors import DeviceError
+
+NEEDED = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
 PORTS = range(20000, 30000)  # of which a SLURM job takes one, by its number
 
 
@@ -19,11 +22,17 @@ def is_follower(environment: Mapping[str, str]) -> bool:
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     """Say in torchrun's variables what srun says in its own, for the tasks of a job step; nothing where there is one task, or torchrun.
 
-    SLURM_STEP_NUM_TASKS is set by srun alone: in a batch script, SLURM_PROCID=0 stands beside the SLURM_NTASKS of the whole job.
+    SLURM_STEP_NUM_TASKS is set by srun alone: in a batch script, SLURM_PROCID=0 stands beside the SLURM_NTASKS of the whole job. Raises
+    DeviceError where srun left out what it says elsewhere.
     """
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks == 1 or "RANK" in environment:
         return
+    absent = [name for name in NEEDED if name not in environment]
+    if absent:
+        raise DeviceError(
+            f"srun started {tasks} tasks, but {absent[0]} is not set", hint="start one task with trainer.devices=N, or use torchrun"
+        )
     per_node = first_count(environment["SLURM_STEP_TASKS_PER_NODE"])
     environment["WORLD_SIZE"], environment["RANK"] = str(tasks), environment["SLURM_PROCID"]
     environment["LOCAL_RANK"], environment["LOCAL_WORLD_SIZE"] = environment["SLURM_LOCALID"], str(per_node)

@@ -1,6 +1,7 @@
 import pytest
 
 from deeplabx.engine.cluster import adopt_slurm, first_count, first_host, is_follower, is_one_of_several
+from deeplabx.errors import DeviceError
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,10 @@ def test_torchruns_word_goes_before_slurms() -> None:
     adopt_slurm(environment)
     assert environment["RANK"] == "0"
     assert environment["WORLD_SIZE"] == "2"
+
+
+def test_a_step_that_srun_does_not_describe_is_an_error() -> None:
+    environment = step(0)
+    del environment["SLURM_STEP_NODELIST"]
+    with pytest.raises(DeviceError, match="SLURM_STEP_NODELIST is not set"):
+        adopt_slurm(environment)
