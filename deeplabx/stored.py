@@ -84,6 +84,7 @@ def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None
             raise ConfigError(f"{name} is not a setting of {whose}")
         try:
             value = OmegaConf.select(composed, name)
+            value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
             raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
-        setattr(target, last, OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)
+        setattr(target, last, value)

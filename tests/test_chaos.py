@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import ROWS
 from benchmarks.chaos.commands import end_all
+from benchmarks.chaos.table import ROWS
 
 IN_SHORT = (1, 2, 3, 10, 11, 12, 13, 16, 17, 19)
 

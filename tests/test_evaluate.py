@@ -53,6 +53,7 @@ def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, 
         "+foo=1",
         "+eval.foo=1",
         "+backbone.width=2",
+        "++model={}",
     ],
 )
 def test_what_is_typed_is_checked(tiny_run: Path, tmp_path: Path, typed: str) -> None:

@@ -6,9 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.chaos import ROWS
 from benchmarks.chaos.commands import end_all
 from benchmarks.chaos.row import Measured, Row
+from benchmarks.chaos.table import ROWS
 
 VERDICTS = {True: "holds", False: "MISSED", None: "not here"}
 

@@ -303,7 +303,7 @@ def random_overrides(work: Path, short: bool) -> Measured:
     left = [
         path
         for path in work.rglob("*")
-        if path.is_file() and path.name not in ("config.yaml", "defects.json", "multirun.yaml", "sweep.json")
+        if path.is_file() and path.name not in ("config.yaml", "defects.json", "multirun.yaml", "sweep.json", "FAILED")
     ]
     words = f"{count} command lines: {', '.join(f'exit {code} {times}' for code, times in sorted(codes.items()))}; {len(defects)} defects"
     if defects:

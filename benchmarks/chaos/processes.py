@@ -162,7 +162,7 @@ def free_port() -> int:
 
 def tests_of(*paths: str) -> Measured:
     """What the tests that hold a row say."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *paths]
+    command = [sys.executable, "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *paths]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600)
     (summary, *_) = [line for line in reversed(done.stdout.splitlines()) if line.strip()] or ["said nothing"]
     return Measured(f"{summary.strip('= ')} ({', '.join(paths)})", done.returncode == 0)
