@@ -119,10 +119,7 @@ def restored(found: Described) -> Predictor:
     config = description.config
     device = resolve_device(config.trainer.devices)
     model = model_of(config, num_classes=len(description.classes))
-    try:
-        model.load_state_dict(checkpoint.model_tensors(), strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint.path} does not fit the model it names: {' '.join(str(error).split())[:200]}") from None
+    checkpoints.fill(model, checkpoint.model_tensors(), source=checkpoint.path)
     model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     precision = resolve_precision(config.trainer.precision, device)
     return predictor_of(model, config, description.normalization, device=device, precision=precision)

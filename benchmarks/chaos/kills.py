@@ -79,7 +79,7 @@ def orphans(work: Path, short: bool) -> Measured:
 MOMENTS = {
     "in the middle of an epoch": ("update", 5, []),
     "in the middle of an accumulation": ("accumulation", 11, ["trainer.accumulate=2"]),
-    "in the middle of an evaluation": ("evaluation", 10, ["trainer.eval_every=3"]),
+    "in the middle of an evaluation": ("evaluation", 6, ["trainer.eval_every=3", "dataset.val_images=4"]),
     "right after best was saved": ("best", 1, ["trainer.eval_every=3"]),
     "between save and pointer": ("pointer", 1, ["trainer.eval_every=3"]),
     "between two renames of a save": ("rename", 3, []),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplabx.engine.distributed import shared
 from deeplabx.engine.durable import replace, sync
@@ -257,6 +257,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
 
 
+def fill(model: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
+    """Load all of a checkpoint's tensors into the model it names. Raises CheckpointError when they are not the model's."""
+    absent = sorted(set(model.state_dict()) - set(tensors))  # torch would pass over a batch norm's counter
+    try:
+        if absent:
+            raise RuntimeError(f"{len(absent)} tensors are missing, the first: {absent[0]}")
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not fit the model it names: {' '.join(str(error).split())[:200]}") from None
+
+
 def read(checkpoint: Checkpoint) -> tuple[Path, dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     return checkpoint.path, checkpoint.model_tensors(), checkpoint.optimizer_tensors(), checkpoint.state
 
@@ -270,8 +281,8 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     if content is None:
         return
     path, model, optimizer, scalars = content
+    fill(state.model, model, source=path)
     try:
-        state.model.load_state_dict(model, strict=True)
         state.load_optimizer_tensors(optimizer)
         state.load_state_dict(scalars)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what torch raises for tensors and tables that do not fit

@@ -178,5 +178,16 @@ def test_a_state_that_no_run_writes_is_refused(saved: Path, change: dict[str, ob
 
 def test_tensors_of_another_model_are_a_checkpoint_error(saved: Path) -> None:
     state = state_of(deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=4))
-    with pytest.raises(CheckpointError, match="does not fit the run it is in"):
+    with pytest.raises(CheckpointError, match="does not fit the model it names"):
         checkpoints.restore(state, checkpoints.verified(saved))
+
+
+def test_a_tensor_that_torch_would_pass_over_is_missed(saved: Path) -> None:
+    tensors = checkpoints.Checkpoint(saved).model_tensors()
+    model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)
+    counters = {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    checkpoints.fill(model, {**counters, **tensors}, source=saved)
+    name = "backbone.bn1.num_batches_tracked"
+    assert name in counters
+    with pytest.raises(CheckpointError, match=rf"1 tensors are missing, the first: {name}"):
+        checkpoints.fill(model, {key: value for key, value in {**counters, **tensors}.items() if key != name}, source=saved)
