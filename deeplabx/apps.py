@@ -62,6 +62,8 @@ def run(command: str, arguments: list[str]) -> int:
         return report(error)
     except KeyboardInterrupt:
         return report(StoppedError("interrupted"))
+    except BrokenPipeError:  # who read what we print has seen enough, as in `deeplabx list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -121,7 +123,7 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     app = hydra.main(config_path=str(schema.conf_dir()), config_name=command, **version)(run_task)
     try:
         app()
-    except DeeplabxError:
+    except (DeeplabxError, BrokenPipeError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, HydraException):  # its own are OSErrors too

@@ -86,3 +86,10 @@ def test_an_error_does_nothing_to_the_terminal_but_be_read(capsys: pytest.Captur
 def test_a_bug_is_told_even_where_its_traceback_cannot_be_written(tmp_path: Path) -> None:
     error = apps.in_words(ZeroDivisionError("x"), tmp_path / "gone")
     assert str(error).startswith("a bug of ours: ZeroDivisionError: x\nits traceback could not be written")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m deeplabx train --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
