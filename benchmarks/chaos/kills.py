@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.chaos.commands import (
     DEEPLABX,
+    SECONDS,
     Running,
     finish,
     logged_step,
@@ -30,6 +31,7 @@ def random_kills(work: Path, short: bool) -> Measured:
     settings = [f"trainer.save_every={SAVE_EVERY}", f"schedule.max_iters={steps}", "resume=true"]
     rng = random.Random(0)
     run, whole = work / "killed", work / "whole"
+    undisturbed = start(training(whole, *settings), work)  # meanwhile
     lost, inside, done = [], 0, 0
     for number in range(kills):
         begun = newest_step(run)
@@ -50,7 +52,7 @@ def random_kills(work: Path, short: bool) -> Measured:
         inside, done = inside + in_save, done + 1
         lost.append(max(0, logged_step(run) - newest_step(run)))
     finish(training(run, *settings), work)
-    finish(training(whole, *settings), work)
+    undisturbed.process.wait(SECONDS)
     same = weights_of(run) == weights_of(whole)
     words = f"{done} kills, {inside} inside a save: weights {'identical' if same else 'DIFFERENT'}, at most {max(lost)} steps lost of {SAVE_EVERY}"
     enough = done == kills if short else done >= 24 and inside >= 12
@@ -84,28 +86,26 @@ MOMENTS = {
     "between save and pointer": ("pointer", 1, ["trainer.eval_every=3"]),
     "between two renames of a save": ("rename", 3, []),
     "with AMP (bf16)": ("update", 7, ["trainer.precision=bf16"]),
-    "with the batch norm frozen": ("update", 4, ["model.norm=frozen"]),
 }
 
 
 def chosen_moments(work: Path, short: bool) -> Measured:
     """Killed at one chosen moment each, and resumed; against a run with the same settings that was not."""
     different = []
-    references: dict[tuple[str, ...], tuple[str, str]] = {}
     chosen = dict([*MOMENTS.items()][1:2]) if short else MOMENTS
     for name, (place, count, settings) in chosen.items():
         settings = [*settings, "schedule.max_iters=12", "trainer.save_every=2", "resume=true"]
         killed = work / re.sub(r"\W+", "-", name)
+        whole = work / f"whole-{'-'.join(settings)}"
+        undisturbed = None if whole.is_dir() else start(training(whole, *settings), work)  # meanwhile
         victim = start([*VICTIM, place, str(count), *training(killed, *settings)[3:]], work)
         victim.process.wait(120)
         if victim.process.returncode != -signal.SIGKILL:
             raise RuntimeError(f"{name}: not killed but ended with {victim.process.returncode}: {victim.words[-300:]}")
         finish(training(killed, *settings), work)
-        if tuple(settings) not in references:
-            whole = work / f"whole-{len(references)}"
-            finish(training(whole, *settings), work)
-            references[tuple(settings)] = result(whole)
-        if result(killed) != references[tuple(settings)]:
+        if undisturbed:
+            undisturbed.process.wait(SECONDS)
+        if result(killed) != result(whole):
             different.append(name)
     words = f"{len(chosen)} moments ({'; '.join(chosen)}): " + (
         f"DIFFERENT {', '.join(different)}" if different else "weights and best identical"
