@@ -30,7 +30,7 @@ test: setup  ## the test suite; real data from DEEPLABX_TEST_DATA where it is se
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-chaos: setup  ## the reliability bench: every row of its table, in under twenty minutes on two cores
+chaos: setup  ## the reliability bench: every row of its table, about twenty minutes on two cores
 	$(BIN)/python -m benchmarks.chaos
 
 check: setup  ## ruff and mypy
