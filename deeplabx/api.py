@@ -7,17 +7,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone import build_backbone
-from deeplabx.build import described, restored
-from deeplabx.model import DeepLab, build_head
+from deeplabx.build import described, network, restored
+from deeplabx.model import DeepLab
 
 
-def build_model(name: str, *, backbone: str, num_classes: int, output_stride: int = 16, **settings: Any) -> DeepLab:
+def build_model(
+    name: str,
+    *,
+    backbone: str,
+    num_classes: int,
+    output_stride: int | None = None,
+    in_channels: int = 3,
+    backbone_settings: dict[str, Any] | None = None,
+    **settings: Any,
+) -> DeepLab:
     """A model with random weights: `build_model("deeplabv3plus", backbone="resnet101", num_classes=21)`.
 
-    Called on normalised pictures N x 3 x H x W it gives logits N x num_classes x H x W. `settings` are the model's own, such as atrous_rates.
+    Called on normalised pictures N x in_channels x H x W it gives logits N x num_classes x H x W. output_stride: 8, 16 or 32; None for that of the
+    paper, 8 for v1 and v2, 16 for v3 and v3+. `settings` are the model's own, such as atrous_rates; `backbone_settings` the backbone's, such as
+    multi_grid.
     """
-    return build_head(name, build_backbone(backbone, output_stride=output_stride), num_classes=num_classes, **settings)
+    stride = {} if output_stride is None else {"output_stride": output_stride}
+    of_backbone = {"in_channels": in_channels, **stride, **(backbone_settings or {})}
+    return network(name, backbone, num_classes=num_classes, of_backbone=of_backbone, of_model=settings)
 
 
 def load(ckpt: str | Path) -> nn.Module:

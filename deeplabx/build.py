@@ -9,14 +9,14 @@ from torch import nn
 
 from deeplabx import config as schema
 from deeplabx import stored
-from deeplabx.backbone import Normalization, build_backbone
+from deeplabx.backbone import RESNETS, Normalization, build_backbone
 from deeplabx.dataset import SegmentationSet, build_dataset
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.distributed import resolve_device, resolve_precision
 from deeplabx.engine.evaluator import Predictor
 from deeplabx.engine.state import AUTOCAST
 from deeplabx.errors import CheckpointError, ConfigError
-from deeplabx.model import DeepLab, build_head
+from deeplabx.model import DeepLab, build_head, model_class
 
 
 def own_settings(config: Any, *shared: str) -> dict[str, Any]:
@@ -24,10 +24,19 @@ def own_settings(config: Any, *shared: str) -> dict[str, Any]:
     return {name: value for name, value in vars(config).items() if name not in ("name", *shared)}
 
 
+def network(name: str, backbone: str, *, num_classes: int, of_backbone: dict[str, Any], of_model: dict[str, Any]) -> DeepLab:
+    """The model `name` on `backbone`, with random weights. What the backbone is not told, multi-grid and output stride, is as the model has it."""
+    model = model_class(name)
+    settings = {"output_stride": model.reference_stride, **of_backbone}
+    if backbone in RESNETS and not model.multi_grid and settings.get("multi_grid") is None:
+        settings["multi_grid"] = ()
+    return build_head(name, build_backbone(backbone, **settings), num_classes=num_classes, **of_model)
+
+
 def model_of(config: Any, *, num_classes: int) -> DeepLab:
     """The model that `config.model` and `config.backbone` describe, with random weights."""
-    backbone = build_backbone(config.backbone.name, **own_settings(config.backbone, "weights"))
-    return build_head(config.model.name, backbone, num_classes=num_classes, **own_settings(config.model))
+    of_backbone, of_model = own_settings(config.backbone, "weights"), own_settings(config.model, "recommended")
+    return network(config.model.name, config.backbone.name, num_classes=num_classes, of_backbone=of_backbone, of_model=of_model)
 
 
 def dataset_of(config: schema.DatasetConfig, *, split: str) -> SegmentationSet:

@@ -115,12 +115,23 @@ def check_training(config: schema.TrainConfig) -> None:
             f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x trainer.accumulate = {passes}",
             hint=f"take a multiple of {passes}, such as trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
         )
+    if backbone.in_channels != 3:
+        raise ConfigError(f"backbone.in_channels={backbone.in_channels}, but every data set here gives pictures of 3 channels")
+    if not pools(config.model):
+        return
     alone = config.model.norm == "batch" or (config.model.norm == "auto" and device_count(trainer.devices) == 1)
     if trainer.batch_size // passes == 1 and alone:
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} leaves one picture per pass, and batch norm after image pooling needs two",
             hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, or model.norm=frozen",
         )
+
+
+def pools(model: schema.ModelConfig) -> bool:
+    """Whether a batch norm follows image pooling: of each picture it sees a single value."""
+    if not isinstance(model, schema.PoolingConfig) or model.norm in ("frozen", "group"):
+        return False
+    return model.image_pooling is None and (not isinstance(model, schema.DeepLabV3Config) or model.aspp)
 
 
 def check_eval(config: schema.EvalConfig) -> None:

@@ -28,29 +28,75 @@ def choice(*options: Any, default: Any = MISSING) -> Any:
 
 
 @dataclass
+class ModelRecommendedConfig:
+    """What a model is published with; the backbone takes it from here by interpolation."""
+
+    output_stride: int = choice(8, 16, 32)
+
+
+@dataclass
 class ModelConfig:
     name: str = MISSING
+    align_corners: bool = MISSING
+    norm: str = choice("auto", "batch", "sync", "group", "frozen")
+    norm_momentum: float | None = number(above=0, at_most=1, default=None)  # weight of the newest batch in batch norm's statistics
+    auxiliary_weight: float | None = number(above=0, default=None)  # of the auxiliary head's loss; None: no such head
+    recommended: ModelRecommendedConfig = field(default_factory=ModelRecommendedConfig)
+
+
+@dataclass
+class DeepLabV1Config(ModelConfig):
+    fc6: str = choice("large_fov", "7x7")
+
+
+@dataclass
+class DeepLabV2Config(ModelConfig):
+    atrous_rates: list[int] = number(at_least=1)  # for output stride 8; scaled by 8 / output_stride
+    scales: list[float] = number(above=0, at_most=2)  # of the pictures that the network sees; the largest logit counts
+
+
+@dataclass
+class PoolingConfig(ModelConfig):
+    """DeepLabv3 and v3+: ASPP with image pooling."""
+
     # None = "as the backbone says" for the next two
     separable: bool | None = None
     atrous_rates: list[int] | None = number(at_least=1, default=None)  # for output stride 16; scaled by 16 / output_stride
-    align_corners: bool = MISSING
-    norm: str = choice("auto", "batch", "sync", "frozen")
+    image_pooling: int | None = number(at_least=8, default=None)  # side in pixels of what is averaged; None: the whole picture
+
+
+@dataclass
+class DeepLabV3Config(PoolingConfig):
+    aspp: bool = MISSING
+    head_convolution: bool = MISSING
+
+
+@dataclass
+class DeepLabV3PlusConfig(PoolingConfig):
+    decoder_convolutions: int = number(at_least=1, at_most=3)
 
 
 @dataclass
 class BackboneConfig:
     name: str = MISSING
     output_stride: int = choice(8, 16, 32)
+    in_channels: int = number(at_least=1, at_most=1024)
     weights: str | None = None
 
 
 @dataclass
 class ResNetConfig(BackboneConfig):
-    multi_grid: list[int] = number(at_least=1)  # one rate per unit of the last block
+    multi_grid: list[int] | None = number(at_least=1, default=None)  # one rate per unit of the last block; None: as the model says
+    blocks: int = number(at_least=4, at_most=7)
 
 
 @dataclass
 class MobileNetV2Config(BackboneConfig):
+    width: float = number(above=0, at_most=4)
+
+
+@dataclass
+class VGGConfig(BackboneConfig):
     pass
 
 
@@ -145,6 +191,7 @@ class TrainerConfig:
     precision: str = choice("auto", "fp32", "bf16", "fp16")
     workers: int = number(at_least=0, at_most=256)
     head_lr_factor: float = number(above=0)
+    head_bias_lr_factor: float | None = number(above=0, default=None)  # None: as head_lr_factor
     clip_norm: float | None = number(above=0, default=None)
     on_nonfinite: str = choice("abort", "skip")  # a loss or gradient that is not a finite number
     max_restarts: int = number(at_least=0, at_most=1000)
@@ -239,8 +286,13 @@ COMMANDS: dict[str, type] = {
 }
 # The families of each group: a YAML option names its family (`defaults: [/schema/backbone/resnet@_here_]`), which types its own keys.
 FAMILIES: dict[str, dict[str, type]] = {
-    "model": {"deeplab": ModelConfig},
-    "backbone": {"resnet": ResNetConfig, "mobilenetv2": MobileNetV2Config, "xception": XceptionConfig},
+    "model": {
+        "deeplabv1": DeepLabV1Config,
+        "deeplabv2": DeepLabV2Config,
+        "deeplabv3": DeepLabV3Config,
+        "deeplabv3plus": DeepLabV3PlusConfig,
+    },
+    "backbone": {"resnet": ResNetConfig, "mobilenetv2": MobileNetV2Config, "vgg": VGGConfig, "xception": XceptionConfig},
     "dataset": {"files": DatasetConfig, "shapes": ShapesConfig, "voc": VOCConfig, "folder": FolderConfig},
     "augment": {"standard": AugmentConfig},
     "loss": {"cross_entropy": LossConfig},

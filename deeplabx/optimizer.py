@@ -1,18 +1,28 @@
 """Optimizers by name, over parameter groups: backbone and head, decayed and not."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplabx.errors import ConfigError
 
 Parameters = list[dict[str, Any]]
 
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, head_lr_factor: float = 1.0) -> Parameters:
-    """Up to four groups: backbone and head (learning rate x head_lr_factor), each decayed (kernels) and not (norm, bias and depthwise kernels).
+class Parted(Protocol):
+    """A model that says which of its parameters are the head's."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]: ...
+    def in_head(self, parameter: str) -> bool: ...
+
+
+def parameter_groups(
+    model: Parted, *, lr: float, weight_decay: float, head_lr_factor: float = 1.0, head_bias_lr_factor: float | None = None
+) -> Parameters:
+    """Up to five groups: the head (learning rate x head_lr_factor) and the rest, each decayed (kernels) and not (norm, bias and depthwise kernels),
+    and the head's biases where head_bias_lr_factor gives them a rate of their own.
 
     Each carries `base_lr`, which the schedule's factor multiplies, and the `names` of its parameters.
     """
@@ -20,12 +30,14 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, head_l
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part = "backbone" if name.startswith("backbone.") else "head"
         decayed = parameter.ndim > 1 and not is_depthwise(parameter)  # norm weights and all biases have one dimension
-        base_lr = lr * (head_lr_factor if part == "head" else 1.0)
+        label, factor = ("head", head_lr_factor) if model.in_head(name) else ("backbone", 1.0)
+        if label == "head" and name.endswith(".bias") and head_bias_lr_factor is not None:
+            label, factor = "head_bias", head_bias_lr_factor
+        elif not decayed:
+            label += "_no_decay"
         group = groups.setdefault(
-            f"{part}{'' if decayed else '_no_decay'}",
-            {"params": [], "names": [], "lr": base_lr, "base_lr": base_lr, "weight_decay": weight_decay if decayed else 0.0},
+            label, {"params": [], "names": [], "lr": lr * factor, "base_lr": lr * factor, "weight_decay": weight_decay if decayed else 0.0}
         )
         group["params"].append(parameter)
         group["names"].append(name)
@@ -46,8 +58,18 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": sgd}
 
 
 def build_optimizer(
-    name: str, model: nn.Module, *, lr: float, weight_decay: float, head_lr_factor: float = 1.0, **settings: Any
+    name: str,
+    model: Parted,
+    *,
+    lr: float,
+    weight_decay: float,
+    head_lr_factor: float = 1.0,
+    head_bias_lr_factor: float | None = None,
+    **settings: Any,
 ) -> torch.optim.Optimizer:
     if name not in OPTIMIZERS:
         raise ConfigError(f"optimizer={name} is not known", hint=f"optimizers: {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name](parameter_groups(model, lr=lr, weight_decay=weight_decay, head_lr_factor=head_lr_factor), **settings)
+    groups = parameter_groups(
+        model, lr=lr, weight_decay=weight_decay, head_lr_factor=head_lr_factor, head_bias_lr_factor=head_bias_lr_factor
+    )
+    return OPTIMIZERS[name](groups, **settings)

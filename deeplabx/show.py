@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 
 from deeplabx import config as schema
-from deeplabx.backbone import BACKBONES, build_backbone
-from deeplabx.build import model_of
-from deeplabx.model import DeepLab, build_head
+from deeplabx.backbone import BACKBONES
+from deeplabx.build import model_of, network
+from deeplabx.model import DeepLab
 from deeplabx.model.size import Convolution, Stage, billions, convolutions, parameter_count, stages
 
 SIZE = 513  # of the pictures for which `list` counts
@@ -60,7 +60,7 @@ def backbone_table() -> str:
     lines = [header]
     for name in BACKBONES:
         with torch.device("meta"):
-            model = build_head("deeplabv3plus", build_backbone(name, output_stride=16), num_classes=21).eval()
+            model = network("deeplabv3plus", name, num_classes=21, of_backbone={}, of_model={}).eval()
         backbone = model.backbone
         cost = f"{billions(measured(model, SIZE).ran):.2f} billion"
         lines.append(

@@ -12,6 +12,7 @@ import torch
 from deeplabx import config as schema
 from deeplabx.backbone.pretrained import load_matching, read_tensors
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
+from deeplabx.checks import pools
 from deeplabx.dataset import SegmentationSet
 from deeplabx.dataset.doctor import refuse_single_class
 from deeplabx.dataset.io import write_image
@@ -238,7 +239,7 @@ def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
             hint=f"take a multiple of {passes}",
         )
     seen = config.trainer.batch_size // config.trainer.accumulate // (1 if synchronized else world_size())
-    if seen == 1 and config.model.norm != "frozen":
+    if seen == 1 and pools(config.model):
         raise ConfigError(
             f"trainer.batch_size={config.trainer.batch_size} leaves one picture per pass to each of {world_size()} processes: batch norm needs two",
             hint=f"type trainer.batch_size={2 * config.trainer.batch_size}, a smaller trainer.accumulate, or model.norm=frozen",
@@ -280,7 +281,13 @@ def load_weights(config: schema.TrainConfig, model: DeepLab) -> list[str]:
 def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device) -> TrainState:
     return TrainState(
         model,
-        build_optimizer(config.optimizer.name, model, head_lr_factor=config.trainer.head_lr_factor, **own_settings(config.optimizer)),
+        build_optimizer(
+            config.optimizer.name,
+            model,
+            head_lr_factor=config.trainer.head_lr_factor,
+            head_bias_lr_factor=config.trainer.head_bias_lr_factor,
+            **own_settings(config.optimizer),
+        ),
         loss_sum=build_loss(config.loss.name),
         schedule=build_schedule(config.schedule.name, **own_settings(config.schedule)),
         max_iters=config.schedule.max_iters,

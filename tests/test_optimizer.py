@@ -35,7 +35,11 @@ def test_frozen_parameters_are_in_no_group() -> None:
 
 
 def test_sgd_takes_the_step_of_the_formula() -> None:
-    model = torch.nn.Linear(2, 2, bias=False)
+    class Kernel(torch.nn.Linear):
+        def in_head(self, parameter: str) -> bool:
+            return False
+
+    model = Kernel(2, 2, bias=False)
     before = model.weight.detach().clone()
     optimizer = build_optimizer("sgd", model, lr=0.5, weight_decay=0.1, momentum=0.9)
     velocity = torch.zeros(2, 2)
@@ -46,3 +50,19 @@ def test_sgd_takes_the_step_of_the_formula() -> None:
         velocity = 0.9 * velocity + (1 + 0.1 * before)
         before = before - 0.5 * velocity
     assert model.weight.detach().numpy() == pytest.approx(before.numpy(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone", "new"),
+    [("deeplabv1", "vgg16", ["classifier.classify"]), ("deeplabv2", "resnet18", ["aspp.0.classify", "aspp.1.classify"])],
+)
+def test_of_v1_and_v2_only_the_classifiers_have_the_heads_rates(model: str, backbone: str, new: list[str]) -> None:
+    rates = {} if model == "deeplabv1" else {"atrous_rates": [6, 12]}
+    network = deeplabx.build_model(model, backbone=backbone, num_classes=3, **rates)
+    groups = {
+        group["group"]: group for group in parameter_groups(network, lr=1e-3, weight_decay=5e-4, head_lr_factor=10, head_bias_lr_factor=20)
+    }
+    assert groups["head"]["names"] == [f"{name}.weight" for name in new]
+    assert groups["head_bias"]["names"] == [f"{name}.bias" for name in new]
+    assert [groups[label]["base_lr"] for label in ("backbone", "head", "head_bias")] == [1e-3, 1e-2, 2e-2]
+    assert groups["head_bias"]["weight_decay"] == 0

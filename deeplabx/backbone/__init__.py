@@ -5,29 +5,48 @@ from typing import Any
 
 from deeplabx.backbone.contract import Backbone, Features, Normalization
 from deeplabx.backbone.mobilenetv2 import mobilenetv2
-from deeplabx.backbone.resnet import resnet18, resnet50, resnet50_beta, resnet101, resnet101_beta
+from deeplabx.backbone.resnet import (
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet50_beta,
+    resnet50_caffe,
+    resnet101,
+    resnet101_beta,
+    resnet101_caffe,
+    resnet152,
+)
+from deeplabx.backbone.vgg import vgg16
 from deeplabx.backbone.xception import xception41, xception65, xception71
 from deeplabx.errors import ConfigError
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {
-    "mobilenetv2": mobilenetv2,
+RESNETS: dict[str, Callable[..., Backbone]] = {  # those with a multi-grid
     "resnet18": resnet18,
+    "resnet34": resnet34,
     "resnet50": resnet50,
     "resnet101": resnet101,
+    "resnet152": resnet152,
     "resnet50_beta": resnet50_beta,
     "resnet101_beta": resnet101_beta,
+    "resnet50_caffe": resnet50_caffe,
+    "resnet101_caffe": resnet101_caffe,
+}
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "mobilenetv2": mobilenetv2,
+    **RESNETS,
+    "vgg16": vgg16,
     "xception41": xception41,
     "xception65": xception65,
     "xception71": xception71,
 }
 
-__all__ = ["BACKBONES", "Backbone", "Features", "Normalization", "build_backbone"]
+__all__ = ["BACKBONES", "RESNETS", "Backbone", "Features", "Normalization", "build_backbone"]
 
 
-def build_backbone(name: str, *, output_stride: int, **family: Any) -> Backbone:
-    """A backbone of random weights. `family` takes the family's own settings, such as multi_grid."""
+def build_backbone(name: str, *, output_stride: int, in_channels: int = 3, **family: Any) -> Backbone:
+    """A backbone of random weights. in_channels: bands of a picture. `family` takes the family's own settings, such as multi_grid."""
     if name not in BACKBONES:
         raise ConfigError(f"backbone={name} is not known", hint=f"backbones: {', '.join(BACKBONES)}")
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"backbone.output_stride={output_stride} is not one of 8, 16, 32")
-    return BACKBONES[name](output_stride=output_stride, **family)
+    return BACKBONES[name](output_stride=output_stride, in_channels=in_channels, **family)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 class Features(NamedTuple):
     low_level: Tensor  # N x low_level_channels x ceil(H/4) x ceil(W/4)
+    middle: Tensor  # N x middle_channels x ceil(H/8) x ceil(W/8)
+    auxiliary: Tensor  # N x auxiliary_channels x h x w: what the last block begins from
     high: Tensor  # N x channels x ceil(H/output_stride) x ceil(W/output_stride)
 
 
@@ -30,18 +32,25 @@ class Normalization(NamedTuple):
 
 
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # of torchvision's ImageNet training
+CAFFE = Normalization(mean=(122.675, 116.669, 104.008), std=(1.0, 1.0, 1.0))  # of the networks published with v1 and v2, here in RGB order
 MINUS_ONE_TO_ONE = Normalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))  # of TensorFlow's MobileNet and Xception
 
 
 class Backbone(nn.Module):
-    """Pictures N x 3 x H x W, normalised, to Features. Each family states the facts below; models only read them."""
+    """Pictures N x in_channels x H x W, normalised, to Features. Each family states the facts below; models only read them.
+
+    Caffe's networks pool in ceil mode: the sides of their features may be one more than those of Features.
+    """
 
     channels: int
     low_level_channels: int
+    middle_channels: int
+    auxiliary_channels: int
     output_stride: int
     normalization: Normalization
     separable: bool  # whether ASPP and decoder take separable 3x3 convolutions
     atrous_branches: bool  # whether DeepLabv3's head has its atrous branches
+    fully_connected: bool = False  # whether two more layers come before the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
 
     def forward(self, images: Tensor) -> Features:
         raise NotImplementedError

@@ -7,7 +7,7 @@ from deeplabx.backbone.contract import MINUS_ONE_TO_ONE, Backbone, Features
 
 # expansion, channels, repeats, stride (1801.04381, table 2)
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-LOW_LEVEL = 3  # index in `features` of the last unit of stride 4
+LOW_LEVEL, MIDDLE, AUXILIARY = 4, 7, 14  # how many of `features` lead to the end of stride 4, of stride 8, and of the 96-channel block
 
 
 def conv_norm_relu6(
@@ -41,20 +41,29 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
+def scaled(channels: int, *, width: float) -> int:
+    """A number of channels times `width`, as the next multiple of 8 that is at least nine tenths of it, as the released code rounds."""
+    rounded = max(8, int(channels * width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels * width else rounded
+
+
 class MobileNetV2(Backbone):
-    channels = 320
-    low_level_channels = 24
+    """width multiplies every number of channels (1801.04381, section 5.1)."""
+
     normalization = MINUS_ONE_TO_ONE
     separable = True
     atrous_branches = False
 
-    def __init__(self, *, output_stride: int) -> None:
+    def __init__(self, *, output_stride: int, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
         self.output_stride = output_stride
+        widths = [scaled(channels, width=width) for _, channels, _, _ in TABLE]
+        _, self.low_level_channels, self.middle_channels, _, self.auxiliary_channels, _, self.channels = widths
         steps = atrous_steps([2, *(stride for _, _, _, stride in TABLE)], output_stride=output_stride)
-        units: list[nn.Module] = [conv_norm_relu6(3, 32, kernel_size=3, stride=steps[0].stride)]
-        in_channels = 32
-        for (expansion, channels, repeats, stride), step in zip(TABLE, steps[1:], strict=True):
+        stem = scaled(32, width=width)
+        units: list[nn.Module] = [conv_norm_relu6(in_channels, stem, kernel_size=3, stride=steps[0].stride)]
+        in_channels = stem
+        for (expansion, _, repeats, stride), channels, step in zip(TABLE, widths, steps[1:], strict=True):
             for repeat in range(repeats):
                 first = repeat == 0
                 units.append(
@@ -72,8 +81,10 @@ class MobileNetV2(Backbone):
         initialize(self)
 
     def forward(self, images: Tensor) -> Features:
-        low_level = self.features[: LOW_LEVEL + 1](images)
-        return Features(low_level, self.features[LOW_LEVEL + 1 :](low_level))
+        low_level = self.features[:LOW_LEVEL](images)
+        middle = self.features[LOW_LEVEL:MIDDLE](low_level)
+        auxiliary = self.features[MIDDLE:AUXILIARY](middle)
+        return Features(low_level, middle, auxiliary, self.features[AUXILIARY:](auxiliary))
 
 
 def initialize(backbone: nn.Module) -> None:
@@ -83,5 +94,5 @@ def initialize(backbone: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_in" if module.groups > 1 else "fan_out")
 
 
-def mobilenetv2(*, output_stride: int = 16) -> MobileNetV2:
-    return MobileNetV2(output_stride=output_stride)
+def mobilenetv2(*, output_stride: int = 16, in_channels: int = 3, width: float = 1.0) -> MobileNetV2:
+    return MobileNetV2(output_stride=output_stride, in_channels=in_channels, width=width)

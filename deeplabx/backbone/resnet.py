@@ -1,17 +1,23 @@
-"""ResNet (1512.03385) with the stride in the 3x3 convolution, parameter names as torchvision has them (timm, where the stem is deep), and
-DeepLab's multi-grid."""
+"""ResNet (1512.03385), parameter names as torchvision has them (timm, where the stem is deep), and DeepLab's multi-grid and cascade.
+
+Three placements of the strides: torchvision's, in the 3x3 of a block's first unit; Caffe's, in that unit's first 1x1; and DeepLab's own `beta`, in
+the 3x3 of the last unit of the block before.
+"""
 
 import itertools
 from collections.abc import Sequence
+from typing import TypedDict, Unpack, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
-from deeplabx.backbone.contract import IMAGENET, Backbone, Features
+from deeplabx.backbone.contract import CAFFE, IMAGENET, Backbone, Features
 from deeplabx.errors import ConfigError
 
 WIDTHS = (64, 128, 256, 512)
+MULTI_GRID = (1, 2, 4)  # v3, section 4.1
+MOST_BLOCKS = 7  # v3, section 3.2
 
 
 class BasicUnit(nn.Module):
@@ -33,12 +39,14 @@ class BasicUnit(nn.Module):
 
 class BottleneckUnit(nn.Module):
     expansion = 4
+    stride_first = False  # in the first 1x1, so that the 3x3 already runs at the next rate
 
     def __init__(self, in_channels: int, width: int, *, stride: int, rate: int, next_rate: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        first, second, rate = (stride, 1, next_rate) if self.stride_first else (1, stride, rate)
+        self.conv1 = nn.Conv2d(in_channels, width, 1, first, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=rate, dilation=rate, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=rate, dilation=rate, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * 4)
@@ -51,6 +59,10 @@ class BottleneckUnit(nn.Module):
         return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
+class CaffeUnit(BottleneckUnit):
+    stride_first = True
+
+
 def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module | None:
     """A projection where a unit changes width; every other feature where it only changes resolution; None where it changes neither."""
     if in_channels != out_channels:
@@ -58,19 +70,19 @@ def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module |
     return nn.MaxPool2d(1, stride) if stride > 1 else None
 
 
-def deep_stem() -> nn.Sequential:
+def deep_stem(in_channels: int) -> nn.Sequential:
     """Three 3x3 convolutions in place of the 7x7 (the released code's `beta` variant)."""
     layers: list[nn.Module] = []
-    for in_channels, out_channels, stride in ((3, 64, 2), (64, 64, 1)):
-        convolution = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    for inputs, stride in ((in_channels, 2), (64, 1)):
+        layers += [nn.Conv2d(inputs, 64, 3, stride, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Conv2d(64, 128, 3, padding=1, bias=False))
 
 
 class ResNet(Backbone):
-    """Blocks 2, 3 and 4 begin with a strided unit. `beta`, DeepLab's own: blocks 1, 2 and 3 end with one, and the stem is deep."""
+    """multi_grid: the rates of the last block's units, None for DeepLabv3's, () for none. blocks: 4, or up to 7: copies of block 4 in cascade, each
+    with the multi-grid (v3, section 3.2). beta: DeepLab's own stem and placement of strides.
+    """
 
-    normalization = IMAGENET
     separable = False
     atrous_branches = True
 
@@ -79,43 +91,61 @@ class ResNet(Backbone):
         unit: type[BasicUnit] | type[BottleneckUnit],
         counts: Sequence[int],
         *,
-        output_stride: int,
-        multi_grid: Sequence[int],
+        output_stride: int = 16,
+        in_channels: int = 3,
+        multi_grid: Sequence[int] | None = None,
+        blocks: int = 4,
         beta: bool = False,
     ) -> None:
         super().__init__()
-        if len(multi_grid) != counts[3]:
-            raise ConfigError(f"backbone.multi_grid={list(multi_grid)} must have {counts[3]} rates, one per unit of the last block")
+        if not 4 <= blocks <= MOST_BLOCKS:
+            raise ConfigError(f"backbone.blocks={blocks} is not 4 to {MOST_BLOCKS}")
+        counts = [*counts, *[counts[3]] * (blocks - 4)]
+        widths = [*WIDTHS, *[WIDTHS[3]] * (blocks - 4)]
+        grid = MULTI_GRID[: counts[3]] if multi_grid is None else multi_grid or [1] * counts[3]
+        if len(grid) != counts[3]:
+            raise ConfigError(f"backbone.multi_grid={list(grid)} must have {counts[3]} rates, one per unit of the last block")
+        caffe = unit is CaffeUnit
+        self.normalization = CAFFE if caffe else IMAGENET
         self.output_stride = output_stride
-        self.low_level_channels = WIDTHS[0] * unit.expansion
-        self.low_level_units = counts[0] - 1 if beta else counts[0]  # of block 1: those of stride 4
-        self.channels = WIDTHS[3] * unit.expansion
+        self.low_level_channels, self.middle_channels, self.auxiliary_channels, self.channels = (width * unit.expansion for width in WIDTHS)
+        self.units_after_stride = int(beta)
 
-        strides = [[1] * count for count in counts]
-        for block in (0, 1, 2):
-            if beta:
-                strides[block][-1] = 2
-            else:
-                strides[block + 1][0] = 2
-        _, _, *steps = atrous_steps([2, 2, *itertools.chain(*strides)], output_stride=output_stride)  # convolution, max-pool, units
+        strides = unit_strides(counts, last=beta)
+        _, _, *steps = atrous_steps([2, 2, *strides], output_stride=output_stride)  # convolution, max-pool, units
 
-        in_channels = 128 if beta else 64
-        self.conv1 = deep_stem() if beta else nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        blocks = []
-        for width, count in zip(WIDTHS, counts, strict=True):
-            grid = multi_grid if width == WIDTHS[3] else [1] * count
-            blocks.append(block_of(unit, in_channels, width, steps=steps[:count], multi_grid=grid))
+        stem = 128 if beta else 64
+        self.conv1 = deep_stem(in_channels) if beta else nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=caffe)
+        self.depth, in_channels = blocks, stem
+        for number, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
+            rates = grid if number >= 4 else [1] * count
+            self.add_module(f"layer{number}", block_of(unit, in_channels, width, steps=steps[:count], multi_grid=rates))
             in_channels, steps = width * unit.expansion, steps[count:]
-        self.layer1, self.layer2, self.layer3, self.layer4 = blocks
         initialize(self)
 
     def forward(self, images: Tensor) -> Features:
-        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        low_level = self.layer1[: self.low_level_units](self.maxpool(x))
-        x = self.layer1[self.low_level_units :](low_level)
-        return Features(low_level, self.layer4(self.layer3(self.layer2(x))))
+        x = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        reached = []  # what each block gives, before the stride of its last unit where it has one there
+        for number in range(1, self.depth + 1):
+            block = cast(nn.Sequential, self.get_submodule(f"layer{number}"))
+            split = len(block) - self.units_after_stride
+            reached.append(block[:split](x))
+            x = block[split:](reached[-1])
+        low_level, middle, auxiliary, *_ = reached
+        return Features(low_level, middle, auxiliary, x)
+
+
+def unit_strides(counts: Sequence[int], *, last: bool) -> list[int]:
+    """Of all units in order: each block but the first begins with a strided one, or (`last`) each block but the last ends with one."""
+    strides = [[1] * count for count in counts]
+    for before, after in itertools.pairwise(strides):
+        if last:
+            before[-1] = 2
+        else:
+            after[0] = 2
+    return list(itertools.chain(*strides))
 
 
 def block_of(
@@ -140,21 +170,46 @@ def initialize(backbone: nn.Module) -> None:
             nn.init.zeros_(module.bn3.weight)
 
 
-def resnet18(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2)) -> ResNet:
-    return ResNet(BasicUnit, (2, 2, 2, 2), output_stride=output_stride, multi_grid=multi_grid)
+class Settings(TypedDict, total=False):
+    """What every ResNet takes; see `ResNet`."""
+
+    output_stride: int
+    in_channels: int
+    multi_grid: Sequence[int] | None
+    blocks: int
 
 
-def resnet50(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), output_stride=output_stride, multi_grid=multi_grid)
+def resnet18(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BasicUnit, (2, 2, 2, 2), **settings)
 
 
-def resnet101(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), output_stride=output_stride, multi_grid=multi_grid)
+def resnet34(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BasicUnit, (3, 4, 6, 3), **settings)
 
 
-def resnet50_beta(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), output_stride=output_stride, multi_grid=multi_grid, beta=True)
+def resnet50(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 6, 3), **settings)
 
 
-def resnet101_beta(*, output_stride: int = 16, multi_grid: Sequence[int] = (1, 2, 4)) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), output_stride=output_stride, multi_grid=multi_grid, beta=True)
+def resnet101(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 23, 3), **settings)
+
+
+def resnet152(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 8, 36, 3), **settings)
+
+
+def resnet50_caffe(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(CaffeUnit, (3, 4, 6, 3), **settings)
+
+
+def resnet101_caffe(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(CaffeUnit, (3, 4, 23, 3), **settings)
+
+
+def resnet50_beta(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 6, 3), beta=True, **settings)
+
+
+def resnet101_beta(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 23, 3), beta=True, **settings)

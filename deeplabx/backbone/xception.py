@@ -88,11 +88,13 @@ class LastUnit(nn.Module):
 class Xception(Backbone):
     channels = 2048
     low_level_channels = 256
+    middle_channels = 256
+    auxiliary_channels = MIDDLE
     normalization = MINUS_ONE_TO_ONE
     separable = True
     atrous_branches = True
 
-    def __init__(self, *, entry: Sequence[tuple[int, int]], middle: int, output_stride: int) -> None:
+    def __init__(self, *, entry: Sequence[tuple[int, int]], middle: int, output_stride: int, in_channels: int = 3) -> None:
         super().__init__()
         self.output_stride = output_stride
         plan = [  # widths and stride of each unit
@@ -101,7 +103,8 @@ class Xception(Backbone):
             ((MIDDLE, 1024, 1024), 2),
         ]
         stem, *steps = atrous_steps([2, *(stride for _, stride in plan)], output_stride=output_stride)
-        self.stem = nn.Sequential(ConvNorm(3, 32, kernel_size=3, stride=stem.stride, relu=True), ConvNorm(32, 64, kernel_size=3, relu=True))
+        first = ConvNorm(in_channels, 32, kernel_size=3, stride=stem.stride, relu=True)
+        self.stem = nn.Sequential(first, ConvNorm(32, 64, kernel_size=3, relu=True))
         self.blocks = nn.Sequential()
         in_channels = 64
         for (widths, stride), step in zip(plan, steps, strict=True):
@@ -116,7 +119,9 @@ class Xception(Backbone):
         x = self.blocks[: self.low_level_unit](self.stem(images))
         unit = cast(XceptionUnit, self.blocks[self.low_level_unit])
         low_level = unit.before_stride(x)  # N 256 H/4 W/4
-        return Features(low_level, self.blocks[self.low_level_unit + 1 :](unit.after(low_level, x)))
+        middle = unit.after(low_level, x)  # N 256 H/8 W/8
+        auxiliary = self.blocks[self.low_level_unit + 1 : -2](middle)  # N 728: the end of the middle flow
+        return Features(low_level, middle, auxiliary, self.blocks[-2:](auxiliary))
 
 
 def initialize(backbone: nn.Module) -> None:
@@ -126,13 +131,13 @@ def initialize(backbone: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
-def xception41(*, output_stride: int = 16) -> Xception:
-    return Xception(entry=ENTRY, middle=8, output_stride=output_stride)
+def xception41(*, output_stride: int = 16, in_channels: int = 3) -> Xception:
+    return Xception(entry=ENTRY, middle=8, output_stride=output_stride, in_channels=in_channels)
 
 
-def xception65(*, output_stride: int = 16) -> Xception:
-    return Xception(entry=ENTRY, middle=16, output_stride=output_stride)
+def xception65(*, output_stride: int = 16, in_channels: int = 3) -> Xception:
+    return Xception(entry=ENTRY, middle=16, output_stride=output_stride, in_channels=in_channels)
 
 
-def xception71(*, output_stride: int = 16) -> Xception:
-    return Xception(entry=ENTRY_71, middle=16, output_stride=output_stride)
+def xception71(*, output_stride: int = 16, in_channels: int = 3) -> Xception:
+    return Xception(entry=ENTRY_71, middle=16, output_stride=output_stride, in_channels=in_channels)

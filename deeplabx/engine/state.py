@@ -77,12 +77,15 @@ class TrainState:
     def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
         """One optimizer step on this process's part of a batch: uint8 images N x H x W x 3, uint8 labels N x H x W, N divisible by `accumulate`.
 
-        The loss is divided by the valid pixels of the whole batch, so its gradient depends neither on `accumulate` nor on the number of processes.
+        Of the labels, every `label_stride`-th counts, as the model is taught. The loss, of several outputs their weighted sum, is divided by the
+        valid pixels of the whole batch, so its gradient depends neither on `accumulate` nor on the number of processes.
         Loss and gradient are those of all processes, so all agree on whether they are finite.
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         torch.manual_seed(noise)  # dropout noise is a function of (seed, step, rank)
         self.network.train()
+        stride = self.model.label_stride
+        labels = labels[:, ::stride, ::stride]
         number, (total,) = distributed.agreed(stop, int((labels != self.ignore_index).sum()))
         valid, loss = int(total), 0.0
         untouched = [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
@@ -115,8 +118,10 @@ class TrainState:
         images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last, as pictures are decoded
         labels = labels.to(self.device, non_blocking=True).long()
         with self.autocast():
-            logits = self.network(images)
-        return self.loss_sum(logits.float(), labels, ignore_index=self.ignore_index)
+            outputs = self.network(images)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        losses = [self.loss_sum(logits.float(), labels, ignore_index=self.ignore_index) for logits in outputs]
+        return torch.stack([weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]).sum()
 
     def autocast(self) -> AbstractContextManager[Any]:
         dtype = AUTOCAST.get(self.precision)

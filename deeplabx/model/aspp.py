@@ -1,43 +1,57 @@
 """Atrous spatial pyramid pooling with image-level features (v3, section 3.3)."""
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 
-from deeplabx.model.layers import conv3x3, conv_norm_act
+from deeplabx.backbone.contract import Backbone
+from deeplabx.model.layers import conv3x3, conv_norm_act, resize, scaled_rates, window_mean
 
 REFERENCE_STRIDE = 16  # the output stride that atrous rates are written for in v3 and v3+
 DROPOUT = 0.1  # of the released code
 
 
-def scaled_rates(atrous_rates: Sequence[int], *, output_stride: int) -> list[int]:
-    """Rates for an output stride other than 16: doubled at 8 (v3, section 3.3), halved at 32, at least 1."""
-    return [max(1, rate * REFERENCE_STRIDE // output_stride) for rate in atrous_rates]
-
-
 class ImagePooling(nn.Module):
-    """The picture's mean feature, at every place."""
+    """The picture's mean feature, or the mean of every window x window features, at every place."""
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, *, window: int | None = None, align_corners: bool = True) -> None:
         super().__init__()
         self.project = conv_norm_act(in_channels, channels, kernel_size=1)
+        self.window, self.align_corners = window, align_corners
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(dim=(2, 3), keepdim=True)  # N in_channels 1 1
-        return self.project(mean).expand(-1, -1, *x.shape[-2:])
+        mean = self.project(window_mean(x, self.window))
+        return mean.expand(-1, -1, *x.shape[-2:]) if self.window is None else resize(mean, x.shape[-2:], align_corners=self.align_corners)
 
 
 class ASPP(nn.Module):
-    """1x1, a 3x3 per atrous rate, and image pooling; concatenated and projected. N in_channels h w to N channels h w."""
+    """1x1, a 3x3 per atrous rate, and image pooling; concatenated and projected. N backbone.channels h w to N channels h w.
 
-    def __init__(self, in_channels: int, channels: int = 256, *, atrous_rates: Sequence[int], separable: bool) -> None:
+    atrous_rates: for output stride 16. image_pooling: side in pixels of the squares that are averaged, None for the whole picture.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: int = 256,
+        *,
+        atrous_rates: Sequence[int],
+        separable: bool,
+        image_pooling: int | None = None,
+        align_corners: bool = True,
+    ) -> None:
         super().__init__()
+        self.channels = channels
+        inputs, stride = backbone.channels, backbone.output_stride
+        rates = scaled_rates(atrous_rates, output_stride=stride, reference_stride=REFERENCE_STRIDE)
+        window = ceil(image_pooling / stride) if image_pooling else None
         self.branches = nn.ModuleList(
             [
-                conv_norm_act(in_channels, channels, kernel_size=1),
-                *(conv3x3(in_channels, channels, separable=separable, rate=rate) for rate in atrous_rates),
-                ImagePooling(in_channels, channels),
+                conv_norm_act(inputs, channels, kernel_size=1),
+                *(conv3x3(inputs, channels, separable=separable, rate=rate) for rate in rates),
+                ImagePooling(inputs, channels, window=window, align_corners=align_corners),
             ]
         )
         self.project = conv_norm_act(channels * len(self.branches), channels, kernel_size=1)

@@ -1,22 +1,26 @@
 """DeepLabv3 (1706.05587)."""
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from deeplabx.backbone.contract import Backbone
-from deeplabx.model.aspp import ASPP, scaled_rates
-from deeplabx.model.contract import DeepLab
-from deeplabx.model.layers import resize
+from deeplabx.backbone.contract import Backbone, Features
+from deeplabx.model.aspp import ASPP
+from deeplabx.model.contract import DeepLab, Shared
+from deeplabx.model.layers import conv_norm_act
 
 ATROUS_RATES = (6, 12, 18)  # section 4.1, at output stride 16
 
 
 class DeepLabV3(DeepLab):
-    """Normalised pictures N x 3 x H x W to logits N x num_classes x H x W, any H and W from one output stride up.
+    """ASPP and a classifier. `separable`, `atrous_rates`: None means as the backbone says; rates are those for output stride 16.
 
-    `separable`, `atrous_rates`: None means as the backbone says. Rates are those for output stride 16 and are scaled to the backbone's.
+    image_pooling: side in pixels of the squares that are averaged, None for the whole picture. aspp: False leaves the classifier alone, for a cascade
+    of blocks (section 3.2). head_convolution: a 3x3 of 256 between the two, which other people's models have.
     """
+
+    multi_grid = True
 
     def __init__(
         self,
@@ -25,21 +29,25 @@ class DeepLabV3(DeepLab):
         num_classes: int,
         separable: bool | None = None,
         atrous_rates: Sequence[int] | None = None,
-        align_corners: bool = True,
+        image_pooling: int | None = None,
+        aspp: bool = True,
+        head_convolution: bool = False,
+        **shared: Unpack[Shared],
     ) -> None:
-        super().__init__()
+        super().__init__(backbone, num_classes=num_classes, **shared)
         if atrous_rates is None:
             atrous_rates = ATROUS_RATES if backbone.atrous_branches else ()
-        self.backbone = backbone
-        self.aspp = ASPP(
-            backbone.channels,
-            atrous_rates=scaled_rates(atrous_rates, output_stride=backbone.output_stride),
+        pyramid = ASPP(
+            backbone,
+            atrous_rates=atrous_rates,
             separable=backbone.separable if separable is None else separable,
+            image_pooling=image_pooling,
+            align_corners=self.align_corners,
         )
-        self.classify = nn.Conv2d(256, num_classes, 1)
-        self.align_corners = align_corners
+        self.aspp = pyramid if aspp else nn.Identity()
+        channels = pyramid.channels if aspp else backbone.channels
+        self.convolution = conv_norm_act(channels, 256, kernel_size=3) if head_convolution else nn.Identity()
+        self.classify = nn.Conv2d(256 if head_convolution else channels, num_classes, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
-        logits = self.classify(self.aspp(features.high))  # N classes h w
-        return resize(logits, images.shape[-2:], align_corners=self.align_corners)
+    def logits(self, features: Features) -> Tensor:
+        return self.classify(self.convolution(self.aspp(features.high)))

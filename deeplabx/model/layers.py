@@ -30,16 +30,23 @@ def resize(x: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, list(size), mode="bilinear", align_corners=align_corners)
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics and affine stay as they are, also after `.train()`."""
+def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
+    """Bilinear resize by a factor. With align_corners the distance between the outermost pixels is scaled: 321 at 0.5 becomes 161."""
+    if scale == 1.0:
+        return x
+    if align_corners:
+        return resize(x, [round((side - 1) * scale) + 1 for side in x.shape[-2:]], align_corners=True)
+    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
-    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
-        return super().train(False)
+
+def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 1)) -> Tensor:
+    """The mean of all features, N C 1 1, or of every window x window of them; a window larger than x is as large as x."""
+    if window is None:
+        return x.mean(dim=(2, 3), keepdim=True)
+    height, width = x.shape[-2:]
+    return F.avg_pool2d(x, (min(window, height), min(window, width)), stride)
 
 
-def freeze_norm(model: nn.Module) -> None:
-    """Turn every batch norm of `model` into a frozen one, in place."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = FrozenBatchNorm2d
-            module.requires_grad_(False).train(False)
+def scaled_rates(atrous_rates: Sequence[int], *, output_stride: int, reference_stride: int) -> list[int]:
+    """Rates that are written for `reference_stride`, at another output stride: doubled at half of it (v3, section 3.3), and so on; at least 1."""
+    return [max(1, rate * reference_stride // output_stride) for rate in atrous_rates]

@@ -14,10 +14,21 @@ from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
 def test_a_backbone_keeps_its_promise(name: str, output_stride: int) -> None:
     with torch.device("meta"):
         backbone = build_backbone(name, output_stride=output_stride).eval()
-        for height, width in ((65, 97), (64, 96), (33, 50)):
-            low, high = backbone(torch.zeros(1, 3, height, width))
-            assert low.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
+        for height, width in ((65, 97), (97, 513), (769, 33), (1025, 65), *(() if "caffe" in name else ((64, 96), (33, 50)))):
+            low_level, middle, auxiliary, high = backbone(torch.zeros(1, 3, height, width))
+            assert low_level.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
+            assert middle.shape == (1, backbone.middle_channels, ceil(height / 8), ceil(width / 8))
+            assert auxiliary.shape[:2] == (1, backbone.auxiliary_channels)
             assert high.shape == (1, backbone.channels, ceil(height / output_stride), ceil(width / output_stride))
+
+
+@pytest.mark.parametrize("name", config.options("backbone"))
+def test_a_backbone_takes_pictures_of_any_number_of_bands(name: str) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(name, output_stride=16, in_channels=5).eval()
+        assert backbone(torch.zeros(1, 5, 65, 33)).high.shape == (1, backbone.channels, 5, 3)
+        with pytest.raises(RuntimeError, match="channel"):
+            backbone(torch.zeros(1, 3, 65, 33))
 
 
 def test_every_backbone_has_a_yaml_and_every_yaml_a_backbone() -> None:

@@ -7,7 +7,7 @@ import deeplabx
 from deeplabx.engine.state import TrainState
 from deeplabx.loss import cross_entropy
 from deeplabx.model import DeepLab
-from deeplabx.model.layers import freeze_norm
+from deeplabx.model.norm import freeze_norm
 from deeplabx.optimizer import build_optimizer
 from deeplabx.schedule import build_schedule
 

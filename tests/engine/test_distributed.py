@@ -10,7 +10,7 @@ from deeplabx.engine import distributed
 from deeplabx.engine.distributed import resolve_device, resolve_precision
 from deeplabx.engine.launch import launch
 from deeplabx.errors import DeviceError
-from deeplabx.model.layers import FrozenBatchNorm2d
+from deeplabx.model.norm import FrozenBatchNorm2d
 from tests.engine import jobs
 
 CPU = torch.device("cpu")

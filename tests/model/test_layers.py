@@ -1,7 +1,7 @@
+import pytest
 import torch
-from torch import nn
 
-from deeplabx.model.layers import freeze_norm, resize
+from deeplabx.model.layers import rescale, resize, scaled_rates, window_mean
 
 
 def test_align_corners_keeps_the_corners() -> None:
@@ -10,14 +10,20 @@ def test_align_corners_keeps_the_corners() -> None:
     assert torch.equal(y[..., ::4, ::4], x)
 
 
-def test_a_frozen_norm_changes_neither_statistics_nor_affine() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    freeze_norm(model)
-    before = {name: value.clone() for name, value in model[1].state_dict().items()}
-    optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1.0)
-    model.train()
-    for _ in range(3):
-        model(torch.randn(2, 3, 5, 5)).square().mean().backward()
-        optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in model[1].state_dict().items())
-    assert not model[1].training
+@pytest.mark.parametrize(("scale", "size"), [(0.5, (161, 17)), (0.75, (241, 25)), (1.0, (321, 33))])
+def test_rescaling_with_align_corners_scales_the_distance_of_the_corners(scale: float, size: tuple[int, int]) -> None:
+    x = torch.arange(321.0)[:, None].expand(321, 33)[None, None]
+    y = rescale(x, scale, align_corners=True)
+    assert y.shape[-2:] == size
+    assert torch.allclose(y[0, 0, :, 0], torch.linspace(0, 320, size[0]), atol=1e-3)
+
+
+def test_a_mean_over_windows_with_a_stride() -> None:
+    x = torch.arange(24.0).reshape(1, 1, 4, 6)
+    expected = [[float(x[0, 0, top : top + 3, left : left + 3].mean()) for left in (0, 3)] for top in (0,)]
+    assert torch.allclose(window_mean(x, 3, stride=(2, 3))[0, 0], torch.tensor(expected))
+    assert torch.equal(window_mean(x, 9), window_mean(x, None))
+
+
+def test_a_rate_is_at_least_one() -> None:
+    assert scaled_rates([2, 1], output_stride=32, reference_stride=8) == [1, 1]

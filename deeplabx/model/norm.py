@@ -1,0 +1,39 @@
+"""Norm layers: which kind, and how fast the statistics follow."""
+
+from math import gcd
+
+from torch import nn
+
+GROUPS = 32  # 1803.08494, section 4.1
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics and affine stay as they are, also after `.train()`."""
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
+        return super().train(False)
+
+
+def freeze_norm(model: nn.Module) -> None:
+    """Turn every batch norm of `model` into a frozen one, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = FrozenBatchNorm2d
+            module.requires_grad_(False).train(False)
+
+
+def group_norm(model: nn.Module) -> None:
+    """Put a group norm with the same affine in place of every batch norm: 32 groups, or as many as also divide its channels."""
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.BatchNorm2d):
+                group = nn.GroupNorm(gcd(GROUPS, module.num_features), module.num_features, eps=module.eps)
+                group.load_state_dict({"weight": module.weight, "bias": module.bias})
+                setattr(parent, name, group)
+
+
+def set_momentum(model: nn.Module, momentum: float) -> None:
+    """The weight of the newest batch in every batch norm's statistics: 1 less what TensorFlow calls decay."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
