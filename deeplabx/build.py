@@ -17,6 +17,7 @@ from deeplabx.engine.evaluator import Predictor
 from deeplabx.engine.state import AUTOCAST
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.model import DeepLab, build_head, model_class
+from deeplabx.model.crf import DenseCRF
 
 
 def own_settings(config: Any, *shared: str) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def predictor_of(
         flip=config.eval.flip,
         window=config.eval.window,
         crop=(crop[0], crop[1]) if crop else None,
+        crf=DenseCRF(config.eval.crf_iterations, *config.eval.crf_position, *config.eval.crf_bilateral) if config.eval.crf else None,
         dtype=AUTOCAST.get(precision),
     )
 

@@ -137,6 +137,12 @@ def pools(model: schema.ModelConfig) -> bool:
 def check_eval(config: schema.EvalConfig) -> None:
     if config.crop is not None and len(config.crop) != 2:
         raise ConfigError(f"eval.crop={config.crop} must be [height,width]", hint="as in eval.crop=[513,513]")
+    if len(config.crf_position) != 2:
+        raise ConfigError(f"eval.crf_position={config.crf_position} must be [weight,pixels]", hint="as in eval.crf_position=[3,1]")
+    if len(config.crf_bilateral) != 3:
+        raise ConfigError(
+            f"eval.crf_bilateral={config.crf_bilateral} must be [weight,pixels,grey levels]", hint="as in eval.crf_bilateral=[4,67,3]"
+        )
 
 
 def device_count(devices: str) -> int:

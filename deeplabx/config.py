@@ -77,6 +77,13 @@ class DeepLabV3PlusConfig(PoolingConfig):
 
 
 @dataclass
+class LRASPPConfig(ModelConfig):
+    channels: int = number(at_least=1)
+    pooling: int | None = number(at_least=8, default=None)  # side in pixels of what is averaged; None: the whole picture
+    pooling_stride: list[int] = number(at_least=1)  # down and across, in features
+
+
+@dataclass
 class BackboneConfig:
     name: str = MISSING
     output_stride: int = choice(8, 16, 32)
@@ -96,6 +103,12 @@ class MobileNetV2Config(BackboneConfig):
 
 
 @dataclass
+class MobileNetV3Config(BackboneConfig):
+    reduced_tail: bool = MISSING
+    dilate_strided: bool = MISSING
+
+
+@dataclass
 class VGGConfig(BackboneConfig):
     pass
 
@@ -103,6 +116,16 @@ class VGGConfig(BackboneConfig):
 @dataclass
 class XceptionConfig(BackboneConfig):
     pass
+
+
+@dataclass
+class EfficientNetLiteConfig(BackboneConfig):
+    pass
+
+
+@dataclass
+class TimmConfig(BackboneConfig):
+    model: str = MISSING
 
 
 @dataclass
@@ -183,6 +206,12 @@ class PolyConfig(ScheduleConfig):
 
 
 @dataclass
+class StepConfig(ScheduleConfig):
+    every: int = number(at_least=1)
+    factor: float = number(above=0, at_most=1)
+
+
+@dataclass
 class TrainerConfig:
     batch_size: int = number(at_least=1)  # pictures per optimizer step, over all devices and accumulated passes
     accumulate: int = number(at_least=1)
@@ -207,6 +236,10 @@ class EvalConfig:
     flip: bool = MISSING
     window: int | None = number(at_least=8, default=None)
     crop: list[int] | None = number(at_least=8, default=None)  # height, width that a smaller picture is padded to
+    crf: bool = MISSING
+    crf_iterations: int = number(at_least=0, at_most=1000)
+    crf_position: list[float] = number(above=0, at_most=1e4)  # weight, pixels
+    crf_bilateral: list[float] = number(above=0, at_most=1e4)  # weight, pixels, grey levels
 
 
 @dataclass
@@ -291,13 +324,22 @@ FAMILIES: dict[str, dict[str, type]] = {
         "deeplabv2": DeepLabV2Config,
         "deeplabv3": DeepLabV3Config,
         "deeplabv3plus": DeepLabV3PlusConfig,
+        "lraspp": LRASPPConfig,
     },
-    "backbone": {"resnet": ResNetConfig, "mobilenetv2": MobileNetV2Config, "vgg": VGGConfig, "xception": XceptionConfig},
+    "backbone": {
+        "resnet": ResNetConfig,
+        "mobilenetv2": MobileNetV2Config,
+        "mobilenetv3": MobileNetV3Config,
+        "vgg": VGGConfig,
+        "xception": XceptionConfig,
+        "efficientnet_lite": EfficientNetLiteConfig,
+        "timm": TimmConfig,
+    },
     "dataset": {"files": DatasetConfig, "shapes": ShapesConfig, "voc": VOCConfig, "folder": FolderConfig},
     "augment": {"standard": AugmentConfig},
     "loss": {"cross_entropy": LossConfig},
     "optimizer": {"sgd": SGDConfig},
-    "schedule": {"poly": PolyConfig},
+    "schedule": {"poly": PolyConfig, "step": StepConfig},
 }
 
 

@@ -17,7 +17,13 @@ def poly(step: int, *, max_iters: int, warmup_iters: int = 0, power: float = 0.9
     return warmup * (1 - step / max_iters) ** power
 
 
-SCHEDULES: dict[str, Callable[..., float]] = {"poly": poly}
+def staircase(step: int, *, max_iters: int, warmup_iters: int = 0, every: int = 2000, factor: float = 0.1) -> float:
+    """Times `factor` after each `every` steps (v1, section 4), with the same warm-up."""
+    warmup = min(1.0, (step + 1) / warmup_iters) if warmup_iters else 1.0
+    return warmup * factor ** (step // every)
+
+
+SCHEDULES: dict[str, Callable[..., float]] = {"poly": poly, "step": staircase}
 
 
 def build_schedule(name: str, **settings: Any) -> Schedule:

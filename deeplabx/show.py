@@ -11,6 +11,7 @@ from deeplabx.model import DeepLab
 from deeplabx.model.size import Convolution, Stage, billions, convolutions, parameter_count, stages
 
 SIZE = 513  # of the pictures for which `list` counts
+ANY_OF_TIMM = "any of timm's: backbone.model=convnext_tiny; needs pip install 'deeplabx[timm]'; `show` counts"
 
 
 class Measured(NamedTuple):
@@ -33,7 +34,7 @@ def show(config: schema.ShowConfig) -> str:
     backbone = model.backbone
     rows = {
         "model": config.model.name,
-        "backbone": config.backbone.name,
+        "backbone": getattr(config.backbone, "model", config.backbone.name),  # of timm's, which one
         "parameters": f"{parameter_count(model):,} (backbone {parameter_count(backbone):,})",
         "multiply-adds": f"{billions(found.ran):.2f} billion at {config.size} x {config.size} (backbone {billions(found.of_backbone):.2f})",
         "padded": f"{billions(found.ran, padded=True):.2f} billion, as the papers count: atrous grids rounded up to a multiple of the rate",
@@ -59,6 +60,9 @@ def backbone_table() -> str:
     )
     lines = [header]
     for name in BACKBONES:
+        if name == "timm":
+            lines.append(f"{name:<16} {ANY_OF_TIMM}")
+            continue
         with torch.device("meta"):
             model = network("deeplabv3plus", name, num_classes=21, of_backbone={}, of_model={}).eval()
         backbone = model.backbone

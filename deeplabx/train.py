@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from deeplabx import config as schema
 from deeplabx.backbone.pretrained import load_matching, read_tensors
@@ -314,14 +315,33 @@ def opening_words(
         f"{config.trainer.precision} on {where}",
         f"{config.dataset.name}: {len(training)} training pictures, {len(validation)} of {config.dataset.split}, "
         f"{len(training.classes)} classes; batch {config.trainer.batch_size} of {crop} x {crop}, "
-        f"{'batch norm is frozen' if norm == 'frozen' else f'batch norm sees {norm_batch}'}",
+        f"{norm_words(state.model, norm=norm, norm_batch=norm_batch)}",
         f"steps {state.step}..{state.max_iters}, in {folder}",
     ]
-    if config.trainer.devices == "auto" and torch.cuda.device_count() > 1:
+    if config.trainer.devices == "auto" and torch.cuda.device_count() > 1 and world_size() == 1:
         lines.append(f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} takes them all")
     if restarts():
         lines.append(f"started anew, {restarts()} times so far: a process was lost")
+    lines += momentum_words(config)
     return [*lines, training.note] if training.note else lines
+
+
+def norm_words(model: DeepLab, *, norm: str, norm_batch: int) -> str:
+    """What its norm layers see of a batch."""
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return "group norm" if norm == "group" else "no batch norm"
+    return "batch norm is frozen" if norm == "frozen" else f"batch norm sees {norm_batch}"
+
+
+def momentum_words(config: schema.TrainConfig) -> list[str]:
+    """A warning where the run is too short for batch norm's statistics to become those of the data."""
+    momentum, steps = config.model.norm_momentum, config.schedule.max_iters
+    if momentum is None or config.model.norm in ("frozen", "group") or steps >= 3 / momentum:
+        return []
+    return [
+        f"model.norm_momentum={momentum} needs about {math.ceil(3 / momentum)} steps until batch norm's statistics are the data's; "
+        f"for {steps} steps type model.norm_momentum={min(0.1, 20 / steps):.2g}"
+    ]
 
 
 def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int, skip_unreadable: bool) -> None:

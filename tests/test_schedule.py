@@ -18,3 +18,9 @@ def test_warm_up_is_linear_and_then_the_curve_is_as_without() -> None:
     plain = [poly(step, max_iters=100, power=0.9) for step in range(100)]
     assert warm[4] == pytest.approx(plain[4] * 5 / 10)
     assert warm[9:] == plain[9:]
+
+
+def test_a_staircase_goes_down_after_every_so_many_steps() -> None:
+    schedule = build_schedule("step", max_iters=6000, warmup_iters=0, every=2000, factor=0.1)
+    assert [schedule(step) for step in (0, 1999, 2000, 3999, 4000, 5999)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert build_schedule("step", max_iters=6, warmup_iters=4, every=2, factor=0.5)(2) == pytest.approx(0.75 * 0.5)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from deeplabx import config as schema
 from deeplabx import train as train_command
 from deeplabx.build import model_of
 from deeplabx.engine import checkpoint as checkpoints
@@ -194,3 +195,17 @@ def test_unreadable_files_are_passed_over_counted_and_listed(train_tiny: TrainTi
     result = json.loads((folder / "result.json").read_text())
     assert result["images"] == 3
     assert len(result["unreadable"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", schema.options("model"))
+@pytest.mark.parametrize("backbone", schema.options("backbone"))
+def test_every_model_on_every_backbone_takes_a_step_and_is_evaluated(train_tiny: TrainTiny, model: str, backbone: str) -> None:
+    if backbone == "timm":
+        pytest.importorskip("timm")
+    named = ["backbone.model=resnet18d"] if backbone == "timm" else []
+    folder = train_tiny("run", f"model={model}", f"backbone={backbone}", *named, "schedule.max_iters=1", "dataset.val_images=1")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (loss,) = [line["loss"] for line in lines if "loss" in line]
+    assert 0 < loss < 100
+    assert json.loads((folder / "result.json").read_text())["images"] == 1

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from deeplabx.backbone.contract import Backbone, Features, Normalization
+from deeplabx.backbone.efficientnet_lite import efficientnet_lite0
 from deeplabx.backbone.mobilenetv2 import mobilenetv2
+from deeplabx.backbone.mobilenetv3 import mobilenetv3_large, mobilenetv3_small
 from deeplabx.backbone.resnet import (
     resnet18,
     resnet34,
@@ -16,6 +18,7 @@ from deeplabx.backbone.resnet import (
     resnet101_caffe,
     resnet152,
 )
+from deeplabx.backbone.timm_models import timm_backbone
 from deeplabx.backbone.vgg import vgg16
 from deeplabx.backbone.xception import xception41, xception65, xception71
 from deeplabx.errors import ConfigError
@@ -33,11 +36,15 @@ RESNETS: dict[str, Callable[..., Backbone]] = {  # those with a multi-grid
 }
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mobilenetv2": mobilenetv2,
+    "mobilenetv3_large": mobilenetv3_large,
+    "mobilenetv3_small": mobilenetv3_small,
     **RESNETS,
     "vgg16": vgg16,
     "xception41": xception41,
     "xception65": xception65,
     "xception71": xception71,
+    "efficientnet_lite0": efficientnet_lite0,
+    "timm": timm_backbone,
 }
 
 __all__ = ["BACKBONES", "RESNETS", "Backbone", "Features", "Normalization", "build_backbone"]

@@ -31,6 +31,7 @@ LONGEST_LIST = 20_000  # characters of a list of tensors; the names in a strange
 
 class Loaded(NamedTuple):
     used: list[str]
+    inflated: list[str]  # of those used: fitted to another number of bands
     not_in_model: list[str]  # in the file, no place for them
     other_shape: list[str]
     not_in_file: list[str]  # in the model, keep their initial values
@@ -39,6 +40,7 @@ class Loaded(NamedTuple):
         """One line for the log, and one for each kind of tensor that was left out."""
         lines = [f"{source}: {len(self.used)} tensors loaded"]
         kinds = {
+            "fitted to the number of bands": self.inflated,
             "not in the model": self.not_in_model,
             "of another shape": self.other_shape,
             "not in the file, as initialised": self.not_in_file,
@@ -73,8 +75,14 @@ def is_plain_entry(name: object, value: object) -> bool:
 
 
 def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: object) -> Loaded:
-    """Copy each tensor whose name and shape the model has. Raises CheckpointError when there is none."""
+    """Copy each tensor whose name and shape the model has; the first convolution also from pictures of another number of bands.
+
+    Raises CheckpointError when there is none.
+    """
     own = model.state_dict()
+    first = next((f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), "")
+    inflated = [name for name in tensors if name == first and takes_other_bands(own[name], tensors[name])]
+    tensors = {name: inflate(value, own[name].shape[1]) if name in inflated else value for name, value in tensors.items()}
     used = [name for name, value in tensors.items() if name in own and own[name].shape == value.shape]
     if not used:
         example = next(iter(tensors), "nothing")
@@ -85,7 +93,23 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: objec
     model.load_state_dict({name: tensors[name] for name in used}, strict=False)
     return Loaded(
         used=used,
+        inflated=inflated,
         not_in_model=[name for name in tensors if name not in own],
         other_shape=[name for name, value in tensors.items() if name in own and own[name].shape != value.shape],
         not_in_file=[name for name in own if name not in tensors],
     )
+
+
+def takes_other_bands(own: Tensor, kernel: Tensor) -> bool:
+    """Whether two kernels differ in nothing but the number of bands, and the file's is of RGB."""
+    return kernel.ndim == own.ndim == 4 and kernel.shape[1] == 3 != own.shape[1] and own[:, 0].shape == kernel[:, 0].shape
+
+
+def inflate(kernel: Tensor, bands: int) -> Tensor:
+    """An RGB kernel O x 3 x k x k for pictures of another number of bands, such that one whose bands are all equal gives what it gave in RGB.
+
+    The first three bands keep the kernels of red, green and blue, each further one gets their mean; fewer than three get the mean each.
+    """
+    mean = kernel.mean(dim=1, keepdim=True)
+    parts = [kernel, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
+    return torch.cat(parts, dim=1) * 3 / bands

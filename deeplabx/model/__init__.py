@@ -10,6 +10,7 @@ from deeplabx.model.deeplabv1 import DeepLabV1
 from deeplabx.model.deeplabv2 import DeepLabV2
 from deeplabx.model.deeplabv3 import DeepLabV3
 from deeplabx.model.deeplabv3plus import DeepLabV3Plus
+from deeplabx.model.lraspp import LRASPP
 from deeplabx.model.norm import freeze_norm, group_norm, set_momentum
 
 MODELS: dict[str, type[DeepLab]] = {
@@ -17,6 +18,7 @@ MODELS: dict[str, type[DeepLab]] = {
     "deeplabv2": DeepLabV2,
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
+    "lraspp": LRASPP,
 }
 NORMS: dict[str, Callable[[DeepLab], None]] = {"frozen": freeze_norm, "group": group_norm}
 
@@ -39,4 +41,4 @@ def build_head(
     return model
 
 
-__all__ = ["MODELS", "DeepLab", "DeepLabV1", "DeepLabV2", "DeepLabV3", "DeepLabV3Plus", "build_head", "model_class"]
+__all__ = ["LRASPP", "MODELS", "DeepLab", "DeepLabV1", "DeepLabV2", "DeepLabV3", "DeepLabV3Plus", "build_head", "model_class"]

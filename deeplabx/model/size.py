@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import groupby
-from math import ceil
+from math import ceil, log2
 from typing import NamedTuple
 
 import torch
@@ -83,7 +83,7 @@ class Stage(NamedTuple):
 def stages(ran: list[Convolution], *, height: int) -> list[Stage]:
     """What a picture of `height` rows passes through, in order. The stride is that of a convolution's output."""
     wide = [convolution for convolution in ran if convolution.kernel_size > 1]
-    runs = groupby(wide, key=lambda convolution: (round(height / convolution.height), convolution.rate))
+    runs = groupby(wide, key=lambda convolution: (2 ** round(log2(height / convolution.height)), convolution.rate))
     rows = []
     for (stride, rate), run in runs:
         members = list(run)

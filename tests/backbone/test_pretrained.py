@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from deeplabx.backbone import build_backbone
-from deeplabx.backbone.pretrained import load_matching, read_tensors
+from deeplabx.backbone.pretrained import inflate, load_matching, read_tensors
 from deeplabx.errors import CheckpointError
 
 
@@ -86,3 +86,24 @@ def test_names_in_a_file_are_listed_as_they_can_be_printed() -> None:
 def test_a_missing_file_says_what_leaving_it_unset_means(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"does not exist\nleave it unset"):
         read_tensors(tmp_path / "no.pth")
+
+
+@pytest.mark.parametrize(("name", "bands"), [("resnet18", 1), ("resnet50_beta", 2), ("mobilenetv2", 4), ("vgg16", 13), ("xception41", 5)])
+def test_the_first_convolution_is_fitted_to_the_number_of_bands(name: str, bands: int) -> None:
+    rgb = build_backbone(name, output_stride=32).eval()
+    many = build_backbone(name, output_stride=32, in_channels=bands).eval()
+    loaded = load_matching(many, rgb.state_dict(), source="rgb")
+    assert len(loaded.inflated) == 1
+    assert "1 fitted to the number of bands" in loaded.report("rgb")
+    assert not loaded.other_shape
+    grey = torch.randn(1, 1, 33, 33)
+    with torch.no_grad():
+        expected = rgb(grey.expand(-1, 3, -1, -1)).high
+        assert torch.allclose(many(grey.expand(-1, bands, -1, -1)).high, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_of_many_bands_the_first_three_keep_their_colour() -> None:
+    kernel = torch.randn(2, 3, 3, 3)
+    inflated = inflate(kernel, 6)
+    assert torch.allclose(inflated[:, :3], kernel / 2)
+    assert torch.allclose(inflated[:, 5], kernel.mean(dim=1) / 2)

@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from deeplabx.backbone import build_backbone
+from tests.backbone.test_efficientnet_lite import LastFeatures
+from tests.model import peers
 
 
 # timm's published counts less their classifier of 1000 classes
@@ -21,6 +23,11 @@ def test_names_are_timms() -> None:
         "blocks.19.stack.conv1.bn_pw.running_var",
         "blocks.20.stack.conv3.bn_dw.weight",
     } <= names
+
+
+def test_the_last_features_are_timms() -> None:
+    network = LastFeatures(build_backbone("xception65", output_stride=16), every=64)
+    assert peers.difference(network, "timm_xception65_features", theirs=lambda ours: ours.removeprefix("backbone.")) < 1e-6
 
 
 @pytest.mark.parametrize(("name", "unit"), [("xception41", 1), ("xception65", 1), ("xception71", 2)])

@@ -7,6 +7,7 @@ from deeplabx.backbone.contract import Normalization
 from deeplabx.dataset import build_dataset
 from deeplabx.engine.evaluator import Predictor, evaluate, pad, refuse_other_classes, starts
 from deeplabx.errors import CheckpointError
+from deeplabx.model.crf import DenseCRF
 
 PLAIN = Normalization(mean=(10.4, 20.6, 30.0), std=(1.0, 1.0, 1.0))
 CPU = torch.device("cpu")
@@ -32,6 +33,15 @@ class Sizes(nn.Module):
         self.seen.append(tuple(images.shape))
         self.last = images
         return torch.zeros(1, 2, *images.shape[-2:])
+
+
+class Divide(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits / self.by
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
@@ -108,3 +118,14 @@ def test_another_data_sets_classes_are_refused() -> None:
     samples = build_dataset("shapes", split="val", train_images=1, val_images=2)
     with pytest.raises(CheckpointError, match="knows 2 classes"):
         refuse_other_classes(samples, ["a", "b"], source="step-1")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_crf_refines_the_probabilities_of_one_view_and_of_several(flip: bool) -> None:
+    model, crf = Brightness(), DenseCRF(2, bilateral_rgb=20.0)
+    picture = torch.from_numpy(PICTURE)
+    softmax = (model(PLAIN(picture[None])) / 50).softmax(dim=1)[0]
+    expected = crf(picture, softmax).argmax(dim=0)
+    assert not torch.equal(expected, softmax.argmax(dim=0))
+    soft = nn.Sequential(model, Divide(50))
+    assert torch.equal(Predictor(soft, PLAIN, CPU, flip=flip, crf=crf).ids(PICTURE), expected)

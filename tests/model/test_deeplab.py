@@ -1,7 +1,10 @@
-"""Both models on every backbone."""
+"""What all models share, on every backbone."""
+
+import itertools
 
 import pytest
 import torch
+from torch import nn
 
 import deeplabx
 from deeplabx import config
@@ -9,12 +12,25 @@ from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.errors import ConfigError
 from deeplabx.model import MODELS, build_head
 
-ON_EVERY_BACKBONE = [(backbone, 16) for backbone in BACKBONES]
+OWN = [name for name in BACKBONES if name != "timm"]
+ONE_OF_EACH_FAMILY = ("mobilenetv2", "resnet18", "resnet50_caffe", "vgg16", "xception41")
+SIDES = (33, 64, 65, 97, 513, 769, 1025)
+
+
+@pytest.mark.parametrize(
+    ("model", "backbone"),
+    [*itertools.product(MODELS, ONE_OF_EACH_FAMILY), *(("deeplabv3plus", name) for name in OWN if name not in ONE_OF_EACH_FAMILY)],
+)
+def test_logits_have_exactly_the_pictures_size(model: str, backbone: str) -> None:
+    with torch.device("meta"):
+        network = deeplabx.build_model(model, backbone=backbone, num_classes=5).eval()
+        for size in zip(SIDES, reversed(SIDES), strict=True) if backbone == "resnet18" else [(64, 97)]:
+            assert network(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(("backbone", "output_stride"), [*ON_EVERY_BACKBONE, ("mobilenetv2", 8), ("mobilenetv2", 32), ("resnet18", 8)])
-def test_logits_have_exactly_the_pictures_size(model: str, backbone: str, output_stride: int) -> None:
+@pytest.mark.parametrize(("backbone", "output_stride"), [("mobilenetv2", 8), ("resnet18", 16), ("resnet18", 32)])
+def test_logits_are_finite_from_one_output_stride_up(model: str, backbone: str, output_stride: int) -> None:
     network = deeplabx.build_model(model, backbone=backbone, num_classes=5, output_stride=output_stride).eval()
     with torch.no_grad():
         for size in [(output_stride, output_stride), (output_stride + 1, 47), (65, 33)]:
@@ -23,23 +39,49 @@ def test_logits_have_exactly_the_pictures_size(model: str, backbone: str, output
             assert torch.isfinite(logits).all()
 
 
-# Ours + what theirs have more, or - what theirs lack: their published counts
-CONV_3X3_256 = 256 * 256 * 9 + 2 * 256
-
-
+# Published counts of other people's models
 @pytest.mark.parametrize(
-    ("model", "backbone", "parameters"),
+    ("model", "backbone", "settings", "parameters"),
     [
-        ("deeplabv3", "resnet50", 39_638_869 - CONV_3X3_256),  # torchvision's has a 3x3 after the projection that the paper has not
-        ("deeplabv3", "resnet101", 58_630_997 - CONV_3X3_256),
-        ("deeplabv3plus", "resnet50", 39_761_845 + CONV_3X3_256),  # a well-known port has one 3x3 in the decoder, the paper two
-        ("deeplabv3plus", "resnet101", 58_753_973 + CONV_3X3_256),
-        ("deeplabv3", "mobilenetv2", 2_113_557),  # the paper's 2.11 M: no atrous branches
+        ("deeplabv3", "resnet50", {"head_convolution": True}, 39_638_869),  # torchvision
+        ("deeplabv3", "resnet50", {"head_convolution": True, "auxiliary_weight": 0.5}, 42_004_074),
+        ("deeplabv3", "resnet101", {"head_convolution": True}, 58_630_997),
+        ("deeplabv3plus", "resnet50", {"decoder_convolutions": 1}, 39_761_845),  # a well-known port
+        ("deeplabv3plus", "resnet101", {"decoder_convolutions": 1}, 58_753_973),
+        ("deeplabv3plus", "mobilenetv2", {"decoder_convolutions": 1, "separable": False}, 5_225_717),
+        ("deeplabv3", "mobilenetv2", {}, 2_113_557),  # the paper's 2.11 M: no atrous branches
+        ("deeplabv1", "vgg16", {}, 20_505_429),  # 20.5 M in v1, table 2
+        ("deeplabv1", "vgg16", {"fc6": "7x7"}, 134_346_581),  # 134.3 M there
     ],
 )
-def test_parameters(model: str, backbone: str, parameters: int) -> None:
-    network = deeplabx.build_model(model, backbone=backbone, num_classes=21)
+def test_parameters(model: str, backbone: str, settings: dict, parameters: int) -> None:
+    with torch.device("meta"):
+        network = deeplabx.build_model(model, backbone=backbone, num_classes=21, **settings)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_the_auxiliary_head_speaks_in_training_only() -> None:
+    network = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4, auxiliary_weight=0.4)
+    images = torch.randn(2, 3, 33, 47)
+    main, auxiliary = network.train()(images)
+    assert main.shape == auxiliary.shape == (2, 4, 33, 47)
+    assert network.loss_weights == (1.0, 0.4)
+    assert network.eval()(images).shape == main.shape
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_bands_other_than_three(model: str) -> None:
+    network = deeplabx.build_model(model, backbone="resnet18", num_classes=4, in_channels=6).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 6, 33, 40)).shape == (1, 4, 33, 40)
+
+
+def test_multi_grid_is_the_default_of_v3_and_v3plus_only() -> None:
+    for model, rates in {"deeplabv1": 1, "deeplabv2": 1, "deeplabv3": 4, "deeplabv3plus": 4}.items():
+        network = deeplabx.build_model(model, backbone="resnet50", num_classes=4, output_stride=32)
+        last = network.get_submodule("backbone.layer4.2.conv2")
+        assert isinstance(last, nn.Conv2d)
+        assert last.dilation == (rates, rates)
 
 
 def test_changing_the_output_stride_reuses_the_weights() -> None:

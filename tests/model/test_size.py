@@ -79,3 +79,9 @@ def test_stages_tell_stride_rate_and_channels_in_order() -> None:
         (16, 4, 512, 1),
         (16, 8, 512, 1),
     ]
+
+
+def test_strides_are_powers_of_two_where_the_side_is_no_multiple() -> None:
+    model = on_meta("deeplabv3", "mobilenetv2", output_stride=32)
+    own = [convolution for convolution in convolutions(model, height=513, width=513) if convolution.name.startswith("backbone.")]
+    assert [stage.stride for stage in stages(own, height=513)] == [2, 4, 8, 16, 32]  # 513 / 17 is nearer to 30

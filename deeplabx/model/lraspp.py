@@ -1,0 +1,56 @@
+"""Lite R-ASPP, MobileNetV3's segmentation head (1905.02244, section 6.4)."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from deeplabx.backbone.contract import Backbone, Features
+from deeplabx.errors import ConfigError
+from deeplabx.model.contract import DeepLab, Shared
+from deeplabx.model.layers import conv_norm_act, resize, window_mean
+
+
+class LRASPP(DeepLab):
+    """The last features at 1x1, times a gate that sees their mean, classified at stride 8 together with the features of that stride (figure 10).
+
+    pooling: side in pixels of the squares that are averaged, None for the whole picture. pooling_stride: of those squares, in features, down and
+    across. The released models are of output stride 32, pooling 769 and stride 4, 5.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_classes: int,
+        channels: int = 128,
+        pooling: int | None = None,
+        pooling_stride: Sequence[int] = (1, 1),
+        **shared: Unpack[Shared],
+    ) -> None:
+        super().__init__(backbone, num_classes=num_classes, **shared)
+        if len(pooling_stride) != 2:
+            raise ConfigError(f"model.pooling_stride={list(pooling_stride)} must be [down,across]", hint="as in model.pooling_stride=[4,5]")
+        if pooling is None and list(pooling_stride) != [1, 1]:
+            raise ConfigError(
+                f"model.pooling_stride={list(pooling_stride)}, but model.pooling=null averages the whole picture",
+                hint="as in model.pooling=769",
+            )
+        self.window = ceil(pooling / backbone.output_stride) if pooling else None
+        self.pooling_stride = (pooling_stride[0], pooling_stride[1])
+        self.project = conv_norm_act(backbone.channels, channels, kernel_size=1)
+        self.gate = nn.Conv2d(backbone.channels, channels, 1, bias=False)
+        self.classify = nn.Conv2d(channels, num_classes, 1)
+        self.classify_middle = nn.Conv2d(backbone.middle_channels, num_classes, 1)
+
+    def logits(self, features: Features) -> Tensor:
+        middle, high = features.middle, features.high
+        gate = torch.sigmoid(
+            self.gate(window_mean(high, self.window, stride=self.pooling_stride))
+        )  # N channels 1 1, or one for each square
+        if self.window is not None:
+            gate = resize(gate, high.shape[-2:], align_corners=self.align_corners)
+        high = resize(self.project(high) * gate, middle.shape[-2:], align_corners=self.align_corners)  # N channels H/8 W/8
+        return self.classify(high) + self.classify_middle(middle)
