@@ -56,19 +56,19 @@ def stage_table(rows: list[Stage]) -> list[str]:
 def backbone_table() -> str:
     """Every backbone at output stride 16, and what DeepLabv3+ with 21 classes costs on it."""
     header = (
-        f"{'backbone':<16} {'parameters':>12} {'channels':>9} {'low level':>10} {'v3+ parameters':>15} {'v3+ multiply-adds at 513':>25}"
+        f"{'backbone':<20} {'parameters':>12} {'channels':>9} {'low level':>10} {'v3+ parameters':>15} {'v3+ multiply-adds at 513':>25}"
     )
     lines = [header]
     for name in BACKBONES:
         if name == "timm":
-            lines.append(f"{name:<16} {ANY_OF_TIMM}")
+            lines.append(f"{name:<20} {ANY_OF_TIMM}")
             continue
         with torch.device("meta"):
             model = network("deeplabv3plus", name, num_classes=21, of_backbone={}, of_model={}).eval()
         backbone = model.backbone
         cost = f"{billions(measured(model, SIZE).ran):.2f} billion"
         lines.append(
-            f"{name:<16} {parameter_count(backbone):>12,} {backbone.channels:>9} {backbone.low_level_channels:>10} "
+            f"{name:<20} {parameter_count(backbone):>12,} {backbone.channels:>9} {backbone.low_level_channels:>10} "
             f"{parameter_count(model):>15,} {cost:>25}"
         )
     return "\n".join(lines)

@@ -80,7 +80,7 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: objec
     Raises CheckpointError when there is none.
     """
     own = model.state_dict()
-    first = next((f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), "")
+    first = next((name for name, value in own.items() if value.ndim == 4), "")  # the first convolution's kernel
     inflated = [name for name in tensors if name == first and takes_other_bands(own[name], tensors[name])]
     tensors = {name: inflate(value, own[name].shape[1]) if name in inflated else value for name, value in tensors.items()}
     used = [name for name, value in tensors.items() if name in own and own[name].shape == value.shape]

@@ -135,7 +135,7 @@ def fitting(model: str, *, output_stride: int, in_channels: int) -> TimmBackbone
     strides = network.feature_info.reduction()
     if not {4, 8} <= set(strides) or strides[-1] != output_stride:
         found = ", ".join(str(stride) for stride in strides)
-        raise ConfigError(f"backbone.model={model} has features at strides {found}; those at 4, 8 and {output_stride} are needed")
+        raise ConfigError(f"backbone.model={model} has features at strides {found}; needed are 4, 8 and, the last, {output_stride}")
     backbone = TimmBackbone(network, output_stride=output_stride, children=names_of_children(network, whole)).eval()
     misfit = misfit_of(backbone, in_channels=in_channels)
     if misfit:

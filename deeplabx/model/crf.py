@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deeplabx.errors import ConfigError
+
 # Of values on the lattice. glibc's malloc asks the system for each larger block anew, which costs more than to blur it.
 BYTES_AT_A_TIME = 2**25
 
@@ -137,7 +139,7 @@ def pack(origins: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
     lowest, highest = origins[:, :d].aminmax(dim=0)
     digits = ((d + 1) * (highest - lowest + 4) + 1).tolist()  # with room on both sides for a vertex and its neighbour
     if math.prod(digits) >= 2**63:
-        raise ValueError("the CRF's standard deviations are too small for this picture: give a larger bilateral_rgb or bilateral_xy")
+        raise ConfigError("eval.crf_bilateral is too fine for this picture", hint="give larger pixels or grey levels, as in [4,67,3]")
     places = [math.prod(digits[:axis]) for axis in range(d)]
     place = torch.tensor(places, device=origins.device)
     first = ((d + 1) * (origins[:, :d] - lowest + 2) * place).sum(dim=1)

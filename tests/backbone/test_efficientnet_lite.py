@@ -1,25 +1,12 @@
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from deeplabx.backbone import Backbone, build_backbone
+from deeplabx.backbone import build_backbone
 from tests.model import peers
 
 
-class LastFeatures(nn.Module):
-    """A few channels of the last features, each value as often as `peers.difference` passes over it."""
-
-    def __init__(self, backbone: Backbone, *, every: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.every = every
-
-    def forward(self, images: Tensor) -> Tensor:
-        high = self.backbone(images).high[:, :: self.every]
-        return high.repeat_interleave(peers.EVERY, dim=2).repeat_interleave(peers.EVERY, dim=3)
-
-
 def test_names_shapes_and_features_are_timms_at_an_odd_size() -> None:
-    network = LastFeatures(build_backbone("efficientnet_lite0", output_stride=16), every=16)
+    network = peers.LastFeatures(build_backbone("efficientnet_lite0", output_stride=16), every=16)
     found = peers.difference(network, "timm_tf_efficientnet_lite0_features", theirs=lambda ours: ours.removeprefix("backbone."))
     assert found < 1e-6
 

@@ -125,9 +125,13 @@ def test_it_takes_pictures_of_any_number_of_bands(timm: Any) -> None:
             16,
             r"cannot build backbone.model=ghostnet_050 at output stride 16: AssertionError.*\ntype backbone.output_stride=32",
         ),
-        ("hgnetv2_b0", 8, r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or take a network such as resnet50d"),
+        ("densenet121", 8, r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or take a network such as resnet50d"),
         ("vit_tiny_patch16_224", 16, r"at output stride 16: TypeError.*\ntake a convolutional network such as resnet50d"),
-        ("vit_tiny_patch16_224", 32, r"has features at strides 16, 16, 16; those at 4, 8 and 32 are needed\ntake a convolutional network"),
+        (
+            "vit_tiny_patch16_224",
+            32,
+            r"has features at strides 16, 16, 16; needed are 4, 8 and, the last, 32\ntake a convolutional network",
+        ),
         ("swin_tiny_patch4_window7_224", 32, r"for 75 x 97 pixels it says AssertionError: Input height"),
         (
             "resnet18d.no_such_weights",
@@ -148,3 +152,11 @@ def test_show_knows_it(timm: Any) -> None:
     text = show(compose_plain("backbone=timm", "backbone.model=resnet18d", command="show"))
     assert "backbone       resnet18d" in text
     assert "512 channels at stride 16, 64 at stride 4" in text
+
+
+def test_weights_for_rgb_are_fitted_to_other_bands() -> None:
+    pytest.importorskip("timm")
+    rgb, many = (build_backbone("timm", output_stride=32, in_channels=bands, model="convnext_atto") for bands in (3, 5))
+    loaded = load_matching(many, rgb.state_dict(), source="rgb")
+    assert loaded.inflated == ["stem.0.weight"]
+    assert not loaded.other_shape

@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from deeplabx.backbone import build_backbone
-from tests.backbone.test_efficientnet_lite import LastFeatures
 from tests.model import peers
 
 
@@ -26,7 +25,7 @@ def test_names_are_timms() -> None:
 
 
 def test_the_last_features_are_timms() -> None:
-    network = LastFeatures(build_backbone("xception65", output_stride=16), every=64)
+    network = peers.LastFeatures(build_backbone("xception65", output_stride=16), every=64)
     assert peers.difference(network, "timm_xception65_features", theirs=lambda ours: ours.removeprefix("backbone.")) < 1e-6
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deeplabx.backbone import Backbone
+
 DATA = Path(__file__).parent / "data"
 EVERY = 16  # pixels from one kept logit to the next
 
@@ -23,6 +25,19 @@ class Golden(NamedTuple):
     shapes: dict[str, list[int]]  # by the library's names
     size: tuple[int, int]
     logits: Tensor
+
+
+class LastFeatures(nn.Module):
+    """A few channels of the last features, each value as often as `difference` passes over it."""
+
+    def __init__(self, backbone: Backbone, *, every: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.every = every
+
+    def forward(self, images: Tensor) -> Tensor:
+        high = self.backbone(images).high[:, :: self.every]
+        return high.repeat_interleave(EVERY, dim=2).repeat_interleave(EVERY, dim=3)
 
 
 def golden(name: str) -> Golden:

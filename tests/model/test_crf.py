@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from deeplabx.errors import ConfigError
 from deeplabx.model import crf
 from deeplabx.model.crf import DenseCRF
 
@@ -176,5 +177,5 @@ def test_bad_input_is_named() -> None:
         V2(picture.float(), probabilities)
     with pytest.raises(ValueError, match="bilateral_rgb=0 is a standard deviation"):
         DenseCRF(bilateral_rgb=0)
-    with pytest.raises(ValueError, match="give a larger bilateral_rgb"):
+    with pytest.raises(ConfigError, match="eval.crf_bilateral is too fine"):
         DenseCRF(bilateral_rgb=0.001)(picture, probabilities)
