@@ -117,21 +117,23 @@ def check_training(config: schema.TrainConfig) -> None:
         )
     if backbone.in_channels != 3:
         raise ConfigError(f"backbone.in_channels={backbone.in_channels}, but every data set here gives pictures of 3 channels")
-    if not pools(config.model):
-        return
     alone = config.model.norm == "batch" or (config.model.norm == "auto" and device_count(trainer.devices) == 1)
-    if trainer.batch_size // passes == 1 and alone:
+    if trainer.batch_size // passes == 1 and alone and sees_single_values(config):
         raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} leaves one picture per pass, and batch norm after image pooling needs two",
-            hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, or model.norm=frozen",
+            f"trainer.batch_size={trainer.batch_size} leaves one picture per pass, of which a batch norm sees a single value: it needs two",
+            hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or model.norm=frozen",
         )
 
 
-def pools(model: schema.ModelConfig) -> bool:
-    """Whether a batch norm follows image pooling: of each picture it sees a single value."""
-    if not isinstance(model, schema.PoolingConfig) or model.norm in ("frozen", "group"):
+def sees_single_values(config: schema.TrainConfig) -> bool:
+    """Whether some batch norm sees a single value of each picture: after image pooling over all of it, or because its features are 1 x 1."""
+    model, stride = config.model, config.backbone.output_stride
+    if model.norm in ("frozen", "group"):
         return False
-    return model.image_pooling is None and (not isinstance(model, schema.DeepLabV3Config) or model.aspp)
+    features = math.ceil(config.augment.crop_size * min(getattr(model, "scales", [1.0])) / stride)
+    if not isinstance(model, schema.PoolingConfig) or (isinstance(model, schema.DeepLabV3Config) and not model.aspp):
+        return features == 1
+    return model.image_pooling is None or math.ceil(model.image_pooling / stride) >= features
 
 
 def check_eval(config: schema.EvalConfig) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from deeplabx import config as schema
 from deeplabx.backbone.pretrained import load_matching, read_tensors
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
-from deeplabx.checks import pools
+from deeplabx.checks import sees_single_values
 from deeplabx.dataset import SegmentationSet
 from deeplabx.dataset.doctor import refuse_single_class
 from deeplabx.dataset.io import write_image
@@ -240,10 +240,10 @@ def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
             hint=f"take a multiple of {passes}",
         )
     seen = config.trainer.batch_size // config.trainer.accumulate // (1 if synchronized else world_size())
-    if seen == 1 and pools(config.model):
+    if seen == 1 and sees_single_values(config):
         raise ConfigError(
             f"trainer.batch_size={config.trainer.batch_size} leaves one picture per pass to each of {world_size()} processes: batch norm needs two",
-            hint=f"type trainer.batch_size={2 * config.trainer.batch_size}, a smaller trainer.accumulate, or model.norm=frozen",
+            hint=f"type trainer.batch_size={2 * config.trainer.batch_size}, a smaller trainer.accumulate, model.norm=group or model.norm=frozen",
         )
     return seen
 

@@ -53,7 +53,7 @@ def test_a_batch_must_divide(compose: Compose) -> None:
 
 
 def test_one_picture_per_pass_is_refused_unless_norm_is_frozen(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match="batch norm after image pooling needs two"):
+    with pytest.raises(ConfigError, match="a batch norm sees a single value: it needs two"):
         compose("trainer.batch_size=4", "trainer.accumulate=4")
     compose("trainer.batch_size=4", "trainer.accumulate=4", "model.norm=frozen")
 
@@ -66,6 +66,29 @@ def test_what_a_data_set_recommends_is_beaten_by_what_is_typed(compose: Compose)
     typed = compose("dataset=camvid", "schedule.max_iters=10")
     assert typed.schedule.max_iters == 10
     assert typed.augment.crop_size == camvid.augment.crop_size
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fits"),
+    [
+        (["model=deeplabv3"], False),
+        (["model=deeplabv3", "model.norm=group"], True),
+        (["model=deeplabv3", "model.image_pooling=65"], False),  # the crop's side: still one value
+        (["model=deeplabv3", "model.image_pooling=33"], True),
+        (["model=deeplabv3", "model.aspp=false"], True),
+        (["model=lraspp"], True),  # no norm behind its pooling
+        (["model=deeplabv2"], True),
+        (["model=deeplabv2", "augment.crop_size=9"], True),
+        (["model=deeplabv2", "augment.crop_size=9", "model.scales=[1,0.5]"], False),  # 1 x 1 features
+    ],
+)
+def test_one_picture_per_pass_where_no_norm_sees_a_single_value(compose: Compose, overrides: list[str], fits: bool) -> None:
+    overrides = [*overrides, "trainer.batch_size=1"]
+    if fits:
+        assert compose(*overrides).trainer.batch_size == 1
+    else:
+        with pytest.raises(ConfigError, match="sees a single value"):
+            compose(*overrides)
 
 
 @pytest.mark.parametrize("overrides", [[], ["backbone=resnet50", "dataset=camvid", "model=deeplabv3", "model.atrous_rates=[6,12]"]])
