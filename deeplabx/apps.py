@@ -180,6 +180,8 @@ class Jobs:
         self.outcomes.append(outcome)
         try:
             outcome["miou"] = self.task(config, folder)
+        except BrokenPipeError:
+            raise  # the reader of what we print is gone
         except Exception as error:  # noqa: BLE001 - kept, told and counted
             failure = in_words(error, folder)
             if sweeping and isinstance(failure, StoppedError | PreemptedError):

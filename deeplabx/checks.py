@@ -11,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from deeplabx import config as schema
 from deeplabx.errors import ConfigError
 
+LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: finer ones have no neighbours left
+
 
 def checked(config: DictConfig) -> Any:
     """The composed config as plain dataclasses, every value within its range. Raises ConfigError naming the setting."""
@@ -47,6 +49,8 @@ def check(config: Any, *, training: bool = True) -> None:
     """
     for key, value, setting in walk(config):
         check_value(key, value, setting)
+    if isinstance(config, schema.TrainConfig | schema.ShowConfig):
+        check_model(config.model)
     if isinstance(config, schema.TrainConfig):
         check_eval(config.eval)
         device_count(config.trainer.devices)
@@ -69,7 +73,7 @@ def check_value(key: str, value: Any, setting: dataclasses.Field[Any]) -> None:
     if value is None:
         return
     if isinstance(value, list) and not value:
-        raise ConfigError(f"{key}=[] is empty", hint=f"give at least one value, as in {key}=[1]")
+        raise ConfigError(f"{key}=[] is empty", hint="give at least one value, or leave it out")
     for element in value if isinstance(value, list) else [value]:
         if "options" in rule and element not in rule["options"]:
             known = [str(option) for option in rule["options"]]
@@ -125,6 +129,15 @@ def check_training(config: schema.TrainConfig) -> None:
         )
 
 
+def check_model(model: schema.ModelConfig) -> None:
+    """Raise ConfigError for a setting of ASPP where there is none."""
+    if isinstance(model, schema.DeepLabV3Config) and not model.aspp:
+        for name in ("separable", "atrous_rates", "image_pooling"):
+            value = getattr(model, name)
+            if value is not None:
+                raise ConfigError(f"model.{name}={value} is a setting of ASPP, and model.aspp=false leaves that out")
+
+
 def sees_single_values(config: schema.TrainConfig) -> bool:
     """Whether some batch norm sees a single value of each picture: after image pooling over all of it, or because its features are 1 x 1."""
     model, stride = config.model, config.backbone.output_stride
@@ -145,6 +158,9 @@ def check_eval(config: schema.EvalConfig) -> None:
         raise ConfigError(
             f"eval.crf_bilateral={config.crf_bilateral} must be [weight,pixels,grey levels]", hint="as in eval.crf_bilateral=[4,67,3]"
         )
+    for key, (_, *distances) in (("crf_position", config.crf_position), ("crf_bilateral", config.crf_bilateral)):
+        if min(distances) < LEAST_DISTANCE:
+            raise ConfigError(f"eval.{key}={getattr(config, key)}: a distance must be at least {LEAST_DISTANCE}")
 
 
 def device_count(devices: str) -> int:

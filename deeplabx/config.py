@@ -51,7 +51,7 @@ class DeepLabV1Config(ModelConfig):
 
 @dataclass
 class DeepLabV2Config(ModelConfig):
-    atrous_rates: list[int] = number(at_least=1)  # for output stride 8; scaled by 8 / output_stride
+    atrous_rates: list[int] = number(at_least=1, at_most=1000)  # for output stride 8; scaled by 8 / output_stride
     scales: list[float] = number(above=0, at_most=2)  # of the pictures that the network sees; the largest logit counts
 
 
@@ -61,8 +61,10 @@ class PoolingConfig(ModelConfig):
 
     # None = "as the backbone says" for the next two
     separable: bool | None = None
-    atrous_rates: list[int] | None = number(at_least=1, default=None)  # for output stride 16; scaled by 16 / output_stride
-    image_pooling: int | None = number(at_least=8, default=None)  # side in pixels of what is averaged; None: the whole picture
+    atrous_rates: list[int] | None = number(at_least=1, at_most=1000, default=None)  # for output stride 16; scaled by 16 / output_stride
+    image_pooling: int | None = number(
+        at_least=8, at_most=100_000, default=None
+    )  # side in pixels of what is averaged; None: the whole picture
 
 
 @dataclass
@@ -78,9 +80,9 @@ class DeepLabV3PlusConfig(PoolingConfig):
 
 @dataclass
 class LRASPPConfig(ModelConfig):
-    channels: int = number(at_least=1)
-    pooling: int | None = number(at_least=8, default=None)  # side in pixels of what is averaged; None: the whole picture
-    pooling_stride: list[int] = number(at_least=1)  # down and across, in features
+    channels: int = number(at_least=1, at_most=65_536)
+    pooling: int | None = number(at_least=8, at_most=100_000, default=None)  # side in pixels of what is averaged; None: the whole picture
+    pooling_stride: list[int] = number(at_least=1, at_most=1000)  # down and across, in features
 
 
 @dataclass
@@ -93,7 +95,9 @@ class BackboneConfig:
 
 @dataclass
 class ResNetConfig(BackboneConfig):
-    multi_grid: list[int] | None = number(at_least=1, default=None)  # one rate per unit of the last block; None: as the model says
+    multi_grid: list[int] | None = number(
+        at_least=1, at_most=1000, default=None
+    )  # one rate per unit of the last block; None: as the model says
     blocks: int = number(at_least=4, at_most=7)
 
 
@@ -238,8 +242,8 @@ class EvalConfig:
     crop: list[int] | None = number(at_least=8, default=None)  # height, width that a smaller picture is padded to
     crf: bool = MISSING
     crf_iterations: int = number(at_least=0, at_most=1000)
-    crf_position: list[float] = number(above=0, at_most=1e4)  # weight, pixels
-    crf_bilateral: list[float] = number(above=0, at_most=1e4)  # weight, pixels, grey levels
+    crf_position: list[float] = number(at_least=0, at_most=1e4)  # weight, pixels
+    crf_bilateral: list[float] = number(at_least=0, at_most=1e4)  # weight, pixels, grey levels
 
 
 @dataclass
@@ -382,7 +386,7 @@ def type_words(hint: Any) -> str:
     if typing.get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_words(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is list:
-        return "a list of numbers such as [6,12,18]"
+        return "a list of numbers such as [6,12]"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}.get(hint, str(hint))
 
 

@@ -33,6 +33,7 @@ def explained(error: BaseException, command: str) -> ConfigError:
         r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
     )
     key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
+    key = re.sub(r"\[\d+\]$", "", key)  # of a list, the whole
     if key == "recipe":
         return ConfigError("recipe is added to the defaults, with a plus", hint=f"type +recipe={(named and named.group(2)) or 'NAME'}")
     if not key or key.startswith("hydra"):

@@ -1,5 +1,6 @@
 """deeplabx show and list: what models and backbones cost, from networks without memory."""
 
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,9 @@ def show(config: schema.ShowConfig) -> str:
     with torch.device("meta"):
         model = model_of(config, num_classes=config.num_classes).eval()
     found = measured(model, config.size)
-    head = [convolution for convolution in found.ran if convolution not in found.of_backbone and convolution.kernel_size > 1]
+    once = list({convolution.name: convolution for convolution in reversed(found.ran)}.values())[::-1]  # of several scales the first
+    of_backbone = [convolution for convolution in once if convolution.name.startswith("backbone.")]
+    head = [convolution for convolution in once if convolution not in of_backbone and convolution.kernel_size > 1]
     backbone = model.backbone
     rows = {
         "model": config.model.name,
@@ -40,11 +43,19 @@ def show(config: schema.ShowConfig) -> str:
         "padded": f"{billions(found.ran, padded=True):.2f} billion, as the papers count: atrous grids rounded up to a multiple of the rate",
         "output stride": backbone.output_stride,
         "features": f"{backbone.channels} channels at stride {backbone.output_stride}, {backbone.low_level_channels} at stride 4",
-        "head": f"3x3 at rates {', '.join(str(convolution.rate) for convolution in head)}" if head else "no 3x3",
+        "head": ", ".join(f"{side}x{side} at rates {', '.join(rates)}" for side, rates in kernels(head)) or "no 3x3",
         "classes": config.num_classes,
     }
     lines = [f"{name:<14} {value}" for name, value in rows.items()]
-    return "\n".join([*lines, "", *stage_table(stages(found.of_backbone, height=config.size))])
+    return "\n".join([*lines, "", *stage_table(stages(of_backbone, height=config.size))])
+
+
+def kernels(ran: list[Convolution]) -> list[tuple[int, list[str]]]:
+    """The rates of consecutive convolutions of one kernel size, with that size."""
+    return [
+        (side, [str(convolution.rate) for convolution in same])
+        for side, same in groupby(ran, key=lambda convolution: convolution.kernel_size)
+    ]
 
 
 def stage_table(rows: list[Stage]) -> list[str]:

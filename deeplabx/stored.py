@@ -86,5 +86,9 @@ def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None
             value = OmegaConf.select(composed, name)
             value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
+            if "model.recommended" in str(error):  # a backbone takes its output stride from there
+                raise ConfigError(
+                    f"{name} needs the model beside it", hint=f"type model=... too: {name}'s output stride comes from there"
+                ) from None
             raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
         setattr(target, last, value)

@@ -168,3 +168,19 @@ def test_a_wrong_value_is_quoted_in_short(compose: Compose) -> None:
     with pytest.raises(ConfigError, match="seed=.*is not a whole number") as raised:
         stored.from_plain(schema.TrainConfig, {**stored.to_plain(compose()), "seed": value})
     assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("eval.crf_position=[3]", r"eval.crf_position=\[3.0\] must be \[weight,pixels\]"),
+        ("eval.crf_bilateral=[4,67]", "must be \\[weight,pixels,grey levels\\]"),
+        ("eval.crf_bilateral=[4,67,1e-9]", "a distance must be at least 0.1"),
+        ("model.image_pooling=65", "model.image_pooling=65 is a setting of ASPP"),
+        ("backbone.in_channels=4", "backbone.in_channels=4, but every data set"),
+        ("model.atrous_rates=[99999999999999999999]", "out of range"),
+    ],
+)
+def test_settings_that_no_model_or_crf_can_have(compose: Compose, override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose("model=deeplabv3", "model.aspp=false", override)

@@ -39,7 +39,9 @@ def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, 
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("outputs/eval/*/result.json")
     result = json.loads(path.read_text())
-    assert result["eval"] == {"scales": [0.5, 1.0], "flip": True, "window": 33, "crop": None}
+    seen = {"scales": [0.5, 1.0], "flip": True, "window": 33, "crop": None}
+    unused = {"crf": False, "crf_iterations": 10, "crf_position": [3.0, 1.0], "crf_bilateral": [4.0, 67.0, 3.0]}
+    assert result["eval"] == {**seen, **unused}
     assert (result["output_stride"], result["split"], result["images"]) == (8, "train", 12)
 
 
@@ -52,7 +54,7 @@ def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, 
         "trainer.precision=fp61",
         "+foo=1",
         "+eval.foo=1",
-        "+backbone.width=2",
+        "+backbone.depth=2",
         "++model={}",
     ],
 )

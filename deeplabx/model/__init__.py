@@ -33,6 +33,8 @@ def build_head(
     name: str, backbone: Backbone, *, num_classes: int, norm: str = "batch", norm_momentum: float | None = None, **settings: Any
 ) -> DeepLab:
     """The model `name` on `backbone`. norm: batch, group, or frozen (statistics and affine stay as loaded). norm_momentum: None for 0.1."""
+    if norm not in ("auto", "batch", "sync", *NORMS):
+        raise ConfigError(f"model.norm={norm} is not one of auto, batch, sync, {', '.join(NORMS)}")
     model = model_class(name)(backbone, num_classes=num_classes, **settings)
     if norm_momentum is not None:
         set_momentum(model, norm_momentum)

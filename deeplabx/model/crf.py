@@ -11,6 +11,7 @@ from deeplabx.errors import ConfigError
 
 # Of values on the lattice. glibc's malloc asks the system for each larger block anew, which costs more than to blur it.
 BYTES_AT_A_TIME = 2**25
+FINEST = 1e-3  # standard deviation, of which a picture's coordinates still have exact multiples in float32
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class DenseCRF:
 
     def __post_init__(self) -> None:
         for name in ("position_xy", "bilateral_xy", "bilateral_rgb"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} is a standard deviation: it must be above 0")
+            if not getattr(self, name) >= FINEST:
+                raise ValueError(f"{name}={getattr(self, name)} is a standard deviation: it must be at least {FINEST}")
 
     @torch.no_grad()
     def __call__(self, picture: Tensor, probabilities: Tensor) -> Tensor:
@@ -139,7 +140,10 @@ def pack(origins: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
     lowest, highest = origins[:, :d].aminmax(dim=0)
     digits = ((d + 1) * (highest - lowest + 4) + 1).tolist()  # with room on both sides for a vertex and its neighbour
     if math.prod(digits) >= 2**63:
-        raise ConfigError("eval.crf_bilateral is too fine for this picture", hint="give larger pixels or grey levels, as in [4,67,3]")
+        raise ConfigError(
+            "the CRF's distances are too fine for this picture",
+            hint="give larger ones, as in eval.crf_position=[3,1] eval.crf_bilateral=[4,67,3]",
+        )
     places = [math.prod(digits[:axis]) for axis in range(d)]
     place = torch.tensor(places, device=origins.device)
     first = ((d + 1) * (origins[:, :d] - lowest + 2) * place).sum(dim=1)

@@ -5,6 +5,7 @@ from typing import NamedTuple, Unpack
 from torch import Tensor
 
 from deeplabx.backbone.contract import Backbone, Features
+from deeplabx.errors import ConfigError
 from deeplabx.model.atrous_classifier import AtrousClassifier
 from deeplabx.model.contract import DeepLab, Shared
 from deeplabx.model.layers import scaled_rates
@@ -26,6 +27,8 @@ class DeepLabV1(DeepLab):
 
     def __init__(self, backbone: Backbone, *, num_classes: int, fc6: str = "large_fov", **shared: Unpack[Shared]) -> None:
         super().__init__(backbone, num_classes=num_classes, **shared)
+        if fc6 not in FC6S:
+            raise ConfigError(f"model.fc6={fc6} is not one of {', '.join(FC6S)}")
         kernel_size, rate, width = FC6S[fc6]
         (rate,) = scaled_rates([rate], output_stride=backbone.output_stride, reference_stride=self.reference_stride)
         self.classifier = AtrousClassifier(backbone, num_classes, kernel_size=kernel_size, rate=rate, width=width)

@@ -53,10 +53,10 @@ def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convoluti
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
-    device = next(model.parameters()).device
+    kernel = next(parameter for parameter in model.parameters() if parameter.ndim == 4)  # the first convolution's
     try:
         with torch.no_grad():
-            model(torch.zeros(1, 3, height, width, device=device))
+            model(torch.zeros(1, kernel.shape[1], height, width, device=kernel.device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -177,5 +177,5 @@ def test_bad_input_is_named() -> None:
         V2(picture.float(), probabilities)
     with pytest.raises(ValueError, match="bilateral_rgb=0 is a standard deviation"):
         DenseCRF(bilateral_rgb=0)
-    with pytest.raises(ConfigError, match="eval.crf_bilateral is too fine"):
+    with pytest.raises(ConfigError, match="the CRF's distances are too fine"):
         DenseCRF(bilateral_rgb=0.001)(picture, probabilities)
