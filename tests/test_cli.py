@@ -100,7 +100,7 @@ def test_cfg_prints_the_whole_config(tmp_path: Path) -> None:
 def test_hydras_help_and_info(tmp_path: Path) -> None:
     help_text = deeplabx("train", "--help", cwd=tmp_path)
     assert help_text.returncode == 0
-    assert "backbone: mobilenetv2, resnet101" in help_text.stdout
+    assert "backbone: efficientnet_lite0, mobilenetv2" in help_text.stdout
     assert deeplabx("train", "--info", "defaults", cwd=tmp_path).returncode == 0
 
 

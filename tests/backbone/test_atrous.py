@@ -3,6 +3,7 @@ import torch
 
 from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.backbone.atrous import atrous_steps
+from tests.backbone.test_contract import LARGE
 
 
 def test_the_strided_convolution_keeps_the_old_rate() -> None:
@@ -16,14 +17,6 @@ def test_the_strided_convolution_keeps_the_old_rate() -> None:
     ]
 
 
-LARGE = (
-    "resnet101",
-    "resnet152",
-    "resnet101_beta",
-    "resnet101_caffe",
-    "xception65",
-    "xception71",
-)  # more of the same units, and seconds each
 INEXACT = (
     "vgg16",  # at 8: pool5 was published without a rate
     "mobilenetv3_large",  # its gates see the mean of more features; without them it is exact (test_mobilenetv3.py)

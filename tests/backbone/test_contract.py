@@ -8,7 +8,9 @@ from deeplabx import config
 from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
 
-OWN = [name for name in config.options("backbone") if name != "timm"]  # timm's are in test_timm_models.py
+# Large ones are more of the same units, and seconds each; timm's are in test_timm_models.py
+LARGE = ("resnet101", "resnet152", "resnet101_beta", "resnet101_caffe", "xception65", "xception71")
+OWN = [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in config.options("backbone") if name != "timm"]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -16,7 +18,7 @@ OWN = [name for name in config.options("backbone") if name != "timm"]  # timm's 
 def test_a_backbone_keeps_its_promise(name: str, output_stride: int) -> None:
     with torch.device("meta"):
         backbone = build_backbone(name, output_stride=output_stride).eval()
-        for height, width in ((65, 97), (97, 513), (769, 33), (1025, 65), *(() if "caffe" in name else ((64, 96), (33, 50)))):
+        for height, width in ((65, 97), (1025, 33), *(() if "caffe" in name else ((64, 50),))):
             low_level, middle, auxiliary, high = backbone(torch.zeros(1, 3, height, width))
             assert low_level.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
             assert middle.shape == (1, backbone.middle_channels, ceil(height / 8), ceil(width / 8))
