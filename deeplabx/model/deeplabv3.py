@@ -11,6 +11,7 @@ from deeplabx.model.contract import DeepLab, Shared
 from deeplabx.model.layers import conv_norm_act
 
 ATROUS_RATES = (6, 12, 18)  # section 4.1, at output stride 16
+CHANNELS = 256  # of ASPP (section 3.3)
 
 
 class DeepLabV3(DeepLab):
@@ -37,17 +38,20 @@ class DeepLabV3(DeepLab):
         super().__init__(backbone, num_classes=num_classes, **shared)
         if atrous_rates is None:
             atrous_rates = ATROUS_RATES if backbone.atrous_branches else ()
-        pyramid = ASPP(
-            backbone,
-            atrous_rates=atrous_rates,
-            separable=backbone.separable if separable is None else separable,
-            image_pooling=image_pooling,
-            align_corners=self.align_corners,
-        )
-        self.aspp = pyramid if aspp else nn.Identity()
-        channels = pyramid.channels if aspp else backbone.channels
-        self.convolution = conv_norm_act(channels, 256, kernel_size=3) if head_convolution else nn.Identity()
-        self.classify = nn.Conv2d(256 if head_convolution else channels, num_classes, 1)
+        self.aspp: nn.Module = nn.Identity()
+        channels = backbone.channels
+        if aspp:
+            channels = CHANNELS
+            self.aspp = ASPP(
+                backbone,
+                channels,
+                atrous_rates=atrous_rates,
+                separable=backbone.separable if separable is None else separable,
+                image_pooling=image_pooling,
+                align_corners=self.align_corners,
+            )
+        self.convolution = conv_norm_act(channels, CHANNELS, kernel_size=3) if head_convolution else nn.Identity()
+        self.classify = nn.Conv2d(CHANNELS if head_convolution else channels, num_classes, 1)
 
     def logits(self, features: Features) -> Tensor:
         return self.classify(self.convolution(self.aspp(features.high)))

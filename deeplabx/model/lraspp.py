@@ -47,9 +47,8 @@ class LRASPP(DeepLab):
 
     def logits(self, features: Features) -> Tensor:
         middle, high = features.middle, features.high
-        gate = torch.sigmoid(
-            self.gate(window_mean(high, self.window, stride=self.pooling_stride))
-        )  # N channels 1 1, or one for each square
+        mean = window_mean(high, self.window, stride=self.pooling_stride)  # of the picture, or of each square
+        gate = torch.sigmoid(self.gate(mean))  # N channels 1 1, or as many as squares
         if self.window is not None:
             gate = resize(gate, high.shape[-2:], align_corners=self.align_corners)
         high = resize(self.project(high) * gate, middle.shape[-2:], align_corners=self.align_corners)  # N channels H/8 W/8
