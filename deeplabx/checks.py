@@ -26,7 +26,18 @@ def checked(config: DictConfig) -> Any:
         raise ConfigError(f"{', '.join(missing)} must be given", hint=f"type {missing[0]}=...")
     refuse_added(plain)
     check(plain)
+    if isinstance(plain, schema.TrainConfig):
+        refuse_two_weightings(plain.loss)
     return plain
+
+
+def refuse_two_weightings(loss: schema.LossConfig) -> None:
+    """Raise ConfigError where weights are both given and to be computed. A run's own config has both: there the one is what became of the other."""
+    if loss.class_weights is not None and loss.class_balance is not None:
+        raise ConfigError(
+            f"loss.class_weights={loss.class_weights} and loss.class_balance={loss.class_balance} are two answers to one question",
+            hint="leave one of them null",
+        )
 
 
 def refuse_added(config: Any, prefix: str = "") -> None:
@@ -87,14 +98,17 @@ def check_value(key: str, value: Any, setting: dataclasses.Field[Any]) -> None:
 def outside(value: Any, rule: Mapping[str, Any]) -> bool:
     if not isinstance(value, int | float):
         return False
-    at_least, above, at_most = rule.get("at_least"), rule.get("above"), rule.get("at_most")
+    at_least, above, at_most, below = (rule.get(name) for name in ("at_least", "above", "at_most", "below"))
     return (
-        (at_least is not None and value < at_least) or (above is not None and value <= above) or (at_most is not None and value > at_most)
+        (at_least is not None and value < at_least)
+        or (above is not None and value <= above)
+        or (at_most is not None and value > at_most)
+        or (below is not None and value >= below)
     )
 
 
 def range_words(rule: Mapping[str, Any]) -> str:
-    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
+    words = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
     said = [f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None]
     return f": it must be {' and '.join(said)}" if said else ""
 
@@ -121,6 +135,8 @@ def check_training(config: schema.TrainConfig) -> None:
         )
     if backbone.in_channels != 3:
         raise ConfigError(f"backbone.in_channels={backbone.in_channels}, but every data set here gives pictures of 3 channels")
+    if trainer.freeze_backbone_norm and config.model.norm == "group":
+        raise ConfigError("trainer.freeze_backbone_norm=true, but model.norm=group leaves no batch norm to freeze")
     alone = config.model.norm == "batch" or (config.model.norm == "auto" and device_count(trainer.devices) == 1)
     if trainer.batch_size // passes == 1 and alone and sees_single_values(config):
         raise ConfigError(
@@ -132,9 +148,12 @@ def check_training(config: schema.TrainConfig) -> None:
 def check_model(model: schema.ModelConfig) -> None:
     """Raise ConfigError for a setting of ASPP where there is none."""
     if isinstance(model, schema.DeepLabV3Config) and not model.aspp:
-        for name in ("separable", "atrous_rates", "image_pooling"):
+        papers: dict[str, Any] = {"separable": None, "atrous_rates": None, "image_pooling": None, "projection_kernel": 1}
+        if not model.head_convolution:  # which is of as many channels
+            papers["channels"] = 256
+        for name, unset in papers.items():
             value = getattr(model, name)
-            if value is not None:
+            if value != unset:
                 raise ConfigError(f"model.{name}={value} is a setting of ASPP, and model.aspp=false leaves that out")
 
 

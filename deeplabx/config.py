@@ -17,9 +17,16 @@ from omegaconf import MISSING
 from deeplabx.errors import ConfigError
 
 
-def number(*, at_least: float | None = None, above: float | None = None, at_most: float | None = None, default: Any = MISSING) -> Any:
+def number(
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    default: Any = MISSING,
+) -> Any:
     """A field whose value (or whose every element) must be finite and within the range."""
-    return field(default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most})
+    return field(default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most, "below": below})
 
 
 def choice(*options: Any, default: Any = MISSING) -> Any:
@@ -65,6 +72,8 @@ class PoolingConfig(ModelConfig):
     image_pooling: int | None = number(
         at_least=8, at_most=100_000, default=None
     )  # side in pixels of what is averaged; None: the whole picture
+    channels: int = number(at_least=1, at_most=65_536)  # of ASPP and what follows it
+    projection_kernel: int = choice(1, 3)  # side of ASPP's last convolution
 
 
 @dataclass
@@ -183,6 +192,9 @@ class AugmentConfig:
 @dataclass
 class LossConfig:
     name: str = MISSING
+    class_weights: list[float] | None = number(above=0, default=None)  # one per class; None: all alike
+    # how class_weights are computed from the training labels, which the run writes there; None: they are not
+    class_balance: str | None = choice("median_frequency", "enet", "effective_number", default=None)
 
 
 @dataclass
@@ -195,6 +207,12 @@ class OptimizerConfig:
 @dataclass
 class SGDConfig(OptimizerConfig):
     momentum: float = number(at_least=0, at_most=1)
+
+
+@dataclass
+class AdamWConfig(OptimizerConfig):
+    beta1: float = number(at_least=0, below=1)
+    beta2: float = number(at_least=0, below=1)
 
 
 @dataclass
@@ -226,6 +244,9 @@ class TrainerConfig:
     head_lr_factor: float = number(above=0)
     head_bias_lr_factor: float | None = number(above=0, default=None)  # None: as head_lr_factor
     clip_norm: float | None = number(above=0, default=None)
+    ema_decay: float | None = number(above=0, below=1, default=None)  # of the moving average of the weights; None: there is none
+    freeze_stride: int | None = choice(2, 4, 8, 16, 32, default=None)  # the backbone up to this stride does not change; 32: all of it
+    freeze_backbone_norm: bool = MISSING
     on_nonfinite: str = choice("abort", "skip")  # a loss or gradient that is not a finite number
     max_restarts: int = number(at_least=0, at_most=1000)
     eval_every: int | None = number(at_least=1, default=None)  # None: five evaluations a run
@@ -312,6 +333,26 @@ class DataFakeConfig:
     seed: int = number(at_least=0, at_most=2**31 - 1)
 
 
+@dataclass
+class WeightsConfig:
+    """A foreign file, and what is to go before what its importer says of the network."""
+
+    source: str = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
+@dataclass
+class WeightsImportConfig(WeightsConfig):
+    out: str = MISSING
+
+
+@dataclass
+class WeightsVerifyConfig(WeightsConfig):
+    ckpt: str | None = None
+
+
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvaluateConfig,
@@ -320,6 +361,8 @@ COMMANDS: dict[str, type] = {
     "extend": ExtendConfig,
     "show": ShowConfig,
     "data_fake": DataFakeConfig,
+    "weights_import": WeightsImportConfig,
+    "weights_verify": WeightsVerifyConfig,
 }
 # The families of each group: a YAML option names its family (`defaults: [/schema/backbone/resnet@_here_]`), which types its own keys.
 FAMILIES: dict[str, dict[str, type]] = {
@@ -342,7 +385,7 @@ FAMILIES: dict[str, dict[str, type]] = {
     "dataset": {"files": DatasetConfig, "shapes": ShapesConfig, "voc": VOCConfig, "folder": FolderConfig},
     "augment": {"standard": AugmentConfig},
     "loss": {"cross_entropy": LossConfig},
-    "optimizer": {"sgd": SGDConfig},
+    "optimizer": {"sgd": SGDConfig, "adamw": AdamWConfig},
     "schedule": {"poly": PolyConfig, "step": StepConfig},
 }
 

@@ -27,6 +27,10 @@ from tests.conftest import Compose
         ("eval.scales=[1.0,-1.0]", r"eval.scales=-1.0 is out of range"),
         ("schedule.warmup_iters=9999", r"schedule.warmup_iters=9999 leaves nothing of schedule.max_iters"),
         ("+optimizer.nesterov=true", r"optimizer.nesterov is not a setting"),
+        ("trainer.ema_decay=1", r"trainer.ema_decay=1.0 is out of range: it must be above 0 and below 1"),
+        ("trainer.freeze_stride=3", r"trainer.freeze_stride=3 is not one of 2, 4, 8, 16, 32"),
+        ("loss.class_balance=median_frequence", r"loss.class_balance=median_frequence is not one of .*Did you mean median_frequency\?"),
+        ("loss.class_weights=[1,0]", r"loss.class_weights=0.0 is out of range: it must be above 0"),
         ("~schedule", r"schedule.max_iters, schedule.name, schedule.warmup_iters must be given"),
     ],
 )
@@ -128,6 +132,23 @@ def test_the_nearest_name_is_suggested() -> None:
     assert schema.nearest("zzz", keys) == ""
 
 
+def test_weights_that_are_given_and_computed_are_refused_unless_a_run_wrote_both(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"are two answers to one question\nleave one of them null"):
+        compose("loss.class_weights=[1,2]", "loss.class_balance=enet")
+    config = compose("loss.class_balance=enet")
+    config.loss.class_weights = [1.0, 2.0]
+    checks.check(config)
+
+
+def test_there_must_be_a_batch_norm_to_freeze(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match="trainer.freeze_backbone_norm=true, but model.norm=group"):
+        compose("trainer.freeze_backbone_norm=true", "model.norm=group")
+
+
+def test_adamw_has_a_learning_rate_of_its_own(compose: Compose) -> None:
+    assert compose("optimizer=adamw").optimizer.lr == compose("optimizer=adamw", "dataset=voc").optimizer.lr == 1e-3
+
+
 def test_every_number_has_a_range_or_a_choice() -> None:
     for command in schema.COMMANDS.values():
         for owner in [command, *(family for group in schema.FAMILIES.values() for family in group.values())]:
@@ -177,6 +198,9 @@ def test_a_wrong_value_is_quoted_in_short(compose: Compose) -> None:
         ("eval.crf_bilateral=[4,67]", "must be \\[weight,pixels,grey levels\\]"),
         ("eval.crf_bilateral=[4,67,1e-9]", "a distance must be at least 0.1"),
         ("model.image_pooling=65", "model.image_pooling=65 is a setting of ASPP"),
+        ("model.channels=512", "model.channels=512 is a setting of ASPP"),
+        ("model.projection_kernel=3", "model.projection_kernel=3 is a setting of ASPP"),
+        ("model.projection_kernel=2", "model.projection_kernel=2 is not one of 1, 3"),
         ("backbone.in_channels=4", "backbone.in_channels=4, but every data set"),
         ("model.atrous_rates=[99999999999999999999]", "out of range"),
     ],
@@ -184,3 +208,7 @@ def test_a_wrong_value_is_quoted_in_short(compose: Compose) -> None:
 def test_settings_that_no_model_or_crf_can_have(compose: Compose, override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         compose("model=deeplabv3", "model.aspp=false", override)
+
+
+def test_without_aspp_the_3x3_of_the_head_has_channels(compose: Compose) -> None:
+    assert compose("model=deeplabv3", "model.aspp=false", "model.head_convolution=true", "model.channels=512").model.channels == 512

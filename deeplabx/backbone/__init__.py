@@ -13,9 +13,12 @@ from deeplabx.backbone.resnet import (
     resnet50,
     resnet50_beta,
     resnet50_caffe,
+    resnet50_keras,
+    resnet50_v1c,
     resnet101,
     resnet101_beta,
     resnet101_caffe,
+    resnet101_v1c,
     resnet152,
 )
 from deeplabx.backbone.timm_models import timm_backbone
@@ -33,6 +36,9 @@ RESNETS: dict[str, Callable[..., Backbone]] = {  # those with a multi-grid
     "resnet101_beta": resnet101_beta,
     "resnet50_caffe": resnet50_caffe,
     "resnet101_caffe": resnet101_caffe,
+    "resnet50_keras": resnet50_keras,
+    "resnet50_v1c": resnet50_v1c,
+    "resnet101_v1c": resnet101_v1c,
 }
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "mobilenetv2": mobilenetv2,

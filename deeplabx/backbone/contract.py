@@ -1,9 +1,14 @@
 """What a model may ask of a backbone."""
 
+from collections.abc import Iterable
+from itertools import accumulate
+from operator import mul
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+COARSEST = 32  # stride of a classification network
 
 
 class Features(NamedTuple):
@@ -54,3 +59,17 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Features:
         raise NotImplementedError
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        """Its layers (convolutions, norms, poolings, whole units) in the order in which they run, each with its own stride in the classification
+        network, where none is traded for rate. Together they hold every parameter.
+        """
+        raise NotImplementedError
+
+    def up_to(self, stride: int) -> list[nn.Module]:
+        """The layers whose output has at most this stride in the classification network, a unit counting by its end; of 32 the whole backbone."""
+        if stride == COARSEST:
+            return [self]
+        layers = list(self.layers())
+        outputs = accumulate((own for _, own in layers), mul)
+        return [layer for (layer, _), output in zip(layers, outputs, strict=True) if output <= stride]

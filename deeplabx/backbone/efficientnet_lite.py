@@ -3,6 +3,8 @@
 As with MobileNetV2, DeepLab takes the 320-channel output, before the 1x1 to 1280.
 """
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
@@ -101,6 +103,9 @@ class EfficientNetLite(Backbone):
         middle = self.blocks[LOW_LEVEL:MIDDLE](low_level)
         auxiliary = self.blocks[MIDDLE:AUXILIARY](middle)
         return Features(low_level, middle, auxiliary, self.blocks[AUXILIARY:](auxiliary))
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        return [(self.conv_stem, 2), (self.bn1, 1), *zip(self.blocks, (stride for _, _, _, stride, _ in TABLE), strict=True)]
 
 
 def efficientnet_lite0(*, output_stride: int = 16, in_channels: int = 3) -> EfficientNetLite:

@@ -1,5 +1,7 @@
 """MobileNetV2 (1801.04381), parameter names as torchvision has them. DeepLab takes the 320-channel output, before the 1x1 to 1280."""
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import atrous_steps
@@ -85,6 +87,10 @@ class MobileNetV2(Backbone):
         middle = self.features[LOW_LEVEL:MIDDLE](low_level)
         auxiliary = self.features[MIDDLE:AUXILIARY](middle)
         return Features(low_level, middle, auxiliary, self.features[AUXILIARY:](auxiliary))
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        strides = [2, *(stride if repeat == 0 else 1 for _, _, repeats, stride in TABLE for repeat in range(repeats))]
+        return zip(self.features, strides, strict=True)
 
 
 def initialize(backbone: nn.Module) -> None:

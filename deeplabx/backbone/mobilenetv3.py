@@ -1,5 +1,6 @@
 """MobileNetV3 (1905.02244), parameter names as torchvision has them, up to and with the 1x1 before the classifier's pooling."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -154,6 +155,7 @@ class MobileNetV3(Backbone):
         self.ends = to_8, to_8 + 1, to_32
         self.low_level_channels, self.middle_channels, self.auxiliary_channels = (channels[end - 1] for end in self.ends)
         self.channels = last
+        self.strides = [2, *(unit.stride for unit in units), 1]
 
     def forward(self, images: Tensor) -> Features:
         low_level_end, middle_end, auxiliary_end = self.ends
@@ -161,6 +163,9 @@ class MobileNetV3(Backbone):
         middle = self.features[low_level_end:middle_end](low_level)
         auxiliary = self.features[middle_end:auxiliary_end](middle)
         return Features(low_level, middle, auxiliary, self.features[auxiliary_end:](auxiliary))
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        return zip(self.features, self.strides, strict=True)
 
 
 def mobilenetv3_large(

@@ -1,11 +1,11 @@
 """ResNet (1512.03385), parameter names as torchvision has them (timm, where the stem is deep), and DeepLab's multi-grid and cascade.
 
 Three placements of the strides: torchvision's, in the 3x3 of a block's first unit; Caffe's, in that unit's first 1x1; and DeepLab's own `beta`, in
-the 3x3 of the last unit of the block before.
+the 3x3 of the last unit of the block before. Three stems: PLAIN, BETA and V1C. Caffe's networks pool in ceil mode; Keras's, alike otherwise, do not.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypedDict, Unpack, cast
 
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from deeplabx.errors import ConfigError
 WIDTHS = (64, 128, 256, 512)
 MULTI_GRID = (1, 2, 4)  # v3, section 4.1
 MOST_BLOCKS = 7  # v3, section 3.2
+PLAIN = (64,)  # the stem: one 7x7
+BETA = (64, 64, 128)  # of three 3x3: the released code's
+V1C = (32, 32, 64)  # and that of 1812.01187, section 4.2 (ResNet-C)
 
 
 class BasicUnit(nn.Module):
@@ -70,17 +73,20 @@ def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module |
     return nn.MaxPool2d(1, stride) if stride > 1 else None
 
 
-def deep_stem(in_channels: int) -> nn.Sequential:
-    """Three 3x3 convolutions in place of the 7x7 (the released code's `beta` variant)."""
-    layers: list[nn.Module] = []
-    for inputs, stride in ((in_channels, 2), (64, 1)):
-        layers += [nn.Conv2d(inputs, 64, 3, stride, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Conv2d(64, 128, 3, padding=1, bias=False))
+def stem_of(in_channels: int, widths: Sequence[int]) -> nn.Module:
+    """A 7x7 convolution of the one width; of several widths a 3x3 each, with norm and ReLU between them. The first has stride 2."""
+    if len(widths) == 1:
+        return nn.Conv2d(in_channels, widths[0], 7, 2, padding=3, bias=False)
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 3, 2, padding=1, bias=False)]
+    for before, width in itertools.pairwise(widths):
+        layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True), nn.Conv2d(before, width, 3, padding=1, bias=False)]
+    return nn.Sequential(*layers)
 
 
 class ResNet(Backbone):
     """multi_grid: the rates of the last block's units, None for DeepLabv3's, () for none. blocks: 4, or up to 7: copies of block 4 in cascade, each
-    with the multi-grid (v3, section 3.2). beta: DeepLab's own stem and placement of strides.
+    with the multi-grid (v3, section 3.2). stem: the widths of its convolutions. stride_last: a block's stride is in the last unit of the one before.
+    ceil_mode: of the max-pooling, which on sides of 4k and 4k - 1 then gives one row more.
     """
 
     separable = False
@@ -95,7 +101,9 @@ class ResNet(Backbone):
         in_channels: int = 3,
         multi_grid: Sequence[int] | None = None,
         blocks: int = 4,
-        beta: bool = False,
+        stem: Sequence[int] = PLAIN,
+        stride_last: bool = False,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         if not 4 <= blocks <= MOST_BLOCKS:
@@ -105,20 +113,18 @@ class ResNet(Backbone):
         grid = MULTI_GRID[: counts[3]] if multi_grid is None else multi_grid or [1] * counts[3]
         if len(grid) != counts[3]:
             raise ConfigError(f"backbone.multi_grid={list(grid)} must have {counts[3]} rates, one per unit of the last block")
-        caffe = unit is CaffeUnit
-        self.normalization = CAFFE if caffe else IMAGENET
+        self.normalization = CAFFE if unit is CaffeUnit else IMAGENET
         self.output_stride = output_stride
         self.low_level_channels, self.middle_channels, self.auxiliary_channels, self.channels = (width * unit.expansion for width in WIDTHS)
-        self.units_after_stride = int(beta)
+        self.units_after_stride = int(stride_last)
 
-        strides = unit_strides(counts, last=beta)
+        strides = unit_strides(counts, last=stride_last)
         _, _, *steps = atrous_steps([2, 2, *strides], output_stride=output_stride)  # convolution, max-pool, units
 
-        stem = 128 if beta else 64
-        self.conv1 = deep_stem(in_channels) if beta else nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=caffe)
-        self.depth, in_channels = blocks, stem
+        self.conv1 = stem_of(in_channels, stem)
+        self.bn1 = nn.BatchNorm2d(stem[-1])
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=ceil_mode)
+        self.depth, in_channels = blocks, stem[-1]
         for number, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
             rates = grid if number >= 4 else [1] * count
             self.add_module(f"layer{number}", block_of(unit, in_channels, width, steps=steps[:count], multi_grid=rates))
@@ -128,13 +134,20 @@ class ResNet(Backbone):
     def forward(self, images: Tensor) -> Features:
         x = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
         reached = []  # what each block gives, before the stride of its last unit where it has one there
-        for number in range(1, self.depth + 1):
-            block = cast(nn.Sequential, self.get_submodule(f"layer{number}"))
+        for block in self.blocks():
             split = len(block) - self.units_after_stride
             reached.append(block[:split](x))
             x = block[split:](reached[-1])
         low_level, middle, auxiliary, *_ = reached
         return Features(low_level, middle, auxiliary, x)
+
+    def blocks(self) -> list[nn.Sequential]:
+        return [cast(nn.Sequential, self.get_submodule(f"layer{number}")) for number in range(1, self.depth + 1)]
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        strides = unit_strides([len(block) for block in self.blocks()], last=self.units_after_stride > 0)
+        units = zip(itertools.chain(*self.blocks()), strides, strict=True)
+        return [(self.conv1, 2), (self.bn1, 1), (self.maxpool, 2), *units]
 
 
 def unit_strides(counts: Sequence[int], *, last: bool) -> list[int]:
@@ -200,16 +213,28 @@ def resnet152(**settings: Unpack[Settings]) -> ResNet:
 
 
 def resnet50_caffe(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(CaffeUnit, (3, 4, 6, 3), **settings)
+    return ResNet(CaffeUnit, (3, 4, 6, 3), ceil_mode=True, **settings)
 
 
 def resnet101_caffe(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(CaffeUnit, (3, 4, 23, 3), **settings)
+    return ResNet(CaffeUnit, (3, 4, 23, 3), ceil_mode=True, **settings)
+
+
+def resnet50_keras(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(CaffeUnit, (3, 4, 6, 3), **settings)
 
 
 def resnet50_beta(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), beta=True, **settings)
+    return ResNet(BottleneckUnit, (3, 4, 6, 3), stem=BETA, stride_last=True, **settings)
 
 
 def resnet101_beta(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), beta=True, **settings)
+    return ResNet(BottleneckUnit, (3, 4, 23, 3), stem=BETA, stride_last=True, **settings)
+
+
+def resnet50_v1c(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 6, 3), stem=V1C, **settings)
+
+
+def resnet101_v1c(**settings: Unpack[Settings]) -> ResNet:
+    return ResNet(BottleneckUnit, (3, 4, 23, 3), stem=V1C, **settings)

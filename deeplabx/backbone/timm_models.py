@@ -1,6 +1,7 @@
 """Any of timm's networks whose features are at strides 4, 8 and the output stride, with random weights: nothing is downloaded."""
 
 import difflib
+from collections.abc import Iterable
 from math import ceil
 from types import ModuleType
 from typing import Any
@@ -57,6 +58,20 @@ class TimmBackbone(Backbone):
         if self.padded:
             levels = [level[..., :rows, :columns] for level, (rows, columns) in zip(levels, sizes, strict=True)]
         return Features(*levels)
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        """Raises ConfigError for a network whose children timm does not run one after the other, so that none can be told to come before another."""
+        first, *others = self.network.feature_info.reduction()
+        chained = others == [min(first * 2**level, self.output_stride) for level in range(1, len(others) + 1)]
+        if not (chained and hasattr(self.network, "return_layers")):
+            raise ConfigError(
+                "trainer.freeze_stride: timm does not say which layers of this network come before which stride",
+                hint="trainer.freeze_stride=32 freezes all of it; resnet50d and convnext_tiny can be frozen in part",
+            )
+        stride = first
+        for name, child in self.network.named_children():
+            yield child, stride
+            stride = 2 if name in self.network.return_layers else 1
 
     def name_of_timm(self, name: str) -> str:
         """timm's name of one of `network`'s tensors."""

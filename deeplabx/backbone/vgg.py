@@ -1,5 +1,7 @@
 """VGG-16 (1409.1556) as DeepLabv1 and v2 take it, parameter names as torchvision has them (its `features`)."""
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import atrous_steps
@@ -42,6 +44,9 @@ class VGG(Backbone):
         low_level = self.features[:end_of_3](images)
         middle = self.features[end_of_3:end_of_4](low_level)
         return Features(low_level, middle, middle, self.features[end_of_4:](middle))
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        return [(layer, 2 if isinstance(layer, nn.MaxPool2d) else 1) for layer in self.features]
 
 
 def initialize(backbone: nn.Module) -> None:

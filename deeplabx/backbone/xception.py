@@ -1,6 +1,6 @@
 """Aligned Xception (v3+, section 3.2 and figure 4), parameter names as timm has them: strided separable convolutions in place of max-pooling."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -113,6 +113,7 @@ class Xception(Backbone):
         self.blocks.append(LastUnit(in_channels, (1536, 1536, 2048), rate=steps[-1].next_rate))
         # The decoder takes features from inside the unit that leads from stride 4 to 8, before its stride.
         self.low_level_unit = [number for number, (_, stride) in enumerate(entry) if stride == 2][1]
+        self.strides = [2, 1, *(stride for _, stride in plan), 1]
         initialize(self)
 
     def forward(self, images: Tensor) -> Features:
@@ -122,6 +123,9 @@ class Xception(Backbone):
         middle = unit.after(low_level, x)  # N 256 H/8 W/8
         auxiliary = self.blocks[self.low_level_unit + 1 : -2](middle)  # N 728: the end of the middle flow
         return Features(low_level, middle, auxiliary, self.blocks[-2:](auxiliary))
+
+    def layers(self) -> Iterable[tuple[nn.Module, int]]:
+        return zip([*self.stem, *self.blocks], self.strides, strict=True)
 
 
 def initialize(backbone: nn.Module) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deeplabx.backbone.contract import Backbone
 from deeplabx.model.layers import conv3x3, conv_norm_act, resize, scaled_rates, window_mean
 
+CHANNELS = 256  # section 3.3
 REFERENCE_STRIDE = 16  # the output stride that atrous rates are written for in v3 and v3+
 DROPOUT = 0.1  # of the released code
 
@@ -30,16 +31,18 @@ class ASPP(nn.Module):
     """1x1, a 3x3 per atrous rate, and image pooling; concatenated and projected. N backbone.channels h w to N channels h w.
 
     atrous_rates: for output stride 16. image_pooling: side in pixels of the squares that are averaged, None for the whole picture.
+    projection_kernel: side of the projection's kernel, 1 in the paper.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        channels: int = 256,
+        channels: int = CHANNELS,
         *,
         atrous_rates: Sequence[int],
         separable: bool,
         image_pooling: int | None = None,
+        projection_kernel: int = 1,
         align_corners: bool = True,
     ) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class ASPP(nn.Module):
                 ImagePooling(inputs, channels, window=window, align_corners=align_corners),
             ]
         )
-        self.project = conv_norm_act(channels * len(self.branches), channels, kernel_size=1)
+        self.project = conv_norm_act(channels * len(self.branches), channels, kernel_size=projection_kernel)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone, Features
-from deeplabx.model.aspp import ASPP
+from deeplabx.model.aspp import ASPP, CHANNELS
 from deeplabx.model.contract import DeepLab, Shared
 from deeplabx.model.decoder import Decoder
 from deeplabx.model.deeplabv3 import ATROUS_RATES
@@ -15,7 +15,8 @@ from deeplabx.model.deeplabv3 import ATROUS_RATES
 class DeepLabV3Plus(DeepLab):
     """DeepLabv3's ASPP, then a decoder. `separable`: None means as the backbone says. `atrous_rates` are those for output stride 16.
 
-    image_pooling: side in pixels of the squares that are averaged, None for the whole picture. decoder_convolutions: 3x3 in the decoder (table 2).
+    image_pooling: side in pixels of the squares that are averaged, None for the whole picture. channels: of ASPP and decoder. projection_kernel: side
+    of ASPP's last kernel. decoder_convolutions: 3x3 in the decoder (table 2).
     """
 
     multi_grid = True
@@ -28,6 +29,8 @@ class DeepLabV3Plus(DeepLab):
         separable: bool | None = None,
         atrous_rates: Sequence[int] | None = None,
         image_pooling: int | None = None,
+        channels: int = CHANNELS,
+        projection_kernel: int = 1,
         decoder_convolutions: int = 2,
         **shared: Unpack[Shared],
     ) -> None:
@@ -35,19 +38,22 @@ class DeepLabV3Plus(DeepLab):
         separable = backbone.separable if separable is None else separable
         self.aspp = ASPP(
             backbone,
+            channels,
             atrous_rates=ATROUS_RATES if atrous_rates is None else atrous_rates,
             separable=separable,
             image_pooling=image_pooling,
+            projection_kernel=projection_kernel,
             align_corners=self.align_corners,
         )
         self.decoder = Decoder(
             self.aspp.channels,
             backbone.low_level_channels,
+            channels,
             convolutions=decoder_convolutions,
             separable=separable,
             align_corners=self.align_corners,
         )
-        self.classify = nn.Conv2d(256, num_classes, 1)
+        self.classify = nn.Conv2d(channels, num_classes, 1)
 
     def logits(self, features: Features) -> Tensor:
         return self.classify(self.decoder(self.aspp(features.high), features.low_level))  # N classes H/4 W/4

@@ -15,9 +15,9 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze_norm(model: nn.Module) -> None:
-    """Turn every batch norm of `model` into a frozen one, in place."""
+    """Turn every batch norm of `model`, also one that sees the batch of all processes, into a frozen one, in place."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
             module.__class__ = FrozenBatchNorm2d
             module.requires_grad_(False).train(False)
 
@@ -37,3 +37,15 @@ def set_momentum(model: nn.Module, momentum: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = momentum
+
+
+def has_folded_norm(model: nn.Module) -> bool:
+    """Whether some batch norm holds no statistics of its own: mean 0 and variance 1 - eps, as importers write where they were folded away."""
+    return any(
+        isinstance(module, nn.BatchNorm2d)
+        and module.running_mean is not None
+        and module.running_var is not None
+        and not module.running_mean.any()
+        and bool((module.running_var == 1 - module.eps).all())
+        for module in model.modules()
+    )

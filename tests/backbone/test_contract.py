@@ -9,7 +9,7 @@ from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
 
 # Large ones are more of the same units, and seconds each; timm's are in test_timm_models.py
-LARGE = ("resnet101", "resnet152", "resnet101_beta", "resnet101_caffe", "xception65", "xception71")
+LARGE = ("resnet101", "resnet152", "resnet101_beta", "resnet101_caffe", "resnet101_v1c", "xception65", "xception71")
 OWN = [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in config.options("backbone") if name != "timm"]
 
 

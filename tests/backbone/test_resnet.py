@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from deeplabx.backbone import build_backbone
+from deeplabx.backbone.resnet import resnet50_caffe, resnet50_keras
 from deeplabx.errors import ConfigError
 
 
@@ -12,6 +13,25 @@ from deeplabx.errors import ConfigError
 )
 def test_parameters_are_torchvisions(name: str, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters()) == parameters
+
+
+# counted in timm's resnet50c and resnet101c, and in mmsegmentation's ResNetV1c
+@pytest.mark.parametrize(("name", "parameters"), [("resnet50_v1c", 23_527_264), ("resnet101_v1c", 42_519_392)])
+def test_parameters_of_v1c_are_others(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in build_backbone(name, output_stride=8).parameters()) == parameters
+
+
+def test_v1c_has_another_stem_and_the_strides_of_torchvisions() -> None:
+    with torch.device("meta"):
+        backbone, plain = (build_backbone(name, output_stride=32) for name in ("resnet50_v1c", "resnet50"))
+    own = [tuple(module.weight.shape) for module in backbone.get_submodule("conv1").modules() if isinstance(module, nn.Conv2d)]
+    assert own == [(32, 3, 3, 3), (32, 32, 3, 3), (64, 32, 3, 3)]
+    assert strided(backbone) == ["conv1.0", *strided(plain)[1:]]
+
+
+def strided(backbone: nn.Module) -> list[str]:
+    return [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d) and module.stride == (2, 2)]
 
 
 def test_names_are_torchvisions() -> None:
@@ -50,8 +70,7 @@ def test_a_unit_begins_as_the_identity() -> None:
 
 def test_beta_has_the_stride_in_the_last_unit_of_blocks_1_to_3() -> None:
     backbone = build_backbone("resnet50_beta", output_stride=32)
-    strided = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d) and module.stride == (2, 2)]
-    assert strided == ["conv1.0", "layer1.2.conv2", "layer2.3.conv2", "layer3.5.conv2"]
+    assert strided(backbone) == ["conv1.0", "layer1.2.conv2", "layer2.3.conv2", "layer3.5.conv2"]
     assert [rate_of(build_backbone("resnet50_beta", output_stride=16).get_submodule(f"layer4.{unit}.conv2")) for unit in range(3)] == [
         2,
         4,
@@ -72,3 +91,11 @@ def test_a_shortcut_that_only_changes_resolution_has_no_weights() -> None:
     unit = build_backbone("resnet50_beta", output_stride=32).get_submodule("layer1.2").eval()
     x = torch.rand(1, 256, 5, 7)
     assert torch.equal(unit(x), x[:, :, ::2, ::2])  # its residual branch begins at zero
+
+
+@pytest.mark.parametrize(("side", "caffe", "keras"), [(224, 57, 56), (225, 57, 57), (226, 57, 57), (227, 58, 57), (513, 129, 129)])
+def test_keras_is_caffes_without_ceil_mode(side: int, caffe: int, keras: int) -> None:
+    with torch.device("meta"):
+        images = torch.zeros(1, 3, side, 33)
+        assert resnet50_caffe()(images).low_level.shape[2] == caffe
+        assert resnet50_keras()(images).low_level.shape[2] == keras

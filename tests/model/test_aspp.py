@@ -21,6 +21,12 @@ def test_branches_are_1x1_the_rates_and_image_pooling() -> None:
     assert aspp.dropout.p == 0.1
 
 
+def test_the_projections_kernel_may_be_a_3x3_of_any_width() -> None:
+    aspp = ASPP(build_backbone("resnet18", output_stride=16), 8, atrous_rates=[6], separable=False, projection_kernel=3).eval()
+    assert aspp.project[0].weight.shape == (8, 3 * 8, 3, 3)
+    assert aspp(torch.zeros(1, 512, 5, 7)).shape == (1, 8, 5, 7)
+
+
 def test_image_pooling_is_the_mean_at_every_place() -> None:
     pooling = ImagePooling(4, 8).eval()
     x = torch.randn(2, 4, 5, 7)

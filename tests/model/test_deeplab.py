@@ -51,6 +51,8 @@ def test_logits_are_finite_from_one_output_stride_up(model: str, backbone: str, 
         ("deeplabv3plus", "resnet50", {"decoder_convolutions": 1}, 39_761_845),  # a well-known port
         ("deeplabv3plus", "resnet101", {"decoder_convolutions": 1}, 58_753_973),
         ("deeplabv3plus", "mobilenetv2", {"decoder_convolutions": 1, "separable": False}, 5_225_717),
+        ("deeplabv3", "resnet50_v1c", {"channels": 512, "projection_kernel": 3}, 65_749_365),  # mmsegmentation's, less its auxiliary head
+        ("deeplabv3plus", "resnet50_v1c", {"channels": 512, "projection_kernel": 3, "separable": True}, 41_226_213),
         ("deeplabv3", "mobilenetv2", {}, 2_113_557),  # the paper's 2.11 M: no atrous branches
         ("deeplabv1", "vgg16", {}, 20_505_429),  # 20.5 M in v1, table 2
         ("deeplabv1", "vgg16", {"fc6": "7x7"}, 134_346_581),  # 134.3 M there

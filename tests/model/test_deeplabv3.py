@@ -33,6 +33,27 @@ def test_a_cascade_of_seven_blocks_computes_logits_and_gradients() -> None:
     assert last.grad is not None
 
 
+def kernels(model: nn.Module) -> set[int]:
+    return {module.weight.shape[0] for module in model.modules() if isinstance(module, nn.Conv2d)}
+
+
+@pytest.mark.parametrize("model", ["deeplabv3", "deeplabv3plus"])
+def test_channels_are_those_of_the_whole_head(model: str) -> None:
+    with torch.device("meta"):
+        network = deeplabx.build_model(model, backbone="resnet18", num_classes=3, channels=40, separable=False)
+    assert kernels(network.get_submodule("aspp")) == {40}
+    assert model == "deeplabv3" or kernels(network.get_submodule("decoder")) == {48, 40}
+    assert network.get_submodule("classify").weight.shape == (3, 40, 1, 1)
+
+
+def test_the_3x3_of_the_head_has_its_channels_with_and_without_aspp() -> None:
+    with torch.device("meta"):
+        for aspp, inputs in ((True, 40), (False, 512)):
+            model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, aspp=aspp, head_convolution=True, channels=40)
+            assert model.get_submodule("convolution.0").weight.shape == (40, inputs, 3, 3)
+            assert model.get_submodule("classify").weight.shape == (3, 40, 1, 1)
+
+
 @pytest.mark.parametrize("blocks", [3, 8])
 def test_other_numbers_of_blocks_are_refused(blocks: int) -> None:
     with pytest.raises(ConfigError, match=f"backbone.blocks={blocks} is not 4 to 7"):
