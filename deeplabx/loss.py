@@ -1,10 +1,13 @@
 """Losses by name. The contract: a sum over valid pixels, which the loop divides by the number of valid pixels of the whole batch.
 
 So that number is divided by once: over all accumulated passes and, later, all processes. A batch without valid pixels has loss 0.
+Class weights change the sum, not the number: the gradient of a pixel does not depend on what else is in its pass.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,15 +16,19 @@ from deeplabx.errors import ConfigError
 LossSum = Callable[..., Tensor]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
-    """Sum of the cross-entropy over valid pixels. logits N x C x H x W, labels int64 N x H x W; a 0-d tensor, 0 when none is valid."""
-    return F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+def cross_entropy(logits: Tensor, labels: Tensor, *, ignore_index: int, class_weights: Tensor | None = None) -> Tensor:
+    """Sum over valid pixels of the cross-entropy times the weight of the pixel's class; a 0-d tensor, 0 when no pixel is valid.
+
+    logits N x C x H x W, labels int64 N x H x W, class_weights C.
+    """
+    weights = None if class_weights is None else class_weights.to(logits)
+    return F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="sum")
 
 
 LOSSES: dict[str, LossSum] = {"cross_entropy": cross_entropy}
 
 
-def build_loss(name: str) -> LossSum:
+def build_loss(name: str, *, class_weights: Sequence[float] | None = None) -> LossSum:
     if name not in LOSSES:
         raise ConfigError(f"loss={name} is not known", hint=f"losses: {', '.join(LOSSES)}")
-    return LOSSES[name]
+    return LOSSES[name] if class_weights is None else functools.partial(LOSSES[name], class_weights=torch.tensor(class_weights))

@@ -54,7 +54,12 @@ def sgd(groups: Iterable[dict[str, Any]], *, momentum: float) -> torch.optim.Opt
     return torch.optim.SGD(groups, momentum=momentum, fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": sgd}
+def adamw(groups: Iterable[dict[str, Any]], *, beta1: float, beta2: float) -> torch.optim.Optimizer:
+    """AdamW (1711.05101): the decay is no part of the gradient."""
+    return torch.optim.AdamW(groups, betas=(beta1, beta2), fused=True)
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": sgd, "adamw": adamw}
 
 
 def build_optimizer(

@@ -54,7 +54,7 @@ def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
 
 def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint, extensions: list[dict[str, Any]]) -> None:
     """Raise ConfigError when the run in the folder was made with other settings than the ones given now. It may have been extended since."""
-    made_with = Description.from_plain(found.config, source=found.path).config
+    made_with = Description.of(found).config
     before = {key: value for key, value, _ in checks.walk(made_with)}
     now = {key: value for key, value, _ in checks.walk(config)}
     if extensions and extensions[-1]["to"] == now["schedule.max_iters"]:

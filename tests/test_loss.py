@@ -19,6 +19,21 @@ def test_cross_entropy_is_the_sum_over_valid_pixels() -> None:
     assert math.isclose(float(build_loss("cross_entropy")(logits, labels, ignore_index=255)), expected, rel_tol=1e-5)
 
 
+def test_class_weights_multiply_each_pixel_and_not_the_number_of_pixels() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 4, 6), torch.randint(0, 3, (2, 4, 6))
+    labels[1, 1:3] = 255
+    weights = [0.5, 1.0, 4.0]
+    plain = build_loss("cross_entropy")
+    expected = sum(
+        weight * float(plain(logits, torch.where(labels == index, labels, 255), ignore_index=255)) for index, weight in enumerate(weights)
+    )
+    weighted = build_loss("cross_entropy", class_weights=weights)
+    assert math.isclose(float(weighted(logits, labels, ignore_index=255)), expected, rel_tol=1e-5)
+    parts = sum(float(weighted(logits[one : one + 1], labels[one : one + 1], ignore_index=255)) for one in range(2))
+    assert math.isclose(parts, expected, rel_tol=1e-5)  # so accumulated passes add up
+
+
 def test_a_batch_without_valid_pixels_has_loss_zero_and_a_graph() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     loss = build_loss("cross_entropy")(logits, torch.full((1, 4, 4), 255), ignore_index=255)

@@ -52,6 +52,38 @@ def test_sgd_takes_the_step_of_the_formula() -> None:
     assert model.weight.detach().numpy() == pytest.approx(before.numpy(), rel=1e-5)
 
 
+def test_adamw_takes_the_step_of_the_paper() -> None:
+    class Kernels(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = torch.nn.Linear(3, 2, bias=False), torch.nn.Linear(3, 2)
+
+        def in_head(self, parameter: str) -> bool:
+            return parameter.startswith("head.")
+
+    torch.manual_seed(0)
+    model = Kernels()
+    optimizer = build_optimizer("adamw", model, lr=0.1, weight_decay=0.5, head_lr_factor=10, beta1=0.8, beta2=0.95)
+    expected = {name: value.detach().double() for name, value in model.named_parameters()}
+    moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in expected.items()}
+    pictures = torch.randn(4, 5, 3)
+    for step, batch in enumerate(pictures, start=1):
+        optimizer.zero_grad()
+        (model.backbone(batch) * model.head(batch)).square().sum().backward()
+        for name, value in model.named_parameters():
+            assert value.grad is not None
+            gradient, (first, second) = value.grad.double(), moments[name]
+            first = 0.8 * first + 0.2 * gradient
+            second = 0.95 * second + 0.05 * gradient**2
+            moments[name] = first, second
+            rate, decay = (1.0 if "head" in name else 0.1), (0.0 if "bias" in name else 0.5)
+            update = first / (1 - 0.8**step) / ((second / (1 - 0.95**step)).sqrt() + 1e-8)
+            expected[name] = expected[name] - rate * decay * expected[name] - rate * update
+        optimizer.step()
+        for name, value in model.named_parameters():
+            assert torch.allclose(value.detach().double(), expected[name], rtol=1e-4, atol=1e-5), name
+
+
 @pytest.mark.parametrize(
     ("model", "backbone", "new"),
     [("deeplabv1", "vgg16", ["classifier.classify"]), ("deeplabv2", "resnet18", ["aspp.0.classify", "aspp.1.classify"])],

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from deeplabx.dataset import build_dataset
+from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from tests.conftest import TINY, Root, signalled_run
 
+EACH_ITS_PART = ["trainer.ema_decay=0.5", "loss.class_balance=enet"]  # what the processes compute beside the gradient
 TWO = [*(setting for setting in TINY if not setting.startswith("trainer.devices")), "trainer.devices=2"]
 
 
@@ -23,7 +27,7 @@ def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def run_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    done = deeplabx("train", *TWO, "hydra.run.dir=run", cwd=folder)
+    done = deeplabx("train", *TWO, *EACH_ITS_PART, "hydra.run.dir=run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done: best mIoU") == 1
     return folder / "run"
@@ -50,6 +54,12 @@ def test_a_run_of_two_processes_is_one_run(run_of_two: Path) -> None:
     assert "on 2 x cpu" in log
     assert "batch norm sees 2" in log  # of the batch of 4
     assert json.loads((run_of_two / "result.json").read_text())["images"] == 4
+
+
+def test_the_labels_of_all_processes_weigh_the_classes(run_of_two: Path) -> None:
+    config = yaml.safe_load((run_of_two / "config.yaml").read_text())
+    samples = build_dataset("shapes", split="train", train_images=12, val_images=4)
+    assert config["loss"]["class_weights"] == balanced_weights("enet", count_pixels(samples, range(12), workers=0))
 
 
 @pytest.mark.parametrize("devices", ["1", "2", pytest.param("4", marks=pytest.mark.slow)])
@@ -123,7 +133,7 @@ def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_torchrun_trains_what_two_devices_do(run_of_two: Path, tmp_path: Path) -> None:
-    settings = [setting for setting in TWO if not setting.startswith("trainer.devices")]
+    settings = [setting for setting in [*TWO, *EACH_ITS_PART] if not setting.startswith("trainer.devices")]
     done = torchrun("train", *settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("outputs/train/*/*")  # one folder, though each process has its own clock

@@ -30,6 +30,11 @@ class LabelledFiles:
         image, raw = read_pair(image_path, label_path, read=self.read_raw)
         return Sample(image, self.label_map(raw, path=label_path), image_path.stem)
 
+    def label(self, index: int) -> np.ndarray:
+        """The label alone, uint8 H x W of train ids; the picture is not read."""
+        _, path = self.pairs[index]
+        return self.label_map(self.read_raw(path), path=path)
+
     def read_raw(self, path: Path) -> np.ndarray:
         return read_label(path)
 

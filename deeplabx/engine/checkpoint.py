@@ -3,6 +3,8 @@
     checkpoints/step-00001000/  model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
     checkpoints/best.json  checkpoints/last.json  {"checkpoint": "step-00001000", "step": 1000, "miou": 0.7}
 
+model.safetensors is what is evaluated and predicts. Where that is an average, raw.safetensors beside it is the model that learns.
+
 Everything is read as data: nothing is unpickled, nothing is built from a name in a file.
 """
 
@@ -12,7 +14,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -24,10 +26,21 @@ from deeplabx.engine.durable import replace, sync
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "MANIFEST.json"
+RAW = "raw.safetensors"
+REPORT = "import.txt"  # of weights that came from elsewhere: where each tensor comes from
 LONGEST_NAME = 255  # of a file
-STATE_TYPES = {"step": int, "max_iters": int, "evaluated": int, "skipped_in_a_row": int, "seed": int, "best": dict, "scaler": dict}
+STATE_TYPES = {
+    "step": int,
+    "max_iters": int,
+    "evaluated": int,
+    "skipped_in_a_row": int,
+    "ema_updates": int,
+    "seed": int,
+    "best": dict,
+    "scaler": dict,
+}
 MOST = 2**31 - 1  # of a step or seed
 KEEP_NEWEST = 2
 UNFINISHED, REPLACED = ".tmp-", ".replaced-"  # how the names begin of what is not there yet, and of what makes room
@@ -63,39 +76,67 @@ class Checkpoint:
     def optimizer_tensors(self) -> dict[str, Tensor]:
         return load_tensors(self.path / "optimizer.safetensors")
 
+    def raw_tensors(self) -> dict[str, Tensor] | None:
+        """Of the model that learns, where the one that predicts is its average."""
+        path = self.path / RAW
+        return load_tensors(path) if path.name in read_json(self.path / MANIFEST) else None
+
 
 # --- save --------------------------------------------------------------------------------------------------------------------------
 
 
 def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
-    """Write `folder`/step-…, durable before it is visible; the path. Raises DivergedError rather than keep weights that are not finite."""
-    model = {name: tensor.detach().contiguous().cpu() for name, tensor in state.model.state_dict().items()}
-    refuse_nonfinite(model)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `folder`/step-…; the path. Raises DivergedError rather than keep weights that are not finite."""
+    models = {"model.safetensors": on_cpu(state.evaluated_model.state_dict())}
+    if state.average:
+        models[RAW] = on_cpu(state.model.state_dict())
+    for tensors in models.values():
+        refuse_nonfinite(tensors)
     final = folder / f"step-{state.step:08d}"
+    try:
+        write(final, {**models, "optimizer.safetensors": on_cpu(state.optimizer_tensors())}, state=state.state_dict(), config=config)
+    finally:
+        tidy(folder)
+    return final
+
+
+def write(final: Path, tensors: dict[str, dict[str, Tensor]], *, state: dict[str, Any], config: dict[str, Any], report: str = "") -> None:
+    """Write a checkpoint, durable before it is visible: tables of tensors by file, and a report for people, where there is one."""
+    folder = final.parent
+    folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
-        save_file(model, temporary / "model.safetensors")
-        save_file(
-            {key: value.detach().contiguous().cpu() for key, value in state.optimizer_tensors().items()},
-            temporary / "optimizer.safetensors",
-        )
-        (temporary / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state.state_dict()}))
+        for name, table in tensors.items():
+            save_file(table, temporary / name)
+        (temporary / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
         (temporary / "config.json").write_text(as_json(config))
+        if report:
+            (temporary / REPORT).write_text(report)
         for path in temporary.iterdir():
             sync(path)
         (temporary / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(temporary.iterdir())}))
         sync(temporary / MANIFEST)
         sync(temporary)
         temporary.chmod(0o755)
+        replaced = folder / f"{REPLACED}{final.name}"
         if final.exists():  # the same step, saved before a resume: the new one takes its place
-            final.rename(folder / f"{REPLACED}{final.name}")
+            final.rename(replaced)
         temporary.rename(final)
         sync(folder)
+        if replaced.exists():
+            remove(replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        tidy(folder)
-    return final
+
+
+def write_untrained(final: Path, model: dict[str, Tensor], *, max_iters: int, seed: int, config: dict[str, Any], report: str) -> None:
+    """Write a checkpoint of weights that no run of ours has trained."""
+    state = {name: kind() for name, kind in STATE_TYPES.items()} | {"max_iters": max_iters, "seed": seed}
+    write(final, {"model.safetensors": model, "optimizer.safetensors": {}}, state=state, config=config, report=report)
+
+
+def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
 
 
 def tidy(folder: Path) -> None:
@@ -268,8 +309,18 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
         raise CheckpointError(f"{source} does not fit the model it names: {' '.join(str(error).split())[:200]}") from None
 
 
-def read(checkpoint: Checkpoint) -> tuple[Path, dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    return checkpoint.path, checkpoint.model_tensors(), checkpoint.optimizer_tensors(), checkpoint.state
+class Content(NamedTuple):
+    """What a run goes on from."""
+
+    path: Path
+    model: dict[str, Tensor]
+    raw: dict[str, Tensor] | None
+    optimizer: dict[str, Tensor]
+    scalars: dict[str, Any]
+
+
+def read(checkpoint: Checkpoint) -> Content:
+    return Content(checkpoint.path, checkpoint.model_tensors(), checkpoint.raw_tensors(), checkpoint.optimizer_tensors(), checkpoint.state)
 
 
 def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
@@ -280,10 +331,14 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     content = shared(None if checkpoint is None else read(checkpoint))
     if content is None:
         return
-    path, model, optimizer, scalars = content
-    fill(state.model, model, source=path)
+    path = content.path
+    if (content.raw is None) != (state.average is None):
+        raise CheckpointError(f"{path} does not fit the run it is in: {RAW} goes with trainer.ema_decay, and one of the two is missing")
+    fill(state.evaluated_model, content.model, source=path)
+    if content.raw is not None:
+        fill(state.model, content.raw, source=path)
     try:
-        state.load_optimizer_tensors(optimizer)
-        state.load_state_dict(scalars)
+        state.load_optimizer_tensors(content.optimizer)
+        state.load_state_dict(content.scalars)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what torch raises for tensors and tables that do not fit
         raise CheckpointError(f"{path} does not fit the run it is in: {' '.join(str(error).split())[:200]}") from None

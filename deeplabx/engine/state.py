@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Normalization
 from deeplabx.engine import distributed
+from deeplabx.engine.average import Average
 from deeplabx.engine.signals import StopRequest
 from deeplabx.errors import DivergedError
 from deeplabx.loss import LossSum
@@ -28,10 +29,10 @@ class Update(NamedTuple):
 
 
 class TrainState:
-    """Model, optimizer, step and best evaluation, and `update`, which takes one optimizer step. Everything else is fixed at construction.
+    """Model, its average, optimizer, step and best evaluation, and `update`, which takes one optimizer step. All else is fixed at construction.
 
     precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into. on_nonfinite: abort or skip, what a step does whose loss or
-    gradient is not finite.
+    gradient is not finite. ema_decay: of the model's average, None for none.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TrainState:
         accumulate: int = 1,
         clip_norm: float | None = None,
         on_nonfinite: str = "abort",
+        ema_decay: float | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.step = 0
@@ -63,15 +65,21 @@ class TrainState:
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = distributed.parallel(model, device)
+        self.network = distributed.parallel(model, device)  # with the main process's weights, from which the average begins
+        self.average = None if ema_decay is None else Average(model, decay=ema_decay)
 
     @property
     def best_miou(self) -> float:
         return float(self.best.get("miou", -1.0))
 
     @property
+    def evaluated_model(self) -> DeepLab:
+        """What is evaluated and kept: the average where there is one, else the model itself."""
+        return self.model if self.average is None else self.average.model
+
+    @property
     def lr(self) -> float:
-        """The backbone's learning rate at this step."""
+        """The learning rate at this step, the backbone's unless all of it is frozen."""
         return float(self.optimizer.param_groups[0]["base_lr"]) * self.schedule(min(self.step, self.max_iters - 1))
 
     def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
@@ -154,8 +162,11 @@ class TrainState:
         factor = self.schedule(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
+        scale = self.scaler.get_scale() if self.average else 1.0
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average and self.scaler.get_scale() >= scale:  # in fp16, a smaller scale tells that the step was left out
+            self.average.update(self.model)
 
     # --- what is saved ---------------------------------------------------------------------------------------------------------------
 
@@ -195,9 +206,12 @@ class TrainState:
             "seed": self.seed,
             "precision": self.precision,
             "scaler": self.scaler.state_dict(),
+            "ema_updates": self.average.updates if self.average else 0,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.best = state["step"], state["best"]
         self.evaluated, self.skipped_in_a_row = state["evaluated"], state["skipped_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.updates = state["ema_updates"]

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def measured() -> dict[str, Any]:
         "gradient": gradient(accumulate=1),
         "gradient_in_passes": gradient(accumulate=3),
         "weights": weights_after(steps=3),
+        "averages": (averages := weights_after(steps=3, ema_decay=0.9)),
+        "averages_of_each": distributed.gathered([fingerprint(averages)]),
         "curve": curve(steps=10),
         "confusion_sha256": evaluated(),
         "ranks": distributed.gathered([distributed.rank()]),
@@ -52,11 +55,16 @@ def gradient(*, accumulate: int) -> dict[str, Tensor]:
     return kept
 
 
-def weights_after(*, steps: int) -> dict[str, Tensor]:
-    state = state_of(model_without_noise())
+def weights_after(*, steps: int, ema_decay: float | None = None) -> dict[str, Tensor]:
+    """Of what is evaluated."""
+    state = state_of(model_without_noise(), ema_decay=ema_decay)
     for _ in range(steps):
         state.update(*batch())
-    return {name: value.detach().clone() for name, value in state.model.named_parameters()}
+    return {name: value.detach().clone() for name, value in state.evaluated_model.named_parameters()}
+
+
+def fingerprint(tensors: dict[str, Tensor]) -> int:
+    return zlib.crc32(torch.cat([value.flatten() for value in tensors.values()]).numpy().tobytes())
 
 
 def curve(*, steps: int) -> list[float]:

@@ -38,6 +38,40 @@ def test_restore_brings_back_weights_momentum_and_step(saved: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(state.model.state_dict().values(), fresh.model.state_dict().values(), strict=True))
 
 
+@pytest.fixture
+def averaged(tmp_path: Path) -> Path:
+    state = state_of(model_without_noise(), ema_decay=0.5)
+    state.update(IMAGES, LABELS)
+    return checkpoints.save(state, tmp_path, config={"classes": ["a"]})
+
+
+def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path) -> None:
+    assert "raw.safetensors" in json.loads((averaged / "MANIFEST.json").read_text())
+    state = state_of(model_without_noise(), ema_decay=0.5)
+    state.update(IMAGES, LABELS)
+    found = checkpoints.verified(averaged)
+    for tensors, model in ((found.model_tensors(), state.evaluated_model), (found.raw_tensors(), state.model)):
+        assert tensors is not None
+        assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
+    fresh = state_of(model_without_noise(), ema_decay=0.5)
+    checkpoints.restore(fresh, found)
+    assert fresh.average
+    assert fresh.average.updates == 1
+    state.update(IMAGES, LABELS)
+    fresh.update(IMAGES, LABELS)
+    for one, other in ((state.model, fresh.model), (state.evaluated_model, fresh.evaluated_model)):
+        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    (averaged / "raw.safetensors").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"raw.safetensors is not what MANIFEST.json says"):
+        checkpoints.verified(averaged)
+
+
+def test_a_run_with_an_average_needs_the_model_that_learns(saved: Path) -> None:
+    state = state_of(model_without_noise(), ema_decay=0.5)
+    with pytest.raises(CheckpointError, match="raw.safetensors goes with trainer.ema_decay"):
+        checkpoints.restore(state, checkpoints.verified(saved))
+
+
 def test_equal_states_have_equal_bytes(tmp_path: Path) -> None:
     shas = []
     for name in ("a", "b"):

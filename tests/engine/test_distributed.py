@@ -77,8 +77,14 @@ def test_the_gradient_is_that_of_one_process_with_the_same_batch(alone: dict[str
     assert relative_error(alone["gradient"], together[name]) < 1e-6
 
 
-def test_the_weights_after_steps_are_those_of_one_process(alone: dict[str, Any], together: dict[str, Any]) -> None:
-    assert relative_error(alone["weights"], together["weights"]) < 1e-5  # float32, summed in another order
+@pytest.mark.parametrize("name", ["weights", "averages"])
+def test_the_weights_after_steps_are_those_of_one_process(alone: dict[str, Any], together: dict[str, Any], name: str) -> None:
+    assert relative_error(alone[name], together[name]) < 1e-5  # float32, summed in another order
+
+
+def test_each_process_has_the_same_average(together: dict[str, Any]) -> None:
+    first, second = together["averages_of_each"]
+    assert first == second
 
 
 def test_the_loss_curve_is_that_of_one_process(alone: dict[str, Any], together: dict[str, Any]) -> None:

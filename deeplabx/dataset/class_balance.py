@@ -1,0 +1,126 @@
+"""Class weights from a count of the training labels."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from deeplabx.dataset.contract import SegmentationSet
+from deeplabx.dataset.files import LabelledFiles
+from deeplabx.dataset.loader import prepare_worker
+from deeplabx.errors import DataError
+
+LABELS = 8  # that a worker counts before it answers
+BETA = 0.9999  # the largest that 1901.05555 tried
+SAMPLE = 32 * 32  # pixels
+
+
+class PixelCounts(NamedTuple):
+    """Of the classes in order, each at least one pixel. Pixels of the ignore index count nowhere."""
+
+    own: np.ndarray  # pixels of the class
+    around: np.ndarray  # pixels of the pictures that hold the class
+
+
+class LabelCounts(Dataset):
+    """Of each label what `count_pixels` sums, int64 2 x classes; an error is a value, as in AugmentedSet."""
+
+    def __init__(self, samples: SegmentationSet, places: Sequence[int], *, skip_unreadable: bool) -> None:
+        self.samples, self.places, self.skip_unreadable = samples, places, skip_unreadable
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> np.ndarray | DataError:
+        classes = len(self.samples.classes)
+        try:
+            label = label_of(self.samples, self.places[index])
+        except DataError as error:
+            return np.zeros((2, classes), np.int64) if self.skip_unreadable else error
+        own = np.bincount(label.reshape(-1), minlength=256)[:classes]
+        return np.stack([own, np.where(own > 0, own.sum(), 0)])
+
+
+def label_of(samples: SegmentationSet, index: int) -> np.ndarray:
+    """The train ids of one picture, which itself is not decoded where it has a file of its own."""
+    return samples.label(index) if isinstance(samples, LabelledFiles) else samples[index].label
+
+
+def total(counts: list[np.ndarray | DataError]) -> Tensor | DataError:
+    tables = [count for count in counts if isinstance(count, np.ndarray)]
+    errors = [count for count in counts if isinstance(count, DataError)]
+    return errors[0] if errors else torch.from_numpy(np.sum(tables, axis=0))
+
+
+def count_pixels(
+    samples: SegmentationSet,
+    places: Sequence[int],
+    *,
+    workers: int,
+    skip_unreadable: bool = False,
+    worker_init: Callable[[int], None] | None = None,
+) -> Tensor:
+    """int64 2 x classes over the pictures at `places`: the pixels of each class, and those of the pictures that hold it.
+
+    Raises the DataError of the first label that cannot be read, unless `skip_unreadable`.
+    """
+    loader = DataLoader(
+        LabelCounts(samples, places, skip_unreadable=skip_unreadable),
+        batch_size=LABELS,
+        collate_fn=total,
+        num_workers=workers,
+        worker_init_fn=functools.partial(prepare_worker, then=worker_init),
+        generator=torch.Generator(),  # else the loader would draw from the global one
+    )
+    found = torch.zeros(2, len(samples.classes), dtype=torch.int64)
+    for counts in loader:
+        if isinstance(counts, DataError):
+            raise counts
+        found += counts
+    return found
+
+
+# --- weights -------------------------------------------------------------------------------------------------------------------------
+
+
+def median_frequency(counts: PixelCounts) -> np.ndarray:
+    """median(f) / f of the frequency f of a class in the pictures that hold it (1411.4734)."""
+    frequency = counts.own / counts.around
+    return np.median(frequency) / frequency
+
+
+def enet(counts: PixelCounts) -> np.ndarray:
+    """1 / ln(1.02 + p) of a class's share p of all pixels (1606.02147)."""
+    return 1 / np.log(1.02 + counts.own / counts.own.sum())
+
+
+def effective_number(counts: PixelCounts) -> np.ndarray:
+    """(1 - beta) / (1 - beta^n) of a class's n samples (1901.05555).
+
+    A sample is an area of 32 x 32 pixels, what one feature of a classification network stands for: the idea is that samples overlap, and of single
+    pixels every class has so many that all weights would be equal. Classes of less than about 1 / (1 - beta) = 10,000 samples weigh more.
+    """
+    return (1 - BETA) / -np.expm1(counts.own / SAMPLE * np.log(BETA))
+
+
+BALANCES: dict[str, Callable[[PixelCounts], np.ndarray]] = {
+    "median_frequency": median_frequency,
+    "enet": enet,
+    "effective_number": effective_number,
+}
+
+
+def balanced_weights(name: str, counts: Tensor) -> list[float]:
+    """The class weights `name` of what `count_pixels` gave. Their mean over the counted pixels is 1, so that the loss keeps its scale and with it the
+    learning rate; six digits are kept. A class without pixels weighs 1.
+    """
+    own, around = counts.numpy()
+    there = own > 0
+    weights = np.ones(len(own))
+    found = BALANCES[name](PixelCounts(own[there], around[there]))
+    weights[there] = found * own.sum() / (found * own[there]).sum()
+    return [float(f"{weight:.6g}") for weight in weights]
