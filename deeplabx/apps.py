@@ -38,6 +38,7 @@ from deeplabx.errors import (
 from deeplabx.explain import explained
 
 MAX_HINT = 2  # lines
+SOURCE = "a file or folder of weights, or a name that deeplabx weights list tells"
 LAUNCHING = ("train", "resume", "extend", "eval", "predict")  # the commands that several processes run together
 
 
@@ -54,6 +55,8 @@ def run(command: str, arguments: list[str]) -> int:
             print(listing(arguments))
         elif command == "doctor":
             print(examined(arguments))
+        elif command == "weights_list":
+            print(known_weights(arguments))
         else:
             run_hydra(command, arguments)
     except DeeplabxError as error:
@@ -285,6 +288,21 @@ def data_fake(config: DictConfig, folder: Path) -> None:
     print(fake(plain))
 
 
+def weights_import(config: DictConfig, folder: Path) -> None:
+    source = required(config, "source", SOURCE)
+    out = required(config, "out", "the folder to write, as in out=imported")
+    from deeplabx.import_weights import import_weights
+
+    print(import_weights(source, Path(out), compose=training_config, typed=typed_of_training()))
+
+
+def weights_verify(config: DictConfig, folder: Path) -> None:
+    source = required(config, "source", SOURCE)
+    from deeplabx.import_weights import verify_weights
+
+    print(verify_weights(source, config.ckpt, compose=training_config, typed=typed_of_training()))
+
+
 TASKS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "train": train,
     "eval": evaluate,
@@ -293,6 +311,8 @@ TASKS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "extend": extend,
     "show": show,
     "data_fake": data_fake,
+    "weights_import": weights_import,
+    "weights_verify": weights_verify,
 }
 
 
@@ -323,6 +343,21 @@ def typed_settings(config: DictConfig, *, training: bool = False) -> Callable[[A
     return change
 
 
+def typed_of_training() -> list[str]:
+    """Of what was typed to a command of weights, the settings that a training has too."""
+    return [override for override in task_overrides() if override.partition("=")[0] not in ("source", "out", "ckpt")]
+
+
+def training_config(overrides: list[str]) -> schema.TrainConfig:
+    """The config of the training that these settings would be typed to."""
+    schema.register_schemas("train")
+    try:
+        config = hydra.compose("train", overrides=overrides)
+    except Exception as error:
+        raise explained(error, "train") from error
+    return checks.checked(config)
+
+
 def refuse_unknown_run(command: str, arguments: list[str]) -> None:
     """Before Hydra makes the folder it is told to run in."""
     for word in arguments:
@@ -343,6 +378,13 @@ def examined(arguments: list[str]) -> str:
     from deeplabx.doctor import doctor
 
     return doctor()
+
+
+def known_weights(arguments: list[str]) -> str:
+    """The table of known weights, or all that is known of those that are named."""
+    from deeplabx.weights import known
+
+    return "\n\n".join(known.details(name) for name in arguments) if arguments else known.table()
 
 
 def listing(arguments: list[str]) -> str:

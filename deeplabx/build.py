@@ -14,6 +14,7 @@ from deeplabx.dataset import SegmentationSet, build_dataset
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.distributed import resolve_device, resolve_precision
 from deeplabx.engine.evaluator import Predictor
+from deeplabx.engine.memory import keep_freed_memory
 from deeplabx.engine.state import AUTOCAST
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.model import DeepLab, build_head, model_class
@@ -80,6 +81,10 @@ class Description(NamedTuple):
         }
 
     @classmethod
+    def of(cls, checkpoint: checkpoints.Checkpoint) -> "Description":
+        return cls.from_plain(checkpoint.config, source=checkpoint.path)
+
+    @classmethod
     def from_plain(cls, plain: dict[str, Any], *, source: Path) -> "Description":
         try:
             found = cls(
@@ -118,7 +123,7 @@ class Described(NamedTuple):
 def described(ckpt: str, *, change: Any = lambda config: None) -> Described:
     """The checkpoint of `ckpt`. It predicts in float32 and on the best device unless `change`, which may alter the stored config, says otherwise."""
     checkpoint = checkpoints.find(ckpt)
-    description = Description.from_plain(checkpoint.config, source=checkpoint.path)
+    description = Description.of(checkpoint)
     description.config.trainer.precision, description.config.trainer.devices = "fp32", "auto"
     change(description.config)
     return Described(checkpoint, description)
@@ -129,6 +134,7 @@ def restored(found: Described) -> Predictor:
     checkpoint, description = found
     config = description.config
     device = resolve_device(config.trainer.devices)
+    keep_freed_memory()
     model = model_of(config, num_classes=len(description.classes))
     checkpoints.fill(model, checkpoint.model_tensors(), source=checkpoint.path)
     model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -21,23 +21,27 @@ deeplabx {version}: train, evaluate and ship the DeepLab series with any backbon
   deeplabx list                                    models, backbones, data sets and the other groups
   deeplabx show backbone=resnet101                 parameters, multiply-adds and strides of a model
   deeplabx data fake dataset=voc out=DIR           a small made-up data set in the original layout
+  deeplabx weights list                            weights that are known; import and verify take other programs' files
   deeplabx doctor                                  versions, device, memory, disk, extras: what to look at, and to paste into a report
 
 Settings are key=value, groups are group=option:  deeplabx train --help lists them, --cfg job prints the whole config.
 Tab completion for bash:                          eval "$(deeplabx -sc install=bash)"
 Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged, 8 sweep jobs failed, 75 saved, 130 interrupted."""
 
-COMMANDS = ("train", "eval", "predict", "resume", "extend", "list", "show", "data", "doctor")
+COMMANDS = ("train", "eval", "predict", "resume", "extend", "list", "show", "data", "weights", "doctor")
 TRAINING = ("train", "resume", "extend")
 PLAIN = {  # commands without settings, and what they do
     "list": "the groups and their options; deeplabx list backbone dataset: what each option of these groups is",
+    "weights_list": "the known weights, what they are for and whether they are in the cache; deeplabx weights list NAME: all about one",
     "doctor": "versions, device, memory, disk and extras of this machine, and what is wrong with them",
 }
-ACTIONS = {"data": ("fake",)}  # the second word of a command of two
+ACTIONS = {"data": ("fake",), "weights": ("list", "import", "verify")}  # the second word of a command of two
+EXAMPLES = {"data": "fake dataset=voc out=DIR", "weights": "import source=FILE out=DIR"}
 # Keys whose value is a path: Hydra's grammar would trip over ( ) , = ~ [ ] and letters beyond ASCII in it.
 PATH_KEYS = (
     "input",
     "out",
+    "source",
     "ckpt",
     "run",
     "init_from",
@@ -80,7 +84,7 @@ def answer(argv: list[str]) -> None:
     if command in ("resume", "extend"):
         arguments = name_the_run(arguments)
     if command in PLAIN and set(arguments) & {"--help", "-h"}:
-        print(f"deeplabx {command}: {PLAIN[command]}")
+        print(f"deeplabx {command.replace('_', ' ')}: {PLAIN[command]}")
         sys.exit(0)
     start(command, arguments if command in PLAIN else hydra_arguments(arguments))
 
@@ -90,12 +94,12 @@ def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     actions = ACTIONS[command]
     word = arguments[0] if arguments else "--help"
     if word in ("--help", "-h"):
-        print(f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx data fake dataset=voc out=DIR")
+        print(f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx {command} {EXAMPLES[command]}")
         sys.exit(0 if arguments else 2)
     if word not in actions:
         fail(f"deeplabx {command} {word} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")
     arguments = arguments[1:]
-    if set(arguments) & {"--help", "-h"} and not any(argument.startswith("dataset=") for argument in arguments):
+    if command == "data" and set(arguments) & {"--help", "-h"} and not any(argument.startswith("dataset=") for argument in arguments):
         arguments.append("dataset=voc")  # Hydra's help is of a whole config, and dataset= must be given
     return f"{command}_{word}", arguments
 
@@ -202,7 +206,7 @@ def complete(argv: list[str]) -> NoReturn:
         typed = 3 if words[1] in ACTIONS else 2  # words that name the command
         command = "_".join(words[1:typed])
         os.environ["COMP_LINE"] = words[0] + line.split(words[typed - 1], 1)[1]
-        if words[1] not in COMMANDS or words[1] in PLAIN:
+        if words[1] not in COMMANDS or command in PLAIN:
             sys.exit(0)
     start(command, argv)
 

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from deeplabx import config as schema
-from deeplabx.backbone.pretrained import load_matching, read_tensors
+from deeplabx.backbone import Normalization
 from deeplabx.build import Description, dataset_of, model_of, own_settings, predictor_of
 from deeplabx.checks import sees_single_values
 from deeplabx.dataset import SegmentationSet
+from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.dataset.doctor import refuse_single_class
 from deeplabx.dataset.io import write_image
 from deeplabx.dataset.loader import Batch, training_batches
@@ -23,10 +24,13 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.distributed import (
     gathered,
     is_main,
+    own_share,
     rank,
     resolve_device,
     resolve_precision,
     share_buffers,
+    shared,
+    sum_in_place,
     synchronize_norm,
     world_size,
 )
@@ -34,6 +38,7 @@ from deeplabx.engine.evaluator import Predictor, evaluate
 from deeplabx.engine.launch import launch, restarts
 from deeplabx.engine.lock import locked
 from deeplabx.engine.log import Log, RunLog
+from deeplabx.engine.memory import keep_freed_memory
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.signals import StopRequest, as_helper
 from deeplabx.engine.state import TrainState
@@ -41,11 +46,14 @@ from deeplabx.engine.trainer import fit
 from deeplabx.errors import ConfigError, DataError, PreemptedError, StoppedError, resource_error
 from deeplabx.loss import build_loss
 from deeplabx.model import DeepLab
+from deeplabx.model.freeze import freeze_up_to
+from deeplabx.model.norm import FrozenBatchNorm2d, freeze_norm
 from deeplabx.optimizer import build_optimizer
 from deeplabx.report.curves import draw_curves
 from deeplabx.report.overlay import panel, stacked
 from deeplabx.run_folder import extensions_of, mark, refuse_changed, refuse_or_find_finished, what_next, write_result, write_run_files
 from deeplabx.schedule import build_schedule
+from deeplabx.start import Start, start
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
@@ -91,6 +99,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     """Data, model, state, loop."""
     started = time.perf_counter()
     device = resolve_device(config.trainer.devices)
+    keep_freed_memory()
     config.trainer.precision = resolve_precision(config.trainer.precision, device)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
@@ -99,11 +108,14 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     torch.manual_seed(config.seed)
     model = model_of(config, num_classes=len(training.classes))
-    description = Description(config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization)
     # The main process reads for all: the others may be on machines that do not have the run's folder.
     found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
-    loaded = load_weights(config, model) if is_main() and not found else []
+    began = start(config, model, classes=training.classes) if is_main() and not found else Start([])
+    settle_normalization(model, began.normalization, found)
+    description = Description(config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization)
+    absent = settle_class_weights(config, training, found)
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
+    freeze(config.trainer, model)
     norm_batch = norm_batch_of(config, synchronized=synchronized)
     state = state_of(config, model, ignore_index=training.ignore_index, device=device)
     if found:
@@ -113,13 +125,13 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         checkpoints.repair(folder / "checkpoints", state)
         write_run_files(config, folder, overrides, device)
 
-    predictor = predictor_of(model, config, description.normalization, device=device, precision="fp32")
+    predictor = predictor_of(state.evaluated_model, config, description.normalization, device=device, precision="fp32")
     batches = batches_of(config, training, state)
     log = log_of(config, folder, state)
     opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
     unreadable: set[str] = set()
     with log, closing(batches):
-        for line in [*complaints, *loaded, *opening]:
+        for line in [*complaints, *began.words, *opening, *absent]:
             log.say(line)
         draw = drawing(config, state, predictor, validation, folder)
         if state.step == 0:
@@ -265,18 +277,51 @@ def settle_length(config: schema.TrainConfig, images: int) -> None:
         raise DataError(f"split {config.dataset.train_split} of {config.dataset.name} holds no pictures")
 
 
-def load_weights(config: schema.TrainConfig, model: DeepLab) -> list[str]:
-    """Where a fresh run starts: init_from (the whole model), else backbone.weights, else random weights. A report of what was loaded."""
-    if config.init_from is not None:
-        is_file = Path(config.init_from).is_file()
-        tensors = read_tensors(config.init_from) if is_file else checkpoints.find(config.init_from, key="init_from").model_tensors()
-        return [load_matching(model, tensors, source=f"init_from={config.init_from}").report(config.init_from)]
-    if config.backbone.weights is not None:
-        tensors = read_tensors(config.backbone.weights)
-        return [
-            load_matching(model.backbone, tensors, source=f"backbone.weights={config.backbone.weights}").report(config.backbone.weights)
-        ]
-    return ["random weights; backbone.weights=PATH or init_from=PATH starts from others"]
+def settle_normalization(model: DeepLab, of_weights: Normalization | None, found: checkpoints.Checkpoint | None) -> None:
+    """Let the model normalise its pictures as those were that its weights have seen: what the main process found says so, or the run's checkpoint."""
+    told = shared(Description.of(found).normalization if found else of_weights)
+    if told is not None:
+        model.backbone.normalization = told
+
+
+def settle_class_weights(config: schema.TrainConfig, training: SegmentationSet, found: checkpoints.Checkpoint | None) -> list[str]:
+    """Turn loss.class_balance into loss.class_weights, so that the stored config says what ran; what is to be said. A run that goes on takes those of
+    its checkpoint, `found` by the main process, so that labels are counted once. Raises ConfigError unless there is one weight per class.
+    """
+    loss, classes = config.loss, training.classes
+    absent: list[str] = []
+    if loss.class_balance is not None and loss.class_weights is None:
+        goes_on, loss.class_weights = shared((found is not None, Description.of(found).config.loss.class_weights if found else None))
+        if not goes_on:
+            counts = pixels_counted(config, training)
+            loss.class_weights = balanced_weights(loss.class_balance, counts)
+            absent = [name for name, pixels in zip(classes, counts[0].tolist(), strict=True) if not pixels]
+    if loss.class_weights is not None and len(loss.class_weights) != len(classes):
+        raise ConfigError(
+            f"loss.class_weights has {len(loss.class_weights)} values, but {config.dataset.name} has {len(classes)} classes",
+            hint=f"one for each, in this order: {', '.join(classes)}",
+        )
+    return [f"not in the training labels, and of weight 1: {', '.join(absent)}"] if absent else []
+
+
+def pixels_counted(config: schema.TrainConfig, training: SegmentationSet) -> torch.Tensor:
+    """What `count_pixels` says of the training labels; each process counts its share."""
+    counts = count_pixels(
+        training,
+        own_share(range(len(training))),
+        workers=config.trainer.workers,
+        skip_unreadable=config.dataset.on_bad == "skip",
+        worker_init=as_helper,
+    )
+    return sum_in_place(counts)
+
+
+def freeze(trainer: schema.TrainerConfig, model: DeepLab) -> None:
+    """Let what is not to change stay as loaded. After batch norms were synchronized: that would thaw them."""
+    if trainer.freeze_backbone_norm:
+        freeze_norm(model.backbone)
+    if trainer.freeze_stride is not None:
+        freeze_up_to(model, trainer.freeze_stride)
 
 
 def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device) -> TrainState:
@@ -289,7 +334,7 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
             head_bias_lr_factor=config.trainer.head_bias_lr_factor,
             **own_settings(config.optimizer),
         ),
-        loss_sum=build_loss(config.loss.name),
+        loss_sum=build_loss(config.loss.name, class_weights=config.loss.class_weights),
         schedule=build_schedule(config.schedule.name, **own_settings(config.schedule)),
         max_iters=config.schedule.max_iters,
         normalization=model.backbone.normalization,
@@ -300,6 +345,7 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
         accumulate=config.trainer.accumulate,
         clip_norm=config.trainer.clip_norm,
         on_nonfinite=config.trainer.on_nonfinite,
+        ema_decay=config.trainer.ema_decay,
     )
 
 
@@ -308,6 +354,7 @@ def opening_words(
 ) -> list[str]:
     """What is about to run."""
     parameters = sum(parameter.numel() for parameter in state.model.parameters()) / 1e6
+    kept = sum(parameter.numel() for parameter in state.model.parameters() if not parameter.requires_grad) / 1e6
     stride, crop, norm = config.backbone.output_stride, config.augment.crop_size, config.model.norm
     where = str(state.device.type) if world_size() == 1 else f"{world_size()} x {state.device.type}"
     lines = [
@@ -322,15 +369,26 @@ def opening_words(
         lines.append(f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} takes them all")
     if restarts():
         lines.append(f"started anew, {restarts()} times so far: a process was lost")
+    if config.loss.class_weights is not None:
+        weights = zip(training.classes, config.loss.class_weights, strict=True)
+        lines.append(f"class weights: {', '.join(f'{name} {weight:.4g}' for name, weight in weights)}")
+    if config.trainer.freeze_stride is not None:
+        lines.append(f"{kept:.2f} M parameters do not change: the backbone up to stride {config.trainer.freeze_stride}")
+    if config.trainer.ema_decay is not None:
+        lines.append(f"evaluated and kept are averages of the weights, with decay {config.trainer.ema_decay}")
     lines += momentum_words(config)
     return [*lines, training.note] if training.note else lines
 
 
 def norm_words(model: DeepLab, *, norm: str, norm_batch: int) -> str:
     """What its norm layers see of a batch."""
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    frozen = sum(isinstance(module, FrozenBatchNorm2d) for module in norms)
+    if not norms:
         return "group norm" if norm == "group" else "no batch norm"
-    return "batch norm is frozen" if norm == "frozen" else f"batch norm sees {norm_batch}"
+    if frozen == len(norms):
+        return "batch norm is frozen"
+    return f"batch norm sees {norm_batch}" + (f", {frozen} of {len(norms)} are frozen" if frozen else "")
 
 
 def momentum_words(config: schema.TrainConfig) -> list[str]:

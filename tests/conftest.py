@@ -86,14 +86,21 @@ def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
 @pytest.fixture
 def real_root() -> Root:
     """The root of a real data set by its name, where there is one."""
+    return functools.partial(real_folder, "DEEPLABX_TEST_DATA")
 
-    def root(name: str) -> Path:
-        data = os.environ.get("DEEPLABX_TEST_DATA")
-        if not data or not (Path(data) / name).is_dir():
-            pytest.skip(f"DEEPLABX_TEST_DATA holds no {name}/")
-        return Path(data).resolve() / name
 
-    return root
+@pytest.fixture
+def real_weights() -> Root:
+    """The folder of real weights by its name, where there is one."""
+    return functools.partial(real_folder, "DEEPLABX_TEST_WEIGHTS")
+
+
+def real_folder(variable: str, name: str) -> Path:
+    """The folder `name` in the one that an environment variable names. Skips the test where it is not there."""
+    parent = os.environ.get(variable)
+    if not parent or not (Path(parent) / name).is_dir():
+        pytest.skip(f"{variable} holds no {name}/")
+    return Path(parent).resolve() / name
 
 
 @pytest.fixture

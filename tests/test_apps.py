@@ -54,6 +54,10 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) 
         (["resume", "nowhere"], 4, "nowhere is not the folder of a run"),
         (["train", "init_from=nowhere"], 4, "init_from=nowhere does not exist"),
         (["train", "backbone.weights=no where.pth"], 4, "no where.pth does not exist"),
+        (["weights", "import", "source=nowhere.pth", "out=x"], 4, "source=nowhere.pth does not exist"),
+        (["weights", "import", "out=x"], 2, "source= must be given"),
+        (["weights", "list", "resnet50_imagenet"], 4, "resnet50_imagenet is not the name of known weights. Did you mean resnet50_imagenet"),
+        (["weights", "verify", "source=nowhere.pth", "lr=1"], 2, "lr"),
         (["train", "trainer.devices=2", "model.norm=sync"], 5, ": model.norm=sync in several processes needs GPUs"),
     ],
 )

@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+import yaml
 
 from deeplabx import config as schema
 from deeplabx import train as train_command
-from deeplabx.build import model_of
+from deeplabx.dataset import build_dataset
+from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import ConfigError, StoppedError
-from tests.conftest import TINY, Compose, Root, TrainTiny, compose_plain, signalled_run, times
+from tests.conftest import TINY, Root, TrainTiny, compose_plain, signalled_run, times
 
 
 def weights(folder: Path) -> bytes:
@@ -74,6 +75,35 @@ def test_an_interrupted_and_resumed_run_equals_one_that_was_not(
     assert before["confusion_sha256"] == after["confusion_sha256"]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optimizer=adamw", "trainer.ema_decay=0.9"],
+        ["loss.class_balance=enet", "trainer.freeze_stride=4", "trainer.freeze_backbone_norm=true"],
+    ],
+)
+def test_a_resumed_run_has_every_bit_of_one_that_was_not_interrupted(
+    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch, settings: list[str]
+) -> None:
+    settings = [*settings, "trainer.eval_every=4", "trainer.samples=0"]
+    whole, update = train_tiny("whole", *settings), TrainState.update
+
+    def interrupted_update(state: TrainState, images: torch.Tensor, labels: torch.Tensor, **rest: Any) -> object:
+        if state.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(state, images, labels, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "update", interrupted_update)
+        with pytest.raises(StoppedError, match="saved at step 2"):
+            train_tiny("run", *settings)
+    monkeypatch.setattr(train_command, "count_pixels", lambda *_, **__: pytest.fail("the labels were counted twice"))
+    folder = train_tiny("run", *settings, "resume=true")
+    files = [{path.name: path.read_bytes() for path in run.glob("checkpoints/step-00000004/*.safetensors")} for run in (whole, folder)]
+    assert len(files[0]) == (3 if "trainer.ema_decay=0.9" in settings else 2)
+    assert files[0] == files[1]
+
+
 @pytest.mark.slow
 def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None:
     settings = [*TINY, "schedule.max_iters=12", "trainer.save_every=1", "trainer.samples=0", "trainer.eval_every=12"]
@@ -122,6 +152,31 @@ def test_resuming_with_other_settings_is_an_error(train_tiny: TrainTiny) -> None
     assert times(folder) == before
 
 
+def test_computed_class_weights_are_those_of_the_run(train_tiny: TrainTiny) -> None:
+    settings = ["dataset.train_images=2", "trainer.eval_every=4", "trainer.samples=0"]
+    folder = train_tiny("run", *settings, "loss.class_balance=median_frequency")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    samples = build_dataset("shapes", split="train", train_images=2, val_images=1)
+    counts = count_pixels(samples, range(2), workers=0)
+    assert config["loss"]["class_weights"] == balanced_weights("median_frequency", counts)
+    log = (folder / "train.log").read_text()
+    assert f"class weights: background {config['loss']['class_weights'][0]:.4g}, disc " in log
+    absent = [name for name, pixels in zip(samples.classes, counts[0], strict=True) if not pixels]
+    assert absent
+    assert f"not in the training labels, and of weight 1: {', '.join(absent)}\n" in log
+    (folder / "DONE").unlink()
+    with pytest.raises(ConfigError, match=r"loss.class_balance was median_frequency, now enet"):
+        train_tiny("run", *settings, "loss.class_balance=enet", "resume=true")
+
+
+def test_there_must_be_a_weight_for_each_class(train_tiny: TrainTiny, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"loss.class_weights has 2 values, but shapes has 7 classes\none for each, in this order: background,"
+    ):
+        train_tiny("run", "loss.class_weights=[1,2.5]")
+    assert not any((tmp_path / "run").rglob("*.*"))
+
+
 def test_resume_without_a_checkpoint_starts(train_tiny: TrainTiny, tiny_run: Path) -> None:
     assert weights(train_tiny("run", "resume=true")) == weights(tiny_run)
 
@@ -137,26 +192,6 @@ def test_init_from_takes_what_fits_and_lists_the_rest(train_tiny: TrainTiny, tin
     assert "tensors loaded" in log
     assert "not in the model: " in log
     assert "decoder.refine" in log
-
-
-def test_init_from_a_safetensors_file_starts_from_its_weights(tiny_run: Path, compose: Compose, tmp_path: Path) -> None:
-    tensors = load_file(next(tiny_run.glob("checkpoints/step-*4/model.safetensors")))
-    save_file(tensors, tmp_path / "weights.safetensors")
-    config = compose(*TINY, f"init_from='{tmp_path}/weights.safetensors'")
-    model = model_of(config, num_classes=7)
-    train_command.load_weights(config, model)
-    assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
-
-
-def test_backbone_weights_go_into_the_backbone(tiny_run: Path, compose: Compose, tmp_path: Path) -> None:
-    tensors = load_file(next(tiny_run.glob("checkpoints/step-*4/model.safetensors")))
-    own = {name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")}
-    save_file({**own, "classifier.1.bias": torch.zeros(1000)}, tmp_path / "backbone.safetensors")
-    config = compose(*TINY, f"backbone.weights='{tmp_path}/backbone.safetensors'")
-    model = model_of(config, num_classes=7)
-    (report,) = train_command.load_weights(config, model)
-    assert "1 not in the model: classifier.1.bias" in report
-    assert torch.equal(model.backbone.state_dict()["features.0.0.weight"], own["features.0.0.weight"])
 
 
 def test_accumulation_and_clipping_run(train_tiny: TrainTiny) -> None:

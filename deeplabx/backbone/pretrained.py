@@ -1,15 +1,19 @@
-"""Loading weights by name and shape, with a list of what was left out."""
+"""Files of weights, read as data, and loading by name and shape with a list of what was left out."""
 
+import json
+import math
 import pickle
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deeplabx.backbone.contract import Normalization
 from deeplabx.errors import CheckpointError, printable
 
 # on damaged files, by fuzzing; `weights_only` refuses what could run code with an UnpicklingError
@@ -26,6 +30,14 @@ READERS_RAISE = (
     ArithmeticError,
     struct.error,
 )
+NESTED = ("state_dict", "model_state", "model")  # under which programs keep a model's tensors beside those of their optimizer
+NUMBERS: list[Any] = [
+    np.float64(0).__reduce__()[0],
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+]  # of a score that lies beside them
+BACKBONE_FILE = "backbone.safetensors"  # what `weights import` writes for a classification network
 LONGEST_LIST = 20_000  # characters of a list of tensors; the names in a stranger's file may be of any length
 
 
@@ -50,24 +62,40 @@ class Loaded(NamedTuple):
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or PyTorch file. No code in the file can run: pickles are read with weights_only."""
+    """The tensors of a .safetensors or PyTorch file. No code in the file can run: pickles are read with weights_only.
+
+    Of a training's file only the model's are read; the prefix `module.`, which DataParallel puts before all names, is taken away.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", hint="leave it unset to start from random weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except READERS_RAISE as error:
         raise CheckpointError(
             f"{path} cannot be read as weights: {str(error)[:200].partition(chr(10))[0] or type(error).__name__}"
         ) from None
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} is not a plain file of weights; it was not loaded, because it could run code") from None
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+        raise CheckpointError(
+            f"{path} is not a plain file of weights; it was not loaded, because it could run code",
+            hint="the program that made it can write a plain one: torch.save(model.state_dict(), FILE)",
+        ) from None
+    return named_tensors(content, path=path)
+
+
+def named_tensors(content: Any, *, path: Path) -> dict[str, Tensor]:
+    """What a PyTorch file holds as a table of tensors. Raises CheckpointError when there is none in it."""
+    for key in NESTED:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
     if not isinstance(content, dict) or not all(is_plain_entry(name, value) for name, value in content.items()):
         raise CheckpointError(f"{path} is not a table of tensors")
-    return content
+    parallel = content and all(name.startswith("module.") for name in content)
+    return {name.removeprefix("module."): value for name, value in content.items()} if parallel else dict(content)
 
 
 def is_plain_entry(name: object, value: object) -> bool:
@@ -113,3 +141,56 @@ def inflate(kernel: Tensor, bands: int) -> Tensor:
     mean = kernel.mean(dim=1, keepdim=True)
     parts = [kernel, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
     return torch.cat(parts, dim=1) * 3 / bands
+
+
+# --- what `weights import` writes for a backbone --------------------------------------------------------------------------------------
+
+
+class BackboneFile(NamedTuple):
+    """A backbone's tensors in our names, with what they mean: whose backbone, and what it expects of its input."""
+
+    tensors: dict[str, Tensor]
+    backbone: str
+    normalization: Normalization
+    source: str
+
+
+def save_backbone(content: BackboneFile, folder: Path) -> Path:
+    path = folder / BACKBONE_FILE
+    words = {
+        "backbone": content.backbone,
+        "mean": json.dumps(content.normalization.mean),
+        "std": json.dumps(content.normalization.std),
+        "source": content.source,
+    }
+    save_file(content.tensors, path, metadata=words)
+    return path
+
+
+def is_backbone_file(path: Path) -> bool:
+    """Whether a folder or file is one that `save_backbone` wrote; others of tensors may have its name."""
+    return (path / BACKBONE_FILE).is_file() or "backbone" in words_in(path)
+
+
+def words_in(path: Path) -> dict[str, str]:
+    """What a .safetensors file says beside its tensors; nothing where it cannot be read, which is told when the tensors are."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
+def read_backbone(path: Path) -> BackboneFile:
+    """The inverse of `save_backbone`, of the file or of its folder. Raises CheckpointError."""
+    path = path / BACKBONE_FILE if path.is_dir() else path
+    tensors, words = read_tensors(path), words_in(path)
+    try:
+        mean, std = (tuple(float(number) for number in json.loads(words[name])) for name in ("mean", "std"))
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(math.isfinite(number) for number in (*mean, *std)):
+            raise ValueError("mean and std are not of three channels")
+        return BackboneFile(tensors, words["backbone"], Normalization(mean, std), words["source"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} does not say whose weights it holds: {printable(repr(error), 120)}") from None

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from deeplabx.dataset import camvid, cityscapes, voc
 from deeplabx.dataset.camvid import CamVid
 from deeplabx.dataset.cityscapes import Cityscapes
-from deeplabx.dataset.contract import Sample, SegmentationSet
+from deeplabx.dataset.contract import Palette, Sample, SegmentationSet
 from deeplabx.dataset.files import leads_out
 from deeplabx.dataset.folder import Folder
+from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.shapes import Shapes
 from deeplabx.dataset.voc import VOC
 from deeplabx.errors import ConfigError, DataError
@@ -19,8 +21,15 @@ DATASETS: dict[str, Callable[..., SegmentationSet]] = {
     "camvid": CamVid,
     "folder": Folder,
 }
+PUBLISHED_CLASSES: dict[
+    str, tuple[list[str], Palette]
+] = {  # names and colours of the data sets whose classes are fixed, without their files
+    "voc": (voc.CLASSES, voc_palette(len(voc.CLASSES))),
+    "cityscapes": ([label.name for label in cityscapes.CLASS_TABLE], [label.colour for label in cityscapes.CLASS_TABLE]),
+    "camvid": (camvid.CLASSES, camvid.PALETTE),
+}
 
-__all__ = ["DATASETS", "Sample", "SegmentationSet", "build_dataset"]
+__all__ = ["DATASETS", "PUBLISHED_CLASSES", "Sample", "SegmentationSet", "build_dataset"]
 
 
 def build_dataset(name: str, *, split: str, **settings: Any) -> SegmentationSet:
