@@ -24,8 +24,8 @@ $(READY): pyproject.toml
 demo: setup  ## train on the embedded data set: under three minutes on two cores
 	$(BIN)/deeplabx train
 
-test: setup  ## the test suite; real data from DEEPLABX_TEST_DATA where it is set
-	$(BIN)/python -m pytest -m 'not slow'
+test: setup  ## the test suite, a process on each of two cores; real data from DEEPLABX_TEST_DATA where it is set
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
