@@ -14,7 +14,6 @@ from deeplabx.dataset import SegmentationSet, build_dataset
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.distributed import resolve_device, resolve_precision
 from deeplabx.engine.evaluator import Predictor
-from deeplabx.engine.memory import keep_freed_memory
 from deeplabx.engine.state import AUTOCAST
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.model import DeepLab, build_head, model_class
@@ -134,7 +133,6 @@ def restored(found: Described) -> Predictor:
     checkpoint, description = found
     config = description.config
     device = resolve_device(config.trainer.devices)
-    keep_freed_memory()
     model = model_of(config, num_classes=len(description.classes))
     checkpoints.fill(model, checkpoint.model_tensors(), source=checkpoint.path)
     model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -12,6 +12,7 @@ from deeplabx.engine.distributed import is_main
 from deeplabx.engine.evaluator import evaluate as evaluate_split
 from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.launch import launch
+from deeplabx.engine.memory import keep_freed_memory
 from deeplabx.engine.metrics import Metrics, table
 
 
@@ -41,6 +42,7 @@ def evaluate(ckpt: str, folder: Path, *, change: Callable[[Any], None]) -> float
 
 def measured(found: Described) -> Metrics:
     """The metrics of the split; one process's share of the work."""
+    keep_freed_memory()
     config = found.description.config
     samples = dataset_of(config.dataset, split=config.dataset.split)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)

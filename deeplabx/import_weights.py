@@ -135,7 +135,7 @@ def composed_settings(found: Imported, typed: list[str]) -> list[str]:
     if number in DATASET_OF:
         settings["dataset"] = DATASET_OF[number]
     keys = {override.partition("=")[0] for override in typed}
-    if not {"dataset"} & {*settings, *keys}:
+    if "dataset" not in settings and "dataset" not in keys:
         raise ConfigError(
             f"{found.source} has {number} classes, and their number does not tell whose they are",
             hint="type dataset=camvid, or dataset=folder dataset.root=PATH",

@@ -11,6 +11,7 @@ from deeplabx.build import Described, described, restored
 from deeplabx.dataset.io import PICTURE_SUFFIXES, read_image, write_ids, write_image
 from deeplabx.engine.distributed import gathered, is_main, own_share
 from deeplabx.engine.launch import launch
+from deeplabx.engine.memory import keep_freed_memory
 from deeplabx.errors import DataError
 from deeplabx.report.overlay import overlay
 
@@ -32,6 +33,7 @@ def predict(ckpt: str, source: Path, folder: Path, *, change: Callable[[Any], No
 
 def predict_share(found: Described, pairs: list[tuple[Path, Path]]) -> list[str]:
     """One process's share of the pictures; what went wrong in all of them."""
+    keep_freed_memory()
     predictor, palette = restored(found), found.description.palette
     failures = []
     for picture, target in tqdm(own_share(pairs), unit="image", disable=None if is_main() else True):

@@ -1,7 +1,7 @@
 """Where a fresh run starts: weights of a whole model, of its backbone, or random ones; and a report of what was loaded."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from deeplabx.model.norm import has_folded_norm
 from deeplabx.weights import Imported, located, read_foreign, recognised
 from deeplabx.weights.known import imagenet
 
+UNKNOWN_CLASSES = "  the file does not name its classes: those of its classifier are taken to be these, in this order"
+
 
 class Weights(NamedTuple):
     """Weights and what is known of them."""
@@ -25,7 +27,7 @@ class Weights(NamedTuple):
     tensors: dict[str, Tensor]  # in our names
     normalization: Normalization | None = None  # what they were trained with; None: not known
     classes: list[str] | None = None  # whose a classifier's outputs are, in order
-    network: dict[str, Any] | None = None  # settings of the network they are of, where an importer told
+    backbone: str | None = None  # whose they are; None: not known
 
 
 class Start(NamedTuple):
@@ -48,10 +50,10 @@ def start(config: schema.TrainConfig, model: DeepLab, *, classes: list[str]) -> 
 def from_model(config: schema.TrainConfig, model: DeepLab, *, classes: list[str]) -> Start:
     """Weights of a whole model by name and shape; of its classifier, those of the classes that have the same name."""
     found = whole_weights(str(config.init_from))
-    tensors, words = dict(found.tensors), []
+    tensors, own = dict(found.tensors), model.state_dict()
+    of_classes = [name for name in per_class(config, num_classes=len(classes)) if fits_but_for_classes(tensors.get(name), own[name])]
+    words = [UNKNOWN_CLASSES] if any(tensors[name].shape == own[name].shape for name in of_classes) else []
     if found.classes is not None:
-        own = model.state_dict()
-        of_classes = [name for name in per_class(config, num_classes=len(classes)) if fits_but_for_classes(tensors.get(name), own[name])]
         carried = {name: found.classes.index(name) for name in classes if name in found.classes}
         for name in of_classes:
             tensors[name] = carry_classes(tensors[name], own[name], [carried.get(one) for one in classes])
@@ -71,7 +73,7 @@ def whole_weights(init_from: str) -> Weights:
         prefix = "" if "model" in found.settings else "backbone."
         return Weights(f"{path} ({found.source})", {prefix + name: value for name, value in found.tensors.items()}, found.normalization)
     checkpoint = checkpoints.find(init_from, key="init_from")
-    description = Description.from_plain(checkpoint.config, source=checkpoint.path)
+    description = Description.of(checkpoint)
     return Weights(str(checkpoint.path), checkpoint.model_tensors(), description.normalization, description.classes)
 
 
@@ -107,7 +109,7 @@ def class_words(classes: list[str], carried: dict[str, int]) -> list[str]:
 def from_backbone(config: schema.TrainConfig, model: DeepLab) -> Start:
     name, spec = config.backbone.name, str(config.backbone.weights)
     found = backbone_weights(located(imagenet(name).name if spec == "imagenet" else spec), import_it=name != "timm")
-    theirs = (found.network or {}).get("backbone", name)
+    theirs = found.backbone or name
     if theirs != name:
         raise CheckpointError(
             f"backbone.weights={spec} is of {theirs}, not of {name}", hint=f"type backbone={theirs}, or give {name}'s weights"
@@ -123,12 +125,12 @@ def backbone_weights(path: Path, *, import_it: bool) -> Weights:
     """
     if is_backbone_file(path):
         stored = read_backbone(path)
-        return Weights(f"{path} ({stored.source})", stored.tensors, stored.normalization, network={"backbone": stored.backbone})
+        return Weights(f"{path} ({stored.source})", stored.tensors, stored.normalization, backbone=stored.backbone)
     foreign = read_foreign(path)
     found = recognised(foreign) if import_it else None
     if found is None:
         return Weights(str(path), foreign)
-    return Weights(f"{path} ({found.source})", backbone_tensors(found), found.normalization, network=found.settings)
+    return Weights(f"{path} ({found.source})", backbone_tensors(found), found.normalization, backbone=str(found.settings["backbone"]))
 
 
 def backbone_tensors(found: Imported) -> dict[str, Tensor]:

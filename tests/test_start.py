@@ -98,6 +98,7 @@ def test_a_file_of_tensors_in_our_names_fills_the_model(tiny_run: Path, compose:
     began, model, _ = started(compose(*TINY, f"init_from='{tmp_path}/weights.safetensors'"), CLASSES)
     assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
     assert began.normalization is None
+    assert any("does not name its classes" in line for line in began.words)
 
 
 def test_backbone_weights_go_into_the_backbone(tiny_run: Path, compose: Compose, tmp_path: Path) -> None:

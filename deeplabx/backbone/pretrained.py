@@ -67,6 +67,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Of a training's file only the model's are read; the prefix `module.`, which DataParallel puts before all names, is taken away.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder, and holds no weights that are known", hint="give a file of weights, or model.json's folder"
+        )
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", hint="leave it unset to start from random weights")
     try:

@@ -21,9 +21,8 @@ DATASETS: dict[str, Callable[..., SegmentationSet]] = {
     "camvid": CamVid,
     "folder": Folder,
 }
-PUBLISHED_CLASSES: dict[
-    str, tuple[list[str], Palette]
-] = {  # names and colours of the data sets whose classes are fixed, without their files
+# names and colours of the data sets whose classes are fixed, without their files
+PUBLISHED_CLASSES: dict[str, tuple[list[str], Palette]] = {
     "voc": (voc.CLASSES, voc_palette(len(voc.CLASSES))),
     "cityscapes": ([label.name for label in cityscapes.CLASS_TABLE], [label.colour for label in cityscapes.CLASS_TABLE]),
     "camvid": (camvid.CLASSES, camvid.PALETTE),

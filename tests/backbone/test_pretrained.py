@@ -3,6 +3,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -81,6 +82,20 @@ def test_names_in_a_file_are_listed_as_they_can_be_printed() -> None:
     report = load_matching(model, tensors, source="file.pth").report("file.pth")
     assert "2 not in the model: \\x1b[2J, xxx" in report
     assert len(report) < 30_000
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state", "model"])
+def test_of_a_trainings_file_the_models_tensors_are_read(tmp_path: Path, key: str) -> None:
+    score = np.float64(0.75)  # numpy's own numbers are no plain ones to torch
+    torch.save(
+        {"iteration": 3, key: {"module.weight": torch.ones(2)}, "optimizer": {"lr": 0.1}, "best_score": score}, tmp_path / "file.pth"
+    )
+    assert list(read_tensors(tmp_path / "file.pth")) == ["weight"]
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder, and holds no weights"):
+        read_tensors(tmp_path)
 
 
 def test_a_missing_file_says_what_leaving_it_unset_means(tmp_path: Path) -> None:
