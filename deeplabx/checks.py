@@ -27,17 +27,21 @@ def checked(config: DictConfig) -> Any:
     refuse_added(plain)
     check(plain)
     if isinstance(plain, schema.TrainConfig):
-        refuse_two_weightings(plain.loss)
+        refuse_nonsense_weights(plain.loss)
     return plain
 
 
-def refuse_two_weightings(loss: schema.LossConfig) -> None:
-    """Raise ConfigError where weights are both given and to be computed. A run's own config has both: there the one is what became of the other."""
+def refuse_nonsense_weights(loss: schema.LossConfig) -> None:
+    """Raise ConfigError where weights are both given and to be computed (a run's own config has both: there the one is what became of the other), or
+    where the priors are to be kept and there are none.
+    """
     if loss.class_weights is not None and loss.class_balance is not None:
         raise ConfigError(
             f"loss.class_weights={loss.class_weights} and loss.class_balance={loss.class_balance} are two answers to one question",
             hint="leave one of them null",
         )
+    if loss.keep_priors and loss.class_weights is None and loss.class_balance is None:
+        raise ConfigError("loss.keep_priors=true, but there are no class weights", hint="type loss.class_balance=enet, or leave it false")
 
 
 def refuse_added(config: Any, prefix: str = "") -> None:

@@ -195,6 +195,7 @@ class LossConfig:
     class_weights: list[float] | None = number(above=0, default=None)  # one per class; None: all alike
     # how class_weights are computed from the training labels, which the run writes there; None: they are not
     class_balance: str | None = choice("median_frequency", "enet", "effective_number", default=None)
+    keep_priors: bool = False
 
 
 @dataclass

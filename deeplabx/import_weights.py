@@ -15,7 +15,7 @@ from torch import Tensor
 from deeplabx import config as schema
 from deeplabx.backbone.pretrained import BackboneFile, is_backbone_file, read_backbone, save_backbone
 from deeplabx.build import Description, dataset_of, model_of
-from deeplabx.dataset import PUBLISHED_CLASSES
+from deeplabx.dataset import PUBLISHED_CLASSES, PUBLISHED_NUMBERS
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError, ConfigError, printable
@@ -25,7 +25,6 @@ from deeplabx.weights.known import BY_NAME
 from deeplabx.weights.truth import TOLERANCE, truth_of
 
 Compose = Callable[[list[str]], schema.TrainConfig]  # key=value to the config of the training they would be typed to
-DATASET_OF = {21: "voc", 19: "cityscapes"}  # whose classes a published file has, by their number
 
 
 def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]) -> str:
@@ -93,7 +92,7 @@ def published_words(source: str, path: Path) -> str:
 
 
 def verified_model(found: Imported, *, config: schema.TrainConfig) -> list[str]:
-    model = model_of(config, num_classes=number_of_classes(found.tensors))
+    model = model_of(config, num_classes=found.num_classes)
     refuse_other_network(found, model.state_dict())
     model.load_state_dict(found.tensors)
     lines = [f"  whole: every tensor of {config.model.name} on {config.backbone.name} is there"]
@@ -131,9 +130,9 @@ def same_tensor(one: Tensor | None, other: Tensor | None) -> bool:
 def composed_settings(found: Imported, typed: list[str]) -> list[str]:
     """The importer's settings and a data set for the classes, as one would type them; what was typed goes before them."""
     settings = dict(found.settings)
-    number = number_of_classes(found.tensors)
-    if number in DATASET_OF:
-        settings["dataset"] = DATASET_OF[number]
+    number = found.num_classes
+    if number in PUBLISHED_NUMBERS:
+        settings["dataset"] = PUBLISHED_NUMBERS[number]
     keys = {override.partition("=")[0] for override in typed}
     if "dataset" not in settings and "dataset" not in keys:
         raise ConfigError(
@@ -148,14 +147,10 @@ def as_typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def number_of_classes(tensors: dict[str, Tensor]) -> int:
-    return next(len(tensor) for name, tensor in tensors.items() if name.endswith("classify.weight"))
-
-
 def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, source: str) -> list[str]:
     """A checkpoint that eval, predict and init_from take. Raises CheckpointError unless its tensors are exactly those of the network."""
     classes, palette = classes_of(config.dataset)
-    number = number_of_classes(found.tensors)
+    number = found.num_classes
     if len(classes) != number:
         raise ConfigError(
             f"{found.source} has {number} classes, dataset={config.dataset.name} {len(classes)}", hint="type another dataset="

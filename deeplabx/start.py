@@ -10,6 +10,7 @@ from deeplabx import config as schema
 from deeplabx.backbone import Normalization
 from deeplabx.backbone.pretrained import is_backbone_file, load_matching, read_backbone
 from deeplabx.build import Description, model_of
+from deeplabx.dataset import PUBLISHED_CLASSES, PUBLISHED_NUMBERS
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError, printable
 from deeplabx.model import DeepLab
@@ -28,6 +29,7 @@ class Weights(NamedTuple):
     normalization: Normalization | None = None  # what they were trained with; None: not known
     classes: list[str] | None = None  # whose a classifier's outputs are, in order
     backbone: str | None = None  # whose they are; None: not known
+    words: tuple[str, ...] = ()  # for the log
 
 
 class Start(NamedTuple):
@@ -57,7 +59,7 @@ def from_model(config: schema.TrainConfig, model: DeepLab, *, classes: list[str]
         carried = {name: found.classes.index(name) for name in classes if name in found.classes}
         for name in of_classes:
             tensors[name] = carry_classes(tensors[name], own[name], [carried.get(one) for one in classes])
-        words = class_words(classes, carried) if of_classes else []
+        words = [*found.words, *class_words(classes, carried)] if of_classes else []
     report = load_matching(model, tensors, source=f"init_from={config.init_from}").report(found.source)
     return Start([report, *words, *folded_words(config, model)], found.normalization)
 
@@ -70,11 +72,23 @@ def whole_weights(init_from: str) -> Weights:
         found = recognised(foreign)
         if found is None:
             return Weights(str(path), foreign)
-        prefix = "" if "model" in found.settings else "backbone."
-        return Weights(f"{path} ({found.source})", {prefix + name: value for name, value in found.tensors.items()}, found.normalization)
+        return of_model(path, found) if "model" in found.settings else of_backbone(path, found)
     checkpoint = checkpoints.find(init_from, key="init_from")
     description = Description.of(checkpoint)
     return Weights(str(checkpoint.path), checkpoint.model_tensors(), description.normalization, description.classes)
+
+
+def of_model(path: Path, found: Imported) -> Weights:
+    """A model of another program, which does not name its classes: where their number is that of a published data set, they are taken to be its."""
+    dataset = PUBLISHED_NUMBERS.get(found.num_classes)
+    words = (f"  its {found.num_classes} classes are taken to be those of {dataset}",) if dataset else ()
+    classes = PUBLISHED_CLASSES[dataset][0] if dataset else None
+    return Weights(f"{path} ({found.source})", found.tensors, found.normalization, classes, words=words)
+
+
+def of_backbone(path: Path, found: Imported) -> Weights:
+    """A classification network, for the backbone of a model."""
+    return Weights(f"{path} ({found.source})", {f"backbone.{name}": value for name, value in found.tensors.items()}, found.normalization)
 
 
 def per_class(config: schema.TrainConfig, *, num_classes: int) -> list[str]:

@@ -334,7 +334,7 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
             head_bias_lr_factor=config.trainer.head_bias_lr_factor,
             **own_settings(config.optimizer),
         ),
-        loss_sum=build_loss(config.loss.name, class_weights=config.loss.class_weights),
+        loss_sum=build_loss(**own_settings(config.loss, "class_balance"), name=config.loss.name),
         schedule=build_schedule(config.schedule.name, **own_settings(config.schedule)),
         max_iters=config.schedule.max_iters,
         normalization=model.backbone.normalization,
@@ -371,7 +371,8 @@ def opening_words(
         lines.append(f"started anew, {restarts()} times so far: a process was lost")
     if config.loss.class_weights is not None:
         weights = zip(training.classes, config.loss.class_weights, strict=True)
-        lines.append(f"class weights: {', '.join(f'{name} {weight:.4g}' for name, weight in weights)}")
+        priors = "; priors kept" if config.loss.keep_priors else ""
+        lines.append(f"class weights: {', '.join(f'{name} {weight:.4g}' for name, weight in weights)}{priors}")
     if config.trainer.freeze_stride is not None:
         lines.append(f"{kept:.2f} M parameters do not change: the backbone up to stride {config.trainer.freeze_stride}")
     if config.trainer.ema_decay is not None:

@@ -140,6 +140,12 @@ def test_weights_that_are_given_and_computed_are_refused_unless_a_run_wrote_both
     checks.check(config)
 
 
+def test_priors_are_kept_of_weights(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"loss.keep_priors=true, but there are no class weights\ntype loss.class_balance=enet"):
+        compose("loss.keep_priors=true")
+    assert compose("loss.keep_priors=true", "loss.class_weights=[1,2]").loss.keep_priors
+
+
 def test_there_must_be_a_batch_norm_to_freeze(compose: Compose) -> None:
     with pytest.raises(ConfigError, match="trainer.freeze_backbone_norm=true, but model.norm=group"):
         compose("trainer.freeze_backbone_norm=true", "model.norm=group")

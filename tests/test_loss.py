@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from deeplabx.loss import build_loss
@@ -32,6 +33,26 @@ def test_class_weights_multiply_each_pixel_and_not_the_number_of_pixels() -> Non
     assert math.isclose(float(weighted(logits, labels, ignore_index=255)), expected, rel_tol=1e-5)
     parts = sum(float(weighted(logits[one : one + 1], labels[one : one + 1], ignore_index=255)) for one in range(2))
     assert math.isclose(parts, expected, rel_tol=1e-5)  # so accumulated passes add up
+
+
+@pytest.mark.parametrize("keep_priors", [False, True])
+def test_what_weights_make_a_network_believe_in(keep_priors: bool) -> None:
+    """The best logits, the same at each of 100 pixels, are log(weight x share), and with the priors kept log(share)."""
+    weights, shares = torch.tensor([0.5, 1.0, 4.0]), torch.tensor([0.7, 0.2, 0.1])
+    labels = torch.repeat_interleave(torch.arange(3), (100 * shares).round().long()).view(1, 10, 10)
+    loss = build_loss("cross_entropy", class_weights=weights.tolist(), keep_priors=keep_priors)
+    logits = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(logits[None, :, None, None].expand(1, 3, 10, 10), labels, ignore_index=255) / 100
+        value.backward()
+        return value.detach()
+
+    optimizer.step(closure)
+    believed = shares if keep_priors else weights * shares
+    assert torch.allclose(logits.softmax(0), believed / believed.sum(), atol=1e-3)
 
 
 def test_a_batch_without_valid_pixels_has_loss_zero_and_a_graph() -> None:

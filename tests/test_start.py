@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deeplabx import start as start_module
-from deeplabx.backbone.contract import IMAGENET, Normalization
+from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE, Normalization
 from deeplabx.build import Description, model_of
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError
@@ -17,6 +17,8 @@ from deeplabx.model import DeepLab
 from deeplabx.start import Start, per_class, start
 from deeplabx.weights.known import BY_NAME, Known
 from tests.conftest import TINY, Compose, TrainTiny
+from tests.weights.test_google import made_up_table
+from tests.weights.test_tfjs import write_tfjs
 
 CLASSES = ["background", "disc", "square", "triangle", "ring", "star", "cross"]  # as many as shapes has
 OTHERS = Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
@@ -99,6 +101,18 @@ def test_a_file_of_tensors_in_our_names_fills_the_model(tiny_run: Path, compose:
     assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
     assert began.normalization is None
     assert any("does not name its classes" in line for line in began.words)
+
+
+def test_another_programs_model_has_the_classes_of_the_data_set_whose_number_it_has(compose: Compose, tmp_path: Path) -> None:
+    table = made_up_table()
+    write_tfjs(tmp_path, {name: tensor.numpy() for name, tensor in table.items()}, shard_bytes=2**22)
+    began, model, before = started(compose(*TINY, "model=deeplabv3", f"init_from='{tmp_path}'"), ["road", "car", "sheep"])
+    theirs, own = table["logits/semantic/weights"], model.state_dict()
+    assert torch.equal(own["classify.weight"][1:, :, 0, 0], theirs[0, 0, :, [7, 17]].T)  # as VOC numbers them
+    assert torch.equal(own["classify.weight"][0], before["classify.weight"][0])
+    assert "  its 21 classes are taken to be those of voc" in began.words
+    assert "  classes carried over by name: car, sheep" in began.words
+    assert began.normalization == MINUS_ONE_TO_ONE
 
 
 def test_backbone_weights_go_into_the_backbone(tiny_run: Path, compose: Compose, tmp_path: Path) -> None:

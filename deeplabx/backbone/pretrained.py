@@ -4,6 +4,9 @@ import json
 import math
 import pickle
 import struct
+from collections import Counter
+from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +52,8 @@ class Loaded(NamedTuple):
     not_in_file: list[str]  # in the model, keep their initial values
 
     def report(self, source: object) -> str:
-        """One line for the log, and one for each kind of tensor that was left out."""
+        """One line for the log, and one for each kind of tensor that was left out; `module.*` where it is every tensor of a module."""
+        others = [*self.used, *self.not_in_model, *self.other_shape, *self.not_in_file]
         lines = [f"{source}: {len(self.used)} tensors loaded"]
         kinds = {
             "fitted to the number of bands": self.inflated,
@@ -57,8 +61,23 @@ class Loaded(NamedTuple):
             "of another shape": self.other_shape,
             "not in the file, as initialised": self.not_in_file,
         }
-        lines += [f"  {len(names)} {kind}: {printable(', '.join(names), LONGEST_LIST)}" for kind, names in kinds.items() if names]
+        for kind, names in kinds.items():
+            if names:
+                lines.append(f"  {len(names)} {kind}: {printable(', '.join(by_module(names, others)), LONGEST_LIST)}")
         return "\n".join(lines)
+
+
+def by_module(names: list[str], others: list[str]) -> list[str]:
+    """Names of tensors, shorter: `module.*` for each largest module, of several tensors, with no tensor among the rest of `others`."""
+    rest = {prefix for name in set(others) - set(names) for prefix in prefixes(name)}
+    largest = [next((prefix for prefix in prefixes(name) if prefix not in rest), name) for name in names]
+    counts = Counter(largest)
+    return list(dict.fromkeys(f"{module}.*" if counts[module] > 1 else name for name, module in zip(names, largest, strict=True)))
+
+
+def prefixes(name: str) -> Iterator[str]:
+    """`a.b.c` gives `a` and `a.b`: the modules that hold a tensor."""
+    return accumulate(name.split(".")[:-1], "{}.{}".format)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

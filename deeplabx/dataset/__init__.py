@@ -27,8 +27,9 @@ PUBLISHED_CLASSES: dict[str, tuple[list[str], Palette]] = {
     "cityscapes": ([label.name for label in cityscapes.CLASS_TABLE], [label.colour for label in cityscapes.CLASS_TABLE]),
     "camvid": (camvid.CLASSES, camvid.PALETTE),
 }
+PUBLISHED_NUMBERS = {21: "voc", 19: "cityscapes"}  # whose classes a published model has, by their number: models seldom name them
 
-__all__ = ["DATASETS", "PUBLISHED_CLASSES", "Sample", "SegmentationSet", "build_dataset"]
+__all__ = ["DATASETS", "PUBLISHED_CLASSES", "PUBLISHED_NUMBERS", "Sample", "SegmentationSet", "build_dataset"]
 
 
 def build_dataset(name: str, *, split: str, **settings: Any) -> SegmentationSet:

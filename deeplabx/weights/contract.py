@@ -40,6 +40,11 @@ class Imported(NamedTuple):
     left_out: dict[str, str]  # by the foreign names: why
     note: str = ""  # what who trains with it should know
 
+    @property
+    def num_classes(self) -> int:
+        """Of a model: how many outputs its classifier has."""
+        return next(len(tensor) for name, tensor in self.tensors.items() if name.endswith("classify.weight"))
+
 
 Importer = Callable[[Mapping[str, Tensor]], Imported | None]  # None where the names are not those it knows
 

@@ -1,7 +1,7 @@
 """The weights that deeplabx knows by name: who published them, under what licence, what they reach, and where they lie.
 
-Only files whose sha256 is known, or the first 8 digits of it, which torchvision and timm write into a file's name, are here: whatever is fetched is
-verified. Other files (Google's TensorFlow checkpoints, the Hugging Face hub) are the user's to download and to name by their path.
+Only files whose sha256 is known, or at least the first 8 digits of it, which torchvision and timm write into a file's name, are here: whatever is
+fetched is verified. Other files (Google's TensorFlow checkpoints, the Hugging Face hub) are the user's to download and to name by their path.
 """
 
 import difflib
@@ -23,6 +23,25 @@ IMAGENET_VAL = "ImageNet-1k val"
 RESNET_C = "GluonCV's ResNet-C (1812.01187)"
 XCEPTION = "Google's Aligned Xception (1802.02611)"
 LITE0 = "Google's EfficientNet-Lite0"
+REPORTED_SHA256 = (  # of torchvision's files, each by two projects or more that have them; torchvision gives the first 8 digits
+    "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    "047dcff4addef86ea5bc2eff13c9614dc11f47ab1160d0a71a25e7db994f4e1f",
+    "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
+    "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58",
+    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "586e9e4e203fcbf17e1ad45533d8d33ab133fc762bf03101c5dd743995c08c0d",
+    "5c1a416349c4cf298f2a6a5e2600ed0ee55e604713578f5e74e6bc8bcaef7997",
+    "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+    "7ebf99e03e254b273379b23edca7ec0da9f48273b23a332b93c1c99d49e86e8f",
+    "8738ca797c879b547d18bbd15da5736ff2557b2036a9af72225393ca61759a04",
+    "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+    "cd0a25694c4a0f7106b38f4938bf90a874f2f241cc410b8f63c7024399538f06",
+    "cd907fc2a0de2292b2ba2b27d2216bc672d84632d1cf20058d01c0c03b5e020e",
+    "d234d4eae9d55d5f76de18b77cf0dc62c66fe5c5482758209d00f950c92bb280",
+    "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "fc3c493d68e89cc31ef488c803d5d7dd2f3190fb570598faa49fef69be8e5e70",
+)
 
 
 class Known(NamedTuple):
@@ -32,7 +51,7 @@ class Known(NamedTuple):
     backbone: str
     model: str | None
     url: str
-    sha256: str  # or its first 8 digits, where the publisher gives no more
+    sha256: str  # or its first 8 digits, where no more are known
     mebibytes: float  # of the file, as published: about
     licence: str
     normalization: Normalization  # what the weights were trained with, which need not be what our backbone states
@@ -55,9 +74,10 @@ class Known(NamedTuple):
         return f"{self.model} on {self.backbone}" if self.model else self.backbone
 
 
-def digits(url: str) -> str:
-    """The first digits of the sha256, as torchvision and timm write them: resnet50-0676ba61.pth."""
-    return url.rpartition("-")[2].partition(".")[0]
+def sha256_of(url: str) -> str:
+    """The sha256 of a file whose name ends with the first 8 digits of it, as torchvision and timm write them; else those digits."""
+    digits = url.rpartition("-")[2].partition(".")[0]
+    return next((whole for whole in REPORTED_SHA256 if whole.startswith(digits)), digits)
 
 
 def torchvision_classifier(backbone: str, file: str, *, version: int, mebibytes: float, top_1: float) -> Known:
@@ -66,7 +86,7 @@ def torchvision_classifier(backbone: str, file: str, *, version: int, mebibytes:
         backbone=backbone,
         model=None,
         url=TORCHVISION + file,
-        sha256=digits(file),
+        sha256=sha256_of(file),
         mebibytes=mebibytes,
         licence="BSD-3-Clause",
         normalization=IMAGENET,
@@ -82,7 +102,7 @@ def torchvision_segmenter(model: str, backbone: str, *, file: str, mebibytes: fl
         backbone=backbone,
         model=model,
         url=TORCHVISION + file,
-        sha256=digits(file),
+        sha256=sha256_of(file),
         mebibytes=mebibytes,
         licence="BSD-3-Clause",
         normalization=IMAGENET,
@@ -100,7 +120,7 @@ def timm_classifier(
         backbone=backbone,
         model=None,
         url=url,
-        sha256=digits(url),
+        sha256=sha256_of(url),
         mebibytes=mebibytes,
         licence="Apache-2.0",
         normalization=normalization,

@@ -25,6 +25,14 @@ def test_weights_are_loaded_by_name_and_shape_and_the_rest_is_listed(tmp_path: P
     assert "1 not in the model: fc.weight" in loaded.report("file.pth")
 
 
+def test_a_module_that_is_left_out_whole_is_told_by_its_name() -> None:
+    model = build_backbone("resnet18", output_stride=16)
+    tensors = {name: value for name, value in model.state_dict().items() if not name.startswith(("layer4.", "layer3.1.bn1.w", "bn1."))}
+    report = load_matching(model, tensors | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, source="file.pth").report("file.pth")
+    assert "2 not in the model: fc.*\n" in report
+    assert report.endswith("36 not in the file, as initialised: bn1.*, layer3.1.bn1.weight, layer4.*")
+
+
 def test_a_file_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="fits no tensor"):

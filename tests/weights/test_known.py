@@ -6,7 +6,7 @@ import pytest
 from deeplabx.backbone import BACKBONES
 from deeplabx.errors import CheckpointError
 from deeplabx.model import MODELS
-from deeplabx.weights.known import ALL, BY_NAME, Known, cache_folder, details, imagenet, known, table
+from deeplabx.weights.known import ALL, BY_NAME, REPORTED_SHA256, Known, cache_folder, details, imagenet, known, table
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,8 @@ def test_a_row_is_complete(entry: Known) -> None:
     assert entry.reported_on
     assert 1 < entry.mebibytes < 1000
     assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", entry.sha256)
+    if (tag := re.search(r"-([0-9a-f]{8})\.pth$", entry.url)) is not None:
+        assert entry.sha256.startswith(tag[1])
     assert re.fullmatch(r"https://[^?#]+/[A-Za-z0-9_.-]+", entry.url)
     assert len(entry.normalization.mean) == len(entry.normalization.std) == 3
     assert entry.backbone in BACKBONES
@@ -92,11 +94,16 @@ def test_the_table_fits_a_terminal_and_says_what_is_there(cache: Path) -> None:
     assert f"cache: {cache} (DEEPLABX_CACHE=FOLDER moves it)" in lines
 
 
+def test_each_reported_sha256_is_that_of_one_row() -> None:
+    assert sorted(entry.sha256 for entry in ALL if entry.sha256 in REPORTED_SHA256) == sorted(REPORTED_SHA256)
+
+
 def test_details_tell_everything() -> None:
     told = details("resnet50_imagenet_torchvision_v2")
     assert "https://download.pytorch.org/models/resnet50-11ad3fa6.pth" in told
-    assert "11ad3fa6... (8 digits are what its publisher gives)" in told
+    assert "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca\n" in told
     assert "mean 123.675 116.28 103.53, std 58.395 57.12 57.375" in told
+    assert "f82ba261... (8 digits are what its publisher gives)" in details("resnet152_imagenet_torchvision_v2")
     entry = known("resnet50_imagenet_keras")
     told = details(entry.name)
     for fact in (entry.sha256, entry.url, entry.source, entry.licence, entry.reported, entry.wanted, str(entry.path)):
