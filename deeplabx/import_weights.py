@@ -1,6 +1,5 @@
 """deeplabx weights import and verify: foreign checkpoints become ours, and are held against where they came from."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError, ConfigError, printable
 from deeplabx.weights import Imported, import_file, located
 from deeplabx.weights.contract import Origin, network_of
+from deeplabx.weights.download import sha256_of
 from deeplabx.weights.known import BY_NAME
 from deeplabx.weights.truth import TOLERANCE, truth_of
 
@@ -85,8 +85,7 @@ def published_words(source: str, path: Path) -> str:
         return f"the file that its publisher gives, by {len(BY_NAME[source].sha256)} digits of its sha256"
     if path.is_dir() or path.suffix == ".json":
         return "a folder: not compared with the sha256 of an archive; deeplabx weights verify source=NAME does that"
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     same = [entry for entry in BY_NAME.values() if digest.startswith(entry.sha256)]
     return f"{same[0].name}, by {len(same[0].sha256)} digits of its sha256" if same else f"sha256 {digest}, of none of the known weights"
 

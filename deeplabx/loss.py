@@ -22,8 +22,7 @@ def cross_entropy(
     """Sum over valid pixels of the cross-entropy times the weight of the pixel's class; a 0-d tensor, 0 when no pixel is valid.
 
     logits N x C x H x W, labels int64 N x H x W, class_weights C. A weight w lets a network believe in its class w times as often as it is there:
-    with keep_priors the loss sees the logits plus log w, so that the network's own logits stay those of the classes' true shares (2007.07314,
-    section 4.1, says it of shares).
+    with keep_priors the loss sees the logits plus log w, so that the network's own logits stay those of the classes' true shares (after 2007.07314).
     """
     if class_weights is None:
         return F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")

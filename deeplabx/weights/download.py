@@ -45,8 +45,7 @@ def cached(known: Known) -> Path:
         with alone(path):
             if not path.is_file():  # another process may have fetched it while this one waited
                 download(known)
-    status = path.stat()
-    digest = sha256_of(path, changed=(status.st_mtime_ns, status.st_size))
+    digest = sha256_of(path)
     if not digest.startswith(known.sha256):
         raise CheckpointError(
             f"{path} is damaged or another file: its sha256 begins with {digest[:8]}, that of {known.name} with {known.sha256[:8]}",
@@ -55,8 +54,13 @@ def cached(known: Known) -> Path:
     return path
 
 
+def sha256_of(path: Path) -> str:
+    status = path.stat()
+    return computed_sha256(path, changed=(status.st_mtime_ns, status.st_size))
+
+
 @functools.cache  # once in a process: half a gigabyte takes a second
-def sha256_of(path: Path, *, changed: tuple[int, int]) -> str:
+def computed_sha256(path: Path, *, changed: tuple[int, int]) -> str:
     """changed: when the file was, and its size; another pair is another file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

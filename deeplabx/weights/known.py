@@ -74,7 +74,7 @@ class Known(NamedTuple):
         return f"{self.model} on {self.backbone}" if self.model else self.backbone
 
 
-def sha256_of(url: str) -> str:
+def stated_sha256(url: str) -> str:
     """The sha256 of a file whose name ends with the first 8 digits of it, as torchvision and timm write them; else those digits."""
     digits = url.rpartition("-")[2].partition(".")[0]
     return next((whole for whole in REPORTED_SHA256 if whole.startswith(digits)), digits)
@@ -86,7 +86,7 @@ def torchvision_classifier(backbone: str, file: str, *, version: int, mebibytes:
         backbone=backbone,
         model=None,
         url=TORCHVISION + file,
-        sha256=sha256_of(file),
+        sha256=stated_sha256(file),
         mebibytes=mebibytes,
         licence="BSD-3-Clause",
         normalization=IMAGENET,
@@ -102,7 +102,7 @@ def torchvision_segmenter(model: str, backbone: str, *, file: str, mebibytes: fl
         backbone=backbone,
         model=model,
         url=TORCHVISION + file,
-        sha256=sha256_of(file),
+        sha256=stated_sha256(file),
         mebibytes=mebibytes,
         licence="BSD-3-Clause",
         normalization=IMAGENET,
@@ -120,7 +120,7 @@ def timm_classifier(
         backbone=backbone,
         model=None,
         url=url,
-        sha256=sha256_of(url),
+        sha256=stated_sha256(url),
         mebibytes=mebibytes,
         licence="Apache-2.0",
         normalization=normalization,
