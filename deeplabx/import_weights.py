@@ -44,12 +44,17 @@ def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]
 
 
 def found_at(source: str) -> Path:
-    """The path of what is to be imported. Raises CheckpointError where there is nothing."""
+    """The path of what is to be imported. Raises CheckpointError where there is nothing, or what is ours already."""
     path = located(source)
     if not path.exists():
         raise CheckpointError(
             f"source={source} does not exist, nor are there known weights of that name.{schema.nearest(source, BY_NAME)}",
             hint="deeplabx weights list tells the known ones",
+        )
+    if checkpoints.chosen_in(path) is not None:
+        raise CheckpointError(
+            f"source={source} is a checkpoint of deeplabx: there is nothing to import",
+            hint=f"eval and predict take it as ckpt={source}, train as init_from={source}",
         )
     return path
 

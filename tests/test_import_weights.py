@@ -108,6 +108,15 @@ def test_a_place_that_is_taken_is_left_as_it_is(graph: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_our_own_checkpoint_is_told_where_it_goes(graph: Path, tmp_path: Path) -> None:
+    imported(graph, tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"out is a checkpoint of deeplabx: .*\n.*as ckpt=.*/out, train as init_from="):
+        imported(tmp_path / "out", tmp_path / "again")
+    with pytest.raises(CheckpointError, match="is a checkpoint of deeplabx"):
+        verify_weights(str(tmp_path / "out"), None, compose=composed, typed=[])
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_number_of_classes_that_tells_nothing_asks_whose_they_are(table: dict[str, Tensor], tmp_path: Path) -> None:
     seven = {**table, "logits/semantic/weights": torch.zeros(1, 1, 256, 7), "logits/semantic/biases": torch.zeros(7)}
     write_tfjs(tmp_path, {name: tensor.numpy() for name, tensor in seven.items()}, shard_bytes=2**22)

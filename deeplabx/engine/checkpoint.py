@@ -234,17 +234,21 @@ def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
             f"{key}={ckpt} is a file; this version reads the folders that train writes",
             hint="give the folder of a run or of a step-... in it",
         )
-    if (path / "model.safetensors").is_file() or (path / MANIFEST).is_file():
-        return verified(path)
-    for folder in (path / "checkpoints", path):
-        for name in ("best", "last"):
-            target = pointed(folder, name)
-            if target is not None:
-                return verified(target)
-    raise CheckpointError(
-        f"{key}={ckpt} holds no checkpoint: neither step-... files nor checkpoints/best.json",
-        hint="was the run stopped before its first save?",
-    )
+    chosen = chosen_in(path)
+    if chosen is None:
+        raise CheckpointError(
+            f"{key}={ckpt} holds no checkpoint: neither step-... files nor checkpoints/best.json",
+            hint="was the run stopped before its first save?",
+        )
+    return verified(chosen)
+
+
+def chosen_in(folder: Path) -> Path | None:
+    """The checkpoint that `folder` is, or that a run there points to (its best, else its last); None where it is neither."""
+    if (folder / "model.safetensors").is_file() or (folder / MANIFEST).is_file():
+        return folder
+    pointers = (pointed(place, name) for place in (folder / "checkpoints", folder) for name in ("best", "last"))
+    return next((target for target in pointers if target is not None), None)
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
