@@ -51,12 +51,18 @@ def found_at(source: str) -> Path:
             f"source={source} does not exist, nor are there known weights of that name.{schema.nearest(source, BY_NAME)}",
             hint="deeplabx weights list tells the known ones",
         )
-    if checkpoints.chosen_in(path) is not None:
-        raise CheckpointError(
-            f"source={source} is a checkpoint of deeplabx: there is nothing to import",
-            hint=f"eval and predict take it as ckpt={source}, train as init_from={source}",
-        )
+    refuse_ours(path, source=source)
     return path
+
+
+def refuse_ours(path: Path, *, source: str) -> None:
+    if checkpoints.chosen_in(path) is not None:
+        what, hint = "a checkpoint", f"eval and predict take it as ckpt={source}, train as init_from={source}"
+    elif is_backbone_file(path):
+        what, hint = "a backbone's weights", f"train takes them as backbone.weights={source}"
+    else:
+        return
+    raise CheckpointError(f"source={source} is {what} of deeplabx: there is nothing to import", hint=hint)
 
 
 def refuse_nonfinite(found: Imported) -> None:

@@ -108,12 +108,13 @@ def test_a_place_that_is_taken_is_left_as_it_is(graph: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_our_own_checkpoint_is_told_where_it_goes(graph: Path, tmp_path: Path) -> None:
-    imported(graph, tmp_path / "out")
-    with pytest.raises(CheckpointError, match=r"out is a checkpoint of deeplabx: .*\n.*as ckpt=.*/out, train as init_from="):
-        imported(tmp_path / "out", tmp_path / "again")
-    with pytest.raises(CheckpointError, match="is a checkpoint of deeplabx"):
-        verify_weights(str(tmp_path / "out"), None, compose=composed, typed=[])
+def test_what_is_ours_is_told_where_it_goes(graph: Path, classifier: Path, tmp_path: Path) -> None:
+    imported(graph, tmp_path / "model")
+    imported(classifier, tmp_path / "backbone")
+    with pytest.raises(CheckpointError, match=r"a checkpoint of deeplabx: .*\n.*as ckpt=.*/model, train as init_from="):
+        imported(tmp_path / "model", tmp_path / "again")
+    with pytest.raises(CheckpointError, match=r"a backbone's weights of deeplabx: .*\n.*as backbone.weights=.*/backbone"):
+        verify_weights(str(tmp_path / "backbone"), None, compose=composed, typed=[])
     assert not (tmp_path / "again").exists()
 
 
