@@ -1,8 +1,6 @@
 """deeplabx weights import and verify: foreign checkpoints become ours, and are held against where they came from."""
 
 import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from deeplabx.build import Description, dataset_of, model_of
 from deeplabx.dataset import PUBLISHED_CLASSES, PUBLISHED_NUMBERS
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.durable import arriving
 from deeplabx.errors import CheckpointError, ConfigError, printable
 from deeplabx.weights import Imported, import_file, located
 from deeplabx.weights.contract import Origin, network_of
@@ -213,17 +212,9 @@ def write_backbone(found: Imported, out: Path, *, source: str) -> list[str]:
     """A folder that backbone.weights takes."""
     name = str(found.settings["backbone"])
     refuse_other_backbone(found)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=out.parent))
-    try:
-        save_backbone(BackboneFile(found.tensors, name, found.normalization, found.source), temporary)
-        (temporary / checkpoints.REPORT).write_text(report(found, source=source))
-        temporary.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()  # empty
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with arriving(out) as folder:
+        save_backbone(BackboneFile(found.tensors, name, found.normalization, found.source), folder)
+        (folder / checkpoints.REPORT).write_text(report(found, source=source))
     return [
         f"written to {out}, its report to {out / checkpoints.REPORT}",
         f"next: deeplabx train backbone={name} backbone.weights={out}",

@@ -12,6 +12,7 @@ from deeplabx import start as start_module
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE, Normalization
 from deeplabx.build import Description, model_of
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.durable import remove
 from deeplabx.errors import CheckpointError
 from deeplabx.model import DeepLab
 from deeplabx.start import Start, per_class, start
@@ -87,7 +88,7 @@ def test_a_run_normalises_as_the_weights_it_began_from_also_after_a_resume(train
     run = train_tiny("run", f"init_from='{tmp_path}/old'", "trainer.save_every=2")
     (tmp_path / "run" / "DONE").unlink()
     for folder in run.glob("checkpoints/step-*4"):
-        checkpoints.remove(folder)
+        remove(folder)
     (run / "checkpoints" / "best.json").unlink()
     train_tiny("run", f"init_from='{tmp_path}/old'", "trainer.save_every=2", "resume=true")
     config = json.loads(next(run.glob("checkpoints/step-*4/config.json")).read_text())

@@ -10,8 +10,6 @@ Everything is read as data: nothing is unpickled, nothing is built from a name i
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deeplabx.engine.distributed import shared
-from deeplabx.engine.durable import replace, sync
+from deeplabx.engine.durable import arriving, remove, replace, tidy
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 
@@ -43,7 +41,6 @@ STATE_TYPES = {
 }
 MOST = 2**31 - 1  # of a step or seed
 KEEP_NEWEST = 2
-UNFINISHED, REPLACED = ".tmp-", ".replaced-"  # how the names begin of what is not there yet, and of what makes room
 
 
 @dataclass(frozen=True)
@@ -102,31 +99,14 @@ def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
 
 def write(final: Path, tensors: dict[str, dict[str, Tensor]], *, state: dict[str, Any], config: dict[str, Any], report: str = "") -> None:
     """Write a checkpoint, durable before it is visible: tables of tensors by file, and a report for people, where there is one."""
-    folder = final.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
-    try:
+    with arriving(final) as folder:
         for name, table in tensors.items():
-            save_file(table, temporary / name)
-        (temporary / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
-        (temporary / "config.json").write_text(as_json(config))
+            save_file(table, folder / name)
+        (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
+        (folder / "config.json").write_text(as_json(config))
         if report:
-            (temporary / REPORT).write_text(report)
-        for path in temporary.iterdir():
-            sync(path)
-        (temporary / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(temporary.iterdir())}))
-        sync(temporary / MANIFEST)
-        sync(temporary)
-        temporary.chmod(0o755)
-        replaced = folder / f"{REPLACED}{final.name}"
-        if final.exists():  # the same step, saved before a resume: the new one takes its place
-            final.rename(replaced)
-        temporary.rename(final)
-        sync(folder)
-        if replaced.exists():
-            remove(replaced)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (folder / REPORT).write_text(report)
+        (folder / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(folder.iterdir())}))
 
 
 def write_untrained(final: Path, model: dict[str, Tensor], *, max_iters: int, seed: int, config: dict[str, Any], report: str) -> None:
@@ -137,23 +117,6 @@ def write_untrained(final: Path, model: dict[str, Tensor], *, max_iters: int, se
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-
-
-def tidy(folder: Path) -> None:
-    """Take away what a killed save left. A checkpoint that had made room for one that never came goes back to its place."""
-    for path in folder.glob(f"{REPLACED}*"):
-        place = folder / path.name.removeprefix(REPLACED)
-        remove(path) if place.exists() else path.rename(place)
-    for path in folder.glob(f"{UNFINISHED}*"):
-        remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a folder, or a link (never what it leads to)."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def keep(state: TrainState, folder: Path, *, config: dict[str, Any], best: bool) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 
 import deeplabx
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine import durable
 from deeplabx.errors import CheckpointError, DivergedError
 from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
 
@@ -115,7 +116,7 @@ def test_an_interrupted_save_leaves_nothing_and_the_earlier_ones(saved: Path, mo
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "sync", full_disk)
+    monkeypatch.setattr(durable, "sync", full_disk)
     with pytest.raises(OSError, match="No space"):
         checkpoints.save(state, saved.parent, config={})
     assert [path.name for path in saved.parent.iterdir()] == ["step-00000001"]
@@ -172,7 +173,7 @@ def test_what_a_killed_save_left_is_put_right(saved: Path) -> None:
     (folder / ".tmp-best.json").touch()
     (folder / ".tmp-link").symlink_to(outside)
     saved.rename(folder / f".replaced-{saved.name}")  # killed after the old one had made room
-    checkpoints.tidy(folder)
+    durable.tidy(folder)
     assert {path.name for path in folder.iterdir()} == {saved.name, "kept"}
     assert (outside / "file").exists()
     checkpoints.verified(saved)
