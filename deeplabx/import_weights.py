@@ -31,8 +31,7 @@ def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]
 
     source: a file or folder, or the name of known weights. typed: settings that go before the importer's.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise ConfigError(f"out={out} is there already", hint="give a folder that is not, or remove it")
+    refuse_taken(out)
     found = import_file(found_at(source))
     refuse_nonfinite(found)
     if "model" in found.settings:
@@ -40,6 +39,13 @@ def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]
     else:
         written = write_backbone(found, out, source=source)
     return "\n".join([f"{source}: {found.source}", *summary(found), *([f"note: {found.note}"] if found.note else []), *written])
+
+
+def refuse_taken(out: Path) -> None:
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise ConfigError(f"out={out} is there already", hint="give a folder that is not, or remove it")
+    if out.resolve() == Path.cwd():
+        raise ConfigError(f"out={out} is the folder that you are in", hint="give a folder that is not there yet: out=imported")
 
 
 def found_at(source: str) -> Path:
@@ -55,7 +61,9 @@ def found_at(source: str) -> Path:
 
 
 def refuse_ours(path: Path, *, source: str) -> None:
-    if checkpoints.chosen_in(path) is not None:
+    """Others' folders may hold a model.safetensors too, but no manifest of ours."""
+    chosen = checkpoints.chosen_in(path)
+    if chosen is not None and (chosen / checkpoints.MANIFEST).is_file():
         what, hint = "a checkpoint", f"eval and predict take it as ckpt={source}, train as init_from={source}"
     elif is_backbone_file(path):
         what, hint = "a backbone's weights", f"train takes them as backbone.weights={source}"
@@ -169,7 +177,7 @@ def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, 
     refuse_other_network(found, expected)
     description = Description(config, classes, palette, IGNORE_INDEX, found.normalization)
     checkpoints.write_untrained(
-        out,
+        out.resolve(),
         found.tensors,
         max_iters=config.schedule.max_iters,
         seed=config.seed,
@@ -212,7 +220,7 @@ def write_backbone(found: Imported, out: Path, *, source: str) -> list[str]:
     """A folder that backbone.weights takes."""
     name = str(found.settings["backbone"])
     refuse_other_backbone(found)
-    with arriving(out) as folder:
+    with arriving(out.resolve(), over=False) as folder:
         save_backbone(BackboneFile(found.tensors, name, found.normalization, found.source), folder)
         (folder / checkpoints.REPORT).write_text(report(found, source=source))
     return [

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import deeplabx
 from deeplabx import config as schema
+from deeplabx import import_weights as import_module
 from deeplabx.backbone import build_backbone
 from deeplabx.backbone.pretrained import read_backbone
 from deeplabx.errors import CheckpointError, ConfigError
@@ -116,6 +118,47 @@ def test_what_is_ours_is_told_where_it_goes(graph: Path, classifier: Path, tmp_p
     with pytest.raises(CheckpointError, match=r"a backbone's weights of deeplabx: .*\n.*as backbone.weights=.*/backbone"):
         verify_weights(str(tmp_path / "backbone"), None, compose=composed, typed=[])
     assert not (tmp_path / "again").exists()
+
+
+def test_a_folder_of_another_program_is_not_taken_for_ours(tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder, and holds no weights that are known"):
+        verify_weights(str(tmp_path), None, compose=composed, typed=[])
+
+
+@pytest.mark.parametrize("fixture", ["graph", "classifier"])
+def test_what_comes_into_the_folder_meanwhile_is_not_lost(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    source = request.getfixturevalue(fixture)
+
+    def report(found: object, *, source: str) -> str:
+        out.mkdir()
+        (out / "mine").write_text("precious")
+        return ""
+
+    monkeypatch.setattr(import_module, "report", report)
+    with pytest.raises(OSError, match="not empty"):
+        imported(source, out)
+    assert (out / "mine").read_text() == "precious"
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("fixture", ["graph", "classifier"])
+def test_an_empty_folder_is_filled_and_a_link_to_one_stays(fixture: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    imported(request.getfixturevalue(fixture), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "import.txt").is_file()
+
+
+def test_the_folder_one_is_in_is_not_replaced(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ConfigError, match=r"out=. is the folder that you are in\ngive a folder"):
+        imported(classifier, Path())
 
 
 def test_a_number_of_classes_that_tells_nothing_asks_whose_they_are(table: dict[str, Tensor], tmp_path: Path) -> None:

@@ -91,28 +91,31 @@ def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
         refuse_nonfinite(tensors)
     final = folder / f"step-{state.step:08d}"
     try:
-        write(final, {**models, "optimizer.safetensors": on_cpu(state.optimizer_tensors())}, state=state.state_dict(), config=config)
+        with arriving(final, over=True) as unfinished:  # over the same step, saved before a resume
+            write(
+                unfinished, {**models, "optimizer.safetensors": on_cpu(state.optimizer_tensors())}, state=state.state_dict(), config=config
+            )
     finally:
         tidy(folder)
     return final
 
 
-def write(final: Path, tensors: dict[str, dict[str, Tensor]], *, state: dict[str, Any], config: dict[str, Any], report: str = "") -> None:
-    """Write a checkpoint, durable before it is visible: tables of tensors by file, and a report for people, where there is one."""
-    with arriving(final) as folder:
-        for name, table in tensors.items():
-            save_file(table, folder / name)
-        (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
-        (folder / "config.json").write_text(as_json(config))
-        if report:
-            (folder / REPORT).write_text(report)
-        (folder / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(folder.iterdir())}))
+def write(folder: Path, tensors: dict[str, dict[str, Tensor]], *, state: dict[str, Any], config: dict[str, Any], report: str = "") -> None:
+    """Write the files of a checkpoint: tables of tensors by file, and a report for people, where there is one."""
+    for name, table in tensors.items():
+        save_file(table, folder / name)
+    (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
+    (folder / "config.json").write_text(as_json(config))
+    if report:
+        (folder / REPORT).write_text(report)
+    (folder / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(folder.iterdir())}))
 
 
 def write_untrained(final: Path, model: dict[str, Tensor], *, max_iters: int, seed: int, config: dict[str, Any], report: str) -> None:
-    """Write a checkpoint of weights that no run of ours has trained."""
+    """Write a checkpoint of weights that no run of ours has trained, where there is nothing yet."""
     state = {name: kind() for name, kind in STATE_TYPES.items()} | {"max_iters": max_iters, "seed": seed}
-    write(final, {"model.safetensors": model, "optimizer.safetensors": {}}, state=state, config=config, report=report)
+    with arriving(final, over=False) as unfinished:
+        write(unfinished, {"model.safetensors": model, "optimizer.safetensors": {}}, state=state, config=config, report=report)
 
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

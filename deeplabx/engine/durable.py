@@ -21,7 +21,7 @@ def sync(path: Path) -> None:
 
 def replace(path: Path, text: str) -> None:
     """Let `path` hold `text` instead of what it held."""
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = path.with_name(f"{UNFINISHED}{path.name}")
     try:
         temporary.write_text(text)
         sync(temporary)
@@ -32,8 +32,11 @@ def replace(path: Path, text: str) -> None:
 
 
 @contextmanager
-def arriving(final: Path) -> Iterator[Path]:
-    """A folder to fill with files. Once it is whole and on the disk it takes the place of `final`; after an error nothing is left of it."""
+def arriving(final: Path, *, over: bool) -> Iterator[Path]:
+    """A folder to fill with files, which becomes `final` once it is whole and on the disk; after an error nothing is left of it.
+
+    over: whether it takes the place of a folder that is there; else only of an empty one, and OSError is raised for another.
+    """
     beside = final.parent
     beside.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=beside))
@@ -43,12 +46,12 @@ def arriving(final: Path) -> Iterator[Path]:
             sync(path)
         sync(temporary)
         temporary.chmod(0o755)
-        replaced = beside / f"{REPLACED}{final.name}"
-        if final.exists():
+        replaced = beside / f"{REPLACED}{final.name}" if over and final.exists() else None
+        if replaced:
             final.rename(replaced)
         temporary.rename(final)
         sync(beside)
-        if replaced.exists():
+        if replaced:
             remove(replaced)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
