@@ -1,4 +1,5 @@
-"""What keeping freed memory is worth: seconds of a training step with and without it, in turns, each turn a process of its own.
+"""What keeping freed memory is worth: seconds of a training step with and without it, in turns, each turn a
+process of its own.
 
 python -m benchmarks.freed_memory
 """
@@ -25,7 +26,12 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"given back": [], "kept": []}
     for _ in range(ROUNDS):
         for way, measured in seconds.items():
-            done = subprocess.run([sys.executable, "-m", "benchmarks.freed_memory", way], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.freed_memory", way],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             measured.append(float(done.stdout))
     medians = {way: statistics.median(measured) for way, measured in seconds.items()}
     for way, median in medians.items():

@@ -1,4 +1,6 @@
-"""deeplabx: train, evaluate and ship the DeepLab series. `import deeplabx` is instant: torch loads with the first name used."""
+"""deeplabx: train, evaluate and ship the DeepLab series. `import deeplabx` is instant: torch loads with the
+first name used.
+"""
 
 from typing import Any
 

@@ -23,9 +23,9 @@ def build_model(
 ) -> DeepLab:
     """A model with random weights: `build_model("deeplabv3plus", backbone="resnet101", num_classes=21)`.
 
-    Called on normalised pictures N x in_channels x H x W it gives logits N x num_classes x H x W. output_stride: 8, 16 or 32; None for that of the
-    paper, 8 for v1 and v2, 16 for v3 and v3+. `settings` are the model's own, such as atrous_rates; `backbone_settings` the backbone's, such as
-    multi_grid.
+    Called on normalised images N x in_channels x H x W it gives logits N x num_classes x H x W.
+    output_stride: 8, 16 or 32; None for that of the paper, 8 for v1 and v2, 16 for v3 and v3+. `settings` are
+    the model's own, such as atrous_rates; `backbone_settings` the backbone's, such as multi_grid.
     """
     stride = {} if output_stride is None else {"output_stride": output_stride}
     of_backbone = {"in_channels": in_channels, **stride, **(backbone_settings or {})}
@@ -35,7 +35,7 @@ def build_model(
 def load(ckpt: str | Path) -> nn.Module:
     """The model of a run or checkpoint, in evaluation mode, with `classes`, `palette` and `preprocess`.
 
-    `preprocess` takes a uint8 RGB picture H x W x 3 to the 1 x 3 x H x W that the model expects.
+    `preprocess` takes a uint8 RGB image H x W x 3 to the 1 x 3 x H x W that the model expects.
     """
     found = described(str(ckpt))
     model, normalization = restored(found).model, found.description.normalization

@@ -1,4 +1,6 @@
-"""One Hydra app per command: compose the config, check it, hand it to the command's module, and turn what goes wrong into words and an exit code."""
+"""One Hydra app per command: compose the config, check it, hand it to the command's module, and turn what
+goes wrong into words and an exit code.
+"""
 
 import gc
 import itertools
@@ -39,7 +41,13 @@ from deeplabx.explain import explained
 
 MAX_HINT = 2  # lines
 SOURCE = "a file or folder of weights, or a name that deeplabx weights list tells"
-LAUNCHING = ("train", "resume", "extend", "eval", "predict")  # the commands that several processes run together
+LAUNCHING = (
+    "train",
+    "resume",
+    "extend",
+    "eval",
+    "predict",
+)  # the commands that several processes run together
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -60,7 +68,9 @@ def run(command: str, arguments: list[str]) -> int:
         else:
             run_hydra(command, arguments)
     except DeeplabxError as error:
-        if cluster.is_follower(os.environ) and isinstance(error, StoppedError | PreemptedError | DivergedError):
+        if cluster.is_follower(os.environ) and isinstance(
+            error, StoppedError | PreemptedError | DivergedError
+        ):
             return error.exit_code  # of all processes alike: the main one tells it
         return report(error)
     except KeyboardInterrupt:
@@ -77,7 +87,9 @@ def report(error: DeeplabxError) -> int:
 
 
 def run_with_others(command: str, arguments: list[str]) -> None:
-    """The same as one of the processes that torchrun or SLURM started: the main one composes, and tells the others what to do."""
+    """The same as one of the processes that torchrun or SLURM started: the main one composes, and tells the
+    others what to do.
+    """
     from deeplabx.engine import launch
     from deeplabx.engine.signals import end_with_parent
 
@@ -92,7 +104,8 @@ def run_with_others(command: str, arguments: list[str]) -> None:
     try:
         if {"-m", "--multirun"} & set(arguments):
             raise ConfigError(
-                "a sweep cannot be run by torchrun or srun", hint="deeplabx train -m trainer.devices=N runs each job in N processes"
+                "a sweep cannot be run by torchrun or srun",
+                hint="deeplabx train -m trainer.devices=N runs each job in N processes",
             )
         run_hydra(command, arguments)
     except DeeplabxError:
@@ -101,7 +114,7 @@ def run_with_others(command: str, arguments: list[str]) -> None:
     launch.dismiss(failed=False)
 
 
-# --- Hydra, one job or many --------------------------------------------------------------------------------------------------------
+# --- Hydra, one job or many ---------------------------------------------------------------------------------
 
 
 def run_hydra(command: str, arguments: list[str]) -> None:
@@ -121,7 +134,8 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     version = {}
     if hydra.__version__.startswith("1.3."):
         version = {"version_base": "1.3"}  # 1.3 asks for it, 1.4 deprecates it
-        # 1.3 composes everything once only to read hydra.mode, and again to run: half of the time that an error takes to be answered.
+        # 1.3 composes everything once only to read hydra.mode, and again to run: half of the time that an
+        # error takes to be answered.
         Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]  # so that only -m means a sweep
     app = hydra.main(config_path=str(schema.conf_dir()), config_name=command, **version)(run_task)
     try:
@@ -131,7 +145,8 @@ def run_hydra(command: str, arguments: list[str]) -> None:
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, HydraException):  # its own are OSErrors too
             raise unwritable(error) from error
-        # Jobs keep their own errors, so this one was raised while Hydra composed: its grammar lets builtin errors through too.
+        # Jobs keep their own errors, so this one was raised while Hydra composed: its grammar lets builtin
+        # errors through too.
         raise explained(error, command) from error
     jobs.finish()
 
@@ -140,7 +155,10 @@ def refuse_flags(arguments: list[str]) -> None:
     """Raise ConfigError for flags that Hydra's parser does not take, before it prints its usage."""
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"these options cannot be read: {message}", hint="as in deeplabx train --cfg job, or --config-dir FOLDER")
+        raise ConfigError(
+            f"these options cannot be read: {message}",
+            hint="as in deeplabx train --cfg job, or --config-dir FOLDER",
+        )
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
@@ -156,7 +174,9 @@ def unwritable(error: OSError) -> DeeplabxError:
 
 
 class Jobs:
-    """The one job of a plain call, or the jobs of -m: each with its folder and outcome. A failing one stops no other."""
+    """The one job of a plain call, or the jobs of -m: each with its folder and outcome. A failing one stops
+    no other.
+    """
 
     def __init__(self, task: Callable[[DictConfig, Path], float | None]) -> None:
         self.task = task
@@ -165,7 +185,9 @@ class Jobs:
         self.sweep_folder: Path | None = None
 
     def run(self, config: DictConfig) -> float | None:
-        """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees it as nan."""
+        """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees
+        it as nan.
+        """
         gc.enable()
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
@@ -188,7 +210,8 @@ class Jobs:
         except Exception as error:  # noqa: BLE001 - kept, told and counted
             failure = in_words(error, folder)
             if sweeping and isinstance(failure, StoppedError | PreemptedError):
-                raise KeyboardInterrupt from None  # means the whole sweep, and only KeyboardInterrupt passes through Hydra's launcher
+                # means the whole sweep, and only KeyboardInterrupt passes through Hydra's launcher
+                raise KeyboardInterrupt from None
             if sweeping:
                 report(failure)
                 (folder / "FAILED").write_text(f"{failure}\n")
@@ -221,7 +244,9 @@ class Jobs:
 
 
 def in_words(error: Exception, folder: Path) -> DeeplabxError:
-    """Any error as one of ours. What is neither ours nor a lack of memory or disk is a bug, and its traceback goes to error.log."""
+    """Any error as one of ours. What is neither ours nor a lack of memory or disk is a bug, and its traceback
+    goes to error.log.
+    """
     ours = error if isinstance(error, DeeplabxError) else resource_error(error)
     if ours is not None:
         return ours
@@ -235,7 +260,7 @@ def in_words(error: Exception, folder: Path) -> DeeplabxError:
     return DeeplabxError(f"a bug of ours: {type(error).__name__}: {first_line}", hint=where)
 
 
-# --- the commands: only here does a composed config become plain dataclasses --------------------------------------------------------
+# --- the commands: only here does a composed config become plain dataclasses --------------------------------
 
 
 def train(config: DictConfig, folder: Path) -> float | None:
@@ -254,7 +279,7 @@ def evaluate(config: DictConfig, folder: Path) -> float | None:
 
 def predict(config: DictConfig, folder: Path) -> None:
     ckpt = required(config, "ckpt", "a run folder or a checkpoint, as in ckpt=outputs/train/...")
-    source = required(config, "input", "a picture or a folder of pictures")
+    source = required(config, "input", "an image or a folder of images")
     from deeplabx.predict import predict
 
     predict(ckpt, Path(source), folder, change=typed_settings(config))
@@ -267,7 +292,11 @@ def resume(config: DictConfig, folder: Path) -> float | None:
 
 
 def extend(config: DictConfig, folder: Path) -> float | None:
-    required(config, "schedule.max_iters", "how far the run is to go, as in deeplabx extend RUN schedule.max_iters=2000")
+    required(
+        config,
+        "schedule.max_iters",
+        "how far the run is to go, as in deeplabx extend RUN schedule.max_iters=2000",
+    )
     from deeplabx.resume import extend
 
     return extend(folder, max_iters=config.schedule.max_iters, change=typed_settings(config, training=True))
@@ -345,7 +374,11 @@ def typed_settings(config: DictConfig, *, training: bool = False) -> Callable[[A
 
 def typed_of_training() -> list[str]:
     """Of what was typed to a command of weights, the settings that a training has too."""
-    return [override for override in task_overrides() if override.partition("=")[0] not in ("source", "out", "ckpt")]
+    return [
+        override
+        for override in task_overrides()
+        if override.partition("=")[0] not in ("source", "out", "ckpt")
+    ]
 
 
 def training_config(overrides: list[str]) -> schema.TrainConfig:
@@ -365,11 +398,14 @@ def refuse_unknown_run(command: str, arguments: list[str]) -> None:
             folder = Path(word[4:].strip("'").replace("\\'", "'"))
             if not os.path.isfile(folder / "config.yaml"):  # noqa: PTH113 - false, where pathlib raises: a name too long
                 raise CheckpointError(
-                    f"{folder} is not the folder of a run: it has no config.yaml", hint="give the folder that train printed"
+                    f"{folder} is not the folder of a run: it has no config.yaml",
+                    hint="give the folder that train printed",
                 )
             return
     if not any(word.startswith("-") for word in arguments):
-        raise ConfigError(f"{command} needs the folder of a run", hint=f"deeplabx {command} outputs/train/NAME/STAMP")
+        raise ConfigError(
+            f"{command} needs the folder of a run", hint=f"deeplabx {command} outputs/train/NAME/STAMP"
+        )
 
 
 def examined(arguments: list[str]) -> str:
@@ -388,11 +424,16 @@ def known_weights(arguments: list[str]) -> str:
 
 
 def listing(arguments: list[str]) -> str:
-    """Every group with its options; of a group that is named, what each option is, and of backbones what they cost."""
+    """Every group with its options; of a group that is named, what each option is, and of backbones what they
+    cost.
+    """
     groups = [*schema.FAMILIES, "recipe"]
     for word in arguments:
         if word not in groups:
-            raise ConfigError(f"{word} is not a group.{schema.nearest(word, groups)}", hint=f"the groups are {', '.join(groups)}")
+            raise ConfigError(
+                f"{word} is not a group.{schema.nearest(word, groups)}",
+                hint=f"the groups are {', '.join(groups)}",
+            )
     if not arguments:
         return "\n".join(f"{group:<10} {' '.join(schema.options(group))}" for group in groups)
     blocks = ["\n".join(described_options(group)) for group in arguments]
@@ -410,8 +451,12 @@ def described_options(group: str) -> list[str]:
     lines = []
     for option in options:
         head = itertools.takewhile(
-            lambda line: line.startswith("# "), (schema.conf_dir() / group / f"{option}.yaml").read_text().splitlines()
+            lambda line: line.startswith("# "),
+            (schema.conf_dir() / group / f"{option}.yaml").read_text().splitlines(),
         )
         said = [line[2:] for line in head if not line.startswith("# @")]  # the package line is for Hydra
-        lines += [f"{name:<{width}}  {words}" for name, words in zip([option, *[""] * len(said)], said, strict=False)]
+        lines += [
+            f"{name:<{width}}  {words}"
+            for name, words in zip([option, *[""] * len(said)], said, strict=False)
+        ]
     return lines

@@ -1,4 +1,6 @@
-"""Config → objects: what the commands share. The names in a config are looked up in the tables of their rooms, and nowhere else."""
+"""Config → objects: what the commands share. The names in a config are looked up in the tables of their
+rooms, and nowhere else.
+"""
 
 import math
 from pathlib import Path
@@ -25,8 +27,12 @@ def own_settings(config: Any, *shared: str) -> dict[str, Any]:
     return {name: value for name, value in vars(config).items() if name not in ("name", *shared)}
 
 
-def network(name: str, backbone: str, *, num_classes: int, of_backbone: dict[str, Any], of_model: dict[str, Any]) -> DeepLab:
-    """The model `name` on `backbone`, with random weights. What the backbone is not told, multi-grid and output stride, is as the model has it."""
+def network(
+    name: str, backbone: str, *, num_classes: int, of_backbone: dict[str, Any], of_model: dict[str, Any]
+) -> DeepLab:
+    """The model `name` on `backbone`, with random weights. What the backbone is not told, multi-grid and
+    output stride, is as the model has it.
+    """
     model = model_class(name)
     settings = {"output_stride": model.reference_stride, **of_backbone}
     if backbone in RESNETS and not model.multi_grid and settings.get("multi_grid") is None:
@@ -36,16 +42,32 @@ def network(name: str, backbone: str, *, num_classes: int, of_backbone: dict[str
 
 def model_of(config: Any, *, num_classes: int) -> DeepLab:
     """The model that `config.model` and `config.backbone` describe, with random weights."""
-    of_backbone, of_model = own_settings(config.backbone, "weights"), own_settings(config.model, "recommended")
-    return network(config.model.name, config.backbone.name, num_classes=num_classes, of_backbone=of_backbone, of_model=of_model)
+    of_backbone, of_model = (
+        own_settings(config.backbone, "weights"),
+        own_settings(config.model, "recommended"),
+    )
+    return network(
+        config.model.name,
+        config.backbone.name,
+        num_classes=num_classes,
+        of_backbone=of_backbone,
+        of_model=of_model,
+    )
 
 
 def dataset_of(config: schema.DatasetConfig, *, split: str) -> SegmentationSet:
-    return build_dataset(config.name, split=split, **own_settings(config, "split", "train_split", "on_bad", "recommended"))
+    return build_dataset(
+        config.name, split=split, **own_settings(config, "split", "train_split", "on_bad", "recommended")
+    )
 
 
 def predictor_of(
-    model: nn.Module, config: schema.TrainConfig, normalization: Normalization, *, device: torch.device, precision: str
+    model: nn.Module,
+    config: schema.TrainConfig,
+    normalization: Normalization,
+    *,
+    device: torch.device,
+    precision: str,
 ) -> Predictor:
     crop = config.eval.crop or config.dataset.recommended.eval_crop
     return Predictor(
@@ -56,13 +78,17 @@ def predictor_of(
         flip=config.eval.flip,
         window=config.eval.window,
         crop=(crop[0], crop[1]) if crop else None,
-        crf=DenseCRF(config.eval.crf_iterations, *config.eval.crf_position, *config.eval.crf_bilateral) if config.eval.crf else None,
+        crf=DenseCRF(config.eval.crf_iterations, *config.eval.crf_position, *config.eval.crf_bilateral)
+        if config.eval.crf
+        else None,
         dtype=AUTOCAST.get(precision),
     )
 
 
 class Description(NamedTuple):
-    """What a checkpoint's config.json says: enough to rebuild model, preprocessing and classes without the data set."""
+    """What a checkpoint's config.json says: enough to rebuild model, preprocessing and classes without the
+    data set.
+    """
 
     config: schema.TrainConfig
     classes: list[str]
@@ -91,7 +117,9 @@ class Description(NamedTuple):
                 classes=list(plain["classes"]),
                 palette=[(colour[0], colour[1], colour[2]) for colour in plain["palette"]],
                 ignore_index=int(plain["ignore_index"]),
-                normalization=Normalization(mean=tuple(plain["preprocess"]["mean"]), std=tuple(plain["preprocess"]["std"])),
+                normalization=Normalization(
+                    mean=tuple(plain["preprocess"]["mean"]), std=tuple(plain["preprocess"]["std"])
+                ),
             )
             found.refuse_nonsense()
             return found
@@ -105,22 +133,33 @@ class Description(NamedTuple):
                 raise ValueError("a class is not a name")
         if len(self.palette) != len(self.classes):
             raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
-        if not all(isinstance(channel, int) and 0 <= channel <= 255 for colour in self.palette for channel in colour):
+        if not all(
+            isinstance(channel, int) and 0 <= channel <= 255 for colour in self.palette for channel in colour
+        ):
             raise ValueError("a colour is not three numbers from 0 to 255")
         mean, std = self.normalization.mean, self.normalization.std
-        if len(mean) != 3 or len(std) != 3 or not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        if (
+            len(mean) != 3
+            or len(std) != 3
+            or not all(math.isfinite(value) for value in (*mean, *std))
+            or min(std) <= 0
+        ):
             raise ValueError("preprocess is not a mean and a std of three channels")
 
 
 class Described(NamedTuple):
-    """A checkpoint and what is to be done with it, before anything is built: what several processes are given."""
+    """A checkpoint and what is to be done with it, before anything is built: what several processes are
+    given.
+    """
 
     checkpoint: checkpoints.Checkpoint
     description: Description
 
 
 def described(ckpt: str, *, change: Any = lambda config: None) -> Described:
-    """The checkpoint of `ckpt`. It predicts in float32 and on the best device unless `change`, which may alter the stored config, says otherwise."""
+    """The checkpoint of `ckpt`. It predicts in float32 and on the best device unless `change`, which may
+    alter the stored config, says otherwise.
+    """
     checkpoint = checkpoints.find(ckpt)
     description = Description.of(checkpoint)
     description.config.trainer.precision, description.config.trainer.devices = "fp32", "auto"
@@ -129,7 +168,9 @@ def described(ckpt: str, *, change: Any = lambda config: None) -> Described:
 
 
 def restored(found: Described) -> Predictor:
-    """The checkpoint's model in evaluation mode, as it predicts. Raises CheckpointError when its tensors are not the model's."""
+    """The checkpoint's model in evaluation mode, as it predicts. Raises CheckpointError when its tensors are
+    not the model's.
+    """
     checkpoint, description = found
     config = description.config
     device = resolve_device(config.trainer.devices)

@@ -1,4 +1,6 @@
-"""argv → command. The standard library only: `deeplabx --help` answers before Hydra or torch could be imported."""
+"""argv → command. The standard library only: `deeplabx --help` answers before Hydra or torch could be
+imported.
+"""
 
 import os
 import re
@@ -17,7 +19,7 @@ deeplabx {version}: train, evaluate and ship the DeepLab series with any backbon
   deeplabx resume RUN                              continue an interrupted run exactly
   deeplabx extend RUN schedule.max_iters=N         let a run go on further than it was planned to
   deeplabx eval ckpt=RUN dataset.split=val         mIoU and the per-class table of a run's best checkpoint
-  deeplabx predict ckpt=RUN input=photo.jpg        class ids and an overlay of a picture or a folder
+  deeplabx predict ckpt=RUN input=photo.jpg        class ids and an overlay of an image or a folder
   deeplabx list                                    models, backbones, data sets and the other groups
   deeplabx show backbone=resnet101                 parameters, multiply-adds and strides of a model
   deeplabx data fake dataset=voc out=DIR           a small made-up data set in the original layout
@@ -31,8 +33,10 @@ Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7
 COMMANDS = ("train", "eval", "predict", "resume", "extend", "list", "show", "data", "weights", "doctor")
 TRAINING = ("train", "resume", "extend")
 PLAIN = {  # commands without settings, and what they do
-    "list": "the groups and their options; deeplabx list backbone dataset: what each option of these groups is",
-    "weights_list": "the known weights, what they are for and whether they are in the cache; deeplabx weights list NAME: all about one",
+    "list": "the groups and their options; deeplabx list backbone dataset: what each option of these "
+    "groups is",
+    "weights_list": "the known weights, what they are for and whether they are in the cache; deeplabx "
+    "weights list NAME: all about one",
     "doctor": "versions, device, memory, disk and extras of this machine, and what is wrong with them",
 }
 ACTIONS = {"data": ("fake",), "weights": ("list", "import", "verify")}  # the second word of a command of two
@@ -51,8 +55,31 @@ PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
-FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
-FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i", *FLAGS_WITH_VALUE)
+FLAGS_WITH_VALUE = (
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--config-dir",
+    "-cd",
+)
+FLAGS = (
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--resolve",
+    "--run",
+    "-r",
+    "--multirun",
+    "-m",
+    "--info",
+    "-i",
+    *FLAGS_WITH_VALUE,
+)
 CFG_TOPICS = ("job", "hydra", "all")
 INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 COMPLETION_FLAGS = ("-sc", "--shell-completion")
@@ -78,7 +105,10 @@ def answer(argv: list[str]) -> None:
         complete(argv)
     command, arguments = argv[0], argv[1:]
     if command not in COMMANDS:
-        fail(f"{command} is not a command of deeplabx.{nearest(command, COMMANDS)}", f"the commands are {', '.join(COMMANDS)}")
+        fail(
+            f"{command} is not a command of deeplabx.{nearest(command, COMMANDS)}",
+            f"the commands are {', '.join(COMMANDS)}",
+        )
     if command in ACTIONS:
         command, arguments = two_words(command, arguments)
     if command in ("resume", "extend"):
@@ -94,19 +124,33 @@ def two_words(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     actions = ACTIONS[command]
     word = arguments[0] if arguments else "--help"
     if word in ("--help", "-h"):
-        print(f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx {command} {EXAMPLES[command]}")
+        print(
+            f"after deeplabx {command} comes {', '.join(actions)}, as in deeplabx {command} "
+            f"{EXAMPLES[command]}"
+        )
         sys.exit(0 if arguments else 2)
     if word not in actions:
-        fail(f"deeplabx {command} {word} is not a command.{nearest(word, actions)}", f"after {command} comes {', '.join(actions)}")
+        fail(
+            f"deeplabx {command} {word} is not a command.{nearest(word, actions)}",
+            f"after {command} comes {', '.join(actions)}",
+        )
     arguments = arguments[1:]
-    if command == "data" and set(arguments) & {"--help", "-h"} and not any(argument.startswith("dataset=") for argument in arguments):
+    if (
+        command == "data"
+        and set(arguments) & {"--help", "-h"}
+        and not any(argument.startswith("dataset=") for argument in arguments)
+    ):
         arguments.append("dataset=voc")  # Hydra's help is of a whole config, and dataset= must be given
     return f"{command}_{word}", arguments
 
 
 def leave(number: int, frame: object) -> NoReturn:
     """What TERM and USR1 do while a training is only starting: the job that is requeued starts it again."""
-    print(f"deeplabx: {signal.Signals(number).name} received before the first step: nothing is lost, start it again", file=sys.stderr)
+    print(
+        f"deeplabx: {signal.Signals(number).name} received before the first step: nothing is lost, start "
+        "it again",
+        file=sys.stderr,
+    )
     sys.exit(75)
 
 
@@ -132,7 +176,9 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
 
 
 def name_the_run(arguments: list[str]) -> list[str]:
-    """`resume RUN` reads as `resume run=RUN`. A first word that looks like a setting is one, unless there is such a folder."""
+    """`resume RUN` reads as `resume run=RUN`. A first word that looks like a setting is one, unless there is
+    such a folder.
+    """
     if not arguments or arguments[0].startswith(("-", "run=")):
         return arguments
     if re.match(r"[+~]*[\w.@/:]+=|[+~]", arguments[0]) and not os.path.isdir(arguments[0]):  # noqa: PTH112 - pathlib takes a while
@@ -141,7 +187,9 @@ def name_the_run(arguments: list[str]) -> list[str]:
 
 
 def hydra_arguments(arguments: list[str]) -> list[str]:
-    """Flags first, settings after them (Hydra's parser refuses `a=1 -m b=2`), the values of path keys quoted."""
+    """Flags first, settings after them (Hydra's parser refuses `a=1 -m b=2`), the values of path keys
+    quoted.
+    """
     flags: list[str] = []
     settings: list[str] = []
     words = list(arguments)
@@ -157,11 +205,14 @@ def hydra_arguments(arguments: list[str]) -> list[str]:
             )
         if word in ("--cfg", "-c") and words[:1] and words[0] not in CFG_TOPICS:
             fail(
-                f"--cfg {words[0]} is not one of {', '.join(CFG_TOPICS)}.{nearest(words[0], CFG_TOPICS)}", "as in deeplabx train --cfg job"
+                f"--cfg {words[0]} is not one of {', '.join(CFG_TOPICS)}.{nearest(words[0], CFG_TOPICS)}",
+                "as in deeplabx train --cfg job",
             )
         flags.append(word)
         if word in ("--info", "-i"):
-            flags.append(words.pop(0) if words[:1] and words[0] in INFO_TOPICS else INFO_TOPICS[0])  # else it would take a setting
+            flags.append(
+                words.pop(0) if words[:1] and words[0] in INFO_TOPICS else INFO_TOPICS[0]
+            )  # else it would take a setting
         if word in FLAGS_WITH_VALUE:
             if not words:
                 fail(f"{word} needs a value", "as in --cfg job or --config-dir FOLDER")
@@ -190,7 +241,9 @@ def in_quotes(text: str) -> str:
 
 
 def complete(argv: list[str]) -> NoReturn:
-    """Tab completion: Hydra completes settings, but knows nothing of the command word that stands before them."""
+    """Tab completion: Hydra completes settings, but knows nothing of the command word that stands before
+    them.
+    """
     query = argv[1:2] == ["query=bash"]
     line = os.environ.get("COMP_LINE", "")
     words = line.split()

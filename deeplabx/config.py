@@ -1,7 +1,7 @@
 """What a run may be told: one dataclass per group of settings, the range beside each setting.
 
-Defaults live in conf/*.yaml; here is only what a value may be. A field without a default must come from a YAML file or the command line.
-No torch here: a wrong setting is answered before torch is imported.
+Defaults live in conf/*.yaml; here is only what a value may be. A field without a default must come from a
+YAML file or the command line. No torch here: a wrong setting is answered before torch is imported.
 """
 
 import dataclasses
@@ -26,7 +26,9 @@ def number(
     default: Any = MISSING,
 ) -> Any:
     """A field whose value (or whose every element) must be finite and within the range."""
-    return field(default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most, "below": below})
+    return field(
+        default=default, metadata={"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    )
 
 
 def choice(*options: Any, default: Any = MISSING) -> Any:
@@ -46,8 +48,12 @@ class ModelConfig:
     name: str = MISSING
     align_corners: bool = MISSING
     norm: str = choice("auto", "batch", "sync", "group", "frozen")
-    norm_momentum: float | None = number(above=0, at_most=1, default=None)  # weight of the newest batch in batch norm's statistics
-    auxiliary_weight: float | None = number(above=0, default=None)  # of the auxiliary head's loss; None: no such head
+    norm_momentum: float | None = number(
+        above=0, at_most=1, default=None
+    )  # weight of the newest batch in batch norm's statistics
+    auxiliary_weight: float | None = number(
+        above=0, default=None
+    )  # of the auxiliary head's loss; None: no such head
     recommended: ModelRecommendedConfig = field(default_factory=ModelRecommendedConfig)
 
 
@@ -58,8 +64,12 @@ class DeepLabV1Config(ModelConfig):
 
 @dataclass
 class DeepLabV2Config(ModelConfig):
-    atrous_rates: list[int] = number(at_least=1, at_most=1000)  # for output stride 8; scaled by 8 / output_stride
-    scales: list[float] = number(above=0, at_most=2)  # of the pictures that the network sees; the largest logit counts
+    atrous_rates: list[int] = number(
+        at_least=1, at_most=1000
+    )  # for output stride 8; scaled by 8 / output_stride
+    scales: list[float] = number(
+        above=0, at_most=2
+    )  # of the images that the network sees; the largest logit counts
 
 
 @dataclass
@@ -68,10 +78,12 @@ class PoolingConfig(ModelConfig):
 
     # None = "as the backbone says" for the next two
     separable: bool | None = None
-    atrous_rates: list[int] | None = number(at_least=1, at_most=1000, default=None)  # for output stride 16; scaled by 16 / output_stride
+    atrous_rates: list[int] | None = number(
+        at_least=1, at_most=1000, default=None
+    )  # for output stride 16; scaled by 16 / output_stride
     image_pooling: int | None = number(
         at_least=8, at_most=100_000, default=None
-    )  # side in pixels of what is averaged; None: the whole picture
+    )  # side in pixels of what is averaged; None: the whole image
     channels: int = number(at_least=1, at_most=65_536)  # of ASPP and what follows it
     projection_kernel: int = choice(1, 3)  # side of ASPP's last convolution
 
@@ -90,7 +102,9 @@ class DeepLabV3PlusConfig(PoolingConfig):
 @dataclass
 class LRASPPConfig(ModelConfig):
     channels: int = number(at_least=1, at_most=65_536)
-    pooling: int | None = number(at_least=8, at_most=100_000, default=None)  # side in pixels of what is averaged; None: the whole picture
+    pooling: int | None = number(
+        at_least=8, at_most=100_000, default=None
+    )  # side in pixels of what is averaged; None: the whole image
     pooling_stride: list[int] = number(at_least=1, at_most=1000)  # down and across, in features
 
 
@@ -159,7 +173,7 @@ class DatasetConfig:
     train_split: str = MISSING
     split: str = MISSING  # the split that is evaluated
     recommended: RecommendedConfig = field(default_factory=RecommendedConfig)
-    on_bad: str = choice("abort", "skip", default="abort")  # a picture or label that cannot be read
+    on_bad: str = choice("abort", "skip", default="abort")  # an image or label that cannot be read
 
 
 @dataclass
@@ -236,7 +250,7 @@ class StepConfig(ScheduleConfig):
 
 @dataclass
 class TrainerConfig:
-    batch_size: int = number(at_least=1)  # pictures per optimizer step, over all devices and accumulated passes
+    batch_size: int = number(at_least=1)  # images per optimizer step, over all devices and accumulated passes
     accumulate: int = number(at_least=1)
     epochs: float | None = number(above=0, default=None)  # replaces schedule.max_iters
     devices: str = MISSING  # auto | cpu | N
@@ -245,8 +259,12 @@ class TrainerConfig:
     head_lr_factor: float = number(above=0)
     head_bias_lr_factor: float | None = number(above=0, default=None)  # None: as head_lr_factor
     clip_norm: float | None = number(above=0, default=None)
-    ema_decay: float | None = number(above=0, below=1, default=None)  # of the moving average of the weights; None: there is none
-    freeze_stride: int | None = choice(2, 4, 8, 16, 32, default=None)  # the backbone up to this stride does not change; 32: all of it
+    ema_decay: float | None = number(
+        above=0, below=1, default=None
+    )  # of the moving average of the weights; None: there is none
+    freeze_stride: int | None = choice(
+        2, 4, 8, 16, 32, default=None
+    )  # the backbone up to this stride does not change; 32: all of it
     freeze_backbone_norm: bool = MISSING
     on_nonfinite: str = choice("abort", "skip")  # a loss or gradient that is not a finite number
     max_restarts: int = number(at_least=0, at_most=1000)
@@ -261,7 +279,9 @@ class EvalConfig:
     scales: list[float] = number(above=0, at_most=10)
     flip: bool = MISSING
     window: int | None = number(at_least=8, default=None)
-    crop: list[int] | None = number(at_least=8, default=None)  # height, width that a smaller picture is padded to
+    crop: list[int] | None = number(
+        at_least=8, default=None
+    )  # height, width that a smaller image is padded to
     crf: bool = MISSING
     crf_iterations: int = number(at_least=0, at_most=1000)
     crf_position: list[float] = number(at_least=0, at_most=1e4)  # weight, pixels
@@ -286,7 +306,9 @@ class TrainConfig:
 
 @dataclass
 class CheckpointConfig:
-    """A command that starts from a checkpoint's own config: only what is typed here replaces what is stored there."""
+    """A command that starts from a checkpoint's own config: only what is typed here replaces what is stored
+    there.
+    """
 
     ckpt: str = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -330,7 +352,7 @@ class ShowConfig:
 class DataFakeConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     out: str = MISSING
-    pictures: int = number(at_least=1)
+    images: int = number(at_least=1)
     seed: int = number(at_least=0, at_most=2**31 - 1)
 
 
@@ -365,7 +387,8 @@ COMMANDS: dict[str, type] = {
     "weights_import": WeightsImportConfig,
     "weights_verify": WeightsVerifyConfig,
 }
-# The families of each group: a YAML option names its family (`defaults: [/schema/backbone/resnet@_here_]`), which types its own keys.
+# The families of each group: a YAML option names its family (`defaults: [/schema/backbone/resnet@_here_]`),
+# which types its own keys.
 FAMILIES: dict[str, dict[str, type]] = {
     "model": {
         "deeplabv1": DeepLabV1Config,
@@ -408,7 +431,9 @@ def conf_dir() -> Path:
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise ConfigError(f"no conf/ folder beside {package} or above it", hint="reinstall deeplabx: its YAML files are missing")
+    raise ConfigError(
+        f"no conf/ folder beside {package} or above it", hint="reinstall deeplabx: its YAML files are missing"
+    )
 
 
 def options(group: str) -> list[str]:
@@ -420,7 +445,10 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     """' Did you mean X?', or nothing when no known name is near."""
     known = list(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    last = sorted((key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]), key=lambda key: key.count("."))
+    last = sorted(
+        (key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]),
+        key=lambda key: key.count("."),
+    )
     found = (last or matches)[:1]
     return f" Did you mean {found[0]}?" if found else ""
 
@@ -431,11 +459,19 @@ def type_words(hint: Any) -> str:
         return " or ".join(type_words(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is list:
         return "a list of numbers such as [6,12]"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}.get(hint, str(hint))
+    return {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        type(None): "null",
+    }.get(hint, str(hint))
 
 
 def setting_type(schema: type, key: str) -> Any:
-    """The declared type of a dotted key, looked for in every family of its group; None when there is no such key."""
+    """The declared type of a dotted key, looked for in every family of its group; None when there is no such
+    key.
+    """
     head, _, rest = key.partition(".")
     hints = typing.get_type_hints(schema)
     if head not in hints:
@@ -456,7 +492,11 @@ def setting_keys(schema: type, prefix: str = "") -> list[str]:
     for name, hint in typing.get_type_hints(schema).items():
         if dataclasses.is_dataclass(hint):
             for candidate in (hint, *(FAMILIES.get(name, {}).values() if not prefix else ())):
-                keys += [key for key in setting_keys(typing.cast(type, candidate), f"{prefix}{name}.") if key not in keys]
+                keys += [
+                    key
+                    for key in setting_keys(typing.cast(type, candidate), f"{prefix}{name}.")
+                    if key not in keys
+                ]
         else:
             keys.append(prefix + name)
     return keys

@@ -1,4 +1,6 @@
-"""deeplabx doctor: what is installed, what the machine has, and what to type where something is in the way."""
+"""deeplabx doctor: what is installed, what the machine has, and what to type where something is in the
+way.
+"""
 
 import math
 import os
@@ -33,7 +35,13 @@ class Row(NamedTuple):
 def doctor() -> str:
     """The whole report: versions, device, cores, memory and disk, extras, and last the warnings."""
     needs = own_requirements()
-    sections = {"versions": versions(needs), "device": device(), "processes": processes(), "storage": storage(), "extras": extras(needs)}
+    sections = {
+        "versions": versions(needs),
+        "device": device(),
+        "processes": processes(),
+        "storage": storage(),
+        "extras": extras(needs),
+    }
     rows = [row for section in sections.values() for row in section]
     width = max(len(row.name) for row in rows)
     lines: list[str] = []
@@ -44,7 +52,9 @@ def doctor() -> str:
 
 
 def own_requirements() -> list[Requirement]:
-    """What the installed deeplabx says that it and its extras need; nothing where it was only put on the path."""
+    """What the installed deeplabx says that it and its extras need; nothing where it was only put on the
+    path.
+    """
     try:
         return [Requirement(line) for line in metadata.requires("deeplabx") or []]
     except metadata.PackageNotFoundError:
@@ -70,8 +80,16 @@ def is_met(requirement: Requirement) -> bool:
 
 def versions(needs: Sequence[Requirement]) -> list[Row]:
     """deeplabx, the system, and each package that every installation needs."""
-    unlisted = "" if needs else "deeplabx is not installed, so what it needs is not known: type pip install -e . in its folder"
-    rows = [Row("deeplabx", __version__, unlisted), Row("python", platform.python_version()), Row("system", platform.platform())]
+    unlisted = (
+        ""
+        if needs
+        else "deeplabx is not installed, so what it needs is not known: type pip install -e . in its folder"
+    )
+    rows = [
+        Row("deeplabx", __version__, unlisted),
+        Row("python", platform.python_version()),
+        Row("system", platform.platform()),
+    ]
     for need in filter(applies, needs):
         found = installed(need.name) or "not installed"
         wrong = f"{need.name} is {found}, deeplabx needs {need}: type pip install '{need}'"
@@ -82,9 +100,18 @@ def versions(needs: Sequence[Requirement]) -> list[Row]:
 def extras(needs: Sequence[Requirement]) -> list[Row]:
     """Each optional extra: installed, or what it lacks and the line that adds it."""
     rows = []
-    for extra in sorted({name for need in needs for name in re.findall(r'extra == "(.+?)"', str(need.marker))}):
-        lacking = [need.name for need in needs if applies(need, extra) and not applies(need) and not is_met(need)]
-        rows.append(Row(extra, f"lacks {', '.join(lacking)}: pip install 'deeplabx[{extra}]'" if lacking else "installed"))
+    for extra in sorted(
+        {name for need in needs for name in re.findall(r'extra == "(.+?)"', str(need.marker))}
+    ):
+        lacking = [
+            need.name for need in needs if applies(need, extra) and not applies(need) and not is_met(need)
+        ]
+        rows.append(
+            Row(
+                extra,
+                f"lacks {', '.join(lacking)}: pip install 'deeplabx[{extra}]'" if lacking else "installed",
+            )
+        )
     return rows
 
 
@@ -92,7 +119,13 @@ def device() -> list[Row]:
     """The GPUs, the CPU, driver and libraries, and what `auto` takes."""
     chosen = resolve_device("auto")
     on_gpu = chosen.type == "cuda"
-    built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "the CPU only"
+    built_for = (
+        f"CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else f"ROCm {torch.version.hip}"
+        if torch.version.hip
+        else "the CPU only"
+    )
     return [
         *(gpu(index) for index in range(torch.cuda.device_count() if on_gpu else 0)),
         Row("cpu", cpu_model(text_of(Path("/proc/cpuinfo")))),
@@ -112,8 +145,15 @@ def gpu(index: int) -> Row:
         memory = " of ".join(map(size, torch.cuda.mem_get_info(index))) + " free"
     except RuntimeError as error:  # its memory is full, or another process has it for itself
         reason = (str(error).splitlines() or [""])[0]
-        warning = f"GPU {index} cannot be used ({reason}): nvidia-smi lists what runs on it; meanwhile type trainer.devices=cpu"
-    return Row(f"GPU {index}", f"{properties.name}, {memory}, compute capability {properties.major}.{properties.minor}", warning)
+        warning = (
+            f"GPU {index} cannot be used ({reason}): nvidia-smi lists what runs on it; meanwhile "
+            "type trainer.devices=cpu"
+        )
+    return Row(
+        f"GPU {index}",
+        f"{properties.name}, {memory}, compute capability {properties.major}.{properties.minor}",
+        warning,
+    )
 
 
 def driver(*, present: bool) -> Row:
@@ -121,11 +161,15 @@ def driver(*, present: bool) -> Row:
     warning = ""
     if present and not torch.backends.cuda.is_built():
         warning = (
-            f"an NVIDIA driver is here, but torch {torch.__version__} is built for the CPU only: type pip install --force-reinstall torch"
+            f"an NVIDIA driver is here, but torch {torch.__version__} is built for the CPU only: "
+            "type pip install --force-reinstall torch"
         )
     elif present and not torch.cuda.is_available():
         look = "type nvidia-smi to see whether there is one, unset CUDA_VISIBLE_DEVICES, or update the driver"
-        warning = f"an NVIDIA driver is here, but torch for CUDA {torch.version.cuda} finds no GPU that it can use: {look}"
+        warning = (
+            f"an NVIDIA driver is here, but torch for CUDA {torch.version.cuda} finds no GPU that it "
+            f"can use: {look}"
+        )
     return Row("NVIDIA driver", driver_version() if present else "none found", warning)
 
 
@@ -151,10 +195,15 @@ def processes() -> list[Row]:
     """Cores, threads, and whether trainer.devices=N can have several processes."""
     threads, limit = torch.get_num_threads(), cgroup_limits().cores
     usable = max(1, int(min(cores(), limit)))
-    crowd = f"torch computes with {threads} threads where {usable} can run: type OMP_NUM_THREADS={usable} before the command"
+    crowd = (
+        f"torch computes with {threads} threads where {usable} can run: type OMP_NUM_THREADS={usable} "
+        "before the command"
+    )
     has = {"gloo": dist.is_available() and dist.is_gloo_available(), "nccl": has_nccl()}
     lacking = [name for name in has if not has[name] and (name == "gloo" or torch.cuda.is_available())]
-    alone = f"torch lacks {' and '.join(lacking)}, so trainer.devices=N cannot work: type trainer.devices=auto"
+    alone = (
+        f"torch lacks {' and '.join(lacking)}, so trainer.devices=N cannot work: type trainer.devices=auto"
+    )
     words = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has.items())
     return [
         Row("cores", f"{cores()} of {os.cpu_count() or UNKNOWN}"),
@@ -165,7 +214,9 @@ def processes() -> list[Row]:
 
 
 def storage() -> list[Row]:
-    passed = "loader workers pass batches through it; type trainer.workers=0, or start docker with --shm-size=8g"
+    passed = (
+        "loader workers pass batches through it; type trainer.workers=0, or start docker with --shm-size=8g"
+    )
     written = "checkpoints go there; free some, or work in a folder of another disk"
     return [
         Row("memory", memory(text_of(Path("/proc/meminfo")))),
@@ -180,7 +231,10 @@ def memory(meminfo: str) -> str:
     kibibytes = dict(re.findall(r"^(\w+): +(\d+) kB", meminfo, re.MULTILINE))
     if not {"MemTotal", "MemAvailable"} <= set(kibibytes):
         return UNKNOWN
-    return f"{size(int(kibibytes['MemAvailable']) * 1024)} of {size(int(kibibytes['MemTotal']) * 1024)} available"
+    return (
+        f"{size(int(kibibytes['MemAvailable']) * 1024)} of {size(int(kibibytes['MemTotal']) * 1024)} "
+        "available"
+    )
 
 
 def room(name: str, folder: Path, *, at_least: int, otherwise: str) -> Row:
@@ -196,7 +250,10 @@ def room(name: str, folder: Path, *, at_least: int, otherwise: str) -> Row:
 def open_files(limit: int) -> Row:
     if limit == resource.RLIM_INFINITY:
         return Row("open files", "no limit")
-    few = f"only {limit} files may be open, and loader workers open many: type ulimit -n 4096 before the command, or trainer.workers=0"
+    few = (
+        f"only {limit} files may be open, and loader workers open many: type ulimit -n 4096 before the "
+        "command, or trainer.workers=0"
+    )
     return Row("open files", f"at most {limit}", few if limit < 1024 else "")
 
 
@@ -205,8 +262,12 @@ class Limits(NamedTuple):
     memory: float = math.inf
 
 
-def cgroup_limits(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> Limits:
-    """The tightest of this process's cgroups and those around them, as containers and batch systems set them."""
+def cgroup_limits(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> Limits:
+    """The tightest of this process's cgroups and those around them, as containers and batch systems set
+    them.
+    """
     found = [Limits()]
     for line in text_of(membership).splitlines():
         _, controllers, path = line.split(":", 2)  # version 2 names no controllers
@@ -217,7 +278,10 @@ def cgroup_limits(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("
 
 def limits_in(cgroup: Path) -> Limits:
     """Of both versions: for no limit stands `max` (version 2), -1 (cores) or nearly 2 ** 63 (bytes)."""
-    cores = (text_of(cgroup / "cpu.max") or text_of(cgroup / "cpu.cfs_quota_us") + text_of(cgroup / "cpu.cfs_period_us")).split()
+    cores = (
+        text_of(cgroup / "cpu.max")
+        or text_of(cgroup / "cpu.cfs_quota_us") + text_of(cgroup / "cpu.cfs_period_us")
+    ).split()
     memory = (text_of(cgroup / "memory.max") or text_of(cgroup / "memory.limit_in_bytes")).strip()
     return Limits(
         int(cores[0]) / int(cores[1]) if len(cores) == 2 and cores[0].isdecimal() else math.inf,

@@ -1,4 +1,6 @@
-"""What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what would be right."""
+"""What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what
+would be right.
+"""
 
 import errno
 import os
@@ -27,7 +29,7 @@ class ConfigError(DeeplabxError):
 
 
 class DataError(DeeplabxError):
-    """A data set, picture or label that cannot be used."""
+    """A data set, image or label that cannot be used."""
 
     exit_code = 3
 
@@ -93,30 +95,48 @@ PATH_ERRORS = (
 
 
 def quoted(value: object) -> str:
-    """`repr` of a value from a file, cut: aliases in YAML let a short file hold a value whose repr fills the memory."""
+    """`repr` of a value from a file, cut: aliases in YAML let a short file hold a value whose repr fills the
+    memory.
+    """
     return SHORT.repr(value)
 
 
 def printable(text: str, limit: int = LONGEST_LINE) -> str:
-    """One line that does to a terminal nothing but be shown: names of files and classes may hold what moves its cursor or sets its colours."""
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[: limit + 1])
+    """One line that does to a terminal nothing but be shown: names of files and classes may hold what moves
+    its cursor or sets its colours.
+    """
+    shown = "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text[: limit + 1]
+    )
     return shown if len(shown) <= limit else f"{shown[: limit - 4]} ..."
 
 
 def resource_error(error: Exception) -> ResourceError | None:
-    """Out of memory or disk, which surface under many names, as one of ours; None when `error` is something else."""
+    """Out of memory or disk, which surface under many names, as one of ours; None when `error` is something
+    else.
+    """
     first_line = (str(error).splitlines() or [""])[0][:200]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ResourceError(f"{error.filename or 'writing'}: {error.strerror}", hint="free some space, then `deeplabx resume RUN`")
+        return ResourceError(
+            f"{error.filename or 'writing'}: {error.strerror}",
+            hint="free some space, then `deeplabx resume RUN`",
+        )
     if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
-        return ResourceError(f"{error.filename}: {error.strerror}", hint="give another path, or the right to use this one")
+        return ResourceError(
+            f"{error.filename}: {error.strerror}", hint="give another path, or the right to use this one"
+        )
     number = re.search(r"\(os error (\d+)\)", first_line)  # as safetensors says it, which is written in Rust
     if number and not isinstance(error, OSError):
         return resource_error(OSError(int(number[1]), os.strerror(int(number[1])), "a checkpoint"))
     if "No space left on device" in first_line:  # as torch says it
         return ResourceError(first_line, hint="free some space, then `deeplabx resume RUN`")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first_line:
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in first_line
+    ):
         return ResourceError(
-            f"out of memory: {first_line}", hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2"
+            f"out of memory: {first_line}",
+            hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2",
         )
     return None

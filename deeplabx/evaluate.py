@@ -32,10 +32,13 @@ def evaluate(ckpt: str, folder: Path, *, change: Callable[[Any], None]) -> float
         "eval": vars(config.eval),
     }
     (folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} pictures\n")
+    print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} images\n")
     print(table(result))
     if result.unreadable:
-        print(f"\n{len(result.unreadable)} unreadable pictures were not counted, the first: {result.unreadable[0]}")
+        print(
+            f"\n{len(result.unreadable)} unreadable images were not counted, the first: "
+            f"{result.unreadable[0]}"
+        )
     print(f"\nwritten to {folder}/result.json")
     return result.miou
 
@@ -47,4 +50,6 @@ def measured(found: Described) -> Metrics:
     samples = dataset_of(config.dataset, split=config.dataset.split)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
     skip_unreadable = config.dataset.on_bad == "skip"
-    return evaluate_split(restored(found), samples, skip_unreadable=skip_unreadable, progress=is_main() and sys.stderr.isatty())
+    return evaluate_split(
+        restored(found), samples, skip_unreadable=skip_unreadable, progress=is_main() and sys.stderr.isatty()
+    )

@@ -24,18 +24,25 @@ def explained(error: BaseException, command: str) -> ConfigError:
     chosen = re.search(r"You must specify '([^']+)'", text)
     if chosen:
         group = chosen.group(1)
-        return ConfigError(f"{group}= must be given", hint=f"{group} can be {', '.join(schema.options(group))}")
+        return ConfigError(
+            f"{group}= must be given", hint=f"{group} can be {', '.join(schema.options(group))}"
+        )
     missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
     if missing:
         return ConfigError(f"{missing.group(1)} must be given", hint=f"type {missing.group(1)}=...")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     named = re.search(
-        r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) '?([^'\s=]+)(?:=([^'\s]*))?", text
+        r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) "
+        r"'?([^'\s=]+)(?:=([^'\s]*))?",
+        text,
     )
     key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
     key = re.sub(r"\[\d+\]$", "", key)  # of a list, the whole
     if key == "recipe":
-        return ConfigError("recipe is added to the defaults, with a plus", hint=f"type +recipe={(named and named.group(2)) or 'NAME'}")
+        return ConfigError(
+            "recipe is added to the defaults, with a plus",
+            hint=f"type +recipe={(named and named.group(2)) or 'NAME'}",
+        )
     if not key or key.startswith("hydra"):
         return ConfigError(
             f"these settings cannot be composed: {text[:300]}",
@@ -43,7 +50,12 @@ def explained(error: BaseException, command: str) -> ConfigError:
         )
     root = schema.COMMANDS[command]
     declared = schema.setting_type(root, key)
-    if declared is not None and not dataclasses.is_dataclass(declared) and named and named.group(2) is not None:
+    if (
+        declared is not None
+        and not dataclasses.is_dataclass(declared)
+        and named
+        and named.group(2) is not None
+    ):
         return ConfigError(f"{key}={named.group(2)} must be {schema.type_words(declared)}")
     return unknown_setting(key, root)
 
@@ -55,9 +67,13 @@ def unknown_option(error: MissingConfigException) -> ConfigError:
         return ConfigError(" ".join(str(error).split())[:300])
     if not choices:
         groups = [*schema.FAMILIES, "recipe"]
-        return ConfigError(f"{group} is not a group.{schema.nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}")
+        return ConfigError(
+            f"{group} is not a group.{schema.nearest(group, groups)}",
+            hint=f"the groups are {', '.join(groups)}",
+        )
     return ConfigError(
-        f"{group}={option} is not an option of {group}.{schema.nearest(option, choices)}", hint=f"{group} can be {', '.join(choices)}"
+        f"{group}={option} is not an option of {group}.{schema.nearest(option, choices)}",
+        hint=f"{group} can be {', '.join(choices)}",
     )
 
 
@@ -70,10 +86,13 @@ def unknown_setting(key: str, root: type) -> ConfigError:
         return ConfigError(f"{key}= must be given")
     if key in known:
         return ConfigError(
-            f"{key} is not a setting of the {owner} chosen", hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has"
+            f"{key} is not a setting of the {owner} chosen",
+            hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has",
         )
     tops = [name for name in typing.get_type_hints(root) if name not in choices]
     near = schema.nearest(key, siblings if owner and siblings else [*tops, *known])
     if not owner or not siblings:
-        return ConfigError(f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}")
+        return ConfigError(
+            f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}"
+        )
     return ConfigError(f"{key} is not a setting.{near}", hint=f"{owner} has {', '.join(choices)}")

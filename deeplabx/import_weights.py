@@ -1,4 +1,6 @@
-"""deeplabx weights import and verify: foreign checkpoints become ours, and are held against where they came from."""
+"""deeplabx weights import and verify: foreign checkpoints become ours, and are held against where they came
+from.
+"""
 
 import json
 from collections import Counter
@@ -23,11 +25,14 @@ from deeplabx.weights.download import sha256_of
 from deeplabx.weights.known import BY_NAME
 from deeplabx.weights.truth import TOLERANCE, truth_of
 
-Compose = Callable[[list[str]], schema.TrainConfig]  # key=value to the config of the training they would be typed to
+Compose = Callable[
+    [list[str]], schema.TrainConfig
+]  # key=value to the config of the training they would be typed to
 
 
 def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]) -> str:
-    """Write the checkpoint (of a classification network: the backbone file) that `source` becomes into `out`; what was done, in words.
+    """Write the checkpoint (of a classification network: the backbone file) that `source` becomes into `out`;
+    what was done, in words.
 
     source: a file or folder, or the name of known weights. typed: settings that go before the importer's.
     """
@@ -38,22 +43,35 @@ def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]
         written = write_checkpoint(found, out, config=compose(composed_settings(found, typed)), source=source)
     else:
         written = write_backbone(found, out, source=source)
-    return "\n".join([f"{source}: {found.source}", *summary(found), *([f"note: {found.note}"] if found.note else []), *written])
+    return "\n".join(
+        [
+            f"{source}: {found.source}",
+            *summary(found),
+            *([f"note: {found.note}"] if found.note else []),
+            *written,
+        ]
+    )
 
 
 def refuse_taken(out: Path) -> None:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise ConfigError(f"out={out} is there already", hint="give a folder that is not, or remove it")
     if out.resolve() == Path.cwd():
-        raise ConfigError(f"out={out} is the folder that you are in", hint="give a folder that is not there yet: out=imported")
+        raise ConfigError(
+            f"out={out} is the folder that you are in",
+            hint="give a folder that is not there yet: out=imported",
+        )
 
 
 def found_at(source: str) -> Path:
-    """The path of what is to be imported. Raises CheckpointError where there is nothing, or what is ours already."""
+    """The path of what is to be imported. Raises CheckpointError where there is nothing, or what is ours
+    already.
+    """
     path = located(source)
     if not path.exists():
         raise CheckpointError(
-            f"source={source} does not exist, nor are there known weights of that name.{schema.nearest(source, BY_NAME)}",
+            f"source={source} does not exist, nor are there known weights of that "
+            f"name.{schema.nearest(source, BY_NAME)}",
             hint="deeplabx weights list tells the known ones",
         )
     refuse_ours(path, source=source)
@@ -73,13 +91,21 @@ def refuse_ours(path: Path, *, source: str) -> None:
 
 
 def refuse_nonfinite(found: Imported) -> None:
-    bad = [name for name, tensor in found.tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    bad = [
+        name
+        for name, tensor in found.tensors.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
     if bad:
-        raise CheckpointError(f"{len(bad)} of its tensors are not finite, the first: {found.origins[bad[0]]}", hint="the file is damaged")
+        raise CheckpointError(
+            f"{len(bad)} of its tensors are not finite, the first: {found.origins[bad[0]]}",
+            hint="the file is damaged",
+        )
 
 
 def verify_weights(source: str, ckpt: str | None, *, compose: Compose, typed: list[str]) -> str:
-    """Whose a file is, whether it is whole, how far our logits are from its own program's, and whether `ckpt` holds the same tensors.
+    """Whose a file is, whether it is whole, how far our logits are from its own program's, and whether `ckpt`
+    holds the same tensors.
 
     Raises CheckpointError for the first of these that is not so.
     """
@@ -102,10 +128,17 @@ def published_words(source: str, path: Path) -> str:
     if source in BY_NAME:
         return f"the file that its publisher gives, by {len(BY_NAME[source].sha256)} digits of its sha256"
     if path.is_dir() or path.suffix == ".json":
-        return "a folder: not compared with the sha256 of an archive; deeplabx weights verify source=NAME does that"
+        return (
+            "a folder: not compared with the sha256 of an archive; deeplabx weights verify source=NAME "
+            "does that"
+        )
     digest = sha256_of(path)
     same = [entry for entry in BY_NAME.values() if digest.startswith(entry.sha256)]
-    return f"{same[0].name}, by {len(same[0].sha256)} digits of its sha256" if same else f"sha256 {digest}, of none of the known weights"
+    return (
+        f"{same[0].name}, by {len(same[0].sha256)} digits of its sha256"
+        if same
+        else f"sha256 {digest}, of none of the known weights"
+    )
 
 
 def verified_model(found: Imported, *, config: schema.TrainConfig) -> list[str]:
@@ -119,20 +152,27 @@ def verified_model(found: Imported, *, config: schema.TrainConfig) -> list[str]:
     difference = truth.difference(model.eval(), found.normalization)
     if difference > TOLERANCE:
         raise CheckpointError(
-            f"its logits are not those of {found.source}: the largest difference is {difference:.1e} of the largest logit",
+            f"its logits are not those of {found.source}: the largest difference is {difference:.1e} of "
+            "the largest logit",
             hint=f"compared with {truth.program}; are these weights another training's?",
         )
-    return [*lines, f"  logits: the largest difference is {difference:.1e} of the largest logit, from {truth.program}"]
+    return [
+        *lines,
+        f"  logits: the largest difference is {difference:.1e} of the largest logit, from {truth.program}",
+    ]
 
 
 def compared(found: Imported, ckpt: str) -> str:
     """Whether a checkpoint, or a backbone's file, holds the very same tensors."""
     path = Path(ckpt)
     kept = read_backbone(path).tensors if is_backbone_file(path) else checkpoints.find(ckpt).model_tensors()
-    other = [name for name in {**found.tensors, **kept} if not same_tensor(found.tensors.get(name), kept.get(name))]
+    other = [
+        name for name in {**found.tensors, **kept} if not same_tensor(found.tensors.get(name), kept.get(name))
+    ]
     if other:
         raise CheckpointError(
-            f"ckpt={ckpt} holds other weights than the source: {len(other)} tensors differ, the first: {printable(other[0])}"
+            f"ckpt={ckpt} holds other weights than the source: {len(other)} tensors differ, the first: "
+            f"{printable(other[0])}"
         )
     return f"  {ckpt} holds the same {len(kept)} tensors"
 
@@ -141,11 +181,13 @@ def same_tensor(one: Tensor | None, other: Tensor | None) -> bool:
     return one is not None and other is not None and one.dtype == other.dtype and torch.equal(one, other)
 
 
-# --- a whole model --------------------------------------------------------------------------------------------------------------------
+# --- a whole model ------------------------------------------------------------------------------------------
 
 
 def composed_settings(found: Imported, typed: list[str]) -> list[str]:
-    """The importer's settings and a data set for the classes, as one would type them; what was typed goes before them."""
+    """The importer's settings and a data set for the classes, as one would type them; what was typed goes
+    before them.
+    """
     settings = dict(found.settings)
     number = found.num_classes
     if number in PUBLISHED_NUMBERS:
@@ -165,12 +207,15 @@ def as_typed(value: Any) -> str:
 
 
 def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, source: str) -> list[str]:
-    """A checkpoint that eval, predict and init_from take. Raises CheckpointError unless its tensors are exactly those of the network."""
+    """A checkpoint that eval, predict and init_from take. Raises CheckpointError unless its tensors are
+    exactly those of the network.
+    """
     classes, palette = classes_of(config.dataset)
     number = found.num_classes
     if len(classes) != number:
         raise ConfigError(
-            f"{found.source} has {number} classes, dataset={config.dataset.name} {len(classes)}", hint="type another dataset="
+            f"{found.source} has {number} classes, dataset={config.dataset.name} {len(classes)}",
+            hint="type another dataset=",
         )
     with torch.device("meta"):
         expected = model_of(config, num_classes=number).state_dict()
@@ -186,8 +231,10 @@ def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, 
     )
     root = "" if config.dataset.root else " dataset.root=PATH"
     return [
-        f"written to {out}, its report to {out / checkpoints.REPORT}; classes are those of {config.dataset.name}",
-        f"next: deeplabx predict ckpt={out} input=PICTURE   or   deeplabx eval ckpt={out}{root}   or   deeplabx train init_from={out}",
+        f"written to {out}, its report to {out / checkpoints.REPORT}; classes are those of "
+        f"{config.dataset.name}",
+        f"next: deeplabx predict ckpt={out} input=IMAGE   or   deeplabx eval ckpt={out}{root}   or   "
+        f"deeplabx train init_from={out}",
     ]
 
 
@@ -203,17 +250,26 @@ def refuse_other_network(found: Imported, expected: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless the tensors are those of the network by name and shape."""
     absent = [name for name in expected if name not in found.tensors]
     unknown = [name for name in found.tensors if name not in expected]
-    other = [name for name in expected if name in found.tensors and found.tensors[name].shape != expected[name].shape]
-    for names, words in ((absent, "are missing"), (unknown, "have no place"), (other, "are of another shape")):
+    other = [
+        name
+        for name in expected
+        if name in found.tensors and found.tensors[name].shape != expected[name].shape
+    ]
+    for names, words in (
+        (absent, "are missing"),
+        (unknown, "have no place"),
+        (other, "are of another shape"),
+    ):
         if names:
             example = str(found.origins.get(names[0], names[0]))
             raise CheckpointError(
-                f"this looks like {found.source}, but {len(names)} tensors {words}, the first: {printable(example, 120)}",
+                f"this looks like {found.source}, but {len(names)} tensors {words}, the first: "
+                f"{printable(example, 120)}",
                 hint="it is cut, or another network's",
             )
 
 
-# --- a classification network's backbone ----------------------------------------------------------------------------------------------
+# --- a classification network's backbone --------------------------------------------------------------------
 
 
 def write_backbone(found: Imported, out: Path, *, source: str) -> list[str]:
@@ -230,19 +286,23 @@ def write_backbone(found: Imported, out: Path, *, source: str) -> list[str]:
 
 
 def refuse_other_backbone(found: Imported) -> None:
-    """Raise CheckpointError unless the tensors, the classifier's apart, are those of the backbone by name and shape."""
+    """Raise CheckpointError unless the tensors, the classifier's apart, are those of the backbone by name and
+    shape.
+    """
     expected = network_of(found.settings).state_dict()
     own = {name: tensor for name, tensor in found.tensors.items() if name in expected}
     refuse_other_network(found._replace(tensors=own), expected)
 
 
-# --- what was done ----------------------------------------------------------------------------------------------------------------------
+# --- what was done ------------------------------------------------------------------------------------------
 
 
 def summary(found: Imported) -> list[str]:
     """How many tensors were taken as they are, renamed, changed, made, and left out."""
     counts = Counter(kind_words(name, origin) for name, origin in found.origins.items())
-    lines = [f"  {len(found.tensors)} tensors: {', '.join(f'{number} {what}' for what, number in counts.items())}"]
+    lines = [
+        f"  {len(found.tensors)} tensors: {', '.join(f'{number} {what}' for what, number in counts.items())}"
+    ]
     for why in dict.fromkeys(found.left_out.values()):
         names = [name for name, reason in found.left_out.items() if reason == why]
         lines.append(f"  left out, {why}: {len(names)}: {printable(', '.join(names), 200)}")
@@ -265,7 +325,10 @@ def report(found: Imported, *, source: str) -> str:
         f"input: mean {found.normalization.mean}, std {found.normalization.std}",
         "",
     ]
-    lines += [f"{name:<{width}}  {list(tensor.shape)}  <- {printable(str(found.origins[name]))}" for name, tensor in found.tensors.items()]
+    lines += [
+        f"{name:<{width}}  {list(tensor.shape)}  <- {printable(str(found.origins[name]))}"
+        for name, tensor in found.tensors.items()
+    ]
     lines += ["", f"left out: {len(found.left_out)}"]
     lines += [f"{printable(name)}: {why}" for name, why in found.left_out.items()]
     return "\n".join(lines) + "\n"

@@ -19,10 +19,16 @@ class Parted(Protocol):
 
 
 def parameter_groups(
-    model: Parted, *, lr: float, weight_decay: float, head_lr_factor: float = 1.0, head_bias_lr_factor: float | None = None
+    model: Parted,
+    *,
+    lr: float,
+    weight_decay: float,
+    head_lr_factor: float = 1.0,
+    head_bias_lr_factor: float | None = None,
 ) -> Parameters:
-    """Up to five groups: the head (learning rate x head_lr_factor) and the rest, each decayed (kernels) and not (norm, bias and depthwise kernels),
-    and the head's biases where head_bias_lr_factor gives them a rate of their own.
+    """Up to five groups: the head (learning rate x head_lr_factor) and the rest, each decayed (kernels) and
+    not (norm, bias and depthwise kernels), and the head's biases where head_bias_lr_factor gives them a rate
+    of their own.
 
     Each carries `base_lr`, which the schedule's factor multiplies, and the `names` of its parameters.
     """
@@ -30,14 +36,23 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decayed = parameter.ndim > 1 and not is_depthwise(parameter)  # norm weights and all biases have one dimension
+        decayed = parameter.ndim > 1 and not is_depthwise(
+            parameter
+        )  # norm weights and all biases have one dimension
         label, factor = ("head", head_lr_factor) if model.in_head(name) else ("backbone", 1.0)
         if label == "head" and name.endswith(".bias") and head_bias_lr_factor is not None:
             label, factor = "head_bias", head_bias_lr_factor
         elif not decayed:
             label += "_no_decay"
         group = groups.setdefault(
-            label, {"params": [], "names": [], "lr": lr * factor, "base_lr": lr * factor, "weight_decay": weight_decay if decayed else 0.0}
+            label,
+            {
+                "params": [],
+                "names": [],
+                "lr": lr * factor,
+                "base_lr": lr * factor,
+                "weight_decay": weight_decay if decayed else 0.0,
+            },
         )
         group["params"].append(parameter)
         group["names"].append(name)
@@ -75,6 +90,10 @@ def build_optimizer(
     if name not in OPTIMIZERS:
         raise ConfigError(f"optimizer={name} is not known", hint=f"optimizers: {', '.join(OPTIMIZERS)}")
     groups = parameter_groups(
-        model, lr=lr, weight_decay=weight_decay, head_lr_factor=head_lr_factor, head_bias_lr_factor=head_bias_lr_factor
+        model,
+        lr=lr,
+        weight_decay=weight_decay,
+        head_lr_factor=head_lr_factor,
+        head_bias_lr_factor=head_bias_lr_factor,
     )
     return OPTIMIZERS[name](groups, **settings)

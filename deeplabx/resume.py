@@ -33,16 +33,27 @@ def resume(folder: Path, *, change: Callable[[Any], None]) -> float:
 
 
 def extend(folder: Path, *, max_iters: int, change: Callable[[Any], None]) -> float:
-    """Let the run in `folder` go on to `max_iters`, further than it was planned to. Says what that means for its learning rate."""
+    """Let the run in `folder` go on to `max_iters`, further than it was planned to. Says what that means for
+    its learning rate.
+    """
     refuse_links_out(folder)
     config = config_of(folder)
     found, _ = checkpoints.newest(folder / "checkpoints")
     if found is None:
-        raise CheckpointError(f"{folder} holds no checkpoint to go on from", hint="train it first, with the schedule.max_iters you want")
+        raise CheckpointError(
+            f"{folder} holds no checkpoint to go on from",
+            hint="train it first, with the schedule.max_iters you want",
+        )
     step, planned = int(found.state["step"]), config.schedule.max_iters
     if max_iters <= planned:
-        raise ConfigError(f"schedule.max_iters={max_iters} does not extend a run of {planned}", hint=f"type more than {planned}")
-    old, new = (build_schedule(config.schedule.name, **own_settings(replace(config.schedule, max_iters=n))) for n in (planned, max_iters))
+        raise ConfigError(
+            f"schedule.max_iters={max_iters} does not extend a run of {planned}",
+            hint=f"type more than {planned}",
+        )
+    old, new = (
+        build_schedule(config.schedule.name, **own_settings(replace(config.schedule, max_iters=n)))
+        for n in (planned, max_iters)
+    )
     change(config)
     config.schedule.max_iters = max_iters
     config.resume = True
@@ -54,8 +65,11 @@ def extend(folder: Path, *, max_iters: int, change: Callable[[Any], None]) -> fl
         (folder / "DONE").unlink(missing_ok=True)
     lr = config.optimizer.lr
     print(
-        f"{folder} stands at step {step} of {planned}, with a learning rate of {lr * old(min(step, planned - 1)):.3g}.\n"
-        f"In a schedule of {max_iters} it is {lr * new(step):.3g} there: it goes up, and falls to its end anew. The weights will not be those of a\n"
-        f"run of {max_iters} from the start; {EXTENSIONS} says so in the run's folder. For those, train anew with schedule.max_iters={max_iters}."
+        f"{folder} stands at step {step} of {planned}, with a learning rate of "
+        f"{lr * old(min(step, planned - 1)):.3g}.\n"
+        f"In a schedule of {max_iters} it is {lr * new(step):.3g} there: it goes up, and falls to its end "
+        "anew. The weights will not be those of a\n"
+        f"run of {max_iters} from the start; {EXTENSIONS} says so in the run's folder. For those, train "
+        f"anew with schedule.max_iters={max_iters}."
     )
     return train(config, folder, overrides=overrides_of(folder))

@@ -36,24 +36,35 @@ FREE_ON_RESUME = (
 EXTENSIONS = "extensions.json"
 
 
-# --- read ---------------------------------------------------------------------------------------------------------------------------
+# --- read ---------------------------------------------------------------------------------------------------
 
 
 def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
-    """The best mIoU of a finished run, None when there is work to do. Raises ConfigError for a run without `resume`."""
+    """The best mIoU of a finished run, None when there is work to do. Raises ConfigError for a run without
+    `resume`.
+    """
     started = any((folder / "checkpoints").glob("step-*"))
     if started and not resume:
-        raise ConfigError(f"{folder} already holds checkpoints", hint="add resume=true to continue it, or choose another folder")
+        raise ConfigError(
+            f"{folder} already holds checkpoints",
+            hint="add resume=true to continue it, or choose another folder",
+        )
     if started and (folder / "DONE").is_file() and (folder / "result.json").is_file():
         miou = checkpoints.read_json(folder / "result.json").get("miou")
         if not isinstance(miou, float):
-            raise CheckpointError(f"{folder}/result.json holds no mIoU", hint="remove it, and the run will write it again")
+            raise CheckpointError(
+                f"{folder}/result.json holds no mIoU", hint="remove it, and the run will write it again"
+            )
         return miou
     return None
 
 
-def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint, extensions: list[dict[str, Any]]) -> None:
-    """Raise ConfigError when the run in the folder was made with other settings than the ones given now. It may have been extended since."""
+def refuse_changed(
+    config: schema.TrainConfig, found: checkpoints.Checkpoint, extensions: list[dict[str, Any]]
+) -> None:
+    """Raise ConfigError when the run in the folder was made with other settings than the ones given now. It
+    may have been extended since.
+    """
     made_with = Description.of(found).config
     before = {key: value for key, value, _ in checks.walk(made_with)}
     now = {key: value for key, value, _ in checks.walk(config)}
@@ -62,7 +73,10 @@ def refuse_changed(config: schema.TrainConfig, found: checkpoints.Checkpoint, ex
     changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
-        raise ConfigError(f"this run was made with other settings: {shown}", hint="resume it with its own, or train in another folder")
+        raise ConfigError(
+            f"this run was made with other settings: {shown}",
+            hint="resume it with its own, or train in another folder",
+        )
 
 
 def config_of(folder: Path) -> schema.TrainConfig:
@@ -75,7 +89,11 @@ def config_of(folder: Path) -> schema.TrainConfig:
 def overrides_of(folder: Path) -> list[str]:
     path = folder / "overrides.yaml"
     overrides = read_yaml(path) if path.is_file() else []
-    return [override for override in overrides if isinstance(override, str)] if isinstance(overrides, list) else []
+    return (
+        [override for override in overrides if isinstance(override, str)]
+        if isinstance(overrides, list)
+        else []
+    )
 
 
 def read_yaml(path: Path) -> Any:
@@ -91,7 +109,10 @@ def extensions_of(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [{name: int(one[name]) for name in ("at_step", "from", "to")} for one in json.loads(path.read_text())]
+        return [
+            {name: int(one[name]) for name in ("at_step", "from", "to")}
+            for one in json.loads(path.read_text())
+        ]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}") from None
 
@@ -104,18 +125,27 @@ def leads_into(link: Path, home: Path) -> bool:
 
 
 def refuse_links_out(folder: Path) -> None:
-    """Raise CheckpointError for a link that leads out of a run's folder: to go on with the run would be to write there."""
+    """Raise CheckpointError for a link that leads out of a run's folder: to go on with the run would be to
+    write there.
+    """
     home = folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not leads_into(path, home):
-            raise CheckpointError(f"{path} is a link that leads out of the run's folder", hint="put what it leads to in its place")
+            raise CheckpointError(
+                f"{path} is a link that leads out of the run's folder",
+                hint="put what it leads to in its place",
+            )
 
 
-# --- written ------------------------------------------------------------------------------------------------------------------------
+# --- written ------------------------------------------------------------------------------------------------
 
 
-def write_run_files(config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device) -> None:
-    """Say that the run begins: config, what was typed, and where it runs. Marks of an earlier end are taken away."""
+def write_run_files(
+    config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device
+) -> None:
+    """Say that the run begins: config, what was typed, and where it runs. Marks of an earlier end are taken
+    away.
+    """
     for name in ("FAILED", "INTERRUPTED"):
         (folder / name).unlink(missing_ok=True)
     write_config(folder, config)
@@ -150,9 +180,15 @@ def mark(folder: Path, name: str, words: str) -> None:
 
 
 def what_next(folder: Path) -> str:
-    return f"deeplabx resume {folder}" if (folder / "config.yaml").is_file() else "the run had not begun: start it again"
+    return (
+        f"deeplabx resume {folder}"
+        if (folder / "config.yaml").is_file()
+        else "the run had not begun: start it again"
+    )
 
 
 def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:
     """result.json: the metrics of the best evaluation, at its step."""
-    durable.replace(folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n")
+    durable.replace(
+        folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n"
+    )

@@ -1,4 +1,6 @@
-"""A config as data in a file, and back. What is read is data: no interpolation, nothing instantiated by a name in it. No torch here."""
+"""A config as data in a file, and back. What is read is data: no interpolation, nothing instantiated by a
+name in it. No torch here.
+"""
 
 import dataclasses
 import types
@@ -11,12 +13,21 @@ from omegaconf.errors import OmegaConfBaseException
 from deeplabx import config as schema
 from deeplabx.errors import ConfigError, quoted
 
-OWN_KEYS = ("ckpt", "input", "out", "run")  # of the commands that start from a checkpoint: not the checkpoint's
+OWN_KEYS = (
+    "ckpt",
+    "input",
+    "out",
+    "run",
+)  # of the commands that start from a checkpoint: not the checkpoint's
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON-ready data. A group carries the name of its family, so that `from_plain` needs no guess."""
-    families = {cls: f"{group}/{family}" for group, table in schema.FAMILIES.items() for family, cls in table.items()}
+    """A config dataclass as JSON-ready data. A group carries the name of its family, so that `from_plain`
+    needs no guess.
+    """
+    families = {
+        cls: f"{group}/{family}" for group, table in schema.FAMILIES.items() for family, cls in table.items()
+    }
     plain: dict[str, Any] = {"family": families[type(config)]} if type(config) in families else {}
     for setting in dataclasses.fields(config):
         value = getattr(config, setting.name)
@@ -25,7 +36,9 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(cls: type, plain: Any, *, key: str = "") -> Any:
-    """The inverse of `to_plain`. The data is read as data: no interpolation, nothing instantiated by name. Raises ConfigError."""
+    """The inverse of `to_plain`. The data is read as data: no interpolation, nothing instantiated by name.
+    Raises ConfigError.
+    """
     if not isinstance(plain, dict):
         raise ConfigError(f"{key or 'the config'} is not a table of settings")
     plain = dict(plain)
@@ -38,12 +51,17 @@ def from_plain(cls: type, plain: Any, *, key: str = "") -> Any:
     hints = typing.get_type_hints(cls)
     unknown, absent = set(plain) - set(hints), set(hints) - set(plain)
     if unknown or absent:
-        raise ConfigError(f"{key or 'the config'} does not fit this version: unknown {sorted(map(str, unknown))}, absent {sorted(absent)}")
+        raise ConfigError(
+            f"{key or 'the config'} does not fit this version: unknown {sorted(map(str, unknown))}, absent "
+            f"{sorted(absent)}"
+        )
     values = {}
     for name, hint in hints.items():
         dotted = f"{key}.{name}" if key else name
         nested = dataclasses.is_dataclass(hint) and isinstance(hint, type)
-        values[name] = from_plain(hint, plain[name], key=dotted) if nested else typed(plain[name], hint, key=dotted)
+        values[name] = (
+            from_plain(hint, plain[name], key=dotted) if nested else typed(plain[name], hint, key=dotted)
+        )
     return cls(**values)
 
 
@@ -67,10 +85,15 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None:
-    """Copy each setting that was typed (`overrides`, as Hydra lists them) from the composed config onto `base`, groups first and whole."""
+    """Copy each setting that was typed (`overrides`, as Hydra lists them) from the composed config onto
+    `base`, groups first and whole.
+    """
     taken_away = [override for override in overrides if override.startswith("~")]
     if taken_away:
-        raise ConfigError(f"{taken_away[0]} takes a setting away, but the checkpoint's model needs each", hint="give it a value: key=value")
+        raise ConfigError(
+            f"{taken_away[0]} takes a setting away, but the checkpoint's model needs each",
+            hint="give it a value: key=value",
+        )
     names = [override.lstrip("+").partition("=")[0] for override in overrides]
     for name in sorted(names, key=lambda name: "." in name):
         owner, _, last = name.rpartition(".")
@@ -88,7 +111,8 @@ def replace_typed(base: Any, composed: DictConfig, overrides: list[str]) -> None
         except OmegaConfBaseException as error:
             if "model.recommended" in str(error):  # a backbone takes its output stride from there
                 raise ConfigError(
-                    f"{name} needs the model beside it", hint=f"type model=... too: {name}'s output stride comes from there"
+                    f"{name} needs the model beside it",
+                    hint=f"type model=... too: {name}'s output stride comes from there",
                 ) from None
             raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
         setattr(target, last, value)

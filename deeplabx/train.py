@@ -51,7 +51,15 @@ from deeplabx.model.norm import FrozenBatchNorm2d, freeze_norm
 from deeplabx.optimizer import build_optimizer
 from deeplabx.report.curves import draw_curves
 from deeplabx.report.overlay import panel, stacked
-from deeplabx.run_folder import extensions_of, mark, refuse_changed, refuse_or_find_finished, what_next, write_result, write_run_files
+from deeplabx.run_folder import (
+    extensions_of,
+    mark,
+    refuse_changed,
+    refuse_or_find_finished,
+    what_next,
+    write_result,
+    write_run_files,
+)
 from deeplabx.schedule import build_schedule
 from deeplabx.start import Start, start
 
@@ -59,7 +67,9 @@ EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
 
 def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
-    """Train in `folder`, where no other run is at work; the best mIoU. Leaves DONE, FAILED or INTERRUPTED there."""
+    """Train in `folder`, where no other run is at work; the best mIoU. Leaves DONE, FAILED or INTERRUPTED
+    there.
+    """
     with locked(folder) as warning:
         if warning:
             print(warning, file=sys.stderr)
@@ -72,7 +82,14 @@ def train_alone(config: schema.TrainConfig, folder: Path, *, overrides: list[str
         print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
         return finished
     try:
-        best = launch(worker, config, folder, overrides, devices=config.trainer.devices, max_restarts=config.trainer.max_restarts)
+        best = launch(
+            worker,
+            config,
+            folder,
+            overrides,
+            devices=config.trainer.devices,
+            max_restarts=config.trainer.max_restarts,
+        )
     except ConfigError:
         raise  # nothing began, so nothing is changed
     except (StoppedError, PreemptedError) as stopped:
@@ -112,7 +129,9 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
     began = start(config, model, classes=training.classes) if is_main() and not found else Start([])
     settle_normalization(model, began.normalization, found)
-    description = Description(config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization)
+    description = Description(
+        config, list(training.classes), training.palette, training.ignore_index, model.backbone.normalization
+    )
     absent = settle_class_weights(config, training, found)
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
     freeze(config.trainer, model)
@@ -125,7 +144,9 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         checkpoints.repair(folder / "checkpoints", state)
         write_run_files(config, folder, overrides, device)
 
-    predictor = predictor_of(state.evaluated_model, config, description.normalization, device=device, precision="fp32")
+    predictor = predictor_of(
+        state.evaluated_model, config, description.normalization, device=device, precision="fp32"
+    )
     batches = batches_of(config, training, state)
     log = log_of(config, folder, state)
     opening = opening_words(config, state, training, validation, folder, norm_batch=norm_batch)
@@ -140,7 +161,9 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             state,
             noted(batches, unreadable),
             stop=stop,
-            evaluate=evaluating(config, predictor, validation, stop=stop, log=log, unreadable=unreadable, draw=draw),
+            evaluate=evaluating(
+                config, predictor, validation, stop=stop, log=log, unreadable=unreadable, draw=draw
+            ),
             save=saving(state, folder / "checkpoints", description, log=log),
             log=log,
             eval_every=config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS),
@@ -151,11 +174,11 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             draw_curves(folder)
             log.say(log.data_wait_words(config.trainer.workers))
             log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
-            log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=PICTURE")
+            log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=IMAGE")
     return state.best_miou
 
 
-# --- what the loop is given ----------------------------------------------------------------------------------------------------------
+# --- what the loop is given ---------------------------------------------------------------------------------
 
 
 def noted(batches: Iterable[Batch], unreadable: set[str]) -> Iterator[Batch]:
@@ -166,14 +189,24 @@ def noted(batches: Iterable[Batch], unreadable: set[str]) -> Iterator[Batch]:
 
 
 def drawing(
-    config: schema.TrainConfig, state: TrainState, predictor: Predictor, samples: SegmentationSet, folder: Path
+    config: schema.TrainConfig,
+    state: TrainState,
+    predictor: Predictor,
+    samples: SegmentationSet,
+    folder: Path,
 ) -> Callable[[], None]:
     """Draw a few samples, in the main process."""
 
     def draw() -> None:
         if is_main():
             path = folder / "samples" / f"step-{state.step:08d}.png"
-            draw_samples(predictor, samples, path, count=config.trainer.samples, skip_unreadable=config.dataset.on_bad == "skip")
+            draw_samples(
+                predictor,
+                samples,
+                path,
+                count=config.trainer.samples,
+                skip_unreadable=config.dataset.on_bad == "skip",
+            )
 
     return draw
 
@@ -192,7 +225,13 @@ def evaluating(
 
     def evaluate_state() -> Metrics:
         share_buffers(predictor.model)
-        result = evaluate(predictor, samples, skip_unreadable=config.dataset.on_bad == "skip", stop=stop, progress=log.terminal)
+        result = evaluate(
+            predictor,
+            samples,
+            skip_unreadable=config.dataset.on_bad == "skip",
+            stop=stop,
+            progress=log.terminal,
+        )
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw()
         return result
@@ -200,8 +239,12 @@ def evaluating(
     return evaluate_state
 
 
-def saving(state: TrainState, folder: Path, description: Description, *, log: Log) -> Callable[[bool, bool], bool]:
-    """Save, in the main process; whether that could be done. A full disk is an error where the save is needed, else it is said."""
+def saving(
+    state: TrainState, folder: Path, description: Description, *, log: Log
+) -> Callable[[bool, bool], bool]:
+    """Save, in the main process; whether that could be done. A full disk is an error where the save is
+    needed, else it is said.
+    """
 
     def save(best: bool, needed: bool) -> bool:
         try:
@@ -222,9 +265,15 @@ def saving(state: TrainState, folder: Path, description: Description, *, log: Lo
     return save
 
 
-def batches_of(config: schema.TrainConfig, training: SegmentationSet, state: TrainState) -> Generator[Batch, None, None]:
+def batches_of(
+    config: schema.TrainConfig, training: SegmentationSet, state: TrainState
+) -> Generator[Batch, None, None]:
     """This process's part of each remaining step's batch."""
-    augment = StandardAugment(**own_settings(config.augment), pad_pixel=state.normalization.pad_pixel, ignore_index=training.ignore_index)
+    augment = StandardAugment(
+        **own_settings(config.augment),
+        pad_pixel=state.normalization.pad_pixel,
+        ignore_index=training.ignore_index,
+    )
     return training_batches(
         training,
         augment,
@@ -242,20 +291,24 @@ def batches_of(config: schema.TrainConfig, training: SegmentationSet, state: Tra
 
 
 def norm_batch_of(config: schema.TrainConfig, *, synchronized: bool) -> int:
-    """How many pictures a batch norm sees at once. Raises ConfigError where one is too few: image pooling leaves it a single value; and where
-    the processes that torchrun or SLURM started cannot share the batch evenly.
+    """How many images a batch norm sees at once. Raises ConfigError where one is too few: image pooling
+    leaves it a single value; and where the processes that torchrun or SLURM started cannot share the batch
+    evenly.
     """
     passes = world_size() * config.trainer.accumulate
     if config.trainer.batch_size % passes:
         raise ConfigError(
-            f"trainer.batch_size={config.trainer.batch_size} cannot be divided by {world_size()} processes x trainer.accumulate = {passes}",
+            f"trainer.batch_size={config.trainer.batch_size} cannot be divided by {world_size()} processes "
+            f"x trainer.accumulate = {passes}",
             hint=f"take a multiple of {passes}",
         )
     seen = config.trainer.batch_size // config.trainer.accumulate // (1 if synchronized else world_size())
     if seen == 1 and sees_single_values(config):
         raise ConfigError(
-            f"trainer.batch_size={config.trainer.batch_size} leaves one picture per pass to each of {world_size()} processes: batch norm needs two",
-            hint=f"type trainer.batch_size={2 * config.trainer.batch_size}, a smaller trainer.accumulate, model.norm=group or model.norm=frozen",
+            f"trainer.batch_size={config.trainer.batch_size} leaves one image per pass to each of "
+            f"{world_size()} processes: batch norm needs two",
+            hint=f"type trainer.batch_size={2 * config.trainer.batch_size}, a smaller trainer.accumulate, "
+            "model.norm=group or model.norm=frozen",
         )
     return seen
 
@@ -265,40 +318,58 @@ def log_of(config: schema.TrainConfig, folder: Path, state: TrainState) -> Log:
     trainer = config.trainer
     if not is_main():
         return Log()
-    return RunLog(folder, first_step=state.step, max_iters=state.max_iters, batch_size=trainer.batch_size, log_every=trainer.log_every)
+    return RunLog(
+        folder,
+        first_step=state.step,
+        max_iters=state.max_iters,
+        batch_size=trainer.batch_size,
+        log_every=trainer.log_every,
+    )
 
 
 def settle_length(config: schema.TrainConfig, images: int) -> None:
     """Turn trainer.epochs into schedule.max_iters, so that the stored config says what ran."""
     if config.trainer.epochs is not None:
-        config.schedule.max_iters = max(1, math.ceil(config.trainer.epochs * images / config.trainer.batch_size))
+        config.schedule.max_iters = max(
+            1, math.ceil(config.trainer.epochs * images / config.trainer.batch_size)
+        )
         config.trainer.epochs = None
     if images == 0:
-        raise DataError(f"split {config.dataset.train_split} of {config.dataset.name} holds no pictures")
+        raise DataError(f"split {config.dataset.train_split} of {config.dataset.name} holds no images")
 
 
-def settle_normalization(model: DeepLab, of_weights: Normalization | None, found: checkpoints.Checkpoint | None) -> None:
-    """Let the model normalise its pictures as those were that its weights have seen: what the main process found says so, or the run's checkpoint."""
+def settle_normalization(
+    model: DeepLab, of_weights: Normalization | None, found: checkpoints.Checkpoint | None
+) -> None:
+    """Let the model normalise its images as those were that its weights have seen: what the main process
+    found says so, or the run's checkpoint.
+    """
     told = shared(Description.of(found).normalization if found else of_weights)
     if told is not None:
         model.backbone.normalization = told
 
 
-def settle_class_weights(config: schema.TrainConfig, training: SegmentationSet, found: checkpoints.Checkpoint | None) -> list[str]:
-    """Turn loss.class_balance into loss.class_weights, so that the stored config says what ran; what is to be said. A run that goes on takes those of
-    its checkpoint, `found` by the main process, so that labels are counted once. Raises ConfigError unless there is one weight per class.
+def settle_class_weights(
+    config: schema.TrainConfig, training: SegmentationSet, found: checkpoints.Checkpoint | None
+) -> list[str]:
+    """Turn loss.class_balance into loss.class_weights, so that the stored config says what ran; what is to be
+    said. A run that goes on takes those of its checkpoint, `found` by the main process, so that labels are
+    counted once. Raises ConfigError unless there is one weight per class.
     """
     loss, classes = config.loss, training.classes
     absent: list[str] = []
     if loss.class_balance is not None and loss.class_weights is None:
-        goes_on, loss.class_weights = shared((found is not None, Description.of(found).config.loss.class_weights if found else None))
+        goes_on, loss.class_weights = shared(
+            (found is not None, Description.of(found).config.loss.class_weights if found else None)
+        )
         if not goes_on:
             counts = pixels_counted(config, training)
             loss.class_weights = balanced_weights(loss.class_balance, counts)
             absent = [name for name, pixels in zip(classes, counts[0].tolist(), strict=True) if not pixels]
     if loss.class_weights is not None and len(loss.class_weights) != len(classes):
         raise ConfigError(
-            f"loss.class_weights has {len(loss.class_weights)} values, but {config.dataset.name} has {len(classes)} classes",
+            f"loss.class_weights has {len(loss.class_weights)} values, but {config.dataset.name} has "
+            f"{len(classes)} classes",
             hint=f"one for each, in this order: {', '.join(classes)}",
         )
     return [f"not in the training labels, and of weight 1: {', '.join(absent)}"] if absent else []
@@ -324,7 +395,9 @@ def freeze(trainer: schema.TrainerConfig, model: DeepLab) -> None:
         freeze_up_to(model, trainer.freeze_stride)
 
 
-def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device) -> TrainState:
+def state_of(
+    config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device
+) -> TrainState:
     return TrainState(
         model,
         build_optimizer(
@@ -350,31 +423,48 @@ def state_of(config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, d
 
 
 def opening_words(
-    config: schema.TrainConfig, state: TrainState, training: SegmentationSet, validation: SegmentationSet, folder: Path, *, norm_batch: int
+    config: schema.TrainConfig,
+    state: TrainState,
+    training: SegmentationSet,
+    validation: SegmentationSet,
+    folder: Path,
+    *,
+    norm_batch: int,
 ) -> list[str]:
     """What is about to run."""
     parameters = sum(parameter.numel() for parameter in state.model.parameters()) / 1e6
-    kept = sum(parameter.numel() for parameter in state.model.parameters() if not parameter.requires_grad) / 1e6
+    kept = (
+        sum(parameter.numel() for parameter in state.model.parameters() if not parameter.requires_grad) / 1e6
+    )
     stride, crop, norm = config.backbone.output_stride, config.augment.crop_size, config.model.norm
     where = str(state.device.type) if world_size() == 1 else f"{world_size()} x {state.device.type}"
     lines = [
-        f"{config.model.name} on {config.backbone.name}, output stride {stride}, {parameters:.2f} M parameters, "
+        f"{config.model.name} on {config.backbone.name}, output stride {stride}, {parameters:.2f} M "
+        "parameters, "
         f"{config.trainer.precision} on {where}",
-        f"{config.dataset.name}: {len(training)} training pictures, {len(validation)} of {config.dataset.split}, "
+        f"{config.dataset.name}: {len(training)} training images, {len(validation)} of "
+        f"{config.dataset.split}, "
         f"{len(training.classes)} classes; batch {config.trainer.batch_size} of {crop} x {crop}, "
         f"{norm_words(state.model, norm=norm, norm_batch=norm_batch)}",
         f"steps {state.step}..{state.max_iters}, in {folder}",
     ]
     if config.trainer.devices == "auto" and torch.cuda.device_count() > 1 and world_size() == 1:
-        lines.append(f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} takes them all")
+        lines.append(
+            f"1 of {torch.cuda.device_count()} GPUs is used; trainer.devices={torch.cuda.device_count()} "
+            "takes them all"
+        )
     if restarts():
         lines.append(f"started anew, {restarts()} times so far: a process was lost")
     if config.loss.class_weights is not None:
         weights = zip(training.classes, config.loss.class_weights, strict=True)
         priors = "; priors kept" if config.loss.keep_priors else ""
-        lines.append(f"class weights: {', '.join(f'{name} {weight:.4g}' for name, weight in weights)}{priors}")
+        lines.append(
+            f"class weights: {', '.join(f'{name} {weight:.4g}' for name, weight in weights)}{priors}"
+        )
     if config.trainer.freeze_stride is not None:
-        lines.append(f"{kept:.2f} M parameters do not change: the backbone up to stride {config.trainer.freeze_stride}")
+        lines.append(
+            f"{kept:.2f} M parameters do not change: the backbone up to stride {config.trainer.freeze_stride}"
+        )
     if config.trainer.ema_decay is not None:
         lines.append(f"evaluated and kept are averages of the weights, with decay {config.trainer.ema_decay}")
     lines += momentum_words(config)
@@ -398,13 +488,16 @@ def momentum_words(config: schema.TrainConfig) -> list[str]:
     if momentum is None or config.model.norm in ("frozen", "group") or steps >= 3 / momentum:
         return []
     return [
-        f"model.norm_momentum={momentum} needs about {math.ceil(3 / momentum)} steps until batch norm's statistics are the data's; "
+        f"model.norm_momentum={momentum} needs about {math.ceil(3 / momentum)} steps until batch norm's "
+        "statistics are the data's; "
         f"for {steps} steps type model.norm_momentum={min(0.1, 20 / steps):.2g}"
     ]
 
 
-def draw_samples(predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int, skip_unreadable: bool) -> None:
-    """Picture, label and prediction of a few samples, the same ones each time."""
+def draw_samples(
+    predictor: Predictor, samples: SegmentationSet, path: Path, *, count: int, skip_unreadable: bool
+) -> None:
+    """Image, label and prediction of a few samples, the same ones each time."""
     panels = []
     was_training = predictor.model.training
     predictor.model.eval()

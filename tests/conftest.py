@@ -77,7 +77,7 @@ def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
     @functools.cache
     def root(name: str) -> Path:
         folder = tmp_path_factory.mktemp("fake") / name
-        write_fake(name, folder, pictures=4, seed=0)
+        write_fake(name, folder, images=4, seed=0)
         return folder
 
     return root
@@ -96,7 +96,9 @@ def real_weights() -> Root:
 
 
 def real_folder(variable: str, name: str) -> Path:
-    """The folder `name` in the one that an environment variable names. Skips the test where it is not there."""
+    """The folder `name` in the one that an environment variable names. Skips the test where it is not
+    there.
+    """
     parent = os.environ.get(variable)
     if not parent or not (Path(parent) / name).is_dir():
         pytest.skip(f"{variable} holds no {name}/")
@@ -110,7 +112,9 @@ def camvid_root(real_root: Root) -> Path:
 
 def times(folder: Path) -> dict[Path, int]:
     """When each file of a run was last changed; the lock apart, which each attempt takes."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock" and path != folder}
+    return {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock" and path != folder
+    }
 
 
 class Signalled(NamedTuple):
@@ -122,12 +126,25 @@ class Signalled(NamedTuple):
     checkpoint_step: int
 
 
-def signalled_run(folder: Path, settings: list[str], number: signal.Signals, *, whole_group: bool) -> Signalled:
-    """Start a long tiny run in `folder`/run, and send it (or its whole process group) a signal after its third step."""
+def signalled_run(
+    folder: Path, settings: list[str], number: signal.Signals, *, whole_group: bool
+) -> Signalled:
+    """Start a long tiny run in `folder`/run, and send it (or its whole process group) a signal after its
+    third step.
+    """
     from deeplabx.engine import checkpoint as checkpoints
 
     output, run = folder / "output", folder / "run"
-    command = [sys.executable, "-m", "deeplabx", "train", *settings, "schedule.max_iters=5000", "trainer.samples=0", f"hydra.run.dir={run}"]
+    command = [
+        sys.executable,
+        "-m",
+        "deeplabx",
+        "train",
+        *settings,
+        "schedule.max_iters=5000",
+        "trainer.samples=0",
+        f"hydra.run.dir={run}",
+    ]
     with output.open("w") as out:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -141,7 +158,11 @@ def signalled_run(folder: Path, settings: list[str], number: signal.Signals, *, 
 
 
 def processes_of_group(group: int) -> list[str]:
-    """The command lines of a process group's members that still run; those that only wait to be reaped do not count."""
-    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    """The command lines of a process group's members that still run; those that only wait to be reaped do not
+    count.
+    """
+    listed = subprocess.run(
+        ["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     rows = [line.split(maxsplit=2) for line in listed[1:]]
     return [row[2] for row in rows if row[0] == str(group) and not row[1].startswith("Z")]

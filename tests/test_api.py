@@ -11,7 +11,10 @@ from deeplabx.build import described, restored
 
 
 def test_importing_deeplabx_imports_no_torch() -> None:
-    code = "import sys, deeplabx; assert 'torch' not in sys.modules; deeplabx.build_model; assert 'torch' in sys.modules"
+    code = (
+        "import sys, deeplabx; assert 'torch' not in sys.modules; deeplabx.build_model; assert 'torch' "
+        "in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -25,10 +28,10 @@ def test_load_gives_a_model_that_predicts_as_the_command_does(tiny_run: Path) ->
     assert not model.training
     assert model.classes[:2] == ["background", "disc"]
     assert len(model.palette) == 7
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     with torch.inference_mode():
-        ids = model(model.preprocess(picture)).argmax(1)[0]
-    assert torch.equal(ids, restored(described(str(tiny_run))).ids(picture))
+        ids = model(model.preprocess(image)).argmax(1)[0]
+    assert torch.equal(ids, restored(described(str(tiny_run))).ids(image))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -13,7 +13,9 @@ from tests.conftest import TINY
 
 
 def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
 
 
 def test_a_sweep_has_a_folder_per_job_and_a_summary(tmp_path: Path) -> None:
@@ -44,7 +46,11 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train", "dataset=camvid", "dataset.root=nowhere"], 3, "dataset.root=nowhere: there is no such folder"),
+        (
+            ["train", "dataset=camvid", "dataset.root=nowhere"],
+            3,
+            "dataset.root=nowhere: there is no such folder",
+        ),
         (["train", "dataset=camvid"], 3, "dataset.root is not set"),
         (["eval", "ckpt=nowhere"], 4, "ckpt=nowhere does not exist"),
         (["predict", "ckpt=nowhere", "input=x (1).jpg"], 3, "input=x (1).jpg does not exist"),
@@ -56,9 +62,17 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(tmp_path: Path) 
         (["train", "backbone.weights=no where.pth"], 4, "no where.pth does not exist"),
         (["weights", "import", "source=nowhere.pth", "out=x"], 4, "source=nowhere.pth does not exist"),
         (["weights", "import", "out=x"], 2, "source= must be given"),
-        (["weights", "list", "resnet50_imagenet"], 4, "resnet50_imagenet is not the name of known weights. Did you mean resnet50_imagenet"),
+        (
+            ["weights", "list", "resnet50_imagenet"],
+            4,
+            "resnet50_imagenet is not the name of known weights. Did you mean resnet50_imagenet",
+        ),
         (["weights", "verify", "source=nowhere.pth", "lr=1"], 2, "lr"),
-        (["train", "trainer.devices=2", "model.norm=sync"], 5, ": model.norm=sync in several processes needs GPUs"),
+        (
+            ["train", "trainer.devices=2", "model.norm=sync"],
+            5,
+            ": model.norm=sync in several processes needs GPUs",
+        ),
     ],
 )
 def test_exit_codes(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:

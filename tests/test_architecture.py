@@ -23,7 +23,18 @@ FLOORS = {
     "cli": 6,
     "__main__": 7,
 }
-TORCHLESS = {"cli", "__main__", "apps", "explain", "composed", "config", "checks", "stored", "errors", "__init__"}
+TORCHLESS = {
+    "cli",
+    "__main__",
+    "apps",
+    "explain",
+    "composed",
+    "config",
+    "checks",
+    "stored",
+    "errors",
+    "__init__",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -59,13 +70,27 @@ def test_imports_run_downwards(path: Path) -> None:
             assert FLOORS[other] < FLOORS[own], f"{own} imports {name}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) in TORCHLESS], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if room(path) in TORCHLESS], ids=lambda path: path.stem
+)
 def test_the_way_to_a_config_error_imports_no_torch(path: Path) -> None:
-    assert not {name for name in imported(path, top_level_only=True) if name.split(".")[0] in ("torch", "cv2", "numpy", "PIL")}
+    assert not {
+        name
+        for name in imported(path, top_level_only=True)
+        if name.split(".")[0] in ("torch", "cv2", "numpy", "PIL")
+    }
 
 
 def test_cli_imports_the_standard_library_only() -> None:
-    assert imported(PACKAGE / "cli.py", top_level_only=True) <= {"os", "re", "signal", "sys", "typing", "deeplabx", "deeplabx.__version__"}
+    assert imported(PACKAGE / "cli.py", top_level_only=True) <= {
+        "os",
+        "re",
+        "signal",
+        "sys",
+        "typing",
+        "deeplabx",
+        "deeplabx.__version__",
+    }
 
 
 def test_a_model_knows_no_particular_backbone() -> None:

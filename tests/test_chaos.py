@@ -10,7 +10,9 @@ from benchmarks.chaos.table import ROWS
 IN_SHORT = (1, 2, 3, 10, 11, 12, 13, 16, 17, 19)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.number in IN_SHORT], ids=lambda row: f"{row.number}-{row.test}")
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.number in IN_SHORT], ids=lambda row: f"{row.number}-{row.test}"
+)
 def test_a_row_of_the_table_holds(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # of the processes that the row starts
     try:

@@ -21,7 +21,9 @@ finally:
 
 
 def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", SPY, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", SPY, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -33,7 +35,9 @@ def test_help_imports_neither_hydra_nor_torch(tmp_path: Path, arguments: list[st
 
 
 def test_version_and_module(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "deeplabx", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "deeplabx", "--version"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout == f"deeplabx {__version__}\n"
 
 
@@ -41,13 +45,19 @@ def test_version_and_module(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["trian"], ["trian is not a command", "Did you mean train?"]),
-        (["train", "optimizer.lrr=0.1"], ["optimizer.lrr is not a setting", "Did you mean optimizer.lr?", "momentum"]),
+        (
+            ["train", "optimizer.lrr=0.1"],
+            ["optimizer.lrr is not a setting", "Did you mean optimizer.lr?", "momentum"],
+        ),
         (["train", "lr=0.1"], ["lr is not a setting", "Did you mean optimizer.lr?"]),
         (["train", "backbone=resnet51"], ["backbone=resnet51", "Did you mean resnet50?", "mobilenetv2"]),
         (["train", "dataset=camvd"], ["Did you mean camvid?"]),
         (["train", "bakbone=resnet50"], ["bakbone", "Did you mean backbone?"]),
         (["train", "schedule.max_iters=abc"], ["schedule.max_iters=abc must be a whole number"]),
-        (["train", "backbone.multi_grid=[1,2]"], ["backbone.multi_grid is not a setting of the backbone chosen"]),
+        (
+            ["train", "backbone.multi_grid=[1,2]"],
+            ["backbone.multi_grid is not a setting of the backbone chosen"],
+        ),
         (["train", "optimizer.lr=nan"], ["optimizer.lr=nan is not a finite number"]),
         (["train", "optimizer.lr=${nothing}"], ["optimizer.lr", "nothing"]),
         (["train", "camvid"], ["'camvid' is not a setting", "dataset=camvid"]),
@@ -76,9 +86,13 @@ def test_version_and_module(tmp_path: Path) -> None:
         (["resume"], ["resume needs the folder of a run"]),
         (["list", "backbones"], ["backbones is not a group", "Did you mean backbone?"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) and value and value[0] in cli.COMMANDS else None,
+    ids=lambda value: (
+        " ".join(value) if isinstance(value, list) and value and value[0] in cli.COMMANDS else None
+    ),
 )
-def test_a_wrong_command_line_is_answered_in_words_before_torch(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+def test_a_wrong_command_line_is_answered_in_words_before_torch(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
     done = deeplabx(*arguments, cwd=tmp_path)
     *message, spied = done.stderr.splitlines()
     assert done.returncode == 2, done.stderr
@@ -104,14 +118,18 @@ def test_hydras_help_and_info(tmp_path: Path) -> None:
     assert deeplabx("train", "--info", "defaults", cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [["data", "fake", "--help"], ["list", "--help"], ["data", "--help"], ["resume", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["data", "fake", "--help"], ["list", "--help"], ["data", "--help"], ["resume", "--help"]]
+)
 def test_help_of_every_command_is_exit_0(tmp_path: Path, arguments: list[str]) -> None:
     done = deeplabx(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, done.stderr.splitlines()[-1] + "\n")
     assert done.stdout
 
 
-def test_control_c_before_the_job_is_one_line_and_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_c_before_the_job_is_one_line_and_exit_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(command: str, arguments: list[str]) -> None:
         raise KeyboardInterrupt  # as while Hydra is imported
 
@@ -121,7 +139,9 @@ def test_control_c_before_the_job_is_one_line_and_exit_130(monkeypatch: pytest.M
     assert (exit_.value.code, capsys.readouterr().err) == (130, "deeplabx: interrupted\n")
 
 
-def test_a_folder_that_looks_like_a_setting_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_looks_like_a_setting_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.name_the_run(["lr=0.1", "seed=1"]) == ["lr=0.1", "seed=1"]
     (tmp_path / "lr=0.1").mkdir()
@@ -131,7 +151,8 @@ def test_a_folder_that_looks_like_a_setting_can_be_resumed(tmp_path: Path, monke
 def test_a_config_folder_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine" / "backbone").mkdir(parents=True)
     (tmp_path / "mine" / "backbone" / "small.yaml").write_text(
-        "defaults:\n  - /schema/backbone/mobilenetv2@_here_\n  - _self_\nname: mobilenetv2\noutput_stride: 32\nweights: null\n"
+        "defaults:\n  - /schema/backbone/mobilenetv2@_here_\n  - _self_\nname: mobilenetv2\noutput_stride: "
+        "32\nweights: null\n"
     )
     done = deeplabx("train", "backbone=small", "--cfg", "job", "--config-dir", "mine", cwd=tmp_path)
     assert "output_stride: 32" in done.stdout, done.stderr
@@ -160,7 +181,17 @@ def test_flags_go_before_settings(arguments: list[str], expected: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "value", ["photo (1).jpg", "a,b=c.png", "~/x[1].png", "größe ä.jpg", "it's.jpg", "back\\slash.jpg", "C'\\'x.jpg", "a b"]
+    "value",
+    [
+        "photo (1).jpg",
+        "a,b=c.png",
+        "~/x[1].png",
+        "größe ä.jpg",
+        "it's.jpg",
+        "back\\slash.jpg",
+        "C'\\'x.jpg",
+        "a b",
+    ],
 )
 @pytest.mark.parametrize("key", ["input", "ckpt", "dataset.root", "init_from", "backbone.weights"])
 def test_a_path_arrives_as_it_was_typed(key: str, value: str) -> None:
@@ -194,7 +225,10 @@ def test_tab_completion(tmp_path: Path, line: str, expected: str, monkeypatch: p
 
 def test_the_second_word_of_data(tmp_path: Path) -> None:
     done = deeplabx("data", "fak", cwd=tmp_path)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "deeplabx: deeplabx data fak is not a command. Did you mean fake?")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        "deeplabx: deeplabx data fak is not a command. Did you mean fake?",
+    )
     done = deeplabx("data", "fake", "dataset=voc", "out=made up", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "made up").rglob("*.jpg"))) == 12
@@ -210,9 +244,14 @@ def test_list_says_what_options_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_a_training_that_is_only_starting_lets_it_be_started_again(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_to_a_training_that_is_only_starting_lets_it_be_started_again(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     code = "import os, sys; sys.argv[1:] = []; from deeplabx import cli\n"
-    code += f"sys.modules['deeplabx.apps'] = type('Apps', (), {{'run': lambda *_: os.kill(os.getpid(), {int(number)})}})\n"
+    code += (
+        f"sys.modules['deeplabx.apps'] = type('Apps', (), {{'run': lambda *_: os.kill(os.getpid(), "
+        f"{int(number)})}})\n"
+    )
     code += "import deeplabx; deeplabx.apps = sys.modules['deeplabx.apps']; cli.main(['train'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 75, done.stderr

@@ -41,13 +41,31 @@ def recipe(folder: Path, text: str) -> None:
         ("hydra: {callbacks: '${seed}'}", "hydra.callbacks are not called"),
         (f"hydra: {{job_logging: {LOGGING}}}", "hydra.job_logging is not followed"),
         (f"hydra: {{hydra_logging: {LOGGING}}}", "hydra.hydra_logging is not followed"),
-        ("hydra: {job_logging: {version: 1, root: '${oc.create:{level:INFO}}'}}", "hydra.job_logging is not followed"),
-        ("hydra: {sweeper: {params: {x: [{y: {_target_: os.mkdir}}]}}}", "hydra.sweeper.params.x.0.y._target_=os.mkdir is not called"),
-        ("hydra: {sweeper: {params: '${oc.create:{_target_:os.mkdir}}'}}", "hydra.sweeper.params._target_=os.mkdir is not called"),
+        (
+            "hydra: {job_logging: {version: 1, root: '${oc.create:{level:INFO}}'}}",
+            "hydra.job_logging is not followed",
+        ),
+        (
+            "hydra: {sweeper: {params: {x: [{y: {_target_: os.mkdir}}]}}}",
+            "hydra.sweeper.params.x.0.y._target_=os.mkdir is not called",
+        ),
+        (
+            "hydra: {sweeper: {params: '${oc.create:{_target_:os.mkdir}}'}}",
+            "hydra.sweeper.params._target_=os.mkdir is not called",
+        ),
         ("hydra: {sweeper: {params: {a.b: {_target_: os.mkdir}}}}", "_target_=os.mkdir is not called"),
-        ("hydra: {sweeper: {params: {x: {_target_: hydra_plugins.x.os.mkdir}}}}", "hydra_plugins.x.os.mkdir is not called"),
-        ("hydra: {job: {env_set: {LD_PRELOAD: evil.so}}}", "hydra.job.env_set is not followed\nset LD_PRELOAD in the shell"),
-        ("hydra: {output_subdir: ../elsewhere}", "hydra.output_subdir=../elsewhere is not a name in the run's folder"),
+        (
+            "hydra: {sweeper: {params: {x: {_target_: hydra_plugins.x.os.mkdir}}}}",
+            "hydra_plugins.x.os.mkdir is not called",
+        ),
+        (
+            "hydra: {job: {env_set: {LD_PRELOAD: evil.so}}}",
+            "hydra.job.env_set is not followed\nset LD_PRELOAD in the shell",
+        ),
+        (
+            "hydra: {output_subdir: ../elsewhere}",
+            "hydra.output_subdir=../elsewhere is not a name in the run's folder",
+        ),
     ],
 )
 def test_what_would_be_called_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -76,13 +94,17 @@ def test_hydras_own_help_may_have_hydras_own_logging() -> None:
     assert loader([]).load_configuration(None, [], run_mode=RunMode.RUN).hydra.job_logging.root is not None
 
 
-def test_a_primary_config_adds_folders_to_the_search_path_but_no_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_primary_config_adds_folders_to_the_search_path_but_no_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil" / "__init__.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     primary = "defaults:\n  - train\n  - _self_\nhydra:\n  searchpath: ['{}']\n"
     (tmp_path / "mine.yaml").write_text(primary.format("pkg://evil"))
-    with pytest.raises(ConfigError, match="hydra.searchpath holds pkg://evil: a YAML file can name folders only"):
+    with pytest.raises(
+        ConfigError, match="hydra.searchpath holds pkg://evil: a YAML file can name folders only"
+    ):
         composed(tmp_path, name="mine")
     (tmp_path / "mine.yaml").write_text(primary.format(f"file://{tmp_path / 'evil'}"))
     assert composed(tmp_path, name="mine").seed == 0
@@ -90,16 +112,30 @@ def test_a_primary_config_adds_folders_to_the_search_path_but_no_packages(tmp_pa
 
 def test_aliases_are_followed_as_far_as_a_config_may_be_large(tmp_path: Path) -> None:
     lists = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lists += [f"{name}: &{name} [{', '.join(['*' + before] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)]
+    lists += [
+        f"{name}: &{name} [{', '.join(['*' + before] * 9)}]"
+        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
     recipe(tmp_path, "\n".join(lists))
     with pytest.raises(ConfigError, match="theirs.yaml would be more than 100,000 values, by its aliases"):
         composed(tmp_path, "+recipe=theirs")
-    (tmp_path / "recipe" / "theirs.yaml").write_text("# @package _global_\neval:\n  scales: &s [8, 9]\n  crop: *s\n")
+    (tmp_path / "recipe" / "theirs.yaml").write_text(
+        "# @package _global_\neval:\n  scales: &s [8, 9]\n  crop: *s\n"
+    )
     assert composed(tmp_path, "+recipe=theirs").eval.crop == [8, 9]
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("a: 1", 3), ("a: &x [1, 2]\nb: *x", 9), ("&x [*x]", 2), ("", 0), ("[", 0), ("[" * 20_000, 0), ("&x a: *y", 0)]
+    ("text", "count"),
+    [
+        ("a: 1", 3),
+        ("a: &x [1, 2]\nb: *x", 9),
+        ("&x [*x]", 2),
+        ("", 0),
+        ("[", 0),
+        ("[" * 20_000, 0),
+        ("&x a: *y", 0),
+    ],
 )
 def test_values_are_counted_as_often_as_they_stand(text: str, count: int) -> None:
     assert expanded(text.encode()) == count

@@ -53,17 +53,32 @@ def test_a_recipe_says_how_to_run_it_what_to_expect_and_whose_number_it_is(optio
     package, command, expected, *_ = (CONF / "recipe" / f"{option}.yaml").read_text().splitlines()
     assert package == "# @package _global_"
     assert command.startswith(f"# deeplabx train +recipe={option} ")
-    assert re.match(r"# Expected: val mIoU [\d.]+ .*(the paper's number|the released model's number|measured by us)", expected)
+    assert re.match(
+        r"# Expected: val mIoU [\d.]+ .*(the paper's number|the released model's number|measured by us)",
+        expected,
+    )
 
 
 def test_a_recipe_beats_the_data_set_and_what_is_typed_beats_the_recipe(compose: Compose) -> None:
     config = compose("+recipe=voc_deeplabv3plus_xception65")
     assert (config.dataset.train_split, config.optimizer.weight_decay) == ("train_aug", 4e-5)
-    assert (config.augment.crop_size, config.trainer.batch_size, config.schedule.max_iters, config.optimizer.lr) == (513, 16, 30000, 0.007)
+    assert (
+        config.augment.crop_size,
+        config.trainer.batch_size,
+        config.schedule.max_iters,
+        config.optimizer.lr,
+    ) == (513, 16, 30000, 0.007)
     typed = compose(
-        "+recipe=voc_deeplabv3plus_xception65", "dataset.train_split=train", "optimizer.weight_decay=1e-3", "schedule.max_iters=10"
+        "+recipe=voc_deeplabv3plus_xception65",
+        "dataset.train_split=train",
+        "optimizer.weight_decay=1e-3",
+        "schedule.max_iters=10",
     )
-    assert (typed.dataset.train_split, typed.optimizer.weight_decay, typed.schedule.max_iters) == ("train", 1e-3, 10)
+    assert (typed.dataset.train_split, typed.optimizer.weight_decay, typed.schedule.max_iters) == (
+        "train",
+        1e-3,
+        10,
+    )
 
 
 @pytest.mark.parametrize("command", schema.COMMANDS)

@@ -19,7 +19,10 @@ from tests.conftest import Compose
         ("augment.crop_size=-5", r"augment.crop_size=-5 is out of range: it must be at least 8"),
         ("trainer.batch_size=0", r"trainer.batch_size=0 is out of range"),
         ("backbone.output_stride=12", r"backbone.output_stride=12 is not one of 8, 16, 32"),
-        ("trainer.precision=bf61", r"trainer.precision=bf61 is not one of auto, fp32, bf16, fp16. Did you mean bf16\?"),
+        (
+            "trainer.precision=bf61",
+            r"trainer.precision=bf61 is not one of auto, fp32, bf16, fp16. Did you mean bf16\?",
+        ),
         ("trainer.devices=gpu", r"trainer.devices=gpu is not one of auto, cpu, or a number from 1"),
         ("augment.scale_min=3", r"augment.scale_min=3.0 is above augment.scale_max=2.0"),
         ("eval.crop=[513]", r"eval.crop=\[513\] must be \[height,width\]"),
@@ -29,12 +32,17 @@ from tests.conftest import Compose
         ("+optimizer.nesterov=true", r"optimizer.nesterov is not a setting"),
         ("trainer.ema_decay=1", r"trainer.ema_decay=1.0 is out of range: it must be above 0 and below 1"),
         ("trainer.freeze_stride=3", r"trainer.freeze_stride=3 is not one of 2, 4, 8, 16, 32"),
-        ("loss.class_balance=median_frequence", r"loss.class_balance=median_frequence is not one of .*Did you mean median_frequency\?"),
+        (
+            "loss.class_balance=median_frequence",
+            r"loss.class_balance=median_frequence is not one of .*Did you mean median_frequency\?",
+        ),
         ("loss.class_weights=[1,0]", r"loss.class_weights=0.0 is out of range: it must be above 0"),
         ("~schedule", r"schedule.max_iters, schedule.name, schedule.warmup_iters must be given"),
     ],
 )
-def test_a_value_out_of_range_names_setting_value_and_choices(compose: Compose, override: str, words: str) -> None:
+def test_a_value_out_of_range_names_setting_value_and_choices(
+    compose: Compose, override: str, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         compose(override)
 
@@ -53,10 +61,12 @@ def test_a_crop_below_one_stride_is_refused(compose: Compose) -> None:
 def test_a_batch_must_divide(compose: Compose) -> None:
     with pytest.raises(ConfigError, match=r"trainer.batch_size=9 cannot be divided by .* = 6"):
         compose("trainer.batch_size=9", "trainer.accumulate=3", "trainer.devices=2")
-    assert compose("trainer.batch_size=12", "trainer.accumulate=3", "trainer.devices=2").trainer.batch_size == 12
+    assert (
+        compose("trainer.batch_size=12", "trainer.accumulate=3", "trainer.devices=2").trainer.batch_size == 12
+    )
 
 
-def test_one_picture_per_pass_is_refused_unless_norm_is_frozen(compose: Compose) -> None:
+def test_one_image_per_pass_is_refused_unless_norm_is_frozen(compose: Compose) -> None:
     with pytest.raises(ConfigError, match="a batch norm sees a single value: it needs two"):
         compose("trainer.batch_size=4", "trainer.accumulate=4")
     compose("trainer.batch_size=4", "trainer.accumulate=4", "model.norm=frozen")
@@ -86,7 +96,9 @@ def test_what_a_data_set_recommends_is_beaten_by_what_is_typed(compose: Compose)
         (["model=deeplabv2", "augment.crop_size=9", "model.scales=[1,0.5]"], False),  # 1 x 1 features
     ],
 )
-def test_one_picture_per_pass_where_no_norm_sees_a_single_value(compose: Compose, overrides: list[str], fits: bool) -> None:
+def test_one_image_per_pass_where_no_norm_sees_a_single_value(
+    compose: Compose, overrides: list[str], fits: bool
+) -> None:
     overrides = [*overrides, "trainer.batch_size=1"]
     if fits:
         assert compose(*overrides).trainer.batch_size == 1
@@ -95,7 +107,9 @@ def test_one_picture_per_pass_where_no_norm_sees_a_single_value(compose: Compose
             compose(*overrides)
 
 
-@pytest.mark.parametrize("overrides", [[], ["backbone=resnet50", "dataset=camvid", "model=deeplabv3", "model.atrous_rates=[6,12]"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["backbone=resnet50", "dataset=camvid", "model=deeplabv3", "model.atrous_rates=[6,12]"]]
+)
 def test_a_config_comes_back_from_json(compose: Compose, overrides: list[str]) -> None:
     config = compose(*overrides)
     assert stored.from_plain(schema.TrainConfig, json.loads(json.dumps(stored.to_plain(config)))) == config
@@ -141,7 +155,10 @@ def test_weights_that_are_given_and_computed_are_refused_unless_a_run_wrote_both
 
 
 def test_priors_are_kept_of_weights(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"loss.keep_priors=true, but there are no class weights\ntype loss.class_balance=enet"):
+    with pytest.raises(
+        ConfigError,
+        match=r"loss.keep_priors=true, but there are no class weights\ntype loss.class_balance=enet",
+    ):
         compose("loss.keep_priors=true")
     assert compose("loss.keep_priors=true", "loss.class_weights=[1,2]").loss.keep_priors
 
@@ -152,7 +169,11 @@ def test_there_must_be_a_batch_norm_to_freeze(compose: Compose) -> None:
 
 
 def test_adamw_has_a_learning_rate_of_its_own(compose: Compose) -> None:
-    assert compose("optimizer=adamw").optimizer.lr == compose("optimizer=adamw", "dataset=voc").optimizer.lr == 1e-3
+    assert (
+        compose("optimizer=adamw").optimizer.lr
+        == compose("optimizer=adamw", "dataset=voc").optimizer.lr
+        == 1e-3
+    )
 
 
 def test_every_number_has_a_range_or_a_choice() -> None:
@@ -181,7 +202,9 @@ def test_a_checkpoint_is_used_without_the_rules_of_its_training(compose: Compose
         ("eval.window=${nothing}", "eval.window: Interpolation key 'nothing' not found"),
     ],
 )
-def test_what_is_typed_onto_a_checkpoints_config_is_told_in_words(compose: Compose, override: str, words: str) -> None:
+def test_what_is_typed_onto_a_checkpoints_config_is_told_in_words(
+    compose: Compose, override: str, words: str
+) -> None:
     base = compose()
     composed = OmegaConf.create({"eval": {"window": "${nothing}"}})
     with pytest.raises(ConfigError, match=words):
@@ -217,4 +240,9 @@ def test_settings_that_no_model_or_crf_can_have(compose: Compose, override: str,
 
 
 def test_without_aspp_the_3x3_of_the_head_has_channels(compose: Compose) -> None:
-    assert compose("model=deeplabv3", "model.aspp=false", "model.head_convolution=true", "model.channels=512").model.channels == 512
+    assert (
+        compose(
+            "model=deeplabv3", "model.aspp=false", "model.head_convolution=true", "model.channels=512"
+        ).model.channels
+        == 512
+    )

@@ -20,7 +20,10 @@ from deeplabx import __version__, doctor
 from deeplabx.engine.distributed import resolve_device, resolve_precision
 
 GIB = 2**30
-MEMINFO = "MemTotal:        8388608 kB\nMemFree:          100000 kB\nMemAvailable:    2097152 kB\nHugePages_Total:       0\n"
+MEMINFO = (
+    "MemTotal:        8388608 kB\nMemFree:          100000 kB\nMemAvailable:    2097152 "
+    "kB\nHugePages_Total:       0\n"
+)
 
 
 def values(text: str) -> dict[str, str]:
@@ -39,7 +42,16 @@ def usage_of(free: int) -> Any:
 
 def test_versions_are_those_of_the_packages(report: dict[str, str]) -> None:
     assert (report["deeplabx"], report["python"]) == (__version__, platform.python_version())
-    names = ["torch", "numpy", "hydra-core", "omegaconf", "opencv-python-headless", "pillow", "albumentations", "safetensors"]
+    names = [
+        "torch",
+        "numpy",
+        "hydra-core",
+        "omegaconf",
+        "opencv-python-headless",
+        "pillow",
+        "albumentations",
+        "safetensors",
+    ]
     assert {name: report[name] for name in names} == {name: metadata.version(name) for name in names}
 
 
@@ -91,7 +103,9 @@ def test_a_small_shared_memory_and_disk_are_warned_of(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("free", "warned"), [(GIB - 1, True), (GIB, False)])
-def test_room_is_enough_from_its_bound_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, warned: bool) -> None:
+def test_room_is_enough_from_its_bound_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, warned: bool
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", usage_of(free))
     assert bool(doctor.room("disk", tmp_path, at_least=GIB, otherwise="free some").warning) == warned
 
@@ -100,7 +114,9 @@ def test_a_machine_without_fault_has_no_warning(monkeypatch: pytest.MonkeyPatch)
     sections = ("versions", "device", "processes", "storage", "extras")
     for name in sections:
         monkeypatch.setattr(doctor, name, lambda *_: [doctor.Row("name", "value")])
-    assert doctor.doctor() == "\n\n".join([*(f"{name}\n  name  value" for name in sections), "nothing to complain about"])
+    assert doctor.doctor() == "\n\n".join(
+        [*(f"{name}\n  name  value" for name in sections), "nothing to complain about"]
+    )
 
 
 def test_memory_is_read_from_meminfo() -> None:
@@ -125,7 +141,11 @@ def test_few_open_files_are_warned_of(limit: int, warned: bool) -> None:
     [
         ("0::/\n", {"cpu.max": "150000 100000\n", "memory.max": "4294967296\n"}, (1.5, 4 * GIB)),
         ("0::/\n", {"cpu.max": "max 100000\n", "memory.max": "max\n"}, (math.inf, math.inf)),
-        ("0::/job/step\n", {"job/cpu.max": "200000 100000\n", "job/step/cpu.max": "max 100000\n"}, (2, math.inf)),
+        (
+            "0::/job/step\n",
+            {"job/cpu.max": "200000 100000\n", "job/step/cpu.max": "max 100000\n"},
+            (2, math.inf),
+        ),
         (
             "4:memory:/docker/1\n1:cpu,cpuacct:/docker/1\n1:name=systemd:/\n",
             {
@@ -136,11 +156,17 @@ def test_few_open_files_are_warned_of(limit: int, warned: bool) -> None:
             },
             (0.5, GIB),
         ),
-        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, (math.inf, math.inf)),
+        (
+            "1:cpu:/\n",
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            (math.inf, math.inf),
+        ),
     ],
     ids=["version 2", "no limit", "around the own one", "version 1", "version 1 without"],
 )
-def test_cgroup_limits(tmp_path: Path, membership: str, files: dict[str, str], expected: tuple[float, float]) -> None:
+def test_cgroup_limits(
+    tmp_path: Path, membership: str, files: dict[str, str], expected: tuple[float, float]
+) -> None:
     (tmp_path / "membership").write_text(membership)
     for name, text in files.items():
         path = tmp_path / "root" / name
@@ -187,7 +213,10 @@ def test_an_absent_or_too_old_package_of_an_extra_gets_the_line_that_adds_it() -
 
 def test_a_requirement_that_is_not_met_is_warned_of() -> None:
     rows = {
-        row.name: row for row in doctor.versions([Requirement(line) for line in ("torch>=2", "numpy<1", "absent==3", "x; extra == 'y'")])
+        row.name: row
+        for row in doctor.versions(
+            [Requirement(line) for line in ("torch>=2", "numpy<1", "absent==3", "x; extra == 'y'")]
+        )
     }
     assert not rows["torch"].warning
     assert rows["numpy"].warning.endswith(": type pip install 'numpy<1'")
@@ -198,9 +227,15 @@ def test_a_requirement_that_is_not_met_is_warned_of() -> None:
 
 @pytest.mark.parametrize(
     ("built", "available", "words"),
-    [(False, False, "type pip install --force-reinstall torch"), (True, False, "unset CUDA_VISIBLE_DEVICES"), (True, True, "")],
+    [
+        (False, False, "type pip install --force-reinstall torch"),
+        (True, False, "unset CUDA_VISIBLE_DEVICES"),
+        (True, True, ""),
+    ],
 )
-def test_a_driver_whose_gpu_is_not_used_is_warned_of(monkeypatch: pytest.MonkeyPatch, built: bool, available: bool, words: str) -> None:
+def test_a_driver_whose_gpu_is_not_used_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, built: bool, available: bool, words: str
+) -> None:
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     warning = doctor.driver(present=True).warning
@@ -209,9 +244,16 @@ def test_a_driver_whose_gpu_is_not_used_is_warned_of(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("script", "expected"), [("echo 570.86.15; echo 570.86.15", "570.86.15"), ("echo broken; exit 9", "not known"), ("true", "not known")]
+    ("script", "expected"),
+    [
+        ("echo 570.86.15; echo 570.86.15", "570.86.15"),
+        ("echo broken; exit 9", "not known"),
+        ("true", "not known"),
+    ],
 )
-def test_the_driver_version_is_what_nvidia_smi_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, expected: str) -> None:
+def test_the_driver_version_is_what_nvidia_smi_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, expected: str
+) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

@@ -40,7 +40,10 @@ def test_a_printable_line_is_one_line_without_control_characters() -> None:
     assert printable("x" * 11, 10) == "xxxxxx ..."
 
 
-@pytest.mark.parametrize(("number", "words"), [(27, "File too large"), (28, "No space left on device"), (122, "Disk quota exceeded")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(27, "File too large"), (28, "No space left on device"), (122, "Disk quota exceeded")],
+)
 def test_what_safetensors_says_of_a_disk_is_understood(number: int, words: str) -> None:
     error = resource_error(RuntimeError(f"Error while serializing: I/O error: {words} (os error {number})"))
     assert error is not None

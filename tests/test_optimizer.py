@@ -7,7 +7,10 @@ from deeplabx.optimizer import build_optimizer, parameter_groups
 
 def test_norm_and_bias_are_not_decayed_and_the_head_has_its_factor() -> None:
     model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=3)
-    groups = {group["group"]: group for group in parameter_groups(model, lr=0.1, weight_decay=1e-4, head_lr_factor=10)}
+    groups = {
+        group["group"]: group
+        for group in parameter_groups(model, lr=0.1, weight_decay=1e-4, head_lr_factor=10)
+    }
     assert set(groups) == {"backbone", "backbone_no_decay", "head", "head_no_decay"}
     assert groups["backbone"]["base_lr"] == 0.1
     assert groups["head"]["base_lr"] == groups["head_no_decay"]["base_lr"] == 1.0
@@ -15,7 +18,9 @@ def test_norm_and_bias_are_not_decayed_and_the_head_has_its_factor() -> None:
         assert group["weight_decay"] == (0.0 if label.endswith("no_decay") else 1e-4)
         for name in group["names"]:
             assert name.startswith("backbone.") == label.startswith("backbone")
-            is_kernel = isinstance(model.get_submodule(name.rpartition(".")[0]), torch.nn.Conv2d) and name.endswith("weight")
+            is_kernel = isinstance(
+                model.get_submodule(name.rpartition(".")[0]), torch.nn.Conv2d
+            ) and name.endswith("weight")
             assert is_kernel != label.endswith("no_decay"), name
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
 
@@ -31,7 +36,11 @@ def test_depthwise_kernels_are_not_decayed() -> None:
 
 def test_frozen_parameters_are_in_no_group() -> None:
     model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm="frozen")
-    assert [group["group"] for group in parameter_groups(model, lr=0.1, weight_decay=0)] == ["backbone", "head", "head_no_decay"]
+    assert [group["group"] for group in parameter_groups(model, lr=0.1, weight_decay=0)] == [
+        "backbone",
+        "head",
+        "head_no_decay",
+    ]
 
 
 def test_sgd_takes_the_step_of_the_formula() -> None:
@@ -63,11 +72,13 @@ def test_adamw_takes_the_step_of_the_paper() -> None:
 
     torch.manual_seed(0)
     model = Kernels()
-    optimizer = build_optimizer("adamw", model, lr=0.1, weight_decay=0.5, head_lr_factor=10, beta1=0.8, beta2=0.95)
+    optimizer = build_optimizer(
+        "adamw", model, lr=0.1, weight_decay=0.5, head_lr_factor=10, beta1=0.8, beta2=0.95
+    )
     expected = {name: value.detach().double() for name, value in model.named_parameters()}
     moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in expected.items()}
-    pictures = torch.randn(4, 5, 3)
-    for step, batch in enumerate(pictures, start=1):
+    images = torch.randn(4, 5, 3)
+    for step, batch in enumerate(images, start=1):
         optimizer.zero_grad()
         (model.backbone(batch) * model.head(batch)).square().sum().backward()
         for name, value in model.named_parameters():
@@ -86,13 +97,21 @@ def test_adamw_takes_the_step_of_the_paper() -> None:
 
 @pytest.mark.parametrize(
     ("model", "backbone", "new"),
-    [("deeplabv1", "vgg16", ["classifier.classify"]), ("deeplabv2", "resnet18", ["aspp.0.classify", "aspp.1.classify"])],
+    [
+        ("deeplabv1", "vgg16", ["classifier.classify"]),
+        ("deeplabv2", "resnet18", ["aspp.0.classify", "aspp.1.classify"]),
+    ],
 )
-def test_of_v1_and_v2_only_the_classifiers_have_the_heads_rates(model: str, backbone: str, new: list[str]) -> None:
+def test_of_v1_and_v2_only_the_classifiers_have_the_heads_rates(
+    model: str, backbone: str, new: list[str]
+) -> None:
     rates = {} if model == "deeplabv1" else {"atrous_rates": [6, 12]}
     network = deeplabx.build_model(model, backbone=backbone, num_classes=3, **rates)
     groups = {
-        group["group"]: group for group in parameter_groups(network, lr=1e-3, weight_decay=5e-4, head_lr_factor=10, head_bias_lr_factor=20)
+        group["group"]: group
+        for group in parameter_groups(
+            network, lr=1e-3, weight_decay=5e-4, head_lr_factor=10, head_bias_lr_factor=20
+        )
     }
     assert groups["head"]["names"] == [f"{name}.weight" for name in new]
     assert groups["head_bias"]["names"] == [f"{name}.bias" for name in new]

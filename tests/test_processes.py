@@ -15,12 +15,17 @@ from deeplabx.dataset import build_dataset
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from tests.conftest import TINY, Root, signalled_run
 
-EACH_ITS_PART = ["trainer.ema_decay=0.5", "loss.class_balance=enet"]  # what the processes compute beside the gradient
+EACH_ITS_PART = [
+    "trainer.ema_decay=0.5",
+    "loss.class_balance=enet",
+]  # what the processes compute beside the gradient
 TWO = [*(setting for setting in TINY if not setting.startswith("trainer.devices")), "trainer.devices=2"]
 
 
 def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +64,22 @@ def test_a_run_of_two_processes_is_one_run(run_of_two: Path) -> None:
 def test_the_labels_of_all_processes_weigh_the_classes(run_of_two: Path) -> None:
     config = yaml.safe_load((run_of_two / "config.yaml").read_text())
     samples = build_dataset("shapes", split="train", train_images=12, val_images=4)
-    assert config["loss"]["class_weights"] == balanced_weights("enet", count_pixels(samples, range(12), workers=0))
+    assert config["loss"]["class_weights"] == balanced_weights(
+        "enet", count_pixels(samples, range(12), workers=0)
+    )
 
 
 @pytest.mark.parametrize("devices", ["1", "2", pytest.param("4", marks=pytest.mark.slow)])
-def test_any_number_of_processes_evaluates_to_what_the_run_found(run_of_two: Path, tmp_path: Path, devices: str) -> None:
-    done = deeplabx("eval", f"ckpt={run_of_two}", f"trainer.devices={devices}", "hydra.run.dir=eval", cwd=tmp_path)
+def test_any_number_of_processes_evaluates_to_what_the_run_found(
+    run_of_two: Path, tmp_path: Path, devices: str
+) -> None:
+    done = deeplabx(
+        "eval", f"ckpt={run_of_two}", f"trainer.devices={devices}", "hydra.run.dir=eval", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    found, trained = (json.loads((folder / "result.json").read_text()) for folder in (tmp_path / "eval", run_of_two))
+    found, trained = (
+        json.loads((folder / "result.json").read_text()) for folder in (tmp_path / "eval", run_of_two)
+    )
     for key in ("confusion_sha256", "miou", "images"):
         assert found[key] == trained[key], key
 
@@ -75,14 +88,26 @@ def test_two_processes_predict_what_one_does(run_of_two: Path, tmp_path: Path) -
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     for number in range(3):
-        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "in" / f"{number}.png")
-    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(
+            tmp_path / "in" / f"{number}.png"
+        )
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
     for devices in ("1", "2"):
-        done = deeplabx("predict", f"ckpt={run_of_two}", "input=in", f"out=out{devices}", f"trainer.devices={devices}", cwd=tmp_path)
+        done = deeplabx(
+            "predict",
+            f"ckpt={run_of_two}",
+            "input=in",
+            f"out=out{devices}",
+            f"trainer.devices={devices}",
+            cwd=tmp_path,
+        )
         assert done.returncode == 3, done.stderr
-        assert "1 of 4 pictures could not be read" in done.stderr
-        assert "3 of 4 pictures predicted" in done.stdout
-    files = [sorted((path.name, path.read_bytes()) for path in (tmp_path / out).iterdir()) for out in ("out1", "out2")]
+        assert "1 of 4 images could not be read" in done.stderr
+        assert "3 of 4 images predicted" in done.stdout
+    files = [
+        sorted((path.name, path.read_bytes()) for path in (tmp_path / out).iterdir())
+        for out in ("out1", "out2")
+    ]
     assert len(files[0]) == 6
     assert files[0] == files[1]
 
@@ -103,7 +128,15 @@ def test_an_error_names_its_rank_and_comes_once(tmp_path: Path, fake_root: Root)
         Image.new("L", (160, 120), 77).save(mask)
     (data / "classes.yaml").write_text("classes: [a, b, c, d]")
     settings = [setting for setting in TWO if not setting.startswith("dataset.")]
-    done = deeplabx("train", *settings, "dataset=folder", f"dataset.root={data}", "trainer.samples=0", "hydra.run.dir=run", cwd=tmp_path)
+    done = deeplabx(
+        "train",
+        *settings,
+        "dataset=folder",
+        f"dataset.root={data}",
+        "trainer.samples=0",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.splitlines()) <= 3
     assert "rank " in done.stderr
@@ -112,7 +145,8 @@ def test_an_error_names_its_rank_and_comes_once(tmp_path: Path, fake_root: Root)
 
 
 @pytest.mark.parametrize(
-    ("number", "whole_group", "code"), [(signal.SIGTERM, False, 75), pytest.param(signal.SIGINT, True, 130, marks=pytest.mark.slow)]
+    ("number", "whole_group", "code"),
+    [(signal.SIGTERM, False, 75), pytest.param(signal.SIGINT, True, 130, marks=pytest.mark.slow)],
 )
 def test_a_signal_is_answered_by_a_save_and_no_process_is_left(
     tmp_path: Path, number: signal.Signals, whole_group: bool, code: int

@@ -15,7 +15,9 @@ def test_a_damaged_config_is_a_checkpoint_error(tmp_path: Path) -> None:
         resume(tmp_path, change=lambda config: None)
 
 
-def test_extending_says_what_it_means_and_keeps_the_record(train_tiny: TrainTiny, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extending_says_what_it_means_and_keeps_the_record(
+    train_tiny: TrainTiny, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = train_tiny("run")
     extend(folder, max_iters=6, change=lambda config: None)
     said = capsys.readouterr().out
@@ -46,7 +48,9 @@ def test_an_extended_run_that_was_interrupted_at_once_is_resumed_as_extended(
 def test_what_cannot_be_extended_is_refused_and_left_alone(train_tiny: TrainTiny, tmp_path: Path) -> None:
     folder = train_tiny("run")
     before = times(folder)
-    with pytest.raises(ConfigError, match=r"schedule.max_iters=4 does not extend a run of 4\ntype more than 4"):
+    with pytest.raises(
+        ConfigError, match=r"schedule.max_iters=4 does not extend a run of 4\ntype more than 4"
+    ):
         extend(folder, max_iters=4, change=lambda config: None)
     with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 1"):
         extend(folder, max_iters=6, change=lambda config: setattr(config.optimizer, "lr", 1.0))

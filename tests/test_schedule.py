@@ -4,7 +4,9 @@ from deeplabx.schedule import build_schedule, poly
 
 
 def test_poly_is_the_papers_formula() -> None:
-    assert [poly(step, max_iters=4, power=0.9) for step in range(4)] == [(1 - step / 4) ** 0.9 for step in range(4)]
+    assert [poly(step, max_iters=4, power=0.9) for step in range(4)] == [
+        (1 - step / 4) ** 0.9 for step in range(4)
+    ]
 
 
 def test_the_first_step_is_the_base_rate_and_no_step_is_zero() -> None:
@@ -22,5 +24,9 @@ def test_warm_up_is_linear_and_then_the_curve_is_as_without() -> None:
 
 def test_a_staircase_goes_down_after_every_so_many_steps() -> None:
     schedule = build_schedule("step", max_iters=6000, warmup_iters=0, every=2000, factor=0.1)
-    assert [schedule(step) for step in (0, 1999, 2000, 3999, 4000, 5999)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert build_schedule("step", max_iters=6, warmup_iters=4, every=2, factor=0.5)(2) == pytest.approx(0.75 * 0.5)
+    assert [schedule(step) for step in (0, 1999, 2000, 3999, 4000, 5999)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+    assert build_schedule("step", max_iters=6, warmup_iters=4, every=2, factor=0.5)(2) == pytest.approx(
+        0.75 * 0.5
+    )

@@ -13,7 +13,11 @@ def test_show_tells_the_papers_numbers() -> None:
 
 
 def test_show_tells_strides_rates_and_both_counts() -> None:
-    text = show(compose_plain("model=deeplabv3", "backbone=resnet101_beta", "backbone.output_stride=8", command="show"))
+    text = show(
+        compose_plain(
+            "model=deeplabv3", "backbone=resnet101_beta", "backbone.output_stride=8", command="show"
+        )
+    )
     assert "252.25 billion at 513 x 513" in text
     assert "275.94 billion, as the papers count" in text
     assert "3x3 at rates 12, 24, 36" in text
@@ -37,6 +41,10 @@ def test_several_scales_are_counted_and_told_once() -> None:
 
 
 def test_other_bands_and_other_kernels_are_shown() -> None:
-    text = show(compose_plain("model=deeplabv1", "backbone=vgg16", "model.fc6=7x7", "backbone.in_channels=4", command="show"))
+    text = show(
+        compose_plain(
+            "model=deeplabv1", "backbone=vgg16", "model.fc6=7x7", "backbone.in_channels=4", command="show"
+        )
+    )
     assert "7x7 at rates 4\n" in text
     assert f"{134_346_581 + 64 * 9:,}" in text

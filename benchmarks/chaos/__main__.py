@@ -1,4 +1,6 @@
-"""python -m benchmarks.chaos [ROW ...]: run the rows, or those named by number, and print the table. Exit code 1 when one misses its target."""
+"""python -m benchmarks.chaos [ROW ...]: run the rows, or those named by number, and print the table. Exit
+code 1 when one misses its target.
+"""
 
 import os
 import sys
@@ -26,7 +28,9 @@ def measured(row: Row) -> Measured:
 
 def main(numbers: list[int]) -> int:
     root = Path(__file__).parents[2]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))  # of the processes that rows start
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(root), os.environ.get("PYTHONPATH")])
+    )  # of the processes that rows start
     begin, passed = time.monotonic(), True
     print("| # | test | target | measured | verdict | seconds |\n|---|---|---|---|---|---|", flush=True)
     for row in [row for row in ROWS if not numbers or row.number in numbers]:
@@ -34,8 +38,15 @@ def main(numbers: list[int]) -> int:
         found = measured(row)
         passed &= found.passed is not False
         took = time.monotonic() - started
-        print(f"| {row.number} | {row.test} | {row.target} | {found.words} | {VERDICTS[found.passed]} | {took:.0f} |", flush=True)
-    print(f"\n{time.monotonic() - begin:.0f} s in all; {'every target holds' if passed else 'NOT every target holds'}")
+        print(
+            f"| {row.number} | {row.test} | {row.target} | {found.words} | {VERDICTS[found.passed]} | "
+            f"{took:.0f} |",
+            flush=True,
+        )
+    print(
+        f"\n{time.monotonic() - begin:.0f} s in all; "
+        f"{'every target holds' if passed else 'NOT every target holds'}"
+    )
     return 0 if passed else 1
 
 

@@ -1,7 +1,9 @@
-"""Strangers' files: each canary is one that would run code, write elsewhere or exhaust the machine if it were trusted.
+"""Strangers' files: each canary is one that would run code, write elsewhere or exhaust the machine if it were
+trusted.
 
-A canary is planted in `inside`, a folder of its own, and a command is run there in a process of its own. Its sibling `outside` is what must
-not change: a canary that runs leaves a file RAN there, one that escapes writes or changes another.
+A canary is planted in `inside`, a folder of its own, and a command is run there in a process of its own. Its
+sibling `outside` is what must not change: a canary that runs leaves a file RAN there, one that escapes writes
+or changes another.
 """
 
 import contextlib
@@ -69,11 +71,11 @@ class Place(NamedTuple):
         return folder
 
     def folder_set(self) -> Path:
-        """A small data set of one's own pictures."""
+        """A small data set of one's own images."""
         from deeplabx.dataset.fake import write_fake
 
         root = self.inside / "data"
-        write_fake("folder", root, pictures=2, seed=0)
+        write_fake("folder", root, images=2, seed=0)
         return root
 
     def write(self, name: str, content: str | bytes) -> Path:
@@ -84,7 +86,9 @@ class Place(NamedTuple):
 
 
 class Canary(NamedTuple):
-    """`plant` puts it down and returns the command line that meets it. accepted: why the command may do its work, where it may."""
+    """`plant` puts it down and returns the command line that meets it. accepted: why the command may do its
+    work, where it may.
+    """
 
     name: str
     plant: Callable[[Place], list[str]]
@@ -110,7 +114,9 @@ def share(source: str, target: str) -> None:
 CANARIES: list[Canary] = []
 
 
-def canary(name: str, *, accepted: str = "") -> Callable[[Callable[[Place], list[str]]], Callable[[Place], list[str]]]:
+def canary(
+    name: str, *, accepted: str = ""
+) -> Callable[[Callable[[Place], list[str]]], Callable[[Place], list[str]]]:
     def register(plant: Callable[[Place], list[str]]) -> Callable[[Place], list[str]]:
         CANARIES.append(Canary(name, plant, accepted))
         return plant
@@ -118,7 +124,7 @@ def canary(name: str, *, accepted: str = "") -> Callable[[Callable[[Place], list
     return register
 
 
-# --- pickles -----------------------------------------------------------------------------------------------------------------------
+# --- pickles ------------------------------------------------------------------------------------------------
 
 
 class Bomb:
@@ -141,7 +147,10 @@ def zip_file(place: Place, name: str = "weights.pth", content: Any = None) -> Pa
 def good_and_bad(place: Place) -> dict[str, Any]:
     import torch
 
-    return {"state_dict": {"stem.0.weight": torch.zeros(32, 3, 3, 3), "extra": Bomb(place.marker)}, "epoch": 3}
+    return {
+        "state_dict": {"stem.0.weight": torch.zeros(32, 3, 3, 3), "extra": Bomb(place.marker)},
+        "epoch": 3,
+    }
 
 
 def legacy_file(place: Place, name: str = "weights.pt") -> Path:
@@ -195,7 +204,9 @@ PICKLES: dict[str, Callable[[Place], Path]] = {
 KEYS = ("backbone.weights", "init_from")
 for kind, make in PICKLES.items():
     for setting in KEYS:
-        canary(f"{kind} as {setting}")(lambda place, make=make, setting=setting: ["train", *TINY, f"{setting}={make(place)}"])  # type: ignore[misc]
+        canary(f"{kind} as {setting}")(
+            lambda place, make=make, setting=setting: ["train", *TINY, f"{setting}={make(place)}"]  # type: ignore[misc]
+        )
 canary("zip .pth as ckpt")(lambda place: ["eval", f"ckpt={zip_file(place)}"])
 
 
@@ -228,7 +239,7 @@ def meet(place: Place, command: str) -> list[str]:
     if command == "eval":
         return ["eval", "ckpt=run", "trainer.devices=cpu"]
     if command == "predict":
-        picture(place.inside / "photo.png")
+        image(place.inside / "photo.png")
         return ["predict", "ckpt=run", "input=photo.png", "out=out", "trainer.devices=cpu"]
     if command == "init_from":
         return ["train", *TINY, "init_from=run"]
@@ -236,7 +247,7 @@ def meet(place: Place, command: str) -> list[str]:
     return ["resume", "run"]
 
 
-def picture(path: Path, **options: Any) -> None:
+def image(path: Path, **options: Any) -> None:
     from PIL import Image
 
     Image.new("RGB", (40, 30), (200, 100, 50)).save(path, **options)
@@ -250,7 +261,7 @@ forged("model__safetensors", a_pickle, "eval", "resume", "init_from")
 forged("optimizer__safetensors", a_pickle, "resume")
 
 
-# --- safetensors that lie ------------------------------------------------------------------------------------------------------------
+# --- safetensors that lie -----------------------------------------------------------------------------------
 
 
 def safetensors(header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> bytes:
@@ -278,7 +289,9 @@ def deep_header(place: Place, checkpoint: Path) -> bytes:
     return safetensors(b'{"a":' * 50_000)
 
 
-def changed_tensors(checkpoint: Path, change: Callable[[dict[str, Any]], Any], name: str = "model.safetensors") -> bytes:
+def changed_tensors(
+    checkpoint: Path, change: Callable[[dict[str, Any]], Any], name: str = "model.safetensors"
+) -> bytes:
     from safetensors.torch import load, save
 
     tensors = load((checkpoint / name).read_bytes())
@@ -287,7 +300,10 @@ def changed_tensors(checkpoint: Path, change: Callable[[dict[str, Any]], Any], n
 
 
 def another_shape(place: Place, checkpoint: Path) -> bytes:
-    return changed_tensors(checkpoint, lambda tensors: tensors.update({next(iter(tensors)): next(iter(tensors.values())).new_zeros(3)}))
+    return changed_tensors(
+        checkpoint,
+        lambda tensors: tensors.update({next(iter(tensors)): next(iter(tensors.values())).new_zeros(3)}),
+    )
 
 
 def missing_tensor(place: Place, checkpoint: Path) -> bytes:
@@ -295,11 +311,17 @@ def missing_tensor(place: Place, checkpoint: Path) -> bytes:
 
 
 def extra_tensor(place: Place, checkpoint: Path) -> bytes:
-    return changed_tensors(checkpoint, lambda tensors: tensors.update({"\x1b[31mextra": next(iter(tensors.values())).new_zeros(3)}))
+    return changed_tensors(
+        checkpoint,
+        lambda tensors: tensors.update({"\x1b[31mextra": next(iter(tensors.values())).new_zeros(3)}),
+    )
 
 
 def another_dtype(place: Place, checkpoint: Path) -> bytes:
-    return changed_tensors(checkpoint, lambda tensors: tensors.update({key: value.to(dtype=float_8()) for key, value in tensors.items()}))
+    return changed_tensors(
+        checkpoint,
+        lambda tensors: tensors.update({key: value.to(dtype=float_8()) for key, value in tensors.items()}),
+    )
 
 
 def float_8() -> Any:
@@ -318,15 +340,24 @@ def foreign_slots(place: Place, checkpoint: Path) -> bytes:
 for lie in (header_of_2_60_bytes, offsets_out_of_range, overflowing_shape, unknown_dtype, deep_header):
     forged("model__safetensors", lie, "eval")
     canary(f"{lie.__name__.replace('_', ' ')} as backbone.weights")(
-        lambda place, lie=lie: ["train", *TINY, f"backbone.weights={place.write('w.safetensors', lie(place, place.inside))}"]  # type: ignore[misc]
+        lambda place, lie=lie: [
+            "train",
+            *TINY,
+            f"backbone.weights={place.write('w.safetensors', lie(place, place.inside))}",
+        ]  # type: ignore[misc]
     )
 for lie in (another_shape, missing_tensor, extra_tensor):
     forged("model__safetensors", lie, "eval", "resume")
-forged("model__safetensors", another_dtype, "eval", accepted="numbers of another type are cast; the outcome is only wrong")
+forged(
+    "model__safetensors",
+    another_dtype,
+    "eval",
+    accepted="numbers of another type are cast; the outcome is only wrong",
+)
 forged("optimizer__safetensors", foreign_slots, "resume")
 
 
-# --- config.json and state.json --------------------------------------------------------------------------------------------------------
+# --- config.json and state.json -----------------------------------------------------------------------------
 
 
 def edited(checkpoint: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> bytes:
@@ -348,20 +379,36 @@ def target(marker: str) -> dict[str, Any]:
 
 
 def a_target(place: Place, checkpoint: Path) -> bytes:
-    return edited(checkpoint, "config.json", lambda content: content["config"].update(model=target(str(place.marker))))
+    return edited(
+        checkpoint, "config.json", lambda content: content["config"].update(model=target(str(place.marker)))
+    )
 
 
 forged("config__json", a_target)
-in_config("an unknown family", lambda content: content["config"]["backbone"].update(family="backbone/os.system"))
-in_config("a resolver as a name", lambda content: content["config"]["backbone"].update(name="${oc.env:HOME}"), "eval")
+in_config(
+    "an unknown family", lambda content: content["config"]["backbone"].update(family="backbone/os.system")
+)
+in_config(
+    "a resolver as a name",
+    lambda content: content["config"]["backbone"].update(name="${oc.env:HOME}"),
+    "eval",
+)
 in_config(
     "a resolver as a path",
-    lambda content: content["config"]["dataset"].update(name="camvid", root="${oc.env:HOME}", family="dataset/files"),
+    lambda content: content["config"]["dataset"].update(
+        name="camvid", root="${oc.env:HOME}", family="dataset/files"
+    ),
     "eval",
 )
 in_config("a decoding resolver", lambda content: content["config"].update(seed="${oc.decode:7}"))
-in_config("${now:} as a split", lambda content: content["config"]["dataset"].update(split="${now:%Y}"), "eval")
-in_config("a class that moves the cursor", lambda content: content["classes"].__setitem__(0, "\x1b[2J\x1b]0;owned\x07"), "eval")
+in_config(
+    "${now:} as a split", lambda content: content["config"]["dataset"].update(split="${now:%Y}"), "eval"
+)
+in_config(
+    "a class that moves the cursor",
+    lambda content: content["classes"].__setitem__(0, "\x1b[2J\x1b]0;owned\x07"),
+    "eval",
+)
 in_config("classes that are tables", lambda content: content.update(classes=[{"a": 1}] * 6), "eval")
 in_config("a palette of texts", lambda content: content.update(palette=["red"] * 6), "predict")
 in_config("a palette of one colour", lambda content: content.update(palette=[[0, 0, 0]]), "predict")
@@ -407,7 +454,7 @@ in_state("another schema version", schema_version=99)
 in_state("a scaler that is a text", scaler="x")
 
 
-# --- MANIFEST.json and the pointers ----------------------------------------------------------------------------------------------------
+# --- MANIFEST.json and the pointers -------------------------------------------------------------------------
 
 
 def in_manifest(name: str, change: Callable[[dict[str, Any], Place], Any], *, command: str = "eval") -> None:
@@ -426,19 +473,36 @@ def decoy_entry(place: Place) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-in_manifest("a name that leads out", lambda manifest, place: manifest.update({"../../../../outside/decoy.txt": decoy_entry(place)}))
-in_manifest("an absolute name", lambda manifest, place: manifest.update({str(place.outside / "decoy.txt"): decoy_entry(place)}))
+in_manifest(
+    "a name that leads out",
+    lambda manifest, place: manifest.update({"../../../../outside/decoy.txt": decoy_entry(place)}),
+)
+in_manifest(
+    "an absolute name",
+    lambda manifest, place: manifest.update({str(place.outside / "decoy.txt"): decoy_entry(place)}),
+)
 in_manifest("a file left out", lambda manifest, place: manifest.pop("model.safetensors"))
-in_manifest("the optimizer left out", lambda manifest, place: manifest.pop("optimizer.safetensors"), command="resume")
-in_manifest("entries that are no tables", lambda manifest, place: manifest.update(dict.fromkeys(list(manifest), 7)))
-in_manifest("a name of 5,000 letters", lambda manifest, place: manifest.update({"x" * 5000: decoy_entry(place)}))
-in_manifest("a name that moves the cursor", lambda manifest, place: manifest.update({"\x1b[2J\nx": decoy_entry(place)}))
+in_manifest(
+    "the optimizer left out", lambda manifest, place: manifest.pop("optimizer.safetensors"), command="resume"
+)
+in_manifest(
+    "entries that are no tables", lambda manifest, place: manifest.update(dict.fromkeys(list(manifest), 7))
+)
+in_manifest(
+    "a name of 5,000 letters", lambda manifest, place: manifest.update({"x" * 5000: decoy_entry(place)})
+)
+in_manifest(
+    "a name that moves the cursor",
+    lambda manifest, place: manifest.update({"\x1b[2J\nx": decoy_entry(place)}),
+)
 
 
 def pointer(name: str, content: Any) -> None:
     def plant(place: Place) -> list[str]:
         place.checkpoint()
-        (place.inside / "run/checkpoints/best.json").write_text(content if isinstance(content, str) else json.dumps(content))
+        (place.inside / "run/checkpoints/best.json").write_text(
+            content if isinstance(content, str) else json.dumps(content)
+        )
         return meet(place, "eval")
 
     CANARIES.append(Canary(f"best.json {name}", plant))
@@ -451,10 +515,11 @@ pointer("that is deep", "[" * 100_000)
 pointer("with a name of 5,000 letters", {"checkpoint": "step-" + "0" * 5000})
 
 
-# --- YAML ------------------------------------------------------------------------------------------------------------------------------
+# --- YAML ---------------------------------------------------------------------------------------------------
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefghijk", "bcdefghijkl", strict=True)
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefghijk", "bcdefghijkl", strict=True)
 )
 
 
@@ -475,7 +540,15 @@ def yaml_texts(place: Place) -> dict[str, str]:
     }
 
 
-YAML_KINDS = ("a python tag", "a python tag at the top", "a billion laughs", "deep YAML", "binary YAML", "a list", "a laughing list")
+YAML_KINDS = (
+    "a python tag",
+    "a python tag at the top",
+    "a billion laughs",
+    "deep YAML",
+    "binary YAML",
+    "a list",
+    "a laughing list",
+)
 
 
 def yaml_bytes(place: Place, kind: str) -> bytes:
@@ -511,7 +584,9 @@ def in_resumed_config(name: str, text: Callable[[str, Place], str]) -> None:
 
 in_resumed_config("a _target_", lambda text, place: f"{text}_target_: os.mkdir\n_args_: ['{place.marker}']\n")
 in_resumed_config("a laughing seed", lambda text, place: LAUGHS + text.replace("seed: 0", "seed: *l"))
-in_resumed_config("only a laughing seed", lambda text, place: text.replace("seed: 0", "seed: " + laughing_value()))
+in_resumed_config(
+    "only a laughing seed", lambda text, place: text.replace("seed: 0", "seed: " + laughing_value())
+)
 in_resumed_config("a resolver", lambda text, place: text.replace("seed: 0", "seed: ${oc.decode:0}"))
 
 
@@ -538,11 +613,18 @@ for kind in YAML_KINDS:
     in_class_table(kind, lambda place, kind=kind: yaml_bytes(place, kind))  # type: ignore[misc]
 in_class_table("laughing classes", lambda place: f"classes: {laughing_value()}\n")
 in_class_table("a laughing colour", lambda place: f"classes: {{a: [0, 0, 0], b: {laughing_value()}}}\n")
-in_class_table("a laughing label_map", lambda place: f"classes: [a, b]\nlabel_map: {{0: a, 1: {laughing_value()}}}\n")
+in_class_table(
+    "a laughing label_map", lambda place: f"classes: [a, b]\nlabel_map: {{0: a, 1: {laughing_value()}}}\n"
+)
 in_class_table("a laughing ignore", lambda place: f"classes: [a, b, c, d]\nignore: {laughing_value()}\n")
 in_class_table("a _target_", lambda place: f"{FOUR}_target_: os.mkdir\n")
-in_class_table("a class that moves the cursor", lambda place: 'classes: ["\\e[2J\\e]0;owned\\a", road, water, tree]\nignore: [255]\n')
-in_class_table("a class of 10^6 letters", lambda place: f"classes: [{'x' * 10**6}, road, water, tree]\nignore: [255]\n")
+in_class_table(
+    "a class that moves the cursor",
+    lambda place: 'classes: ["\\e[2J\\e]0;owned\\a", road, water, tree]\nignore: [255]\n',
+)
+in_class_table(
+    "a class of 10^6 letters", lambda place: f"classes: [{'x' * 10**6}, road, water, tree]\nignore: [255]\n"
+)
 in_class_table("a key of 10^6 letters", lambda place: f"{FOUR}? {'x' * 10**6}\n: 1\n")
 in_class_table(
     "python as a class",
@@ -551,7 +633,7 @@ in_class_table(
 )
 
 
-# --- Hydra -----------------------------------------------------------------------------------------------------------------------------
+# --- Hydra --------------------------------------------------------------------------------------------------
 
 
 def in_recipe(name: str, text: Callable[[Place], str], *more: str, accepted: str = "") -> None:
@@ -568,7 +650,10 @@ def call(place: Place) -> str:
 
 def factory(place: Place) -> str:
     formatter = f"{{'()': os.mkdir, path: '{place.marker}'}}"
-    return f"{{version: 1, formatters: {{f: {formatter}}}, handlers: {{h: {{class: logging.StreamHandler, formatter: f}}}}, root: {{handlers: [h]}}}}"
+    return (
+        f"{{version: 1, formatters: {{f: {formatter}}}, handlers: {{h: {{class: logging.StreamHandler, "
+        f"formatter: f}}}}, root: {{handlers: [h]}}}}"
+    )
 
 
 def log_file(place: Place) -> str:
@@ -577,15 +662,26 @@ def log_file(place: Place) -> str:
 
 
 in_recipe("a callback", lambda place: f"hydra:\n  callbacks:\n    x: {call(place)}\n")
-in_recipe("a callback behind an interpolation", lambda place: f"x: {{y: {call(place)}}}\nhydra:\n  callbacks: ${{x}}\n")
+in_recipe(
+    "a callback behind an interpolation",
+    lambda place: f"x: {{y: {call(place)}}}\nhydra:\n  callbacks: ${{x}}\n",
+)
 in_recipe("a logging factory for jobs", lambda place: f"hydra:\n  job_logging: {factory(place)}\n")
 in_recipe("a logging factory for Hydra", lambda place: f"hydra:\n  hydra_logging: {factory(place)}\n")
 in_recipe("a log file elsewhere", lambda place: f"hydra:\n  job_logging: {log_file(place)}\n")
 in_recipe("a launcher's _target_", lambda place: f"hydra:\n  launcher: {call(place)}\n", "-m")
-in_recipe("a _target_ below the sweeper", lambda place: f"hydra:\n  sweeper:\n    params: {{x: {call(place)}}}\n", "-m", "seed=1,2")
+in_recipe(
+    "a _target_ below the sweeper",
+    lambda place: f"hydra:\n  sweeper:\n    params: {{x: {call(place)}}}\n",
+    "-m",
+    "seed=1,2",
+)
 in_recipe("a _target_ for a setting", lambda place: f"seed: {call(place)}\n")
 in_recipe("a _target_ beside the settings", lambda place: f"extra: {call(place)}\n")
-in_recipe("an environment", lambda place: "hydra:\n  job:\n    env_set: {LD_PRELOAD: /tmp/evil.so, PYTHONSTARTUP: evil.py}\n")
+in_recipe(
+    "an environment",
+    lambda place: "hydra:\n  job:\n    env_set: {LD_PRELOAD: /tmp/evil.so, PYTHONSTARTUP: evil.py}\n",
+)
 in_recipe("an output_subdir elsewhere", lambda place: f"hydra:\n  output_subdir: {place.outside}\n")
 in_recipe("a python tag", lambda place: f"seed: {python_tag(place)}\n")
 in_recipe("a billion laughs", lambda place: LAUGHS)
@@ -613,7 +709,7 @@ def rerun(place: Place) -> list[str]:
     return ["train", f"--experimental-rerun={bare_pickle(place, 'rerun.pickle')}"]
 
 
-# --- pictures and masks ----------------------------------------------------------------------------------------------------------------
+# --- images and masks ---------------------------------------------------------------------------------------
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -622,17 +718,38 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 def png_bomb() -> bytes:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 1_000_000)) + png_chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + png_chunk(b"IDAT", zlib.compress(b"\0" * 1_000_000))
+        + png_chunk(b"IEND", b"")
+    )
 
 
 def text_bomb() -> bytes:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
     text = png_chunk(b"zTXt", b"x\0\0" + zlib.compress(b"a" * 200_000_000))
-    return b"\x89PNG\r\n\x1a\n" + header + text * 3 + png_chunk(b"IDAT", zlib.compress(b"\0" * 200)) + png_chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + text * 3
+        + png_chunk(b"IDAT", zlib.compress(b"\0" * 200))
+        + png_chunk(b"IEND", b"")
+    )
 
 
 def tiff_bomb() -> bytes:
-    entries = [(256, 60_000), (257, 60_000), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 60_000), (279, 1)]
+    entries = [
+        (256, 60_000),
+        (257, 60_000),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 60_000),
+        (279, 1),
+    ]
     return (
         b"II*\0\x08\0\0\0"
         + struct.pack("<H", len(entries))
@@ -658,14 +775,19 @@ def gif() -> bytes:
 
 
 def eps(place: Place) -> bytes:
-    return f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n({place.marker}) (w) file\nshowpage\n".encode()
+    return (
+        f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n({place.marker}) (w) file\nshowpage\n".encode()
+    )
 
 
 def svg(place: Place) -> bytes:
-    return b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg xmlns="http://www.w3.org/2000/svg">&x;</svg>'
+    return (
+        b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg '
+        b'xmlns="http://www.w3.org/2000/svg">&x;</svg>'
+    )
 
 
-PICTURES: dict[str, Callable[[Place], bytes]] = {
+IMAGES: dict[str, Callable[[Place], bytes]] = {
     "a PNG of 60000 x 60000": lambda place: png_bomb(),
     "a PNG with a text bomb": lambda place: text_bomb(),
     "a TIFF of 60000 x 60000": lambda place: tiff_bomb(),
@@ -697,17 +819,22 @@ def as_mask(name: str, make: Callable[[Place], bytes]) -> None:
     CANARIES.append(Canary(f"{name} as mask", plant))
 
 
-for kind, content in PICTURES.items():
+for kind, content in IMAGES.items():
     as_input(kind, content)
-for kind in ("a PNG of 60000 x 60000", "a TIFF of 60000 x 60000", "an .npy of objects named .png", "a pickle named .png"):
-    as_mask(kind, PICTURES[kind])
+for kind in (
+    "a PNG of 60000 x 60000",
+    "a TIFF of 60000 x 60000",
+    "an .npy of objects named .png",
+    "a pickle named .png",
+):
+    as_mask(kind, IMAGES[kind])
 
 
 def sbd(name: str, write: Callable[[Path, Place], Any]) -> None:
     def plant(place: Place) -> list[str]:
         from deeplabx.dataset.fake import write_fake
 
-        write_fake("voc", place.inside / "voc", pictures=2, seed=0)
+        write_fake("voc", place.inside / "voc", images=2, seed=0)
         for path in (place.inside / "voc/benchmark_RELEASE/dataset/cls").iterdir():
             write(path, place)
         return [
@@ -732,9 +859,18 @@ def mat_of_objects(path: Path, place: Place) -> None:
 
 def mat_of_2_40_pixels(path: Path, place: Place) -> None:
     """A matrix whose header says 2^20 x 2^20, with no data behind it."""
-    array = struct.pack("<IIII", 6, 8, 9, 0) + struct.pack("<IIii", 5, 8, 1 << 20, 1 << 20) + struct.pack("<HH4s", 1, 4, b"GTcl")
+    array = (
+        struct.pack("<IIII", 6, 8, 9, 0)
+        + struct.pack("<IIii", 5, 8, 1 << 20, 1 << 20)
+        + struct.pack("<HH4s", 1, 4, b"GTcl")
+    )
     data = array + struct.pack("<II", 2, 1 << 30)
-    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H2s", 0x0100, b"IM") + struct.pack("<II", 14, len(data)) + data)
+    path.write_bytes(
+        b"MATLAB 5.0 MAT-file".ljust(124)
+        + struct.pack("<H2s", 0x0100, b"IM")
+        + struct.pack("<II", 14, len(data))
+        + data
+    )
 
 
 sbd("a pickle", lambda path, place: path.write_bytes(pickle.dumps(Bomb(place.marker))))
@@ -743,7 +879,7 @@ sbd("cells of objects", mat_of_objects)
 sbd("2^40 pixels", mat_of_2_40_pixels)
 
 
-# --- names, lists and links ------------------------------------------------------------------------------------------------------------
+# --- names, lists and links ---------------------------------------------------------------------------------
 
 
 def split_list(name: str, content: str | bytes, accepted: str = "") -> None:
@@ -773,7 +909,7 @@ def voc_list(name: str, content: str | bytes) -> None:
     def plant(place: Place) -> list[str]:
         from deeplabx.dataset.fake import write_fake
 
-        write_fake("voc", place.inside / "voc", pictures=2, seed=0)
+        write_fake("voc", place.inside / "voc", images=2, seed=0)
         place.write("voc/VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt", content)
         return ["train", *SMALL, "dataset=voc", "dataset.root=voc", "dataset.train_split=train"]
 
@@ -785,8 +921,8 @@ voc_list("a name of 10^5 letters", "x" * 100_000 + "\n")
 voc_list("a NUL", "a\0b\n")
 
 
-@canary("a picture that is a link to /etc/passwd")
-def linked_picture(place: Place) -> list[str]:
+@canary("an image that is a link to /etc/passwd")
+def linked_image(place: Place) -> list[str]:
     root = place.folder_set()
     for path in (root / "images/train").iterdir():
         path.unlink()
@@ -803,10 +939,13 @@ def linked_mask(place: Place) -> list[str]:
     return ["train", *SMALL, "dataset=folder", "dataset.root=data"]
 
 
-@canary("a picture that is a link to a picture elsewhere", accepted="data sets are often folders of links; it is only read")
+@canary(
+    "an image that is a link to an image elsewhere",
+    accepted="data sets are often folders of links; it is only read",
+)
 def linked_elsewhere(place: Place) -> list[str]:
     place.copy_of_run()
-    picture(place.outside / "theirs.png")
+    image(place.outside / "theirs.png")
     (place.inside / "photo.png").symlink_to(place.outside / "theirs.png")
     return ["predict", "ckpt=run", "input=photo.png", "out=out", "trainer.devices=cpu"]
 
@@ -815,7 +954,7 @@ def linked_elsewhere(place: Place) -> list[str]:
 def linked_overlay(place: Place) -> list[str]:
     place.copy_of_run()
     (place.inside / "photos").mkdir()
-    picture(place.inside / "photos/a.jpg")
+    image(place.inside / "photos/a.jpg")
     (place.inside / "photos/a_overlay.png").symlink_to(place.outside / "new.png")
     return ["predict", "ckpt=run", "input=photos", "out=photos", "trainer.devices=cpu"]
 
@@ -857,22 +996,22 @@ def named(name: str, file: str, content: bytes | None = None, accepted: str = ""
         (place.inside / "photos").mkdir()
         path = place.inside / "photos" / file
         if content is None:
-            picture(path, format="PNG")
+            image(path, format="PNG")
         else:
             path.write_bytes(content)
         return ["predict", "ckpt=run", "input=photos", "out=out", "trainer.devices=cpu"]
 
-    CANARIES.append(Canary(f"a picture whose name {name}", plant, accepted))
+    CANARIES.append(Canary(f"an image whose name {name}", plant, accepted))
 
 
-named("has a newline", "a\nb.png", b"no picture")
-named("moves the cursor", "\x1b[2J\x1b]0;owned\x07.png", b"no picture")
-named("is no UTF-8", os.fsdecode(b"\xff\xfe.png"), b"no picture")
+named("has a newline", "a\nb.png", b"no image")
+named("moves the cursor", "\x1b[2J\x1b]0;owned\x07.png", b"no image")
+named("is no UTF-8", os.fsdecode(b"\xff\xfe.png"), b"no image")
 named("begins with a dash", "--config-dir.png", accepted="it is a name like another")
 named("is a command", "$(touch RAN);`touch RAN`.png", accepted="it is a name like another; no shell sees it")
 
 
-# --- meeting them ----------------------------------------------------------------------------------------------------------------------
+# --- meeting them -------------------------------------------------------------------------------------------
 
 
 def made_run(folder: Path) -> Path:
@@ -893,7 +1032,13 @@ def snapshot(folder: Path) -> dict[str, str]:
     """Every file, folder and link below a folder, and what it holds."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        held = path.read_bytes() if path.is_file() else str(path.readlink()).encode() if path.is_symlink() else b"folder"
+        held = (
+            path.read_bytes()
+            if path.is_file()
+            else str(path.readlink()).encode()
+            if path.is_symlink()
+            else b"folder"
+        )
         found[str(path.relative_to(folder))] = hashlib.sha256(held).hexdigest()
     return found
 
@@ -972,7 +1117,9 @@ def alone(found: Canary, place: Place, work: Path) -> None:
 
 
 def warm_up() -> None:
-    """Import what the commands import, once for all; nothing is computed, because a process with threads must not fork."""
+    """Import what the commands import, once for all; nothing is computed, because a process with threads must
+    not fork.
+    """
     import torch
 
     import deeplabx.evaluate
@@ -997,7 +1144,9 @@ def meet_all(work: Path, chosen: list[Canary]) -> list[Met]:
             flying[sent(found, folder, run)] = found, folder, time.perf_counter()
         process, status = os.wait()
         found, folder, started = flying.pop(process)
-        results.append(came_back(found, folder, os.waitstatus_to_exitcode(status), time.perf_counter() - started))
+        results.append(
+            came_back(found, folder, os.waitstatus_to_exitcode(status), time.perf_counter() - started)
+        )
         if not (results[-1].executed or results[-1].escaped or results[-1].unclear):
             shutil.rmtree(folder)
     return results
@@ -1013,17 +1162,33 @@ def canaries(work: Path, short: bool) -> Measured:
     executed = [found.name for found in results if found.executed]
     escaped = [found.name for found in results if found.escaped]
     unclear = [f"{found.name} ({found.unclear})" for found in results if found.unclear]
-    words = f"{len(results)} canaries: {len(executed)} executed, {len(escaped)} escaped, {len(unclear)} without a clear answer"
+    words = (
+        f"{len(results)} canaries: {len(executed)} executed, {len(escaped)} escaped, {len(unclear)} "
+        "without a clear answer"
+    )
     for kind, names in (("executed", executed), ("escaped", escaped), ("unclear", unclear)):
         if names:
             words += f"; {kind}: {', '.join(names[:3])}"
     return Measured(words, not (executed or escaped or unclear))
 
 
-ROWS = [Row(17, "malicious checkpoint, config, archive, image, split list (>= 25 canaries)", "0 executed, 0 escaped", canaries)]
+ROWS = [
+    Row(
+        17,
+        "malicious checkpoint, config, archive, image, split list (>= 25 canaries)",
+        "0 executed, 0 escaped",
+        canaries,
+    )
+]
 
 if __name__ == "__main__":
     place_of_work = Path(sys.argv[1]).resolve()
     wanted = sys.argv[2]
-    picked = CANARIES if wanted == "all" else CANARIES[::SHORT] if wanted == "short" else [one for one in CANARIES if wanted in one.name]
+    picked = (
+        CANARIES
+        if wanted == "all"
+        else CANARIES[::SHORT]
+        if wanted == "short"
+        else [one for one in CANARIES if wanted in one.name]
+    )
     (place_of_work / "met.json").write_text(json.dumps(meet_all(place_of_work, picked), indent=1))

@@ -62,7 +62,9 @@ class Ended(NamedTuple):
         return f"exit {self.code}" + (f", {len(self.told.splitlines())} lines" if self.told else "")
 
 
-def command(*words: str, work: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None) -> Ended:
+def command(
+    *words: str, work: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None
+) -> Ended:
     """Run `deeplabx words` in the folder `work`; `meanwhile` is called with the running process."""
     said, told = work / "said.txt", work / "told.txt"
     with said.open("w") as out, told.open("w") as err:
@@ -78,13 +80,19 @@ def command(*words: str, work: Path, meanwhile: Callable[[subprocess.Popen[str]]
 
 
 def in_process(folder: Path, *settings: str) -> Ended:
-    """`deeplabx train settings` in `folder`, without the seconds that a process takes to start and a plot to be drawn."""
+    """`deeplabx train settings` in `folder`, without the seconds that a process takes to start and a plot to
+    be drawn.
+    """
     folder.mkdir(exist_ok=True)
     groups = [setting for setting in settings if setting.partition("=")[0] in schema.FAMILIES]
     typed = OmegaConf.from_dotlist([setting for setting in settings if setting not in groups])
     config = checks.checked(DictConfig(OmegaConf.merge(composed(*groups), typed)))
     said, told, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told), mock.patch("deeplabx.train.draw_curves"):
+    with (
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(told),
+        mock.patch("deeplabx.train.draw_curves"),
+    ):
         try:
             train(config, folder, overrides=[])
         except Exception as error:  # noqa: BLE001 - as the command does, which has words for every error
@@ -102,7 +110,11 @@ def composed(*groups: str) -> DictConfig:
 
 def trained(folder: Path, *settings: str, short: bool) -> Ended:
     """A training in `folder`: by the command, or in this process where it is to be short."""
-    return in_process(folder, *settings) if short else command("train", *settings, f"hydra.run.dir={folder}", work=folder.parent)
+    return (
+        in_process(folder, *settings)
+        if short
+        else command("train", *settings, f"hydra.run.dir={folder}", work=folder.parent)
+    )
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -150,7 +162,9 @@ class Running:
         deadline = time.monotonic() + SECONDS
         while words not in self.words:
             if self.process.poll() is not None:
-                raise RuntimeError(f"ended with {self.process.returncode} before it said {words!r}: {self.words[-500:]}")
+                raise RuntimeError(
+                    f"ended with {self.process.returncode} before it said {words!r}: {self.words[-500:]}"
+                )
             if time.monotonic() > deadline:
                 raise TimeoutError(f"did not say {words!r}: {self.words[-500:]}")
             time.sleep(0.002)
@@ -167,7 +181,9 @@ def start(command: Sequence[str | Path], work: Path) -> Running:
     """Start a command in its own process group, its output in a new file in `work`."""
     output = work / f"output-{len(list(work.glob('output-*')))}"
     with output.open("wb") as file:
-        process = subprocess.Popen([*map(str, command)], cwd=work, stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(
+            [*map(str, command)], cwd=work, stdout=file, stderr=file, start_new_session=True
+        )
     STARTED.append(process)
     return Running(process, output)
 
@@ -205,7 +221,9 @@ def logged_step(run: Path) -> int:
 
 def members(group: int) -> list[int]:
     """The processes of a group that still run; those that only wait to be reaped do not count."""
-    listed = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
     rows = [line.split() for line in listed]
     return [int(pid) for pid, pgid, stat in rows if int(pgid) == group and not stat.startswith("Z")]
 

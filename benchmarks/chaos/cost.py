@@ -44,18 +44,27 @@ def seconds(function: object, times: int) -> float:
 def cost(work: Path, short: bool) -> Measured:
     """A step of the default run (batch 8 of 65 x 65) and a save of its state; a save of a large one."""
     state = state_of("deeplabv3plus", "mobilenetv2")
-    images, labels = torch.randint(0, 256, (8, 65, 65, 3), dtype=torch.uint8), torch.randint(0, 21, (8, 65, 65), dtype=torch.uint8)
+    images, labels = (
+        torch.randint(0, 256, (8, 65, 65, 3), dtype=torch.uint8),
+        torch.randint(0, 21, (8, 65, 65), dtype=torch.uint8),
+    )
     state.update(images, labels)
     step = seconds(lambda: state.update(images, labels), 5 if short else 25)
     small, large = work / "small", work / "large"
     save = seconds(lambda: checkpoints.keep(state, small, config={}, best=False), 3 if short else 9)
     share = save / (EVERY * step)
-    words = f"step {step * 1000:.0f} ms, save {save * 1000:.0f} ms of {megabytes(small):.0f} MB: {share:.2%} of {EVERY} steps"
+    words = (
+        f"step {step * 1000:.0f} ms, save {save * 1000:.0f} ms of {megabytes(small):.0f} MB: "
+        f"{share:.2%} of {EVERY} steps"
+    )
     if not short:
         big = state_of("deeplabv3", "resnet101")
         big.update(images[:2], labels[:2])
         save = seconds(lambda: checkpoints.keep(big, large, config={}, best=False), 3)
-        words += f"; DeepLabv3 on ResNet-101: {megabytes(large):.0f} MB in {save:.1f} s, {megabytes(large) / save:.0f} MB/s with fsync and sha256"
+        words += (
+            f"; DeepLabv3 on ResNet-101: {megabytes(large):.0f} MB in {save:.1f} s, "
+            f"{megabytes(large) / save:.0f} MB/s with fsync and sha256"
+        )
     return Measured(words, share < 0.02)
 
 

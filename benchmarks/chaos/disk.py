@@ -1,4 +1,6 @@
-"""Disks that take no more: full, with a limit on a file's size, read-only. What was saved before stays, and the run can be resumed."""
+"""Disks that take no more: full, with a limit on a file's size, read-only. What was saved before stays, and
+the run can be resumed.
+"""
 
 import contextlib
 import errno
@@ -23,7 +25,13 @@ FILE_LIMIT = 4_000_000  # bytes: less than the weights, so that a save fails in 
 
 
 def settings(steps: int) -> list[str]:
-    return [*TINY, *SHAPES, "optimizer.momentum=0", f"schedule.max_iters={steps}", f"trainer.save_every={SAVE_EVERY}"]
+    return [
+        *TINY,
+        *SHAPES,
+        "optimizer.momentum=0",
+        f"schedule.max_iters={steps}",
+        f"trainer.save_every={SAVE_EVERY}",
+    ]
 
 
 def full_disks(work: Path, short: bool) -> Measured:
@@ -31,10 +39,13 @@ def full_disks(work: Path, short: bool) -> Measured:
         return small_limit(work)
     parts = [full(work), limited(work), read_only(work)]
     passed = [part.passed for part in parts]
-    return Measured("; ".join(part.words for part in parts), False if False in passed else None if None in passed else True)
+    return Measured(
+        "; ".join(part.words for part in parts),
+        False if False in passed else None if None in passed else True,
+    )
 
 
-# --- what must hold ------------------------------------------------------------------------------------------------------------------
+# --- what must hold -----------------------------------------------------------------------------------------
 
 
 def judged(ended: Ended, run: Path, before: list[str], *, what: str, resume: Callable[[], Ended]) -> Measured:
@@ -47,11 +58,14 @@ def judged(ended: Ended, run: Path, before: list[str], *, what: str, resume: Cal
     left = [path.name for path in run.rglob(".tmp-*")]
     again = resume()
     words = (
-        f"{what}: {warned} saves warned of, the last one {ended.words}, {sum(name in kept for name in before)} of {len(before)} earlier "
+        f"{what}: {warned} saves warned of, the last one {ended.words}, "
+        f"{sum(name in kept for name in before)} of {len(before)} earlier "
         f"checkpoints intact, {len(left)} temporaries left, resumed: exit {again.code}"
     )
     ends_well = ended.code == 6 and ended.brief and again.code == 0 and (run / "DONE").is_file()
-    return Measured(words, ends_well and warned > 0 and bool(before) and not left and set(before) <= set(kept))
+    return Measured(
+        words, ends_well and warned > 0 and bool(before) and not left and set(before) <= set(kept)
+    )
 
 
 def verifies(path: Path) -> bool:
@@ -67,8 +81,12 @@ def saved(run: Path) -> list[str]:
     return [path.name for path in sorted((run / "checkpoints").glob("step-*"))]
 
 
-def failing(run: Path, fail: Callable[[int], object], before: list[str]) -> Callable[[subprocess.Popen[str]], None]:
-    """Let the disk fail, by `fail(process id)`, once a run has saved; `before` takes the names of what it had saved."""
+def failing(
+    run: Path, fail: Callable[[int], object], before: list[str]
+) -> Callable[[subprocess.Popen[str]], None]:
+    """Let the disk fail, by `fail(process id)`, once a run has saved; `before` takes the names of what it had
+    saved.
+    """
 
     def wait_and_fail(process: subprocess.Popen[str]) -> None:
         until(lambda: bool(saved(run)), process)
@@ -82,15 +100,23 @@ def resumed(run: Path, work: Path) -> Ended:
     return command("resume", str(run), work=work)
 
 
-# --- a limit on a file's size ----------------------------------------------------------------------------------------------------------
+# --- a limit on a file's size -------------------------------------------------------------------------------
 
 
 def limited(work: Path) -> Measured:
     """RLIMIT_FSIZE, as a quota or an old file system has it."""
     run, before = work / "limited", list[str]()
     if not hasattr(resource, "prlimit"):
-        return Measured("file-size limit: not measured, this system sets no limits of running processes", None)
-    ended = command("train", *settings(STEPS), f"hydra.run.dir={run}", work=work, meanwhile=failing(run, limit_files, before))
+        return Measured(
+            "file-size limit: not measured, this system sets no limits of running processes", None
+        )
+    ended = command(
+        "train",
+        *settings(STEPS),
+        f"hydra.run.dir={run}",
+        work=work,
+        meanwhile=failing(run, limit_files, before),
+    )
     return judged(ended, run, before, what="file-size limit", resume=lambda: resumed(run, work))
 
 
@@ -103,7 +129,13 @@ def small_limit(work: Path) -> Measured:
     run, before = work / "limited", list[str]()
     with file_limit_after(run, before):
         ended = in_process(run, *settings(FEW_STEPS))
-    return judged(ended, run, before, what="file-size limit", resume=lambda: in_process(run, *settings(FEW_STEPS), "resume=true"))
+    return judged(
+        ended,
+        run,
+        before,
+        what="file-size limit",
+        resume=lambda: in_process(run, *settings(FEW_STEPS), "resume=true"),
+    )
 
 
 @contextlib.contextmanager
@@ -128,7 +160,7 @@ def file_limit_after(run: Path, before: list[str]) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-# --- a small disk ------------------------------------------------------------------------------------------------------------------------
+# --- a small disk -------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -181,12 +213,18 @@ def fill(filler: Path) -> None:
 
 
 def read_only(work: Path) -> Measured:
-    """The folder of the checkpoints turns read-only. Its file system is one of its own: with a log open on it, it could not turn."""
+    """The folder of the checkpoints turns read-only. Its file system is one of its own: with a log open on
+    it, it could not turn.
+    """
     run, before = work / "read_only", list[str]()
     folder = run / "checkpoints"
     with small_disk(folder) as mounted:
         if not mounted and os.geteuid() == 0:
-            return Measured("read-only folder: not measured, root may write into any, and no file system can be mounted here", None)
+            return Measured(
+                "read-only folder: not measured, root may write into any, and no file system can be "
+                "mounted here",
+                None,
+            )
 
         def turn(state: str) -> None:
             if mounted:

@@ -1,4 +1,6 @@
-"""Broken files in a data set: each is named in an error of a few lines, or, with dataset.on_bad=skip, passed over, counted and listed."""
+"""Broken files in a data set: each is named in an error of a few lines, or, with dataset.on_bad=skip, passed
+over, counted and listed.
+"""
 
 import contextlib
 import gzip
@@ -55,10 +57,12 @@ class Kind(NamedTuple):
     name: str
     put: Callable[[Path, np.ndarray], None]
     roles: tuple[str, ...] = tuple(ROLES)
-    missing: bool = False  # no file at all, which is an error of the data set as a whole, and cannot be skipped
+    missing: bool = (
+        False  # no file at all, which is an error of the data set as a whole, and cannot be skipped
+    )
 
 
-# --- the kinds -------------------------------------------------------------------------------------------------------------------------
+# --- the kinds ----------------------------------------------------------------------------------------------
 
 KINDS: list[Kind] = []
 
@@ -134,21 +138,29 @@ kind("cut at half", lambda pixels: encoded(pixels)[: len(encoded(pixels)) // 2])
 kind("cut near the end", lambda pixels: encoded(pixels)[:-40])
 kind("first half lost", lambda pixels: encoded(pixels)[len(encoded(pixels)) // 2 :])
 for form in ("JPEG", "TIFF", "BMP", "WEBP", "PPM"):
-    kind(f"{form} cut at half", lambda pixels, form=form: encoded(pixels, form)[: len(encoded(pixels, form)) // 2])  # type: ignore[misc]
+    kind(
+        f"{form} cut at half",
+        lambda pixels, form=form: encoded(pixels, form)[: len(encoded(pixels, form)) // 2],  # type: ignore[misc]
+    )
 kind("JPEG cut in the header", lambda pixels: encoded(pixels, "JPEG")[:100])
 # changed on the way
 kind("one bit of the signature", lambda pixels: flipped(encoded(pixels), 3))
 kind("one bit of the header", lambda pixels: flipped(encoded(pixels), 8 * 19 + 4))
 kind("zeros", lambda pixels: bytes(len(encoded(pixels))))
-kind("second half zeros", lambda pixels: encoded(pixels)[: len(encoded(pixels)) // 2].ljust(len(encoded(pixels)), b"\0"))
+kind(
+    "second half zeros",
+    lambda pixels: encoded(pixels)[: len(encoded(pixels)) // 2].ljust(len(encoded(pixels)), b"\0"),
+)
 kind("noise", lambda pixels: np.random.default_rng(0).bytes(2000))
 kind("line ends converted", lambda pixels: encoded(pixels).replace(b"\n", b"\r\n"))
 kind("decoded as text", lambda pixels: encoded(pixels).decode("utf-8", "replace").encode())
 # something else
-kind("text", repeated(b"no picture\n"))
+kind("text", repeated(b"no image\n"))
 kind("HTML", repeated(b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n"))
 kind("SVG", repeated(b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="48"></svg>\n'))
-kind("Git LFS pointer", repeated(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"))
+kind(
+    "Git LFS pointer", repeated(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+)
 kind("ZIP", zipped)
 kind("gzip", lambda pixels: gzip.compress(encoded(pixels)))
 kind("animated GIF", moving)
@@ -158,19 +170,34 @@ kind("PDF", repeated(b"%PDF-1.7\n1 0 obj\n"))
 kind("PostScript", repeated(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n"))
 kind("NumPy array", numpy_file)
 # headers that lie
-kind("10^10 pixels", lambda pixels: png(100_000, 100_000, chunk(b"IDAT", zlib.compress(b"\0" * 100)), chunk(b"IEND", b"")))
-kind("no width", lambda pixels: png(0, HEIGHT, chunk(b"IDAT", zlib.compress(b"\0" * 100)), chunk(b"IEND", b"")))
+kind(
+    "10^10 pixels",
+    lambda pixels: png(100_000, 100_000, chunk(b"IDAT", zlib.compress(b"\0" * 100)), chunk(b"IEND", b"")),
+)
+kind(
+    "no width", lambda pixels: png(0, HEIGHT, chunk(b"IDAT", zlib.compress(b"\0" * 100)), chunk(b"IEND", b""))
+)
 kind("no rows", lambda pixels: png(WIDTH, HEIGHT, chunk(b"IEND", b"")))
-kind("rows that do not inflate", lambda pixels: png(WIDTH, HEIGHT, chunk(b"IDAT", b"not deflated" * 9), chunk(b"IEND", b"")))
+kind(
+    "rows that do not inflate",
+    lambda pixels: png(WIDTH, HEIGHT, chunk(b"IDAT", b"not deflated" * 9), chunk(b"IEND", b"")),
+)
 kind("TIFF without a table", lambda pixels: b"II*\0\xf0\xff\xff\x0f" + bytes(100))
-kind("BMP of 2^31 rows", lambda pixels: encoded(pixels, "BMP")[:22] + b"\0\0\0\x80" + encoded(pixels, "BMP")[26:])
+kind(
+    "BMP of 2^31 rows",
+    lambda pixels: encoded(pixels, "BMP")[:22] + b"\0\0\0\x80" + encoded(pixels, "BMP")[26:],
+)
 # sound files that do not fit
 kind("16 bits per channel", lambda pixels: by_cv2(np.full((HEIGHT, WIDTH, 3), 999, np.uint16), ".png"))
 kind("floating point", lambda pixels: encoded(np.full((HEIGHT, WIDTH), 0.5, np.float32), "TIFF"))
 kind("another size", lambda pixels: encoded(pixels[:-1]))
 kind("turned", lambda pixels: encoded(np.ascontiguousarray(pixels.swapaxes(0, 1))))
 kind("16 bits of grey", lambda pixels: encoded(np.full((HEIGHT, WIDTH), 999, np.uint16)), "image")
-kind("id out of range", lambda pixels: encoded(np.where(pixels == pixels[0, 0], 77, pixels).astype(np.uint8)), "mask")
+kind(
+    "id out of range",
+    lambda pixels: encoded(np.where(pixels == pixels[0, 0], 77, pixels).astype(np.uint8)),
+    "mask",
+)
 kind("16-bit id out of range", lambda pixels: encoded(pixels.astype(np.uint16) + 4000), "mask")
 kind("colours for ids", lambda pixels: encoded(np.stack([pixels * 60] * 3, axis=2)), "mask")
 kind("transparency", lambda pixels: encoded(np.stack([pixels * 60] * 4, axis=2)), "mask")
@@ -178,12 +205,14 @@ kind("transparency", lambda pixels: encoded(np.stack([pixels * 60] * 4, axis=2))
 KINDS.append(Kind("dangling link", lambda path, pixels: path.symlink_to("nowhere.png"), missing=True))
 KINDS.append(Kind("link to itself", lambda path, pixels: path.symlink_to(path.name), missing=True))
 KINDS.append(Kind("named pipe", lambda path, pixels: os.mkfifo(path), missing=True))
-KINDS.append(Kind("a folder", lambda path, pixels: path.mkdir(), ("mask",), missing=True))  # among images it is a folder of images
+KINDS.append(
+    Kind("a folder", lambda path, pixels: path.mkdir(), ("mask",), missing=True)
+)  # among images it is a folder of images
 if os.geteuid():  # root may read everything
     KINDS.append(Kind("no right to read", unreadable))
 
 
-# --- the data set ------------------------------------------------------------------------------------------------------------------------
+# --- the data set -------------------------------------------------------------------------------------------
 
 
 class Broken(NamedTuple):
@@ -196,13 +225,21 @@ class Broken(NamedTuple):
 
 
 def write_set(root: Path, names: dict[str, list[str]]) -> None:
-    """Sound pictures of the names of each split, and what their masks mean. It is said, so that no mask is read to find out."""
+    """Sound images of the names of each split, and what their masks mean. It is said, so that no mask is read
+    to find out.
+    """
     palette = voc_palette(len(FOLDER_CLASSES))
     for seed, (split, stems) in enumerate(names.items()):
-        for stem, scene in zip(stems, scenes(len(stems), palette, height=HEIGHT, width=WIDTH, seed=seed), strict=True):
+        for stem, scene in zip(
+            stems, scenes(len(stems), palette, height=HEIGHT, width=WIDTH, seed=seed), strict=True
+        ):
             write_image(root / "images" / split / f"{stem}.png", scene.image)
             write_ids(root / "masks" / split / f"{stem}.png", scene.ids, palette)
-    table = {"classes": FOLDER_CLASSES, "label_map": dict(enumerate(FOLDER_CLASSES)), "ignore": [IGNORE_INDEX]}
+    table = {
+        "classes": FOLDER_CLASSES,
+        "label_map": dict(enumerate(FOLDER_CLASSES)),
+        "ignore": [IGNORE_INDEX],
+    }
     (root / "classes.yaml").write_text(yaml.safe_dump(table))
 
 
@@ -217,7 +254,7 @@ def damage(path: Path, broken: Broken) -> None:
     broken.kind.put(path, pixels)
 
 
-# --- the error ---------------------------------------------------------------------------------------------------------------------------
+# --- the error ----------------------------------------------------------------------------------------------
 
 
 def met(root: Path) -> Ended:
@@ -264,19 +301,28 @@ def each_is_named(work: Path, chosen: list[Broken]) -> Measured:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         path.write_bytes(sound)
     counts = Counter(broken.role for broken in chosen)
-    words = f"{counts['image']} kinds as image, {counts['mask']} as mask: {len(chosen) - len(defects)} named in <= 3 lines, exit 3"
+    words = (
+        f"{counts['image']} kinds as image, {counts['mask']} as mask: {len(chosen) - len(defects)} "
+        "named in <= 3 lines, exit 3"
+    )
     return Measured(words + "".join(f"; {defect}" for defect in defects[:3]), not defects)
 
 
 def flips(work: Path, count: int) -> Measured:
-    """Single bits flipped anywhere. PNG has checksums; JPEG has none, so that a flip may only be another picture."""
+    """Single bits flipped anywhere. PNG has checksums; JPEG has none, so that a flip may only be another
+    image.
+    """
     rng = np.random.default_rng(0)
     scene = next(scenes(1, voc_palette(len(FOLDER_CLASSES)), height=HEIGHT, width=WIDTH, seed=0))
     outcomes: Counter[str] = Counter()
     path = work / "flipped.png"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for form, pixels, read in (("PNG", scene.image, read_image), ("PNG", scene.ids, read_label), ("JPEG", scene.image, read_image)):
+        for form, pixels, read in (
+            ("PNG", scene.image, read_image),
+            ("PNG", scene.ids, read_label),
+            ("JPEG", scene.image, read_image),
+        ):
             content = encoded(pixels, form)
             for bit in rng.integers(0, 8 * len(content), count // 3):
                 path.write_bytes(flipped(content, int(bit)))
@@ -291,7 +337,8 @@ def flips(work: Path, count: int) -> Measured:
                     outcomes["same" if same else f"{form} silently another"] += 1
     path.unlink()
     return Measured(
-        f"{outcomes.total()} bits flipped: {', '.join(f'{number} {name}' for name, number in sorted(outcomes.items()))}",
+        f"{outcomes.total()} bits flipped: "
+        f"{', '.join(f'{number} {name}' for name, number in sorted(outcomes.items()))}",
         not outcomes["defect"] and not outcomes["PNG silently another"],
     )
 
@@ -299,25 +346,39 @@ def flips(work: Path, count: int) -> Measured:
 def commands(work: Path) -> Measured:
     """Real trainings: the error arises in the main process, in a loader's worker, and in the evaluation."""
     named = {broken.stem: broken for broken in every()}
-    cases = (("TIFF_without_a_table_image", "train", 0), ("cut_at_half_mask", "train", 1), ("JPEG_cut_at_half_image", "val", 0))
+    cases = (
+        ("TIFF_without_a_table_image", "train", 0),
+        ("cut_at_half_mask", "train", 1),
+        ("JPEG_cut_at_half_image", "val", 0),
+    )
     ends, defects = [], []
     for stem, split, workers in cases:
         root = work / f"command_{stem}"
         write_set(root, {"train": ["a", "b", "c", "d"], "val": ["a", "b"]})
         path = place_of(root, split, "b", named[stem].role)
         damage(path, named[stem])
-        settings = [*TINY, "schedule.max_iters=4", f"trainer.workers={workers}", "dataset=folder", f"dataset.root={root}"]
+        settings = [
+            *TINY,
+            "schedule.max_iters=4",
+            f"trainer.workers={workers}",
+            "dataset=folder",
+            f"dataset.root={root}",
+        ]
         ends.append(command("train", *settings, f"hydra.run.dir={root}_run", work=work))
         found = wrong(ends[-1], path)
         defects += [f"{stem} in {split}: {found}"] if found else []
-    return Measured("; ".join([f"{len(cases)} commands: exits {[end.code for end in ends]}", *defects]), not defects)
+    return Measured(
+        "; ".join([f"{len(cases)} commands: exits {[end.code for end in ends]}", *defects]), not defects
+    )
 
 
-# --- dataset.on_bad=skip -------------------------------------------------------------------------------------------------------------------
+# --- dataset.on_bad=skip ------------------------------------------------------------------------------------
 
 
 def skipped(work: Path) -> Measured:
-    """One training, and one evaluation, of a set that holds every kind at once. In an epoch each picture's turn comes."""
+    """One training, and one evaluation, of a set that holds every kind at once. In an epoch each image's turn
+    comes.
+    """
     root, run = work / "skip", work / "skip_run"
     readable = [broken for broken in every() if not broken.kind.missing]
     in_val = readable[::8]
@@ -334,17 +395,31 @@ def skipped(work: Path) -> Measured:
         for broken in chosen:
             paths.append(place_of(root, split, broken.stem, broken.role))
             damage(paths[-1], broken)
-    settings = [*TINY, "trainer.epochs=1", "trainer.batch_size=4", "trainer.samples=2", "dataset=folder", f"dataset.root={root}"]
+    settings = [
+        *TINY,
+        "trainer.epochs=1",
+        "trainer.batch_size=4",
+        "trainer.samples=2",
+        "dataset=folder",
+        f"dataset.root={root}",
+    ]
     ended = command("train", *settings, "dataset.on_bad=skip", f"hydra.run.dir={run}", work=work)
     listing = run / "unreadable.txt"
     listed = listing.read_text().splitlines() if listing.is_file() else []
     unlisted = [path.name for path in paths if sum(str(path) in line for line in listed) != 1]
-    counted = sum(int(number) for number in re.findall(r"(\d+) unreadable files were passed over", ended.said))
-    evaluated = command("eval", f"ckpt={run}", f"hydra.run.dir={work / 'eval'}", work=work) if ended.code == 0 else ended
+    counted = sum(
+        int(number) for number in re.findall(r"(\d+) unreadable files were passed over", ended.said)
+    )
+    evaluated = (
+        command("eval", f"ckpt={run}", f"hydra.run.dir={work / 'eval'}", work=work)
+        if ended.code == 0
+        else ended
+    )
     result = work / "eval/result.json"
     in_result = json.loads(result.read_text())["unreadable"] if result.is_file() else []
     words = (
-        f"on_bad=skip: {ended.words}, {len(paths)} broken files, {counted} counted in the log, {len(listed)} listed, {len(unlisted)} of them not "
+        f"on_bad=skip: {ended.words}, {len(paths)} broken files, {counted} counted in the log, "
+        f"{len(listed)} listed, {len(unlisted)} of them not "
         f"or twice; eval {evaluated.words}, {len(in_result)} of {len(in_val)} listed"
     )
     passed = (
@@ -360,11 +435,18 @@ def skipped(work: Path) -> Measured:
 
 
 def guessed(work: Path) -> Measured:
-    """A table of colours leaves it to the masks whether ids or colours are meant; one that is broken must not keep the others from saying so."""
+    """A table of colours leaves it to the masks whether ids or colours are meant; one that is broken must not
+    keep the others from saying so.
+    """
     root = work / "guess"
     write_set(root, {"train": ["a", "b", "c"]})
-    colours = {name: list(colour) for name, colour in zip(FOLDER_CLASSES, voc_palette(len(FOLDER_CLASSES)), strict=True)}
-    (root / "classes.yaml").write_text(yaml.safe_dump({"classes": colours, "ignore": [IGNORE_INDEX]}, sort_keys=False))
+    colours = {
+        name: list(colour)
+        for name, colour in zip(FOLDER_CLASSES, voc_palette(len(FOLDER_CLASSES)), strict=True)
+    }
+    (root / "classes.yaml").write_text(
+        yaml.safe_dump({"classes": colours, "ignore": [IGNORE_INDEX]}, sort_keys=False)
+    )
     place_of(root, "train", "a", "mask").write_bytes(b"")
     try:
         build_dataset("folder", split="train", root=str(root))[1]
@@ -373,7 +455,7 @@ def guessed(work: Path) -> Measured:
     return Measured("masks are understood though the first is broken", True)
 
 
-# --- the row -----------------------------------------------------------------------------------------------------------------------------
+# --- the row ------------------------------------------------------------------------------------------------
 
 
 def every() -> list[Broken]:
@@ -386,7 +468,9 @@ def broken_files(work: Path, short: bool) -> Measured:
     if not short:
         parts += [commands(work), skipped(work)]
         counts = Counter(broken.role for broken in chosen)
-        parts[0] = Measured(parts[0].words, bool(parts[0].passed) and min(counts[role] for role in ROLES) >= FEWEST)
+        parts[0] = Measured(
+            parts[0].words, bool(parts[0].passed) and min(counts[role] for role in ROLES) >= FEWEST
+        )
     shutil.rmtree(work / "each")
     return Measured("; ".join(part.words for part in parts), all(part.passed for part in parts))
 

@@ -52,7 +52,10 @@ def random_kills(work: Path, short: bool) -> Measured:
     finish(training(run, *settings), work)
     finish(training(whole, *settings), work)
     same = weights_of(run) == weights_of(whole)
-    words = f"{done} kills, {inside} inside a save: weights {'identical' if same else 'DIFFERENT'}, at most {max(lost)} steps lost of {SAVE_EVERY}"
+    words = (
+        f"{done} kills, {inside} inside a save: weights {'identical' if same else 'DIFFERENT'}, at "
+        f"most {max(lost)} steps lost of {SAVE_EVERY}"
+    )
     enough = done == kills if short else done >= 24 and inside >= 12
     return Measured(words, same and enough and max(lost) <= SAVE_EVERY)
 
@@ -98,7 +101,9 @@ def chosen_moments(work: Path, short: bool) -> Measured:
         victim = start([*VICTIM, place, str(count), *training(killed, *settings)[3:]], work)
         victim.process.wait(120)
         if victim.process.returncode != -signal.SIGKILL:
-            raise RuntimeError(f"{name}: not killed but ended with {victim.process.returncode}: {victim.words[-300:]}")
+            raise RuntimeError(
+                f"{name}: not killed but ended with {victim.process.returncode}: {victim.words[-300:]}"
+            )
         finish(training(killed, *settings), work)
         if tuple(settings) not in references:
             whole = work / f"whole-{len(references)}"
@@ -118,7 +123,17 @@ def result(run: Path) -> tuple[str, str]:
 
 
 ROWS = [
-    Row(1, ">= 24 SIGKILLs at random moments, half of them inside a save", "same weights, at most one save interval lost", random_kills),
+    Row(
+        1,
+        ">= 24 SIGKILLs at random moments, half of them inside a save",
+        "same weights, at most one save interval lost",
+        random_kills,
+    ),
     Row(5, "SIGKILL main", "loader workers gone < 1 s", orphans),
-    Row(18, "killed at chosen moments and resumed", "sha256 of the weights equal to the uninterrupted run", chosen_moments),
+    Row(
+        18,
+        "killed at chosen moments and resumed",
+        "sha256 of the weights equal to the uninterrupted run",
+        chosen_moments,
+    ),
 ]

@@ -1,4 +1,6 @@
-"""The training loop: its learning rate over interruptions, losses that are nothing or not finite, workers, and a long run's memory."""
+"""The training loop: its learning rate over interruptions, losses that are nothing or not finite, workers,
+and a long run's memory.
+"""
 
 import contextlib
 import json
@@ -18,7 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.chaos.commands import BASE_LR, SHAPES, TINY, Ended, command, in_process, newest, trained, until, weights_of, written
+from benchmarks.chaos.commands import (
+    BASE_LR,
+    SHAPES,
+    TINY,
+    Ended,
+    command,
+    in_process,
+    newest,
+    trained,
+    until,
+    weights_of,
+    written,
+)
 from benchmarks.chaos.row import Measured, Row
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.fake import FOLDER_CLASSES, write_fake
@@ -30,7 +44,7 @@ from deeplabx.engine.state import TrainState, Update
 POWER = 0.9
 
 
-# --- 3: the learning rate --------------------------------------------------------------------------------------------------------------
+# --- 3: the learning rate -----------------------------------------------------------------------------------
 
 
 def learning_rate(work: Path, short: bool) -> Measured:
@@ -43,14 +57,30 @@ def learning_rate(work: Path, short: bool) -> Measured:
     else:
         first = ["train", *settings, f"hydra.run.dir={run}"]
         ends = []
-        for step, number in ((17, signal.SIGTERM), (38, signal.SIGKILL), (61, signal.SIGTERM), (83, signal.SIGKILL)):
-            ends.append(command(*(["resume", str(run)] if ends else first), work=work, meanwhile=signalled(run, step, number)))
+        for step, number in (
+            (17, signal.SIGTERM),
+            (38, signal.SIGKILL),
+            (61, signal.SIGTERM),
+            (83, signal.SIGKILL),
+        ):
+            ends.append(
+                command(
+                    *(["resume", str(run)] if ends else first),
+                    work=work,
+                    meanwhile=signalled(run, step, number),
+                )
+            )
         ends.append(command("resume", str(run), work=work))
     logged = {line["step"]: line["lr"] for line in written(run) if "lr" in line}
-    formula = {step: round(BASE_LR * (1 - min(step, steps - 1) / steps) ** POWER, 8) for step in range(1, steps + 1)}
+    formula = {
+        step: round(BASE_LR * (1 - min(step, steps - 1) / steps) ** POWER, 8) for step in range(1, steps + 1)
+    }
     equal = sum(logged.get(step) == lr for step, lr in formula.items())
     codes = [end.code for end in ends]
-    words = f"{steps} steps with {len(ends) - 1} interruptions (exits {codes}): {equal} of {steps} learning rates equal to the formula"
+    words = (
+        f"{steps} steps with {len(ends) - 1} interruptions (exits {codes}): {equal} of {steps} "
+        "learning rates equal to the formula"
+    )
     stopped_and_done = all(code in (75, -signal.SIGKILL) for code in codes[:-1]) and codes[-1] == 0
     return Measured(words, stopped_and_done and logged == formula)
 
@@ -81,7 +111,9 @@ def interrupted_at(step: int) -> Iterator[None]:
 def before_each_step(look: Callable[[TrainState], None]) -> Iterator[None]:
     update = TrainState.update
 
-    def looked_at(self: TrainState, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
+    def looked_at(
+        self: TrainState, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None
+    ) -> Update:
         look(self)
         return update(self, images, labels, stop=stop)
 
@@ -89,7 +121,7 @@ def before_each_step(look: Callable[[TrainState], None]) -> Iterator[None]:
         yield
 
 
-# --- 10: nothing to learn from, and losses that are not finite -----------------------------------------------------------------------
+# --- 10: nothing to learn from, and losses that are not finite ----------------------------------------------
 
 
 def odd_losses(work: Path, short: bool) -> Measured:
@@ -98,17 +130,32 @@ def odd_losses(work: Path, short: bool) -> Measured:
 
 
 def all_void(work: Path, short: bool) -> Measured:
-    """Of four pictures only one is labelled, and a batch is two: one of the two batches of an epoch holds nothing to learn from."""
+    """Of four images only one is labelled, and a batch is two: one of the two batches of an epoch holds
+    nothing to learn from.
+    """
     root, run, steps = work / "mostly_void", work / "void", 4 if short else 12
-    write_fake("folder", root, pictures=4, seed=0)
+    write_fake("folder", root, images=4, seed=0)
     for path in sorted((root / "masks/train").iterdir())[1:]:
         write_ids(path, np.full((120, 160), IGNORE_INDEX, np.uint8), voc_palette(len(FOLDER_CLASSES)))
-    ended = trained(run, *TINY, "dataset=folder", f"dataset.root={root}", f"schedule.max_iters={steps}", short=short)
+    ended = trained(
+        run, *TINY, "dataset=folder", f"dataset.root={root}", f"schedule.max_iters={steps}", short=short
+    )
     losses = {line["step"]: line["loss"] for line in written(run) if "loss" in line}
     zero = {step for step, loss in losses.items() if loss == 0}
-    told = {int(step) for step in re.findall(r"step (\d+): no pixel of the batch is labelled", (run / "train.log").read_text())}
+    told = {
+        int(step)
+        for step in re.findall(
+            r"step (\d+): no pixel of the batch is labelled", (run / "train.log").read_text()
+        )
+    }
     words = f"{len(told)} all-void batches in {steps} steps, loss 0 in {len(told & zero)}, {ended.words}"
-    passed = ended.code == 0 and told == zero and len(told) == steps // 2 and len(losses) == steps and None not in losses.values()
+    passed = (
+        ended.code == 0
+        and told == zero
+        and len(told) == steps // 2
+        and len(losses) == steps
+        and None not in losses.values()
+    )
     return Measured(words, passed)
 
 
@@ -125,12 +172,17 @@ def aborted(ended: Ended, run: Path, *, what: str) -> Measured:
     found = newest(run)
     tensors = [*found.model_tensors().values(), *found.optimizer_tensors().values()] if found else []
     finite = sum(bool(torch.isfinite(tensor).all()) for tensor in tensors)
-    words = f"{what}: {ended.words}, {finite} of {len(tensors)} tensors of {found.path.name if found else 'no checkpoint'} finite"
+    words = (
+        f"{what}: {ended.words}, {finite} of {len(tensors)} tensors of "
+        f"{found.path.name if found else 'no checkpoint'} finite"
+    )
     return Measured(words, ended.code == 7 and ended.brief and bool(tensors) and finite == len(tensors))
 
 
 def poisoned_abort(work: Path, short: bool) -> Measured:
-    """A sound run that meets NaN in its fifth step; its checkpoint leads to the weights of a run that never did."""
+    """A sound run that meets NaN in its fifth step; its checkpoint leads to the weights of a run that never
+    did.
+    """
     run, sound = work / "poisoned", work / "sound"
     settings = [*TINY, *SHAPES, "schedule.max_iters=6", "trainer.save_every=2"]
     with poisoned(5):
@@ -149,22 +201,29 @@ def poisoned_skip(work: Path) -> Measured:
         ended = in_process(run, *TINY, *SHAPES, f"schedule.max_iters={steps}", "trainer.on_nonfinite=skip")
     said = "step 2: loss or gradient was not finite (nan); the step was left out" in ended.said
     logged = [line["step"] for line in written(run) if "loss" in line]
-    words = f"on_nonfinite=skip: {len(changed)} tensors changed by the poisoned step, {len(logged)} of {steps} steps, {ended.words}"
+    words = (
+        f"on_nonfinite=skip: {len(changed)} tensors changed by the poisoned step, {len(logged)} of "
+        f"{steps} steps, {ended.words}"
+    )
     return Measured(words, ended.code == 0 and said and not changed and len(logged) == steps)
 
 
 @contextlib.contextmanager
 def poisoned(step: int) -> Iterator[list[str]]:
-    """The pictures of a run's `step`-th step are NaN; the names of the tensors that it has changed."""
+    """The images of a run's `step`-th step are NaN; the names of the tensors that it has changed."""
     update, changed = TrainState.update, ["the step was never taken"]
 
-    def poisoned_update(self: TrainState, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
+    def poisoned_update(
+        self: TrainState, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None
+    ) -> Update:
         if self.step + 1 != step:
             return update(self, images, labels, stop=stop)
         before, normalization = tensors_of(self), self.normalization
-        with mock.patch.object(self, "normalization", lambda pictures: normalization(pictures) * math.nan):
+        with mock.patch.object(self, "normalization", lambda images: normalization(images) * math.nan):
             result = update(self, images, labels, stop=stop)
-        changed[:] = [name for name, tensor in tensors_of(self).items() if not torch.equal(tensor, before[name])]
+        changed[:] = [
+            name for name, tensor in tensors_of(self).items() if not torch.equal(tensor, before[name])
+        ]
         return result
 
     with mock.patch.object(TrainState, "update", poisoned_update):
@@ -173,10 +232,13 @@ def poisoned(step: int) -> Iterator[list[str]]:
 
 def tensors_of(state: TrainState) -> dict[str, Tensor]:
     """A copy of all that a checkpoint would hold."""
-    return {name: tensor.detach().clone() for name, tensor in {**state.model.state_dict(), **state.optimizer_tensors()}.items()}
+    return {
+        name: tensor.detach().clone()
+        for name, tensor in {**state.model.state_dict(), **state.optimizer_tensors()}.items()
+    }
 
 
-# --- 13: workers -----------------------------------------------------------------------------------------------------------------------
+# --- 13: workers --------------------------------------------------------------------------------------------
 
 
 def workers(work: Path, short: bool) -> Measured:
@@ -184,13 +246,22 @@ def workers(work: Path, short: bool) -> Measured:
     ends, weights = [], []
     for count in range(3):
         run = work / f"workers_{count}"
-        ends.append(trained(run, *TINY, *SHAPES, f"schedule.max_iters={steps}", f"trainer.workers={count}", short=short))
+        ends.append(
+            trained(
+                run, *TINY, *SHAPES, f"schedule.max_iters={steps}", f"trainer.workers={count}", short=short
+            )
+        )
         weights.append(weights_of(run))
-    words = f"{steps} steps with 0, 1 and 2 workers: {len(set(weights))} different weights, sha256 {', '.join(sha[:8] for sha in weights)}"
-    return Measured(words, len(set(weights)) == 1 and "none" not in weights and all(end.code == 0 for end in ends))
+    words = (
+        f"{steps} steps with 0, 1 and 2 workers: {len(set(weights))} different weights, sha256 "
+        f"{', '.join(sha[:8] for sha in weights)}"
+    )
+    return Measured(
+        words, len(set(weights)) == 1 and "none" not in weights and all(end.code == 0 for end in ends)
+    )
 
 
-# --- 16: a long run --------------------------------------------------------------------------------------------------------------------
+# --- 16: a long run -----------------------------------------------------------------------------------------
 
 SOAK, SHORT_SOAK = 2000, 30  # steps
 MOST_SLOPE = 1024  # KB in 1,000 steps
@@ -228,33 +299,56 @@ def long_soak(work: Path) -> Measured:
     second_half = [sample for sample in samples if SOAK // 2 <= sample.step < SOAK]
     if ended.code or len(second_half) < 2:
         return Measured(f"{ended.words}, {len(second_half)} samples", False)
-    slope = np.polyfit([sample.step for sample in second_half], [sample.rss for sample in second_half], 1)[0] * 1000
+    slope = (
+        np.polyfit([sample.step for sample in second_half], [sample.rss for sample in second_half], 1)[0]
+        * 1000
+    )
     quarter, end = (typical(samples, share) for share in (0.25, 1.0))
     words = (
-        f"{SOAK} steps in {seconds:.0f} s, {len(samples)} samples: RSS {second_half[0].rss / 1024:.0f} MB at half, "
-        f"{second_half[-1].rss / 1024:.0f} MB at the end, {slope:+.0f} KB in 1,000 steps; {quarter} file descriptors at a quarter, {end} at the end"
+        f"{SOAK} steps in {seconds:.0f} s, {len(samples)} samples: RSS {second_half[0].rss / 1024:.0f} MB "
+        "at half, "
+        f"{second_half[-1].rss / 1024:.0f} MB at the end, {slope:+.0f} KB in 1,000 steps; {quarter} file "
+        f"descriptors at a quarter, {end} at the end"
     )
     return Measured(words, slope < MOST_SLOPE and quarter == end)
 
 
 def short_soak(work: Path) -> Measured:
-    settings = [*TINY, *SHAPES, "trainer.workers=1", "trainer.save_every=10", f"schedule.max_iters={SHORT_SOAK}", "model.norm=frozen"]
+    settings = [
+        *TINY,
+        *SHAPES,
+        "trainer.workers=1",
+        "trainer.save_every=10",
+        f"schedule.max_iters={SHORT_SOAK}",
+        "model.norm=frozen",
+    ]
     samples: list[Sample] = []
     with before_each_step(lambda state: samples.append(Sample(state.step, 0, descriptors(os.getpid())))):
         ended = in_process(work / "run", *settings)
     quarter, end = (typical(samples, share) for share in (0.25, 1.0))
-    return Measured(f"{SHORT_SOAK} steps: {quarter} file descriptors at a quarter, {end} at the end", ended.code == 0 and quarter == end)
+    return Measured(
+        f"{SHORT_SOAK} steps: {quarter} file descriptors at a quarter, {end} at the end",
+        ended.code == 0 and quarter == end,
+    )
 
 
 def typical(samples: list[Sample], share: float) -> int:
-    """The number of file descriptors about `share` of the way. Single samples differ: a batch on its way from a worker holds two."""
+    """The number of file descriptors about `share` of the way. Single samples differ: a batch on its way from
+    a worker holds two.
+    """
     last = max(2, round(share * len(samples)))
-    return round(median(sample.descriptors for sample in samples[max(0, last - len(samples) // 8 - 1) : last]))
+    return round(
+        median(sample.descriptors for sample in samples[max(0, last - len(samples) // 8 - 1) : last])
+    )
 
 
 def rss(pid: int) -> int:
     """Resident memory of a process, KB."""
-    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return next(
+        int(line.split()[1])
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    )
 
 
 def descriptors(pid: int) -> int:

@@ -1,6 +1,8 @@
-"""Random command lines: whatever is typed is answered by what was asked for or by an exit code of 2 and a line in words.
+"""Random command lines: whatever is typed is answered by what was asked for or by an exit code of 2 and a
+line in words.
 
-Everything up to torch is the real thing: cli.main, Hydra, the schema, the checks. Only what would train or write is left out.
+Everything up to torch is the real thing: cli.main, Hydra, the schema, the checks. Only what would train or
+write is left out.
 """
 
 import contextlib
@@ -26,7 +28,26 @@ from deeplabx import apps, checks, cli, config, stored
 COMMANDS = ("train", "eval", "predict", "resume", "extend", "show", "data fake")
 FEW, MANY = 100, 2000
 PROCESSES = 2
-NUMBERS = ("0", "-1", "1", "2", "0.5", "1e-3", "-0.0", "1e400", "nan", "inf", "-inf", "9" * 400, "1_000", "0x10", "1e", "٣", "½", "1e5j")
+NUMBERS = (
+    "0",
+    "-1",
+    "1",
+    "2",
+    "0.5",
+    "1e-3",
+    "-0.0",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "9" * 400,
+    "1_000",
+    "0x10",
+    "1e",
+    "٣",
+    "½",
+    "1e5j",
+)
 TEXTS = (
     "",
     "null",
@@ -132,7 +153,7 @@ PLAUSIBLE = {
 CHARACTERS = "abcxyz0123456789=.,:;+-~_@!%^&*?'\"`\\#$()[]{}<>| \täß写\u200b"
 
 
-# --- command lines ---------------------------------------------------------------------------------------------------------------
+# --- command lines ------------------------------------------------------------------------------------------
 
 
 def command_line(rng: random.Random) -> list[str]:
@@ -169,9 +190,26 @@ def key(rng: random.Random, command: str) -> str:
         name = rng.choice(config.setting_keys(config.TrainConfig))
     if rng.random() < 0.2:  # a near miss
         place = rng.randrange(len(name))
-        name = rng.choice((name[:place] + name[place + 1 :], name[:place] + rng.choice("xe._@[") + name[place:], name.upper(), name + ".x"))
+        name = rng.choice(
+            (
+                name[:place] + name[place + 1 :],
+                name[:place] + rng.choice("xe._@[") + name[place:],
+                name.upper(),
+                name + ".x",
+            )
+        )
     if rng.random() < 0.03:
-        name = rng.choice(("hydra.mode", "hydra.verbose", "hydra.job.name", "hydra/launcher", "hydra", "hydra.sweep.dir", "hydra.run.dir"))
+        name = rng.choice(
+            (
+                "hydra.mode",
+                "hydra.verbose",
+                "hydra.job.name",
+                "hydra/launcher",
+                "hydra",
+                "hydra.sweep.dir",
+                "hydra.run.dir",
+            )
+        )
     return name
 
 
@@ -187,7 +225,14 @@ def value(rng: random.Random, name: str) -> str:
 
 
 def words_of_type(name: str) -> str:
-    declared = next((found for root in config.COMMANDS.values() if (found := config.setting_type(root, name)) is not None), str)
+    declared = next(
+        (
+            found
+            for root in config.COMMANDS.values()
+            if (found := config.setting_type(root, name)) is not None
+        ),
+        str,
+    )
     return config.type_words(declared).removesuffix(" or null")
 
 
@@ -195,11 +240,13 @@ def noise(rng: random.Random) -> str:
     return "".join(rng.choice(CHARACTERS) for _ in range(rng.randint(1, 12)))
 
 
-# --- one of them -------------------------------------------------------------------------------------------------------------------
+# --- one of them --------------------------------------------------------------------------------------------
 
 
 def only_checks(stored_config: Any) -> dict[str, Callable[[DictConfig, Path], float | None]]:
-    """The commands as far as their checks: those that start from a checkpoint apply what was typed to `stored_config`."""
+    """The commands as far as their checks: those that start from a checkpoint apply what was typed to
+    `stored_config`.
+    """
 
     def checked(config: DictConfig, folder: Path) -> None:
         checks.checked(config)
@@ -282,7 +329,7 @@ def default_config() -> Any:
         return checks.checked(hydra.compose("train"))
 
 
-# --- the row -----------------------------------------------------------------------------------------------------------------------
+# --- the row ------------------------------------------------------------------------------------------------
 
 
 def random_overrides(work: Path, short: bool) -> Measured:
@@ -293,7 +340,9 @@ def random_overrides(work: Path, short: bool) -> Measured:
         folder.mkdir()
         command = [sys.executable, "-m", "benchmarks.chaos.overrides", str(count // PROCESSES), str(seed)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        processes.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+        )
     results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
     codes: Counter[str] = Counter()
     for result in results:
@@ -303,9 +352,14 @@ def random_overrides(work: Path, short: bool) -> Measured:
     left = [
         path
         for path in work.rglob("*")
-        if path.is_file() and path.name not in ("config.yaml", "defects.json", "multirun.yaml", "sweep.json", "FAILED")
+        if path.is_file()
+        and path.name not in ("config.yaml", "defects.json", "multirun.yaml", "sweep.json", "FAILED")
     ]
-    words = f"{count} command lines: {', '.join(f'exit {code} {times}' for code, times in sorted(codes.items()))}; {len(defects)} defects"
+    words = (
+        f"{count} command lines: "
+        f"{', '.join(f'exit {code} {times}' for code, times in sorted(codes.items()))}; {len(defects)} "
+        "defects"
+    )
     if defects:
         words += f", the first: {' '.join(defects[0]['line'])[:120]} ({defects[0]['wrong'][:120]})"
     return Measured(words + (f"; {len(left)} files left" if left else ""), not defects and not left)

@@ -39,7 +39,10 @@ def terminated(work: Path, short: bool) -> Measured:
         life.wait_for("step 3/")
         seconds = life.signal(signal.SIGTERM, group=group)
         saved, left = newest_step(run), len(members(life.process.pid))
-        said.append(f"{name}: exit {life.process.returncode} after {seconds:.1f} s, saved at step {saved}, {left} left over")
+        said.append(
+            f"{name}: exit {life.process.returncode} after {seconds:.1f} s, saved at step {saved}, {left} "
+            "left over"
+        )
         passed &= life.process.returncode == 75 and saved >= 3 and not left
     return Measured("; ".join(said), passed)
 
@@ -65,7 +68,12 @@ def loss_of_a_process(work: Path, short: bool) -> Measured:
         code, saved = life.process.returncode, newest_step(run)
         lines = [line for line in life.words.splitlines() if line.startswith(("deeplabx:", "  "))]
         said.append(f"{name}: exit {code}, {seconds:.1f} s, {len(lines)} lines, step {saved} saved")
-        passed &= code != 0 and seconds < 10 and saved >= 2 and "Traceback" not in ("" if by_torchrun else life.words)
+        passed &= (
+            code != 0
+            and seconds < 10
+            and saved >= 2
+            and "Traceback" not in ("" if by_torchrun else life.words)
+        )
         passed &= by_torchrun or len(lines) <= 5
         if name == "launcher TERM":
             passed &= code == 75
@@ -76,13 +84,22 @@ def loss_of_a_process(work: Path, short: bool) -> Measured:
 
 def rank_process(life: Running, rank: int) -> int:
     """The process of a rank of `trainer.devices=2`: they are spawned in the order of their ranks."""
-    spawned = [process for process in members(life.process.pid) if b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()]
+    spawned = [
+        process
+        for process in members(life.process.pid)
+        if b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
     return sorted(spawned)[rank]
 
 
 def restarted(work: Path, short: bool) -> Measured:
     """A rank is killed twice, and the launcher starts the group anew."""
-    settings = ["schedule.max_iters=30", "trainer.save_every=5", "trainer.devices=2", "trainer.max_restarts=2"]
+    settings = [
+        "schedule.max_iters=30",
+        "trainer.save_every=5",
+        "trainer.devices=2",
+        "trainer.max_restarts=2",
+    ]
     run, whole = work / "killed", work / "whole"
     life = start(training(run, *settings), work)
     for step in (8, 18):
@@ -92,11 +109,13 @@ def restarted(work: Path, short: bool) -> Measured:
     code = life.process.wait(120)
     finish(training(whole, *settings), work)
     same = weights_of(run) == weights_of(whole)
-    return Measured(f"2 kills, exit {code}, weights {'identical' if same else 'DIFFERENT'}", same and code == 0)
+    return Measured(
+        f"2 kills, exit {code}, weights {'identical' if same else 'DIFFERENT'}", same and code == 0
+    )
 
 
 def evaluated(work: Path, short: bool) -> Measured:
-    """One checkpoint, evaluated by 1, 2 and 4 processes on 7 pictures."""
+    """One checkpoint, evaluated by 1, 2 and 4 processes on 7 images."""
     run = work / "run"
     finish(training(run, "schedule.max_iters=2", "dataset.val_images=7"), work)
     found = []
@@ -105,11 +124,16 @@ def evaluated(work: Path, short: bool) -> Measured:
         finish([*DEEPLABX, "eval", f"ckpt={run}", f"trainer.devices={devices}", f"hydra.run.dir={out}"], work)
         result = json.loads((out / "result.json").read_text())
         found.append((result["confusion_sha256"], result["images"]))
-    return Measured(f"{len(set(found))} matrix of {[images for _, images in found]} pictures", len(set(found)) == 1 and found[0][1] == 7)
+    return Measured(
+        f"{len(set(found))} matrix of {[images for _, images in found]} images",
+        len(set(found)) == 1 and found[0][1] == 7,
+    )
 
 
 def gradient(work: Path, short: bool) -> Measured:
-    """The gradient of a batch with uneven void in 2 processes against 1, and 20 losses; batch norm frozen, no dropout."""
+    """The gradient of a batch with uneven void in 2 processes against 1, and 20 losses; batch norm frozen, no
+    dropout.
+    """
     alone, together = jobs.compared(), launch(jobs.compared, devices="2")
     error = relative(alone["gradient"], together["gradient"])
     curve = max(abs(a - b) / abs(a) for a, b in zip(alone["curve"], together["curve"], strict=True))
@@ -140,7 +164,15 @@ def agents(work: Path, short: bool) -> Measured:
     ]
 
     def agent(rank: int) -> Running:
-        command = [*TORCHRUN, *place, "--node-rank", str(rank), "-m", "deeplabx", *training(run, *settings)[3:]]
+        command = [
+            *TORCHRUN,
+            *place,
+            "--node-rank",
+            str(rank),
+            "-m",
+            "deeplabx",
+            *training(run, *settings)[3:],
+        ]
         return start(["taskset", "-c", str(rank % (os.cpu_count() or 1)), *command], work)
 
     first, second = agent(0), agent(1)
@@ -150,7 +182,10 @@ def agents(work: Path, short: bool) -> Measured:
     codes = [agent(1).process.wait(180), first.process.wait(180)]
     finish(training(whole, *settings, "trainer.devices=2"), work)
     same, again = weights_of(run) == weights_of(whole), "steps 10..30" in first.words
-    words = f"its process gone after {left:.1f} s; exit codes {codes}, went on from step 10: {again}, weights {'identical' if same else 'DIFFERENT'}"
+    words = (
+        f"its process gone after {left:.1f} s; exit codes {codes}, went on from step 10: {again}, "
+        f"weights {'identical' if same else 'DIFFERENT'}"
+    )
     return Measured(words, same and again and codes == [0, 0])
 
 
@@ -171,7 +206,9 @@ def tests_of(*paths: str) -> Measured:
 def gpus(work: Path, short: bool) -> Measured:
     """The same by NCCL, where there are two GPUs: a run, and its evaluation by one and by two."""
     if torch.cuda.device_count() < 2:
-        return Measured(f"{torch.cuda.device_count()} GPUs here; rows 6 to 9 and 20, by gloo, stand in for it", None)
+        return Measured(
+            f"{torch.cuda.device_count()} GPUs here; rows 6 to 9 and 20, by gloo, stand in for it", None
+        )
     run, found = work / "run", set()
     finish(training(run, "schedule.max_iters=10", "trainer.devices=2"), work)
     for devices in (1, 2):
@@ -190,7 +227,12 @@ def transforms(work: Path, short: bool) -> Measured:
 
 
 ROWS = [
-    Row(4, "SIGTERM to main; to the whole group with 2 workers", "saved, exit 75, <= one step + save", terminated),
+    Row(
+        4,
+        "SIGTERM to main; to the whole group with 2 workers",
+        "saved, exit 75, <= one step + save",
+        terminated,
+    ),
     Row(
         6,
         "kill 1 of 2 ranks; TERM, KILL to launcher; TERM to torchrun",

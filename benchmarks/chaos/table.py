@@ -4,5 +4,10 @@ from benchmarks.chaos import canaries, cost, disk, files, kills, loop, overrides
 from benchmarks.chaos.row import Row
 
 ROWS: list[Row] = sorted(
-    [row for module in (canaries, cost, disk, files, kills, loop, overrides, processes) for row in module.ROWS], key=lambda row: row.number
+    [
+        row
+        for module in (canaries, cost, disk, files, kills, loop, overrides, processes)
+        for row in module.ROWS
+    ],
+    key=lambda row: row.number,
 )

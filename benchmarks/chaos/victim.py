@@ -1,4 +1,6 @@
-"""A `deeplabx` command that is killed at a chosen moment: python -m benchmarks.chaos.victim PLACE COUNT train ..."""
+"""A `deeplabx` command that is killed at a chosen moment: python -m benchmarks.chaos.victim PLACE COUNT train
+...
+"""
 
 import os
 import signal

@@ -57,7 +57,9 @@ __all__ = ["BACKBONES", "RESNETS", "Backbone", "Features", "Normalization", "bui
 
 
 def build_backbone(name: str, *, output_stride: int, in_channels: int = 3, **family: Any) -> Backbone:
-    """A backbone of random weights. in_channels: bands of a picture. `family` takes the family's own settings, such as multi_grid."""
+    """A backbone of random weights. in_channels: bands of an image. `family` takes the family's own settings,
+    such as multi_grid.
+    """
     if name not in BACKBONES:
         raise ConfigError(f"backbone={name} is not known", hint=f"backbones: {', '.join(BACKBONES)}")
     if output_stride not in (8, 16, 32):

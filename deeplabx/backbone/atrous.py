@@ -14,8 +14,8 @@ class Step(NamedTuple):
 def atrous_steps(strides: list[int], *, output_stride: int) -> list[Step]:
     """Keep each stride until `output_stride` is reached, then turn it into rate for all that follows.
 
-    The strided convolution itself keeps the old rate. So the network computes exactly what the strided one does, at more places:
-    every k-th of its features is the strided network's.
+    The strided convolution itself keeps the old rate. So the network computes exactly what the strided one
+    does, at more places: every k-th of its features is the strided network's.
     """
     steps, reached, rate = [], 1, 1
     for stride in strides:

@@ -25,24 +25,33 @@ class Normalization(NamedTuple):
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 pictures N x H x W x C, as they are decoded, to float32 N x C x H x W (channels_last in memory)."""
+        """uint8 images N x H x W x C, as they are decoded, to float32 N x C x H x W (channels_last in
+        memory).
+        """
         mean = torch.tensor(self.mean, device=images.device)
         std = torch.tensor(self.std, device=images.device)
         return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
     @property
     def pad_pixel(self) -> tuple[int, ...]:
-        """The rounded mean pixel, with which pictures are padded: about zero once normalised."""
+        """The rounded mean pixel, with which images are padded: about zero once normalised."""
         return tuple(round(channel) for channel in self.mean)
 
 
-IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # of torchvision's ImageNet training
-CAFFE = Normalization(mean=(122.675, 116.669, 104.008), std=(1.0, 1.0, 1.0))  # of the networks published with v1 and v2, here in RGB order
-MINUS_ONE_TO_ONE = Normalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))  # of TensorFlow's MobileNet and Xception
+IMAGENET = Normalization(
+    mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
+)  # of torchvision's ImageNet training
+CAFFE = Normalization(
+    mean=(122.675, 116.669, 104.008), std=(1.0, 1.0, 1.0)
+)  # of the networks published with v1 and v2, here in RGB order
+MINUS_ONE_TO_ONE = Normalization(
+    mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)
+)  # of TensorFlow's MobileNet and Xception
 
 
 class Backbone(nn.Module):
-    """Pictures N x in_channels x H x W, normalised, to Features. Each family states the facts below; models only read them.
+    """Images N x in_channels x H x W, normalised, to Features. Each family states the facts below; models
+    only read them.
 
     Caffe's networks pool in ceil mode: the sides of their features may be one more than those of Features.
     """
@@ -55,19 +64,23 @@ class Backbone(nn.Module):
     normalization: Normalization
     separable: bool  # whether ASPP and decoder take separable 3x3 convolutions
     atrous_branches: bool  # whether DeepLabv3's head has its atrous branches
-    fully_connected: bool = False  # whether two more layers come before the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
+    # whether two more layers come before the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
+    fully_connected: bool = False
 
     def forward(self, images: Tensor) -> Features:
         raise NotImplementedError
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
-        """Its layers (convolutions, norms, poolings, whole units) in the order in which they run, each with its own stride in the classification
-        network, where none is traded for rate. Together they hold every parameter.
+        """Its layers (convolutions, norms, poolings, whole units) in the order in which they run, each with
+        its own stride in the classification network, where none is traded for rate. Together they hold every
+        parameter.
         """
         raise NotImplementedError
 
     def up_to(self, stride: int) -> list[nn.Module]:
-        """The layers whose output has at most this stride in the classification network, a unit counting by its end; of 32 the whole backbone."""
+        """The layers whose output has at most this stride in the classification network, a unit counting by
+        its end; of 32 the whole backbone.
+        """
         if stride == COARSEST:
             return [self]
         layers = list(self.layers())

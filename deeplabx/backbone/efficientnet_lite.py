@@ -1,4 +1,5 @@
-"""EfficientNet-Lite0 (EfficientNet, 1905.11946, without squeeze-excite and with ReLU6), parameter names as timm's tf_efficientnet_lite0 has them.
+"""EfficientNet-Lite0 (EfficientNet, 1905.11946, without squeeze-excite and with ReLU6), parameter names as
+timm's tf_efficientnet_lite0 has them.
 
 As with MobileNetV2, DeepLab takes the 320-channel output, before the 1x1 to 1280.
 """
@@ -13,23 +14,49 @@ from deeplabx.backbone.mobilenetv2 import initialize
 
 EPSILON = 1e-3  # of every norm, in the released code
 STEM = 32
-# expansion, channels, repeats, stride, side of the depthwise kernel (1905.11946, table 1; expansions as MobileNetV2 has them)
-TABLE = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
-LOW_LEVEL, MIDDLE, AUXILIARY = 2, 3, 5  # how many of `blocks` lead to the end of stride 4, of stride 8, and of the 112-channel block
+# expansion, channels, repeats, stride, side of the depthwise kernel (1905.11946, table 1; expansions as
+# MobileNetV2 has them)
+TABLE = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+LOW_LEVEL, MIDDLE, AUXILIARY = (
+    2,
+    3,
+    5,
+)  # how many of `blocks` lead to the end of stride 4, of stride 8, and of the 112-channel block
 
 
 class Unit(nn.Module):
-    """A depthwise convolution and a 1x1 without activation; before them a 1x1 that widens, unless `expansion` is 1."""
+    """A depthwise convolution and a 1x1 without activation; before them a 1x1 that widens, unless `expansion`
+    is 1.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, expansion: int, kernel_size: int, stride: int, rate: int, residual: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expansion: int,
+        kernel_size: int,
+        stride: int,
+        rate: int,
+        residual: bool,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        # Symmetric, as in the other backbones, so that every size and output stride is exact. TensorFlow's 'SAME', under which the published
-        # weights were trained, is the same on odd sizes, and one pixel off at each stride on even ones.
+        # Symmetric, as in the other backbones, so that every size and output stride is exact. TensorFlow's
+        # 'SAME', under which the published weights were trained, is the same on odd sizes, and one pixel off
+        # at each stride on even ones.
         padding = rate * (kernel_size // 2)
-        depthwise = nn.Conv2d(hidden, hidden, kernel_size, stride, padding=padding, dilation=rate, groups=hidden, bias=False)
+        depthwise = nn.Conv2d(
+            hidden, hidden, kernel_size, stride, padding=padding, dilation=rate, groups=hidden, bias=False
+        )
         narrow = nn.Conv2d(hidden, out_channels, 1, bias=False)
         last_norm = nn.BatchNorm2d(out_channels, eps=EPSILON)
         self.act = nn.ReLU6(inplace=True)
@@ -37,7 +64,10 @@ class Unit(nn.Module):
             self.conv_dw, self.bn1 = depthwise, nn.BatchNorm2d(hidden, eps=EPSILON)
             self.conv_pw, self.bn2 = narrow, last_norm
         else:
-            self.conv_pw, self.bn1 = nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden, eps=EPSILON)
+            self.conv_pw, self.bn1 = (
+                nn.Conv2d(in_channels, hidden, 1, bias=False),
+                nn.BatchNorm2d(hidden, eps=EPSILON),
+            )
             self.conv_dw, self.bn2 = depthwise, nn.BatchNorm2d(hidden, eps=EPSILON)
             self.conv_pwl, self.bn3 = narrow, last_norm
         if residual:
@@ -56,7 +86,9 @@ class Unit(nn.Module):
         return x + y if self.residual else y
 
 
-def block(in_channels: int, channels: int, *, expansion: int, repeats: int, kernel_size: int, step: Step) -> nn.Sequential:
+def block(
+    in_channels: int, channels: int, *, expansion: int, repeats: int, kernel_size: int, step: Step
+) -> nn.Sequential:
     """Units of which the first takes the stride; the others are residual."""
     units = nn.Sequential()
     for repeat in range(repeats):
@@ -87,14 +119,25 @@ class EfficientNetLite(Backbone):
     def __init__(self, *, output_stride: int, in_channels: int = 3) -> None:
         super().__init__()
         self.output_stride = output_stride
-        stem, *steps = atrous_steps([2, *(stride for _, _, _, stride, _ in TABLE)], output_stride=output_stride)
+        stem, *steps = atrous_steps(
+            [2, *(stride for _, _, _, stride, _ in TABLE)], output_stride=output_stride
+        )
         self.conv_stem = nn.Conv2d(in_channels, STEM, 3, stem.stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM, eps=EPSILON)
         self.act = nn.ReLU6(inplace=True)
         self.blocks = nn.Sequential()
         in_channels = STEM
         for (expansion, channels, repeats, _, kernel_size), step in zip(TABLE, steps, strict=True):
-            self.blocks.append(block(in_channels, channels, expansion=expansion, repeats=repeats, kernel_size=kernel_size, step=step))
+            self.blocks.append(
+                block(
+                    in_channels,
+                    channels,
+                    expansion=expansion,
+                    repeats=repeats,
+                    kernel_size=kernel_size,
+                    step=step,
+                )
+            )
             in_channels = channels
         initialize(self)
 
@@ -105,7 +148,11 @@ class EfficientNetLite(Backbone):
         return Features(low_level, middle, auxiliary, self.blocks[AUXILIARY:](auxiliary))
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
-        return [(self.conv_stem, 2), (self.bn1, 1), *zip(self.blocks, (stride for _, _, _, stride, _ in TABLE), strict=True)]
+        return [
+            (self.conv_stem, 2),
+            (self.bn1, 1),
+            *zip(self.blocks, (stride for _, _, _, stride, _ in TABLE), strict=True),
+        ]
 
 
 def efficientnet_lite0(*, output_stride: int = 16, in_channels: int = 3) -> EfficientNetLite:

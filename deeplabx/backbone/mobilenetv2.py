@@ -1,4 +1,6 @@
-"""MobileNetV2 (1801.04381), parameter names as torchvision has them. DeepLab takes the 320-channel output, before the 1x1 to 1280."""
+"""MobileNetV2 (1801.04381), parameter names as torchvision has them. DeepLab takes the 320-channel output,
+before the 1x1 to 1280.
+"""
 
 from collections.abc import Iterable
 
@@ -8,8 +10,20 @@ from deeplabx.backbone.atrous import atrous_steps
 from deeplabx.backbone.contract import MINUS_ONE_TO_ONE, Backbone, Features
 
 # expansion, channels, repeats, stride (1801.04381, table 2)
-TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-LOW_LEVEL, MIDDLE, AUXILIARY = 4, 7, 14  # how many of `features` lead to the end of stride 4, of stride 8, and of the 96-channel block
+TABLE = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+LOW_LEVEL, MIDDLE, AUXILIARY = (
+    4,
+    7,
+    14,
+)  # how many of `features` lead to the end of stride 4, of stride 8, and of the 96-channel block
 
 
 def conv_norm_relu6(
@@ -17,14 +31,25 @@ def conv_norm_relu6(
 ) -> nn.Sequential:
     padding = rate * (kernel_size // 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=padding, dilation=rate, groups=groups, bias=False),
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=padding,
+            dilation=rate,
+            groups=groups,
+            bias=False,
+        ),
         nn.BatchNorm2d(out_channels),
         nn.ReLU6(inplace=True),
     )
 
 
 class InvertedResidual(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, *, expansion: int, stride: int, rate: int, residual: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, expansion: int, stride: int, rate: int, residual: bool
+    ) -> None:
         super().__init__()
         hidden = in_channels * expansion
         expand = [] if expansion == 1 else [conv_norm_relu6(in_channels, hidden, kernel_size=1)]
@@ -44,7 +69,9 @@ class InvertedResidual(nn.Module):
 
 
 def scaled(channels: int, *, width: float) -> int:
-    """A number of channels times `width`, as the next multiple of 8 that is at least nine tenths of it, as the released code rounds."""
+    """A number of channels times `width`, as the next multiple of 8 that is at least nine tenths of it, as
+    the released code rounds.
+    """
     rounded = max(8, int(channels * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
@@ -60,7 +87,9 @@ class MobileNetV2(Backbone):
         super().__init__()
         self.output_stride = output_stride
         widths = [scaled(channels, width=width) for _, channels, _, _ in TABLE]
-        _, self.low_level_channels, self.middle_channels, _, self.auxiliary_channels, _, self.channels = widths
+        _, self.low_level_channels, self.middle_channels, _, self.auxiliary_channels, _, self.channels = (
+            widths
+        )
         steps = atrous_steps([2, *(stride for _, _, _, stride in TABLE)], output_stride=output_stride)
         stem = scaled(32, width=width)
         units: list[nn.Module] = [conv_norm_relu6(in_channels, stem, kernel_size=3, stride=steps[0].stride)]
@@ -89,7 +118,10 @@ class MobileNetV2(Backbone):
         return Features(low_level, middle, auxiliary, self.features[AUXILIARY:](auxiliary))
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
-        strides = [2, *(stride if repeat == 0 else 1 for _, _, repeats, stride in TABLE for repeat in range(repeats))]
+        strides = [
+            2,
+            *(stride if repeat == 0 else 1 for _, _, repeats, stride in TABLE for repeat in range(repeats)),
+        ]
         return zip(self.features, strides, strict=True)
 
 

@@ -1,4 +1,6 @@
-"""MobileNetV3 (1905.02244), parameter names as torchvision has them, up to and with the 1x1 before the classifier's pooling."""
+"""MobileNetV3 (1905.02244), parameter names as torchvision has them, up to and with the 1x1 before the
+classifier's pooling.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -70,14 +72,25 @@ def conv_norm(
 ) -> nn.Sequential:
     padding = rate * (kernel_size // 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=padding, dilation=rate, groups=groups, bias=False),
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=padding,
+            dilation=rate,
+            groups=groups,
+            bias=False,
+        ),
         nn.BatchNorm2d(out_channels, eps=EPS),
         *activation,
     )
 
 
 class SqueezeExcite(nn.Module):
-    """Every channel times a gate that sees the picture's mean, a quarter of the channels between the two (section 5.3)."""
+    """Every channel times a gate that sees the image's mean, a quarter of the channels between the two
+    (section 5.3).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,13 +110,23 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden, act = unit.hidden, unit.activation
         expand = [] if hidden == in_channels else [conv_norm(in_channels, hidden, act())]
-        depthwise = conv_norm(hidden, hidden, act(), kernel_size=unit.kernel_size, stride=step.stride, rate=step.rate, groups=hidden)
+        depthwise = conv_norm(
+            hidden,
+            hidden,
+            act(),
+            kernel_size=unit.kernel_size,
+            stride=step.stride,
+            rate=step.rate,
+            groups=hidden,
+        )
         squeeze = [SqueezeExcite(hidden)] if unit.squeeze else []
         project = conv_norm(hidden, unit.channels)
         self.block = nn.Sequential(*expand, depthwise, *squeeze, project)
         self.residual = unit.stride == 1 and in_channels == unit.channels
         if self.residual:
-            nn.init.zeros_(project.get_parameter("1.weight"))  # the unit begins as the identity (1706.02677, section 5.1)
+            nn.init.zeros_(
+                project.get_parameter("1.weight")
+            )  # the unit begins as the identity (1706.02677, section 5.1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x) if self.residual else self.block(x)
@@ -117,10 +140,11 @@ def with_reduced_tail(units: tuple[Unit, ...]) -> tuple[Unit, ...]:
 
 
 class MobileNetV3(Backbone):
-    """reduced_tail: the last block has half its channels, as in the released segmentation models (section 6.4).
+    """reduced_tail: the last block has half its channels, as in the released segmentation models (section
+    6.4).
 
-    dilate_strided: a unit that lost its stride takes the new rate itself, as torchvision's published segmentation models were trained; otherwise
-    the new rate begins with the unit after it.
+    dilate_strided: a unit that lost its stride takes the new rate itself, as torchvision's published
+    segmentation models were trained; otherwise the new rate begins with the unit after it.
     """
 
     normalization = IMAGENET
@@ -146,14 +170,20 @@ class MobileNetV3(Backbone):
         last = 6 * channels[-1]
         self.features = nn.Sequential(
             conv_norm(in_channels, STEM, nn.Hardswish(), kernel_size=3, stride=stem.stride),
-            *(InvertedResidual(inputs, unit, step) for inputs, unit, step in zip(channels[:-1], units, steps, strict=True)),
+            *(
+                InvertedResidual(inputs, unit, step)
+                for inputs, unit, step in zip(channels[:-1], units, steps, strict=True)
+            ),
             conv_norm(channels[-1], last, nn.Hardswish()),
         )
         initialize(self)
         _, to_8, _, to_32 = (index for index, unit in enumerate(units, start=1) if unit.stride == 2)
-        # The first unit of stride 8, not the last: Lite R-ASPP was published, by torchvision, with its features
+        # The first unit of stride 8, not the last: Lite R-ASPP was published, by torchvision, with its
+        # features
         self.ends = to_8, to_8 + 1, to_32
-        self.low_level_channels, self.middle_channels, self.auxiliary_channels = (channels[end - 1] for end in self.ends)
+        self.low_level_channels, self.middle_channels, self.auxiliary_channels = (
+            channels[end - 1] for end in self.ends
+        )
         self.channels = last
         self.strides = [2, *(unit.stride for unit in units), 1]
 
@@ -172,7 +202,11 @@ def mobilenetv3_large(
     *, output_stride: int = 16, in_channels: int = 3, reduced_tail: bool = False, dilate_strided: bool = False
 ) -> MobileNetV3:
     return MobileNetV3(
-        LARGE, output_stride=output_stride, in_channels=in_channels, reduced_tail=reduced_tail, dilate_strided=dilate_strided
+        LARGE,
+        output_stride=output_stride,
+        in_channels=in_channels,
+        reduced_tail=reduced_tail,
+        dilate_strided=dilate_strided,
     )
 
 
@@ -180,5 +214,9 @@ def mobilenetv3_small(
     *, output_stride: int = 16, in_channels: int = 3, reduced_tail: bool = False, dilate_strided: bool = False
 ) -> MobileNetV3:
     return MobileNetV3(
-        SMALL, output_stride=output_stride, in_channels=in_channels, reduced_tail=reduced_tail, dilate_strided=dilate_strided
+        SMALL,
+        output_stride=output_stride,
+        in_channels=in_channels,
+        reduced_tail=reduced_tail,
+        dilate_strided=dilate_strided,
     )

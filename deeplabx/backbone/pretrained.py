@@ -33,7 +33,11 @@ READERS_RAISE = (
     ArithmeticError,
     struct.error,
 )
-NESTED = ("state_dict", "model_state", "model")  # under which programs keep a model's tensors beside those of their optimizer
+NESTED = (
+    "state_dict",
+    "model_state",
+    "model",
+)  # under which programs keep a model's tensors beside those of their optimizer
 NUMBERS: list[Any] = [
     np.float64(0).__reduce__()[0],
     np.dtype,
@@ -52,7 +56,9 @@ class Loaded(NamedTuple):
     not_in_file: list[str]  # in the model, keep their initial values
 
     def report(self, source: object) -> str:
-        """One line for the log, and one for each kind of tensor that was left out; `module.*` where it is every tensor of a module."""
+        """One line for the log, and one for each kind of tensor that was left out; `module.*` where it is
+        every tensor of a module.
+        """
         others = [*self.used, *self.not_in_model, *self.other_shape, *self.not_in_file]
         lines = [f"{source}: {len(self.used)} tensors loaded"]
         kinds = {
@@ -63,16 +69,24 @@ class Loaded(NamedTuple):
         }
         for kind, names in kinds.items():
             if names:
-                lines.append(f"  {len(names)} {kind}: {printable(', '.join(by_module(names, others)), LONGEST_LIST)}")
+                lines.append(
+                    f"  {len(names)} {kind}: {printable(', '.join(by_module(names, others)), LONGEST_LIST)}"
+                )
         return "\n".join(lines)
 
 
 def by_module(names: list[str], others: list[str]) -> list[str]:
-    """Names of tensors, shorter: `module.*` for each largest module, of several tensors, with no tensor among the rest of `others`."""
+    """Names of tensors, shorter: `module.*` for each largest module, of several tensors, with no tensor among
+    the rest of `others`.
+    """
     rest = {prefix for name in set(others) - set(names) for prefix in prefixes(name)}
     largest = [next((prefix for prefix in prefixes(name) if prefix not in rest), name) for name in names]
     counts = Counter(largest)
-    return list(dict.fromkeys(f"{module}.*" if counts[module] > 1 else name for name, module in zip(names, largest, strict=True)))
+    return list(
+        dict.fromkeys(
+            f"{module}.*" if counts[module] > 1 else name for name, module in zip(names, largest, strict=True)
+        )
+    )
 
 
 def prefixes(name: str) -> Iterator[str]:
@@ -81,14 +95,17 @@ def prefixes(name: str) -> Iterator[str]:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or PyTorch file. No code in the file can run: pickles are read with weights_only.
+    """The tensors of a .safetensors or PyTorch file. No code in the file can run: pickles are read with
+    weights_only.
 
-    Of a training's file only the model's are read; the prefix `module.`, which DataParallel puts before all names, is taken away.
+    Of a training's file only the model's are read; the prefix `module.`, which DataParallel puts before all
+    names, is taken away.
     """
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(
-            f"{path} is a folder, and holds no weights that are known", hint="give a file of weights, or model.json's folder"
+            f"{path} is a folder, and holds no weights that are known",
+            hint="give a file of weights, or model.json's folder",
         )
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", hint="leave it unset to start from random weights")
@@ -99,7 +116,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except READERS_RAISE as error:
         raise CheckpointError(
-            f"{path} cannot be read as weights: {str(error)[:200].partition(chr(10))[0] or type(error).__name__}"
+            f"{path} cannot be read as weights: "
+            f"{str(error)[:200].partition(chr(10))[0] or type(error).__name__}"
         ) from None
     except pickle.UnpicklingError:
         raise CheckpointError(
@@ -115,25 +133,42 @@ def named_tensors(content: Any, *, path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not all(is_plain_entry(name, value) for name, value in content.items()):
+    if not isinstance(content, dict) or not all(
+        is_plain_entry(name, value) for name, value in content.items()
+    ):
         raise CheckpointError(f"{path} is not a table of tensors")
     parallel = content and all(name.startswith("module.") for name in content)
-    return {name.removeprefix("module."): value for name, value in content.items()} if parallel else dict(content)
+    return (
+        {name.removeprefix("module."): value for name, value in content.items()}
+        if parallel
+        else dict(content)
+    )
 
 
 def is_plain_entry(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not value.is_quantized
+    )
 
 
 def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: object) -> Loaded:
-    """Copy each tensor whose name and shape the model has; the first convolution also from pictures of another number of bands.
+    """Copy each tensor whose name and shape the model has; the first convolution also from images of another
+    number of bands.
 
     Raises CheckpointError when there is none.
     """
     own = model.state_dict()
-    first = next((name for name, value in own.items() if value.ndim == 4), "")  # the first convolution's kernel
+    first = next(
+        (name for name, value in own.items() if value.ndim == 4), ""
+    )  # the first convolution's kernel
     inflated = [name for name in tensors if name == first and takes_other_bands(own[name], tensors[name])]
-    tensors = {name: inflate(value, own[name].shape[1]) if name in inflated else value for name, value in tensors.items()}
+    tensors = {
+        name: inflate(value, own[name].shape[1]) if name in inflated else value
+        for name, value in tensors.items()
+    }
     used = [name for name, value in tensors.items() if name in own and own[name].shape == value.shape]
     if not used:
         example = next(iter(tensors), "nothing")
@@ -146,31 +181,41 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: objec
         used=used,
         inflated=inflated,
         not_in_model=[name for name in tensors if name not in own],
-        other_shape=[name for name, value in tensors.items() if name in own and own[name].shape != value.shape],
+        other_shape=[
+            name for name, value in tensors.items() if name in own and own[name].shape != value.shape
+        ],
         not_in_file=[name for name in own if name not in tensors],
     )
 
 
 def takes_other_bands(own: Tensor, kernel: Tensor) -> bool:
     """Whether two kernels differ in nothing but the number of bands, and the file's is of RGB."""
-    return kernel.ndim == own.ndim == 4 and kernel.shape[1] == 3 != own.shape[1] and own[:, 0].shape == kernel[:, 0].shape
+    return (
+        kernel.ndim == own.ndim == 4
+        and kernel.shape[1] == 3 != own.shape[1]
+        and own[:, 0].shape == kernel[:, 0].shape
+    )
 
 
 def inflate(kernel: Tensor, bands: int) -> Tensor:
-    """An RGB kernel O x 3 x k x k for pictures of another number of bands, such that one whose bands are all equal gives what it gave in RGB.
+    """An RGB kernel O x 3 x k x k for images of another number of bands, such that one whose bands are all
+    equal gives what it gave in RGB.
 
-    The first three bands keep the kernels of red, green and blue, each further one gets their mean; fewer than three get the mean each.
+    The first three bands keep the kernels of red, green and blue, each further one gets their mean; fewer
+    than three get the mean each.
     """
     mean = kernel.mean(dim=1, keepdim=True)
     parts = [kernel, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
     return torch.cat(parts, dim=1) * 3 / bands
 
 
-# --- what `weights import` writes for a backbone --------------------------------------------------------------------------------------
+# --- what `weights import` writes for a backbone ------------------------------------------------------------
 
 
 class BackboneFile(NamedTuple):
-    """A backbone's tensors in our names, with what they mean: whose backbone, and what it expects of its input."""
+    """A backbone's tensors in our names, with what they mean: whose backbone, and what it expects of its
+    input.
+    """
 
     tensors: dict[str, Tensor]
     backbone: str
@@ -196,7 +241,9 @@ def is_backbone_file(path: Path) -> bool:
 
 
 def words_in(path: Path) -> dict[str, str]:
-    """What a .safetensors file says beside its tensors; nothing where it cannot be read, which is told when the tensors are."""
+    """What a .safetensors file says beside its tensors; nothing where it cannot be read, which is told when
+    the tensors are.
+    """
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
     try:
@@ -212,8 +259,15 @@ def read_backbone(path: Path) -> BackboneFile:
     tensors, words = read_tensors(path), words_in(path)
     try:
         mean, std = (tuple(float(number) for number in json.loads(words[name])) for name in ("mean", "std"))
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(math.isfinite(number) for number in (*mean, *std)):
+        if (
+            len(mean) != 3
+            or len(std) != 3
+            or min(std) <= 0
+            or not all(math.isfinite(number) for number in (*mean, *std))
+        ):
             raise ValueError("mean and std are not of three channels")
         return BackboneFile(tensors, words["backbone"], Normalization(mean, std), words["source"])
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} does not say whose weights it holds: {printable(repr(error), 120)}") from None
+        raise CheckpointError(
+            f"{path} does not say whose weights it holds: {printable(repr(error), 120)}"
+        ) from None

@@ -1,7 +1,9 @@
-"""ResNet (1512.03385), parameter names as torchvision has them (timm, where the stem is deep), and DeepLab's multi-grid and cascade.
+"""ResNet (1512.03385), parameter names as torchvision has them (timm, where the stem is deep), and DeepLab's
+multi-grid and cascade.
 
-Three placements of the strides: torchvision's, in the 3x3 of a block's first unit; Caffe's, in that unit's first 1x1; and DeepLab's own `beta`, in
-the 3x3 of the last unit of the block before. Three stems: PLAIN, BETA and V1C. Caffe's networks pool in ceil mode; Keras's, alike otherwise, do not.
+Three placements of the strides: torchvision's, in the 3x3 of a block's first unit; Caffe's, in that unit's
+first 1x1; and DeepLab's own `beta`, in the 3x3 of the last unit of the block before. Three stems: PLAIN, BETA
+and V1C. Caffe's networks pool in ceil mode; Keras's, alike otherwise, do not.
 """
 
 import itertools
@@ -67,26 +69,37 @@ class CaffeUnit(BottleneckUnit):
 
 
 def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module | None:
-    """A projection where a unit changes width; every other feature where it only changes resolution; None where it changes neither."""
+    """A projection where a unit changes width; every other feature where it only changes resolution; None
+    where it changes neither.
+    """
     if in_channels != out_channels:
-        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+        return nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+        )
     return nn.MaxPool2d(1, stride) if stride > 1 else None
 
 
 def stem_of(in_channels: int, widths: Sequence[int]) -> nn.Module:
-    """A 7x7 convolution of the one width; of several widths a 3x3 each, with norm and ReLU between them. The first has stride 2."""
+    """A 7x7 convolution of the one width; of several widths a 3x3 each, with norm and ReLU between them. The
+    first has stride 2.
+    """
     if len(widths) == 1:
         return nn.Conv2d(in_channels, widths[0], 7, 2, padding=3, bias=False)
     layers: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 3, 2, padding=1, bias=False)]
     for before, width in itertools.pairwise(widths):
-        layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True), nn.Conv2d(before, width, 3, padding=1, bias=False)]
+        layers += [
+            nn.BatchNorm2d(before),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(before, width, 3, padding=1, bias=False),
+        ]
     return nn.Sequential(*layers)
 
 
 class ResNet(Backbone):
-    """multi_grid: the rates of the last block's units, None for DeepLabv3's, () for none. blocks: 4, or up to 7: copies of block 4 in cascade, each
-    with the multi-grid (v3, section 3.2). stem: the widths of its convolutions. stride_last: a block's stride is in the last unit of the one before.
-    ceil_mode: of the max-pooling, which on sides of 4k and 4k - 1 then gives one row more.
+    """multi_grid: the rates of the last block's units, None for DeepLabv3's, () for none. blocks: 4, or up to
+    7: copies of block 4 in cascade, each with the multi-grid (v3, section 3.2). stem: the widths of its
+    convolutions. stride_last: a block's stride is in the last unit of the one before. ceil_mode: of the
+    max-pooling, which on sides of 4k and 4k - 1 then gives one row more.
     """
 
     separable = False
@@ -112,14 +125,21 @@ class ResNet(Backbone):
         widths = [*WIDTHS, *[WIDTHS[3]] * (blocks - 4)]
         grid = MULTI_GRID[: counts[3]] if multi_grid is None else multi_grid or [1] * counts[3]
         if len(grid) != counts[3]:
-            raise ConfigError(f"backbone.multi_grid={list(grid)} must have {counts[3]} rates, one per unit of the last block")
+            raise ConfigError(
+                f"backbone.multi_grid={list(grid)} must have {counts[3]} rates, one per unit of the last "
+                "block"
+            )
         self.normalization = CAFFE if unit is CaffeUnit else IMAGENET
         self.output_stride = output_stride
-        self.low_level_channels, self.middle_channels, self.auxiliary_channels, self.channels = (width * unit.expansion for width in WIDTHS)
+        self.low_level_channels, self.middle_channels, self.auxiliary_channels, self.channels = (
+            width * unit.expansion for width in WIDTHS
+        )
         self.units_after_stride = int(stride_last)
 
         strides = unit_strides(counts, last=stride_last)
-        _, _, *steps = atrous_steps([2, 2, *strides], output_stride=output_stride)  # convolution, max-pool, units
+        _, _, *steps = atrous_steps(
+            [2, 2, *strides], output_stride=output_stride
+        )  # convolution, max-pool, units
 
         self.conv1 = stem_of(in_channels, stem)
         self.bn1 = nn.BatchNorm2d(stem[-1])
@@ -127,7 +147,9 @@ class ResNet(Backbone):
         self.depth, in_channels = blocks, stem[-1]
         for number, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
             rates = grid if number >= 4 else [1] * count
-            self.add_module(f"layer{number}", block_of(unit, in_channels, width, steps=steps[:count], multi_grid=rates))
+            self.add_module(
+                f"layer{number}", block_of(unit, in_channels, width, steps=steps[:count], multi_grid=rates)
+            )
             in_channels, steps = width * unit.expansion, steps[count:]
         initialize(self)
 
@@ -142,7 +164,9 @@ class ResNet(Backbone):
         return Features(low_level, middle, auxiliary, x)
 
     def blocks(self) -> list[nn.Sequential]:
-        return [cast(nn.Sequential, self.get_submodule(f"layer{number}")) for number in range(1, self.depth + 1)]
+        return [
+            cast(nn.Sequential, self.get_submodule(f"layer{number}")) for number in range(1, self.depth + 1)
+        ]
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
         strides = unit_strides([len(block) for block in self.blocks()], last=self.units_after_stride > 0)
@@ -151,7 +175,9 @@ class ResNet(Backbone):
 
 
 def unit_strides(counts: Sequence[int], *, last: bool) -> list[int]:
-    """Of all units in order: each block but the first begins with a strided one, or (`last`) each block but the last ends with one."""
+    """Of all units in order: each block but the first begins with a strided one, or (`last`) each block but
+    the last ends with one.
+    """
     strides = [[1] * count for count in counts]
     for before, after in itertools.pairwise(strides):
         if last:
@@ -162,12 +188,25 @@ def unit_strides(counts: Sequence[int], *, last: bool) -> list[int]:
 
 
 def block_of(
-    unit: type[BasicUnit] | type[BottleneckUnit], in_channels: int, width: int, *, steps: Sequence[Step], multi_grid: Sequence[int]
+    unit: type[BasicUnit] | type[BottleneckUnit],
+    in_channels: int,
+    width: int,
+    *,
+    steps: Sequence[Step],
+    multi_grid: Sequence[int],
 ) -> nn.Sequential:
     """One unit per step; `multi_grid` multiplies each unit's rate (v3, section 3.2.1)."""
     units = []
     for step, multiple in zip(steps, multi_grid, strict=True):
-        units.append(unit(in_channels, width, stride=step.stride, rate=step.rate * multiple, next_rate=step.next_rate * multiple))
+        units.append(
+            unit(
+                in_channels,
+                width,
+                stride=step.stride,
+                rate=step.rate * multiple,
+                next_rate=step.next_rate * multiple,
+            )
+        )
         in_channels = width * unit.expansion
     return nn.Sequential(*units)
 

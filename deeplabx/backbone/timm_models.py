@@ -1,4 +1,6 @@
-"""Any of timm's networks whose features are at strides 4, 8 and the output stride, with random weights: nothing is downloaded."""
+"""Any of timm's networks whose features are at strides 4, 8 and the output stride, with random weights:
+nothing is downloaded.
+"""
 
 import difflib
 from collections.abc import Iterable
@@ -14,16 +16,21 @@ from deeplabx.backbone.contract import Backbone, Features, Normalization
 from deeplabx.errors import ConfigError, printable
 
 FIT = "resnet50d, convnext_tiny or efficientnet_b0"  # at every output stride
-PROBE = 75, 97  # sides of the picture that a network is tried on: divided by two and two again, they are odd and even in turn
-# what timm's networks raise on an output stride or a picture that they cannot take, over one network of each of its modules
+PROBE = (
+    75,
+    97,
+)  # sides of the image that a network is tried on: divided by two and two again, they are odd and even in turn
+# what timm's networks raise on an output stride or an image that they cannot take, over one network of each
+# of its modules
 CANNOT = (AssertionError, RuntimeError, TypeError)
 
 
 class TimmBackbone(Backbone):
-    """One of timm's features-only networks. `state_dict` names its tensors as timm's whole network does, so timm's files fit.
+    """One of timm's features-only networks. `state_dict` names its tensors as timm's whole network does, so
+    timm's files fit.
 
-    padded: whether pictures are padded to a multiple of the output stride, for networks that round sizes down or take no others.
-    children: for each child of `network`, its name in timm's whole network.
+    padded: whether images are padded to a multiple of the output stride, for networks that round sizes down
+    or take no others. children: for each child of `network`, its name in timm's whole network.
     """
 
     atrous_branches = True
@@ -36,15 +43,22 @@ class TimmBackbone(Backbone):
         self.network = network
         self.padded = False
         strides, channels = network.feature_info.reduction(), network.feature_info.channels()
-        # At output stride 8 several levels have stride 8; the one after stride 4 has it at every output stride.
+        # At output stride 8 several levels have stride 8; the one after stride 4 has it at every output
+        # stride.
         low_level = max(level for level, stride in enumerate(strides) if stride == 4)
         self.levels = low_level, low_level + 1, len(strides) - 2, len(strides) - 1
         self.strides = [strides[level] for level in self.levels]
-        self.low_level_channels, self.middle_channels, self.auxiliary_channels, self.channels = (channels[level] for level in self.levels)
+        self.low_level_channels, self.middle_channels, self.auxiliary_channels, self.channels = (
+            channels[level] for level in self.levels
+        )
         mean, std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]  # of pixels in 0..1
-        self.normalization = Normalization(mean=tuple(255 * value for value in mean), std=tuple(255 * value for value in std))
+        self.normalization = Normalization(
+            mean=tuple(255 * value for value in mean), std=tuple(255 * value for value in std)
+        )
         kernels = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-        self.separable = any(kernel.groups == kernel.in_channels > 1 for kernel in kernels)  # as the network's own convolutions
+        self.separable = any(
+            kernel.groups == kernel.in_channels > 1 for kernel in kernels
+        )  # as the network's own convolutions
         self.register_state_dict_post_hook(rename_to_timms)
         self.register_load_state_dict_pre_hook(rename_to_ours)
 
@@ -56,17 +70,23 @@ class TimmBackbone(Backbone):
         sizes = [(ceil(height / stride), ceil(width / stride)) for stride in self.strides]
         levels = [found[level] for level in self.levels]
         if self.padded:
-            levels = [level[..., :rows, :columns] for level, (rows, columns) in zip(levels, sizes, strict=True)]
+            levels = [
+                level[..., :rows, :columns] for level, (rows, columns) in zip(levels, sizes, strict=True)
+            ]
         return Features(*levels)
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
-        """Raises ConfigError for a network whose children timm does not run one after the other, so that none can be told to come before another."""
+        """Raises ConfigError for a network whose children timm does not run one after the other, so that none
+        can be told to come before another.
+        """
         first, *others = self.network.feature_info.reduction()
         chained = others == [min(first * 2**level, self.output_stride) for level in range(1, len(others) + 1)]
         if not (chained and hasattr(self.network, "return_layers")):
             raise ConfigError(
-                "trainer.freeze_stride: timm does not say which layers of this network come before which stride",
-                hint="trainer.freeze_stride=32 freezes all of it; resnet50d and convnext_tiny can be frozen in part",
+                "trainer.freeze_stride: timm does not say which layers of this network come before which "
+                "stride",
+                hint="trainer.freeze_stride=32 freezes all of it; resnet50d and convnext_tiny can be "
+                "frozen in part",
             )
         stride = first
         for name, child in self.network.named_children():
@@ -82,7 +102,8 @@ class TimmBackbone(Backbone):
 
 
 def separate_activations(network: nn.Module) -> set[str]:
-    """Put `Sequential(norm, dropout, activation)` in place of timm's norms that activate too; the names of these.
+    """Put `Sequential(norm, dropout, activation)` in place of timm's norms that activate too; the names of
+    these.
 
     Else who freezes, synchronises or exchanges a norm takes the activation away.
     """
@@ -100,7 +121,9 @@ def separate_activations(network: nn.Module) -> set[str]:
     return names
 
 
-def rename_to_timms(backbone: TimmBackbone, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
+def rename_to_timms(
+    backbone: TimmBackbone, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
     for name in backbone.network.state_dict():
         state_dict[prefix + backbone.name_of_timm(name)] = state_dict.pop(f"{prefix}network.{name}")
 
@@ -113,20 +136,27 @@ def rename_to_ours(backbone: TimmBackbone, state_dict: dict[str, Any], prefix: s
 
 
 def timm_backbone(*, model: str, output_stride: int = 16, in_channels: int = 3) -> TimmBackbone:
-    """The network that timm calls `model`. Raises ConfigError, with what would work, for one that does not fit."""
+    """The network that timm calls `model`. Raises ConfigError, with what would work, for one that does not
+    fit.
+    """
     timm = library()
     if not timm.is_model(model) or ":" in model:
         near = difflib.get_close_matches(model.partition(".")[0], timm.list_models(), n=3)
         raise ConfigError(
             f"backbone.model={model} is no model of timm {timm.__version__}",
-            hint=f"did you mean {', '.join(near)}?" if near else "python -c 'import timm; print(timm.list_models())' lists them",
+            hint=f"did you mean {', '.join(near)}?"
+            if near
+            else "python -c 'import timm; print(timm.list_models())' lists them",
         )
-    # Also where networks without memory are built, on torch's meta device: some of timm's read numbers from tensors, and sizes are tried.
+    # Also where networks without memory are built, on torch's meta device: some of timm's read numbers from
+    # tensors, and sizes are tried.
     with torch.device("cpu"):
         try:
             backbone = fitting(model, output_stride=output_stride, in_channels=in_channels)
         except ConfigError as error:
-            raise ConfigError(error.message, hint=alternative(model, output_stride=output_stride, in_channels=in_channels)) from None
+            raise ConfigError(
+                error.message, hint=alternative(model, output_stride=output_stride, in_channels=in_channels)
+            ) from None
     return backbone.to(torch.get_default_device())
 
 
@@ -134,50 +164,78 @@ def library() -> ModuleType:
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # the latter from a torchvision that is not of this torch
-        raise ConfigError(f"backbone=timm needs timm: {reason(error)}", hint="pip install 'deeplabx[timm]'") from None
+        raise ConfigError(
+            f"backbone=timm needs timm: {reason(error)}", hint="pip install 'deeplabx[timm]'"
+        ) from None
     return timm
 
 
 def fitting(model: str, *, output_stride: int, in_channels: int) -> TimmBackbone:
-    """The network, tried on a picture of odd size. Raises ConfigError without a hint when it does not give the features that models ask for."""
+    """The network, tried on an image of odd size. Raises ConfigError without a hint when it does not give the
+    features that models ask for.
+    """
     timm = library()
-    settings = {} if output_stride == 32 else {"output_stride": output_stride}  # many know no other than 32, and no such setting
+    settings = (
+        {} if output_stride == 32 else {"output_stride": output_stride}
+    )  # many know no other than 32, and no such setting
     try:
-        network = timm.create_model(model, pretrained=False, features_only=True, in_chans=in_channels, **settings)
+        network = timm.create_model(
+            model, pretrained=False, features_only=True, in_chans=in_channels, **settings
+        )
         whole = timm.create_model(model, pretrained=False)
     except CANNOT as error:
-        raise ConfigError(f"timm cannot build backbone.model={model} at output stride {output_stride}: {reason(error)}") from None
+        raise ConfigError(
+            f"timm cannot build backbone.model={model} at output stride {output_stride}: {reason(error)}"
+        ) from None
     strides = network.feature_info.reduction()
     if not {4, 8} <= set(strides) or strides[-1] != output_stride:
         found = ", ".join(str(stride) for stride in strides)
-        raise ConfigError(f"backbone.model={model} has features at strides {found}; needed are 4, 8 and, the last, {output_stride}")
-    backbone = TimmBackbone(network, output_stride=output_stride, children=names_of_children(network, whole)).eval()
+        raise ConfigError(
+            f"backbone.model={model} has features at strides {found}; needed are 4, 8 and, the last, "
+            f"{output_stride}"
+        )
+    backbone = TimmBackbone(
+        network, output_stride=output_stride, children=names_of_children(network, whole)
+    ).eval()
     misfit = misfit_of(backbone, in_channels=in_channels)
     if misfit:
         backbone.padded = True
         if misfit_of(backbone, in_channels=in_channels):
-            raise ConfigError(f"backbone.model={model} does not fit pictures of any size: for {PROBE[0]} x {PROBE[1]} pixels {misfit}")
+            raise ConfigError(
+                f"backbone.model={model} does not fit images of any size: for {PROBE[0]} x {PROBE[1]} "
+                f"pixels {misfit}"
+            )
     return backbone.train()
 
 
 def names_of_children(network: nn.Module, whole: nn.Module) -> dict[str, str]:
     """For each child of a features-only network, its name in the whole one.
 
-    timm takes Sequentials apart ('stages_0' was 'stages.0'), or keeps the whole as one child, whose name here is empty.
+    timm takes Sequentials apart ('stages_0' was 'stages.0'), or keeps the whole as one child, whose name here
+    is empty.
     """
     kept = dict(whole.named_children())
-    taken_apart = {f"{name}_{part}": f"{name}.{part}" for name, child in kept.items() for part, _ in child.named_children()}
+    taken_apart = {
+        f"{name}_{part}": f"{name}.{part}"
+        for name, child in kept.items()
+        for part, _ in child.named_children()
+    }
     return {name: name if name in kept else taken_apart.get(name, "") for name, _ in network.named_children()}
 
 
 def misfit_of(backbone: TimmBackbone, *, in_channels: int) -> str:
-    """What is wrong with the features of a picture of odd size; nothing when they are as promised."""
+    """What is wrong with the features of an image of odd size; nothing when they are as promised."""
     try:
         with torch.no_grad():
             features = backbone(torch.zeros(1, in_channels, *PROBE))
     except CANNOT as error:
         return f"it says {reason(error)}"
-    channels = backbone.low_level_channels, backbone.middle_channels, backbone.auxiliary_channels, backbone.channels
+    channels = (
+        backbone.low_level_channels,
+        backbone.middle_channels,
+        backbone.auxiliary_channels,
+        backbone.channels,
+    )
     for level, number, stride in zip(features, channels, backbone.strides, strict=True):
         expected = (number, *(ceil(side / stride) for side in PROBE))
         if tuple(level.shape[1:]) != expected:

@@ -1,4 +1,6 @@
-"""VGG-16 (1409.1556) as DeepLabv1 and v2 take it, parameter names as torchvision has them (its `features`)."""
+"""VGG-16 (1409.1556) as DeepLabv1 and v2 take it, parameter names as torchvision has them (its
+`features`).
+"""
 
 from collections.abc import Iterable
 
@@ -12,9 +14,11 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 class VGG(Backbone):
-    """The five blocks and their pooling. At output stride 8, pool4 and pool5 have stride 1 and conv5 has rate 2 (v1, section 3.1).
+    """The five blocks and their pooling. At output stride 8, pool4 and pool5 have stride 1 and conv5 has rate
+    2 (v1, section 3.1).
 
-    Pooling is 3x3, as published with v1, so that a side H becomes ceil(H/2) and pooling of stride 1 keeps its size.
+    Pooling is 3x3, as published with v1, so that a side H becomes ceil(H/2) and pooling of stride 1 keeps its
+    size.
     """
 
     low_level_channels, middle_channels, auxiliary_channels, channels = 256, 512, 512, 512
@@ -29,9 +33,14 @@ class VGG(Backbone):
         layers: list[nn.Module] = []
         self.ends: list[int] = []  # of each block, before its pooling
         rate = 1
-        for (convolutions, channels), step in zip(BLOCKS, atrous_steps([2] * len(BLOCKS), output_stride=output_stride), strict=True):
+        for (convolutions, channels), step in zip(
+            BLOCKS, atrous_steps([2] * len(BLOCKS), output_stride=output_stride), strict=True
+        ):
             for _ in range(convolutions):
-                layers += [nn.Conv2d(in_channels, channels, 3, padding=rate, dilation=rate), nn.ReLU(inplace=True)]
+                layers += [
+                    nn.Conv2d(in_channels, channels, 3, padding=rate, dilation=rate),
+                    nn.ReLU(inplace=True),
+                ]
                 in_channels = channels
             self.ends.append(len(layers))
             layers.append(nn.MaxPool2d(3, step.stride, padding=1))

@@ -1,4 +1,6 @@
-"""Aligned Xception (v3+, section 3.2 and figure 4), parameter names as timm has them: strided separable convolutions in place of max-pooling."""
+"""Aligned Xception (v3+, section 3.2 and figure 4), parameter names as timm has them: strided separable
+convolutions in place of max-pooling.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -16,9 +18,13 @@ ENTRY_71 = ((128, 2), (256, 1), (256, 2), (MIDDLE, 1), (MIDDLE, 2))
 
 
 class ConvNorm(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, relu: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, relu: bool
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+        )
         self.bn = nn.BatchNorm2d(out_channels, eps=EPSILON)
         self.act = nn.ReLU(inplace=True) if relu else nn.Identity()
 
@@ -27,11 +33,15 @@ class ConvNorm(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3, then 1x1, each with norm (1802.02611, section 3.2); `relu` after each norm in the last unit only."""
+    """Depthwise 3x3, then 1x1, each with norm (1802.02611, section 3.2); `relu` after each norm in the last
+    unit only.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, rate: int, relu: bool) -> None:
         super().__init__()
-        self.conv_dw = nn.Conv2d(in_channels, in_channels, 3, stride, padding=rate, dilation=rate, groups=in_channels, bias=False)
+        self.conv_dw = nn.Conv2d(
+            in_channels, in_channels, 3, stride, padding=rate, dilation=rate, groups=in_channels, bias=False
+        )
         self.bn_dw = nn.BatchNorm2d(in_channels, eps=EPSILON)
         self.conv_pw = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.bn_pw = nn.BatchNorm2d(out_channels, eps=EPSILON)
@@ -42,9 +52,13 @@ class SeparableConv(nn.Module):
 
 
 class XceptionUnit(nn.Module):
-    """Three separable convolutions, the third carrying the stride, beside a shortcut; each preceded by ReLU."""
+    """Three separable convolutions, the third carrying the stride, beside a shortcut; each preceded by
+    ReLU.
+    """
 
-    def __init__(self, in_channels: int, widths: Sequence[int], *, step: Step, changes_resolution: bool) -> None:
+    def __init__(
+        self, in_channels: int, widths: Sequence[int], *, step: Step, changes_resolution: bool
+    ) -> None:
         super().__init__()
         first, second, third = widths
         convolutions = [
@@ -52,19 +66,27 @@ class XceptionUnit(nn.Module):
             SeparableConv(first, second, stride=1, rate=step.rate, relu=False),
             SeparableConv(second, third, stride=step.stride, rate=step.rate, relu=False),
         ]
-        nn.init.zeros_(convolutions[-1].bn_pw.weight)  # the unit begins as its shortcut (1706.02677, section 5.1)
+        nn.init.zeros_(
+            convolutions[-1].bn_pw.weight
+        )  # the unit begins as its shortcut (1706.02677, section 5.1)
         self.stack = nn.Sequential()
         for number, convolution in enumerate(convolutions, start=1):
             self.stack.add_module(f"act{number}", nn.ReLU())
             self.stack.add_module(f"conv{number}", convolution)
         projected = in_channels != third or changes_resolution
-        self.shortcut = ConvNorm(in_channels, third, kernel_size=1, stride=step.stride, relu=False) if projected else nn.Identity()
+        self.shortcut = (
+            ConvNorm(in_channels, third, kernel_size=1, stride=step.stride, relu=False)
+            if projected
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self.before_stride(x), x)
 
     def before_stride(self, x: Tensor) -> Tensor:
-        """What the second separable convolution gives: the unit's last features at the resolution of its input."""
+        """What the second separable convolution gives: the unit's last features at the resolution of its
+        input.
+        """
         return self.stack[:4](x)
 
     def after(self, y: Tensor, x: Tensor) -> Tensor:
@@ -78,7 +100,9 @@ class LastUnit(nn.Module):
         super().__init__()
         self.stack = nn.Sequential()
         for number, outputs in enumerate(widths, start=1):
-            self.stack.add_module(f"conv{number}", SeparableConv(in_channels, outputs, stride=1, rate=rate, relu=True))
+            self.stack.add_module(
+                f"conv{number}", SeparableConv(in_channels, outputs, stride=1, rate=rate, relu=True)
+            )
             in_channels = outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +118,9 @@ class Xception(Backbone):
     separable = True
     atrous_branches = True
 
-    def __init__(self, *, entry: Sequence[tuple[int, int]], middle: int, output_stride: int, in_channels: int = 3) -> None:
+    def __init__(
+        self, *, entry: Sequence[tuple[int, int]], middle: int, output_stride: int, in_channels: int = 3
+    ) -> None:
         super().__init__()
         self.output_stride = output_stride
         plan = [  # widths and stride of each unit

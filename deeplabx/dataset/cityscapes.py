@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour
-from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, pictures_in, root_folder
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, images_in, root_folder
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.errors import DataError
 
 
 class Label(NamedTuple):
-    """A class of the official table: its id in the labelIds files. The train id is its place in CLASS_TABLE."""
+    """A class of the official table: its id in the labelIds files. The train id is its place in
+    CLASS_TABLE.
+    """
 
     name: str
     label_id: int
@@ -57,20 +59,38 @@ SPLITS = {
     "train_extra": [("gtCoarse", "train_extra")],
     "val_coarse": [("gtCoarse", "val")],
 }
-PICTURE_ENDING = "_leftImg8bit.png"
-HOW_TO_GET = "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, then type dataset.root=PATH"
+IMAGE_ENDING = "_leftImg8bit.png"
+HOW_TO_GET = (
+    "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, "
+    "then type dataset.root=PATH"
+)
 
 
 class Cityscapes(LabelledFiles):
-    """`root` holds leftImg8bit and gtFine (or gtCoarse, for the coarse splits); only the split asked for must be there."""
+    """`root` holds leftImg8bit and gtFine (or gtCoarse, for the coarse splits); only the split asked for must
+    be there.
+    """
 
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="cityscapes", how_to_get=HOW_TO_GET)
         if split not in SPLITS:
-            hint = "its labels are not public: deeplabx predict input=ROOT/leftImg8bit/test" if split == "test" else ""
-            raise DataError(f"dataset split {split} is not one of Cityscapes': {', '.join(SPLITS)}", hint=hint)
+            hint = (
+                "its labels are not public: deeplabx predict input=ROOT/leftImg8bit/test"
+                if split == "test"
+                else ""
+            )
+            raise DataError(
+                f"dataset split {split} is not one of Cityscapes': {', '.join(SPLITS)}", hint=hint
+            )
         frames = [(kind, frame) for kind, part in SPLITS[split] for frame in frames_of(base, kind, part)]
-        suffix = next((suffix for suffix in SUFFIXES if all(label_of(base, *frame, suffix).is_file() for frame in frames)), "labelIds")
+        suffix = next(
+            (
+                suffix
+                for suffix in SUFFIXES
+                if all(label_of(base, *frame, suffix).is_file() for frame in frames)
+            ),
+            "labelIds",
+        )
         pairs: Pairs = [(frame, label_of(base, kind, frame, suffix)) for kind, frame in frames]
         super().__init__(
             complete(pairs, where=f"{base}, split {split}", hint=HOW_TO_GET),
@@ -84,11 +104,16 @@ def frames_of(base: Path, kind: str, part: str) -> list[Path]:
     images, labels = base / "leftImg8bit" / part, base / kind / part
     for folder in (images, labels):
         if not folder.is_dir():
-            raise DataError(f"dataset.root={base} must hold leftImg8bit/{part}/ and {kind}/{part}/, but {contents(base)}", hint=HOW_TO_GET)
-    return [path for path in pictures_in(images) if path.name.endswith(PICTURE_ENDING)]
+            raise DataError(
+                f"dataset.root={base} must hold leftImg8bit/{part}/ and {kind}/{part}/, but {contents(base)}",
+                hint=HOW_TO_GET,
+            )
+    return [path for path in images_in(images) if path.name.endswith(IMAGE_ENDING)]
 
 
 def label_of(base: Path, kind: str, frame: Path, suffix: str) -> Path:
-    """leftImg8bit/val/city/city_seq_frame_leftImg8bit.png → gtFine/val/city/city_seq_frame_gtFine_labelIds.png."""
+    """leftImg8bit/val/city/city_seq_frame_leftImg8bit.png →
+    gtFine/val/city/city_seq_frame_gtFine_labelIds.png.
+    """
     city = frame.parent.relative_to(base / "leftImg8bit")
-    return base / kind / city / f"{frame.name.removesuffix(PICTURE_ENDING)}_{kind}_{suffix}.png"
+    return base / kind / city / f"{frame.name.removesuffix(IMAGE_ENDING)}_{kind}_{suffix}.png"

@@ -23,7 +23,7 @@ class PixelCounts(NamedTuple):
     """Of the classes in order, each at least one pixel. Pixels of the ignore index count nowhere."""
 
     own: np.ndarray  # pixels of the class
-    around: np.ndarray  # pixels of the pictures that hold the class
+    around: np.ndarray  # pixels of the images that hold the class
 
 
 class LabelCounts(Dataset):
@@ -46,7 +46,7 @@ class LabelCounts(Dataset):
 
 
 def label_of(samples: SegmentationSet, index: int) -> np.ndarray:
-    """The train ids of one picture, which itself is not decoded where it has a file of its own."""
+    """The train ids of one image, which itself is not decoded where it has a file of its own."""
     return samples.label(index) if isinstance(samples, LabelledFiles) else samples[index].label
 
 
@@ -64,7 +64,8 @@ def count_pixels(
     skip_unreadable: bool = False,
     worker_init: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """int64 2 x classes over the pictures at `places`: the pixels of each class, and those of the pictures that hold it.
+    """int64 2 x classes over the images at `places`: the pixels of each class, and those of the images that
+    hold it.
 
     Raises the DataError of the first label that cannot be read, unless `skip_unreadable`.
     """
@@ -84,11 +85,11 @@ def count_pixels(
     return found
 
 
-# --- weights -------------------------------------------------------------------------------------------------------------------------
+# --- weights ------------------------------------------------------------------------------------------------
 
 
 def median_frequency(counts: PixelCounts) -> np.ndarray:
-    """median(f) / f of the frequency f of a class in the pictures that hold it (1411.4734)."""
+    """median(f) / f of the frequency f of a class in the images that hold it (1411.4734)."""
     frequency = counts.own / counts.around
     return np.median(frequency) / frequency
 
@@ -101,8 +102,9 @@ def enet(counts: PixelCounts) -> np.ndarray:
 def effective_number(counts: PixelCounts) -> np.ndarray:
     """(1 - beta) / (1 - beta^n) of a class's n samples (1901.05555).
 
-    A sample is an area of 32 x 32 pixels, what one feature of a classification network stands for: the idea is that samples overlap, and of single
-    pixels every class has so many that all weights would be equal. Classes of less than about 1 / (1 - beta) = 10,000 samples weigh more.
+    A sample is an area of 32 x 32 pixels, what one feature of a classification network stands for: the idea
+    is that samples overlap, and of single pixels every class has so many that all weights would be equal.
+    Classes of less than about 1 / (1 - beta) = 10,000 samples weigh more.
     """
     return (1 - BETA) / -np.expm1(counts.own / SAMPLE * np.log(BETA))
 
@@ -115,8 +117,9 @@ BALANCES: dict[str, Callable[[PixelCounts], np.ndarray]] = {
 
 
 def balanced_weights(name: str, counts: Tensor) -> list[float]:
-    """The class weights `name` of what `count_pixels` gave. Their mean over the counted pixels is 1, so that the loss keeps its scale and with it the
-    learning rate; six digits are kept. A class without pixels weighs 1.
+    """The class weights `name` of what `count_pixels` gave. Their mean over the counted pixels is 1, so that
+    the loss keeps its scale and with it the learning rate; six digits are kept. A class without pixels weighs
+    1.
     """
     own, around = counts.numpy()
     there = own > 0

@@ -36,27 +36,44 @@ class ClassTable(NamedTuple):
         names, colours = names_and_colours(content["classes"], path)
         given = label_map_of(content, names, path)
         ignored = ignored_values(content.get("ignore", []), path)
-        by_id = with_ignored(given or {index: index for index in range(len(names))}, ignored, int, names, path)
-        by_colour = with_ignored(given or {colour: index for index, colour in enumerate(colours)}, ignored, tuple, names, path)
-        guessed = not given and bool(colours)  # a table of colours may be used with masks of colours, or of ids
-        by_colours = colours_are_meant(masks, by_id, by_colour, path) if guessed else any(isinstance(raw, tuple) for raw in given)
+        by_id = with_ignored(
+            given or {index: index for index in range(len(names))}, ignored, int, names, path
+        )
+        by_colour = with_ignored(
+            given or {colour: index for index, colour in enumerate(colours)}, ignored, tuple, names, path
+        )
+        guessed = not given and bool(
+            colours
+        )  # a table of colours may be used with masks of colours, or of ids
+        by_colours = (
+            colours_are_meant(masks, by_id, by_colour, path)
+            if guessed
+            else any(isinstance(raw, tuple) for raw in given)
+        )
         if any(isinstance(raw, tuple) != by_colours for raw in ignored) and (by_colours or not guessed):
             held, there = ("ids", "colours") if by_colours else ("colours", "ids")
-            raise DataError(f"{path}: ignore holds {held}, but the masks hold {there}", hint="write a colour as ignore: [[0, 0, 142]]")
+            raise DataError(
+                f"{path}: ignore holds {held}, but the masks hold {there}",
+                hint="write a colour as ignore: [[0, 0, 142]]",
+            )
         return cls(names, colours or voc_palette(len(names)), LabelMap(by_colour if by_colours else by_id))
 
 
-# --- the file --------------------------------------------------------------------------------------------------------------------------
+# --- the file -----------------------------------------------------------------------------------------------
 
 
 class Texts(yaml.BaseLoader):
-    """Every scalar as the text that was written (`no` stays no, 010 stays 010), and a key that stands twice is an error."""
+    """Every scalar as the text that was written (`no` stays no, 010 stays 010), and a key that stands twice
+    is an error.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key in (key.value for key, _ in node.value):
             if not isinstance(key, str):
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key must be one value; write colours as texts")
+                raise yaml.YAMLError(
+                    f"line {node.start_mark.line + 1}: a key must be one value; write colours as texts"
+                )
             if key in seen:
                 raise yaml.YAMLError(f"{key} stands twice")
             seen.add(key)
@@ -66,11 +83,15 @@ class Texts(yaml.BaseLoader):
 def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
     if not path.is_file():
         found = f"{masks[0].name} holds {', '.join(values_shown(masks[0]))}"
-        raise DataError(f"{path} is missing: it says what the values in masks/ mean ({found})", hint=f"write {EXAMPLE}")
+        raise DataError(
+            f"{path} is missing: it says what the values in masks/ mean ({found})", hint=f"write {EXAMPLE}"
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Texts)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not YAML that can be read: {' '.join(str(error).split())[:160]}") from None
+        raise DataError(
+            f"{path} is not YAML that can be read: {' '.join(str(error).split())[:160]}"
+        ) from None
     if not isinstance(content, dict) or not content.get("classes"):
         raise DataError(f"{path} must have a key classes", hint=f"write {EXAMPLE}")
     unknown = [key for key in content if key not in KEYS]
@@ -82,7 +103,10 @@ def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
 def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
     """Class names in order, and their colours where they are given."""
     if not isinstance(classes, list | dict) or not all(isinstance(name, str) and name for name in classes):
-        raise DataError(f"{path}: classes must be a list of names, or a table of names and colours", hint=f"write {EXAMPLE}")
+        raise DataError(
+            f"{path}: classes must be a list of names, or a table of names and colours",
+            hint=f"write {EXAMPLE}",
+        )
     names = list(classes)
     if len(set(names)) != len(names):
         raise DataError(f"{path}: a class name stands twice in {', '.join(names)}")
@@ -93,7 +117,9 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
             hint=f"names are printed: at most {LONGEST_NAME} letters, none of which moves the cursor",
         )
     if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(f"{path}: {len(names)} classes; there must be 2 to {MAX_CLASSES}, background included")
+        raise DataError(
+            f"{path}: {len(names)} classes; there must be 2 to {MAX_CLASSES}, background included"
+        )
     if isinstance(classes, list):
         return names, []
     colours = [colour_of(colour, path) for colour in classes.values()]
@@ -108,19 +134,25 @@ def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[
         return {}
     written = content["label_map"]
     if not isinstance(written, dict) or not written:
-        raise DataError(f"{path}: label_map must be a table such as {{0: {names[0]}}}", hint="colours need quotes, as in '#804080'")
+        raise DataError(
+            f"{path}: label_map must be a table such as {{0: {names[0]}}}",
+            hint="colours need quotes, as in '#804080'",
+        )
     label_map: dict[Any, int] = {}
     for text, target in written.items():
         raw = raw_value(text, path)
         if target != "ignore" and target not in names:
             raise DataError(
-                f"{path}: label_map leads to {quoted(target)}, which is not in classes", hint=f"classes: {', '.join(names)}, or ignore"
+                f"{path}: label_map leads to {quoted(target)}, which is not in classes",
+                hint=f"classes: {', '.join(names)}, or ignore",
             )
         if raw in label_map:
             raise DataError(f"{path}: label_map has {text} twice")
         label_map[raw] = IGNORE_INDEX if target == "ignore" else names.index(target)
     if len({type(raw) for raw in label_map}) > 1:
-        raise DataError(f"{path}: label_map holds both ids and colours", hint="masks hold the one or the other")
+        raise DataError(
+            f"{path}: label_map holds both ids and colours", hint="masks hold the one or the other"
+        )
     unused = [name for index, name in enumerate(names) if index not in label_map.values()]
     if unused:
         raise DataError(f"{path}: label_map gives nothing to {', '.join(unused)}")
@@ -128,11 +160,15 @@ def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[
 
 
 def ignored_values(ignore: Any, path: Path) -> list[int | Colour]:
-    """`ignore` as raw values: it may be one id, one colour, or a list of either; [0, 0, 142] is read as three ids."""
+    """`ignore` as raw values: it may be one id, one colour, or a list of either; [0, 0, 142] is read as three
+    ids.
+    """
     return [raw_value(raw, path) for raw in (ignore if isinstance(ignore, list) else [ignore])]
 
 
-def with_ignored(train_ids: dict[Any, int], ignored: list[int | Colour], kind: type, names: list[str], path: Path) -> dict[Any, int]:
+def with_ignored(
+    train_ids: dict[Any, int], ignored: list[int | Colour], kind: type, names: list[str], path: Path
+) -> dict[Any, int]:
     """`train_ids` with those of the ignored values that are of one kind, ids or colours."""
     chosen = [raw for raw in ignored if isinstance(raw, kind)]
     for raw in chosen:
@@ -159,20 +195,29 @@ def colour_of(value: Any, path: Path) -> Colour:
             channels = [int(digits[place : place + 2], 16) for place in (0, 2, 4)]
     else:
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-        if all(isinstance(part, str) and part.strip().isascii() and part.strip().isdecimal() for part in parts):
+        if all(
+            isinstance(part, str) and part.strip().isascii() and part.strip().isdecimal() for part in parts
+        ):
             channels = [int(part) for part in parts]
     if len(channels) != 3 or max(channels) > 255:
         texts = isinstance(value, list) and all(isinstance(part, str) for part in value)
         said = f"[{', '.join(value)}]" if texts else quoted(value)
-        raise DataError(f"{path}: {said} is neither an id nor a colour", hint='colours are [128, 64, 128], "128,64,128" or "#804080"')
+        raise DataError(
+            f"{path}: {said} is neither an id nor a colour",
+            hint='colours are [128, 64, 128], "128,64,128" or "#804080"',
+        )
     return channels[0], channels[1], channels[2]
 
 
-# --- the masks -------------------------------------------------------------------------------------------------------------------------
+# --- the masks ----------------------------------------------------------------------------------------------
 
 
-def colours_are_meant(masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], path: Path) -> bool:
-    """Whether the masks hold the table's colours rather than ids. Raises DataError where both could be and would not be the same."""
+def colours_are_meant(
+    masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], path: Path
+) -> bool:
+    """Whether the masks hold the table's colours rather than ids. Raises DataError where both could be and
+    would not be the same.
+    """
     for mask in masks[:: max(1, len(masks) // LOOKED_AT)]:
         try:
             if holds_colours(mask):
@@ -184,14 +229,18 @@ def colours_are_meant(masks: list[Path], by_id: dict[Any, int], by_colour: dict[
             return False  # 16 bits a pixel are ids
         values, first = np.unique(ids, return_index=True)
         shown = [tuple(colour) for colour in read_colours(mask).reshape(-1, 3)[first].tolist()]
-        as_ids, as_colours = [by_id.get(int(value)) for value in values], [by_colour.get(colour) for colour in shown]
+        as_ids, as_colours = (
+            [by_id.get(int(value)) for value in values],
+            [by_colour.get(colour) for colour in shown],
+        )
         if None in as_ids or None in as_colours:
             if None in as_ids and None in as_colours:
                 continue
             return None in as_ids
         if as_ids != as_colours:
             raise DataError(
-                f"{mask}: its ids {values.tolist()} and its colours {shown} mean different classes by {path.name}",
+                f"{mask}: its ids {values.tolist()} and its colours {shown} mean different classes by "
+                f"{path.name}",
                 hint='say which by a label_map, {0: ..., 1: ...} for ids or {"0,0,0": ...} for colours',
             )
     return False

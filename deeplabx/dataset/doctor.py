@@ -9,7 +9,8 @@ from deeplabx.errors import DataError
 def refuse_single_class(samples: SegmentationSet, *, skip_unreadable: bool = False) -> None:
     """Raise DataError where a training split holds one class and void: nothing can be learned from it.
 
-    It is what becomes of masks 0/255 when 255 is ignored. Labels are read until a second class is seen, most often one or two.
+    It is what becomes of masks 0/255 when 255 is ignored. Labels are read until a second class is seen, most
+    often one or two.
     """
     found: set[int] = set()
     void = False
@@ -27,6 +28,8 @@ def refuse_single_class(samples: SegmentationSet, *, skip_unreadable: bool = Fal
     if len(samples):
         left = samples.classes[found.pop()] if found else "no class"
         raise DataError(
-            f"the {len(samples)} training labels hold only {left}{'; every other pixel is void' if void else ''}",
-            hint="is the value of a class ignored? dataset=folder: label_map: {0: background, 255: object} in classes.yaml",
+            f"the {len(samples)} training labels hold only "
+            f"{left}{'; every other pixel is void' if void else ''}",
+            hint="is the value of a class ignored? dataset=folder: label_map: {0: background, 255: object} "
+            "in classes.yaml",
         )

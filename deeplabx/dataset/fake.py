@@ -1,4 +1,6 @@
-"""Small made-up data sets in the original layouts, so that a reader, a command line or a training can be tried where the real files are not."""
+"""Small made-up data sets in the original layouts, so that a reader, a command line or a training can be
+tried where the real files are not.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -26,7 +28,9 @@ class Scene(NamedTuple):
 
 
 def scenes(count: int, palette: Palette, *, height: int, width: int, seed: int) -> Iterator[Scene]:
-    """Pictures of up to five patches, each in its class's colour with noise and a void border: easy to learn."""
+    """Images of up to five patches, each in its class's colour with noise and a void border: easy to
+    learn.
+    """
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         ids = np.full((height, width), rng.integers(len(palette)), np.uint8)
@@ -41,76 +45,98 @@ def scenes(count: int, palette: Palette, *, height: int, width: int, seed: int) 
         yield Scene(np.clip(noisy, 0, 255).astype(np.uint8), ids)
 
 
-def fake_voc(out: Path, *, pictures: int, seed: int) -> None:
-    """VOCdevkit/VOC2012 with train, val and trainval, and SBD's benchmark_RELEASE beside it: more pictures, labels as .mat files."""
+def fake_voc(out: Path, *, images: int, seed: int) -> None:
+    """VOCdevkit/VOC2012 with train, val and trainval, and SBD's benchmark_RELEASE beside it: more images,
+    labels as .mat files.
+    """
     from scipy.io import savemat
 
     base, sbd = out / "VOCdevkit" / "VOC2012", out / voc.SBD_FOLDERS[0]
     (sbd / "cls").mkdir(parents=True)
     lists: dict[str, list[str]] = {"train": [], "val": [], "sbd": []}
     palette = voc_palette(len(voc.CLASSES))
-    for number, scene in enumerate(scenes(3 * pictures, palette, height=120, width=160, seed=seed)):
+    for number, scene in enumerate(scenes(3 * images, palette, height=120, width=160, seed=seed)):
         name = f"2012_{number:06d}"
-        part = ("train", "val", "sbd")[number // pictures]
+        part = ("train", "val", "sbd")[number // images]
         lists[part].append(name)
         write_image(base / "JPEGImages" / f"{name}.jpg", scene.image)
         if part == "sbd":
             ids = np.where(scene.ids == IGNORE_INDEX, 0, scene.ids).astype(np.uint8)  # SBD has no void
-            savemat(sbd / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": ids, "Boundaries": 0, "CategoriesPresent": 0}})
+            savemat(
+                sbd / "cls" / f"{name}.mat",
+                {"GTcls": {"Segmentation": ids, "Boundaries": 0, "CategoriesPresent": 0}},
+            )
         else:
             write_ids(base / "SegmentationClass" / f"{name}.png", scene.ids, voc_palette(256))
     (base / voc.LISTS).mkdir(parents=True)
-    for split, names in (("train", lists["train"]), ("val", lists["val"]), ("trainval", lists["train"] + lists["val"])):
+    for split, names in (
+        ("train", lists["train"]),
+        ("val", lists["val"]),
+        ("trainval", lists["train"] + lists["val"]),
+    ):
         write_lines(base / voc.LISTS / f"{split}.txt", names)
 
 
-def fake_cityscapes(out: Path, *, pictures: int, seed: int) -> None:
+def fake_cityscapes(out: Path, *, images: int, seed: int) -> None:
     """leftImg8bit, gtFine and gtCoarse with one city each for train and val; labels as labelIds."""
     palette = [label.colour for label in cityscapes.CLASS_TABLE]
     label_ids = np.zeros(256, np.uint8)  # void is `unlabeled`, 0
     label_ids[: len(palette)] = [label.label_id for label in cityscapes.CLASS_TABLE]
-    for number, scene in enumerate(scenes(2 * pictures, palette, height=128, width=256, seed=seed)):
-        split = SPLITS[number // pictures]
+    for number, scene in enumerate(scenes(2 * images, palette, height=128, width=256, seed=seed)):
+        split = SPLITS[number // images]
         stem = f"{CITY}_{number:06d}_000019"
         write_image(out / "leftImg8bit" / split / CITY / f"{stem}_leftImg8bit.png", scene.image)
         for kind in ("gtFine", "gtCoarse"):
-            write_ids(out / kind / split / CITY / f"{stem}_{kind}_labelIds.png", label_ids[scene.ids], voc_palette(256))
+            write_ids(
+                out / kind / split / CITY / f"{stem}_{kind}_labelIds.png",
+                label_ids[scene.ids],
+                voc_palette(256),
+            )
 
 
-def fake_camvid(out: Path, *, pictures: int, seed: int) -> None:
+def fake_camvid(out: Path, *, images: int, seed: int) -> None:
     """train, trainannot, val, valannot."""
-    for number, scene in enumerate(scenes(2 * pictures, camvid.PALETTE, height=120, width=160, seed=seed)):
-        split = SPLITS[number // pictures]
+    for number, scene in enumerate(scenes(2 * images, camvid.PALETTE, height=120, width=160, seed=seed)):
+        split = SPLITS[number // images]
         write_image(out / split / f"frame_{number:05d}.png", scene.image)
         ids = np.where(scene.ids == IGNORE_INDEX, camvid.VOID, scene.ids).astype(np.uint8)
         write_ids(out / f"{split}annot" / f"frame_{number:05d}.png", ids, [*camvid.PALETTE, (0, 0, 0)])
 
 
-def fake_folder(out: Path, *, pictures: int, seed: int) -> None:
+def fake_folder(out: Path, *, images: int, seed: int) -> None:
     """images, masks and classes.yaml."""
     palette = voc_palette(len(FOLDER_CLASSES))
-    for number, scene in enumerate(scenes(2 * pictures, palette, height=120, width=160, seed=seed)):
-        split = SPLITS[number // pictures]
-        write_image(out / "images" / split / f"picture_{number:05d}.jpg", scene.image)
-        write_ids(out / "masks" / split / f"picture_{number:05d}.png", scene.ids, palette)
+    for number, scene in enumerate(scenes(2 * images, palette, height=120, width=160, seed=seed)):
+        split = SPLITS[number // images]
+        write_image(out / "images" / split / f"image_{number:05d}.jpg", scene.image)
+        write_ids(out / "masks" / split / f"image_{number:05d}.png", scene.ids, palette)
     classes = {name: list(colour) for name, colour in zip(FOLDER_CLASSES, palette, strict=True)}
     (out / "classes.yaml").write_text(
-        yaml.safe_dump({"classes": classes, "ignore": [IGNORE_INDEX]}, sort_keys=False, default_flow_style=None)
+        yaml.safe_dump(
+            {"classes": classes, "ignore": [IGNORE_INDEX]}, sort_keys=False, default_flow_style=None
+        )
     )
 
 
-FAKES: dict[str, Callable[..., None]] = {"voc": fake_voc, "cityscapes": fake_cityscapes, "camvid": fake_camvid, "folder": fake_folder}
+FAKES: dict[str, Callable[..., None]] = {
+    "voc": fake_voc,
+    "cityscapes": fake_cityscapes,
+    "camvid": fake_camvid,
+    "folder": fake_folder,
+}
 
 
-def write_fake(name: str, out: Path, *, pictures: int, seed: int) -> None:
-    """Write `pictures` pictures per split into `out`, which must be new or empty. Raises DataError."""
+def write_fake(name: str, out: Path, *, images: int, seed: int) -> None:
+    """Write `images` images per split into `out`, which must be new or empty. Raises DataError."""
     if name not in FAKES:
-        raise DataError(f"dataset={name} has no files to make up", hint=f"data sets with files: {', '.join(FAKES)}")
+        raise DataError(
+            f"dataset={name} has no files to make up", hint=f"data sets with files: {', '.join(FAKES)}"
+        )
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"out={out} is there already; nothing was written", hint="give a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        FAKES[name](out, pictures=pictures, seed=seed)
+        FAKES[name](out, images=images, seed=seed)
     except OSError as error:
         raise resource_error(error) or DataError(f"out={out} cannot be written: {error.strerror}") from None
 

@@ -1,4 +1,4 @@
-"""What data sets that are picture and label files have in common."""
+"""What data sets that are image and label files have in common."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette, Sample
-from deeplabx.dataset.io import PICTURE_SUFFIXES, read_label, read_pair
+from deeplabx.dataset.io import IMAGE_SUFFIXES, read_label, read_pair
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.errors import DataError
 
@@ -14,7 +14,7 @@ Pairs = list[tuple[Path, Path]]
 
 
 class LabelledFiles:
-    """One split as pairs of a picture and a label file, the raw ids of which are checked as they are read."""
+    """One split as pairs of an image and a label file, the raw ids of which are checked as they are read."""
 
     ignore_index = IGNORE_INDEX
     note = ""
@@ -31,7 +31,7 @@ class LabelledFiles:
         return Sample(image, self.label_map(raw, path=label_path), image_path.stem)
 
     def label(self, index: int) -> np.ndarray:
-        """The label alone, uint8 H x W of train ids; the picture is not read."""
+        """The label alone, uint8 H x W of train ids; the image is not read."""
         _, path = self.pairs[index]
         return self.label_map(self.read_raw(path), path=path)
 
@@ -40,9 +40,11 @@ class LabelledFiles:
 
 
 def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:
-    """`dataset.root` as an existing folder. Raises DataError that says what the data set is and where it comes from."""
+    """`dataset.root` as an existing folder. Raises DataError that says what the data set is and where it
+    comes from.
+    """
     if root is None:
-        raise DataError(f"dataset.root is not set: {name} is a folder of pictures and labels", hint=how_to_get)
+        raise DataError(f"dataset.root is not set: {name} is a folder of images and labels", hint=how_to_get)
     if not Path(root).is_dir():
         raise DataError(f"dataset.root={root}: there is no such folder", hint=how_to_get)
     return Path(root)
@@ -57,7 +59,9 @@ def contents(folder: Path) -> str:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, links to folders followed. What is hidden (._a.jpg, .ipynb_checkpoints) is none of the data set's."""
+    """Every file below a folder, sorted, links to folders followed. What is hidden (._a.jpg,
+    .ipynb_checkpoints) is none of the data set's.
+    """
     found: list[Path] = []
     seen: set[Path] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -68,9 +72,9 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted."""
-    return [path for path in files_in(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
+def images_in(folder: Path) -> list[Path]:
+    """Every image below a folder, sorted."""
+    return [path for path in files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def lines_of(path: Path) -> list[str]:
@@ -86,11 +90,15 @@ def lines_of(path: Path) -> list[str]:
 
 
 def listed_names(path: Path) -> list[str]:
-    """The names in a split's list, one a line. Raises DataError for one that would lead out of the data set's folder."""
+    """The names in a split's list, one a line. Raises DataError for one that would lead out of the data set's
+    folder.
+    """
     names = lines_of(path)
     for name in names:
         if leads_out(name):
-            raise DataError(f"{path}: {name!r} leads out of the data set's folder", hint="names are relative, without ..")
+            raise DataError(
+                f"{path}: {name!r} leads out of the data set's folder", hint="names are relative, without .."
+            )
     return names
 
 
@@ -99,11 +107,17 @@ def leads_out(name: str) -> bool:
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
-    """The pairs, each of whose files exists. Raises DataError with the number of those that lack one, and the first."""
+    """The pairs, each of whose files exists. Raises DataError with the number of those that lack one, and the
+    first.
+    """
     if not pairs:
-        raise DataError(f"{where} holds no pictures", hint=hint)
-    for kind, position in (("picture", 0), ("label", 1)):
+        raise DataError(f"{where} holds no images", hint=hint)
+    for kind, position in (("image", 0), ("label", 1)):
         lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
         if lacking:
-            raise DataError(f"{len(lacking)} of {len(pairs)} pictures of {where} have no {kind} file, the first: {lacking[0]}", hint=hint)
+            raise DataError(
+                f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: "
+                f"{lacking[0]}",
+                hint=hint,
+            )
     return pairs

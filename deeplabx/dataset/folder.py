@@ -1,6 +1,8 @@
-"""People's own pictures: images/ and masks/ with a classes.yaml that says what the masks mean. No code is needed.
+"""People's own images: images/ and masks/ with a classes.yaml that says what the masks mean. No code is
+needed.
 
-images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and val.txt, or images/a.jpg and dataset.val_fraction
+images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and val.txt, or images/a.jpg and
+dataset.val_fraction
 """
 
 from collections import Counter
@@ -9,36 +11,56 @@ from pathlib import Path
 import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
-from deeplabx.dataset.files import LabelledFiles, complete, contents, files_in, listed_names, pictures_in, root_folder
-from deeplabx.dataset.io import PICTURE_SUFFIXES, read_colours, read_label
+from deeplabx.dataset.files import (
+    LabelledFiles,
+    complete,
+    contents,
+    files_in,
+    images_in,
+    listed_names,
+    root_folder,
+)
+from deeplabx.dataset.io import IMAGE_SUFFIXES, read_colours, read_label
 from deeplabx.errors import DataError
 
-LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see dataset=folder in the README"
+LAYOUT = (
+    "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see dataset=folder in the README"
+)
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SEEDED = ("train", "val")  # the splits of a seeded split
 NAMED = (*SEEDED, "test")  # sub-folders or lists that a folder with splits of its own has
 
 
 class Folder(LabelledFiles):
-    """One split of `root`. `val_fraction`: the share of a seeded split into train and val, where the folder has no splits of its own.
+    """One split of `root`. `val_fraction`: the share of a seeded split into train and val, where the folder
+    has no splits of its own.
 
-    `mask_suffix`: what a mask's name has after its picture's, as `_mask` in a_mask.png for a.jpg.
+    `mask_suffix`: what a mask's name has after its image's, as `_mask` in a_mask.png for a.jpg.
     """
 
     def __init__(
-        self, *, root: str | None, split: str, val_fraction: float | None = None, split_seed: int = 0, mask_suffix: str = ""
+        self,
+        *,
+        root: str | None,
+        split: str,
+        val_fraction: float | None = None,
+        split_seed: int = 0,
+        mask_suffix: str = "",
     ) -> None:
         base = root_folder(root, name="folder", how_to_get=LAYOUT)
         for name in ("images", "masks"):
             if not (base / name).is_dir():
-                raise DataError(f"dataset.root={root} must hold images/ and masks/, but {contents(base)}", hint=LAYOUT)
+                raise DataError(
+                    f"dataset.root={root} must hold images/ and masks/, but {contents(base)}", hint=LAYOUT
+                )
         images = images_of(base, split, val_fraction=val_fraction, split_seed=split_seed)
         refuse_two_of_a_name(images)
         masks = masks_of(base, images, mask_suffix)
         pairs = complete(
             list(zip(images, masks, strict=True)),
             where=f"{base}, split {split}",
-            hint=f"the mask of images/a.jpg is masks/a{mask_suffix}.png; dataset.mask_suffix says what its name has at the end",
+            hint=f"the mask of images/a.jpg is masks/a{mask_suffix}.png; dataset.mask_suffix says what its "
+            "name has at the end",
         )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, classes=table.names, palette=table.palette, label_map=table.label_map)
@@ -48,15 +70,18 @@ class Folder(LabelledFiles):
 
 
 def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> list[Path]:
-    """A split's pictures: those of images/<split>/, those that <split>.txt lists, or those of a seeded split."""
+    """A split's images: those of images/<split>/, those that <split>.txt lists, or those of a seeded
+    split.
+    """
     own = [name for name in NAMED if (base / "images" / name).is_dir() or (base / f"{name}.txt").is_file()]
     if val_fraction is not None and own:
         raise DataError(
-            f"{base} has splits of its own ({', '.join(own)}), which dataset.val_fraction={val_fraction} would mix",
-            hint="leave dataset.val_fraction unset, or put all pictures into images/ itself",
+            f"{base} has splits of its own ({', '.join(own)}), which dataset.val_fraction={val_fraction} "
+            "would mix",
+            hint="leave dataset.val_fraction unset, or put all images into images/ itself",
         )
     if (base / "images" / split).is_dir():
-        return pictures_in(base / "images" / split)
+        return images_in(base / "images" / split)
     if (base / f"{split}.txt").is_file():
         return listed_images(base / "images", base / f"{split}.txt")
     if val_fraction is None:
@@ -68,21 +93,25 @@ def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed:
 
 
 def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int) -> list[Path]:
-    images = pictures_in(base / "images")
+    images = images_in(base / "images")
     held_out = max(1, round(len(images) * val_fraction))
     if split not in SEEDED:
-        raise DataError(f"dataset split {split}: a seeded split has train and val", hint=f"or write {base / split}.txt")
+        raise DataError(
+            f"dataset split {split}: a seeded split has train and val", hint=f"or write {base / split}.txt"
+        )
     if held_out >= len(images):
-        raise DataError(f"{base}/images holds {len(images)} pictures, too few for dataset.val_fraction={val_fraction}")
+        raise DataError(
+            f"{base}/images holds {len(images)} images, too few for dataset.val_fraction={val_fraction}"
+        )
     order = np.random.default_rng(split_seed).permutation(len(images))
     chosen = order[:held_out] if split == "val" else order[held_out:]
     return [images[place] for place in sorted(chosen)]
 
 
 def listed_images(images: Path, source: Path) -> list[Path]:
-    """The pictures that a split's list names, with or without their suffix."""
+    """The images that a split's list names, with or without their suffix."""
     by_name: dict[str, list[Path]] = {}
-    for path in pictures_in(images):
+    for path in images_in(images):
         inside = path.relative_to(images)
         for key in (inside, inside.with_suffix("")):
             by_name.setdefault(key.as_posix(), []).append(path)
@@ -90,23 +119,27 @@ def listed_images(images: Path, source: Path) -> list[Path]:
     for name in listed_names(source):
         paths = by_name.get(Path(name).as_posix(), [])
         if len(paths) != 1:
-            raise DataError(f"{source}: {name!r} names {len(paths)} pictures below {images}, not one")
+            raise DataError(f"{source}: {name!r} names {len(paths)} images below {images}, not one")
         found += paths
     return found
 
 
 def refuse_two_of_a_name(images: list[Path]) -> None:
-    """Two pictures of one name would share a mask; a picture that is listed twice would be two samples."""
+    """Two images of one name would share a mask; an image that is listed twice would be two samples."""
     twice = [path for path, count in Counter(path.with_suffix("") for path in images).items() if count > 1]
     if twice:
-        raise DataError(f"{twice[0]} is the name of more than one picture of the split ({len(twice)} such names)")
+        raise DataError(
+            f"{twice[0]} is the name of more than one image of the split ({len(twice)} such names)"
+        )
 
 
 def masks_of(base: Path, images: list[Path], mask_suffix: str) -> list[Path]:
-    """The mask of each picture, in masks/ where the picture is in images/; a .png that does not exist where there is none."""
+    """The mask of each image, in masks/ where the image is in images/; a .png that does not exist where there
+    is none.
+    """
     by_stem: dict[Path, list[Path]] = {}
     for path in files_in(base / "masks"):
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             by_stem.setdefault(path.with_suffix(""), []).append(path)
     masks = []
     for image in images:
@@ -116,6 +149,9 @@ def masks_of(base: Path, images: list[Path], mask_suffix: str) -> list[Path]:
         if len(found) > 1:
             raise DataError(f"{image} has {len(found)} masks: {', '.join(path.name for path in found)}")
         if found[0].suffix.lower() not in LOSSLESS:
-            raise DataError(f"{found[0]}: a mask must not be a {found[0].suffix} file: compression changes ids", hint="save masks as PNG")
+            raise DataError(
+                f"{found[0]}: a mask must not be a {found[0].suffix} file: compression changes ids",
+                hint="save masks as PNG",
+            )
         masks += found
     return masks

@@ -1,4 +1,4 @@
-"""Pictures and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
+"""Images and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
 
 import struct
 import warnings
@@ -12,43 +12,62 @@ from PIL import Image, ImageOps
 from deeplabx.dataset.contract import Palette
 from deeplabx.errors import DataError
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 ORIENTATION = 0x0112  # the EXIF tag
 UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on damaged tags; what cannot be read raises
+warnings.filterwarnings(
+    "ignore", category=UserWarning, module=r"PIL\."
+)  # on damaged tags; what cannot be read raises
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
 # on damaged files and odd EXIF, by fuzzing
-PILLOW_RAISES = (OSError, SyntaxError, ValueError, EOFError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error)
+PILLOW_RAISES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+)
 SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The opened picture. Whatever Pillow finds wrong becomes a DataError that names the file."""
+    """The opened image. Whatever Pillow finds wrong becomes a DataError that names the file."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.format == "PNG":
                 image.verify()  # the checksums, which decoding leaves unread: half of a file may be zeros
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{path}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+                raise DataError(
+                    f"{path}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}"
+                )
             if image.mode not in SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile):
-                raise DataError(f"{path}: its 16 bits per channel would be cut to 8", hint="convert it to 8 bits first")
+                raise DataError(
+                    f"{path}: its 16 bits per channel would be cut to 8", hint="convert it to 8 bits first"
+                )
             yield image
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except PILLOW_RAISES as error:
-        reason = "not a picture that can be read" if "cannot identify" in str(error) else str(error)
+        reason = "not an image that can be read" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{path}: {reason}", hint=f"readable formats: {', '.join(FORMATS)}") from None
 
 
 def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
-    """uint8 H x W x 3, RGB. `upright` turns the picture as its EXIF orientation says, as viewers do."""
+    """uint8 H x W x 3, RGB. `upright` turns the image as its EXIF orientation says, as viewers do."""
     with opened(path) as image:
         if image.mode in SIXTEEN_BIT_MODES:
-            raise DataError(f"{path}: mode {image.mode} has more than 8 bits per channel", hint="convert it to 8 bits first")
+            raise DataError(
+                f"{path}: mode {image.mode} has more than 8 bits per channel",
+                hint="convert it to 8 bits first",
+            )
         turned = ImageOps.exif_transpose(image) if upright else image
         return np.array(turned.convert("RGB"))
 
@@ -67,7 +86,8 @@ def read_label(path: Path) -> np.ndarray:
         colours = np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)
     shown = ", ".join(str(tuple(int(channel) for channel in colour)) for colour in colours[:4])
     raise DataError(
-        f"{path}: a label file must hold ids (palette or grey), but this one is {image.mode} with {len(colours)} colours: {shown} ...",
+        f"{path}: a label file must hold ids (palette or grey), but this one is {image.mode} with "
+        f"{len(colours)} colours: {shown} ...",
         hint="dataset=folder takes colours: its classes.yaml says which class each one is",
     )
 
@@ -79,15 +99,22 @@ def holds_colours(path: Path) -> bool:
 
 
 def read_colours(path: Path) -> np.ndarray:
-    """uint8 H x W x 3 of a label file that holds colours. A palette's colours are looked up; transparency is dropped."""
+    """uint8 H x W x 3 of a label file that holds colours. A palette's colours are looked up; transparency is
+    dropped.
+    """
     with opened(path) as image:
         if image.mode in SIXTEEN_BIT_MODES:
-            raise DataError(f"{path}: mode {image.mode} holds ids of more than 8 bits, not colours", hint="map ids in label_map")
+            raise DataError(
+                f"{path}: mode {image.mode} holds ids of more than 8 bits, not colours",
+                hint="map ids in label_map",
+            )
         return np.array(image.convert("RGB"))
 
 
-def read_pair(image_path: Path, label_path: Path, *, read: Callable[[Path], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and raw label of one size; the EXIF orientation is applied only where it makes the sizes agree.
+def read_pair(
+    image_path: Path, label_path: Path, *, read: Callable[[Path], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image and raw label of one size; the EXIF orientation is applied only where it makes the sizes agree.
 
     Raises DataError where the sizes differ, and where they agree both as stored and turned.
     """
@@ -100,26 +127,37 @@ def read_pair(image_path: Path, label_path: Path, *, read: Callable[[Path], np.n
         if upright.shape == image.shape == (*label.shape[:2], 3):
             raise DataError(
                 f"{image_path} is to be shown turned (EXIF), and {label_path} fits it both ways",
-                hint="save the picture upright, without EXIF",
+                hint="save the image upright, without EXIF",
             )
         image = upright if upright.shape[:2] == label.shape[:2] else image
     if image.shape[:2] != label.shape[:2]:
-        raise DataError(f"{image_path} is {image.shape[1]} x {image.shape[0]} but {label_path} is {label.shape[1]} x {label.shape[0]}")
+        raise DataError(
+            f"{image_path} is {image.shape[1]} x {image.shape[0]} but {label_path} is {label.shape[1]} x "
+            f"{label.shape[0]}"
+        )
     return image, label
 
 
 def place_for(path: Path) -> Path:
-    """`path`, its folder made. Raises DataError where a link stands: what is written would go to wherever that leads."""
+    """`path`, its folder made. Raises DataError where a link stands: what is written would go to wherever
+    that leads.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
-        raise DataError(f"{path} is a link, and nothing is written through it", hint="remove it, or give another folder")
+        raise DataError(
+            f"{path} is a link, and nothing is written through it", hint="remove it, or give another folder"
+        )
     return path
 
 
 def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
-    """uint8 ids H x W as a palette PNG. The palette is filled up to 256 colours: with fewer, Pillow packs ids into fewer bits and cuts large ones."""
+    """uint8 ids H x W as a palette PNG. The palette is filled up to 256 colours: with fewer, Pillow packs ids
+    into fewer bits and cuts large ones.
+    """
     image = Image.fromarray(ids)
-    image.putpalette([channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour])
+    image.putpalette(
+        [channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour]
+    )
     image.save(place_for(path), format="PNG")
 
 

@@ -14,11 +14,15 @@ MAX_CLASSES = 254
 
 
 class LabelMap:
-    """Train ids by raw id (int), or by colour. Calling it on a label as it was read checks every pixel, at the cost of one table lookup."""
+    """Train ids by raw id (int), or by colour. Calling it on a label as it was read checks every pixel, at
+    the cost of one table lookup.
+    """
 
     def __init__(self, train_ids: Mapping[Any, int]) -> None:
         self.by_colour = any(isinstance(raw, tuple) for raw in train_ids)
-        self.known = {packed(raw) if isinstance(raw, tuple) else raw: train_id for raw, train_id in train_ids.items()}
+        self.known = {
+            packed(raw) if isinstance(raw, tuple) else raw: train_id for raw, train_id in train_ids.items()
+        }
         size = 1 << 24 if self.by_colour else max(256, max(self.known, default=0) + 1)
         self.table = np.full(size + 1, UNKNOWN, np.uint8)  # the last entry: everything beyond
         for raw, train_id in self.known.items():
@@ -30,7 +34,9 @@ class LabelMap:
         Raises DataError naming file, value and pixel for the first raw value that the map lacks.
         """
         if self.by_colour:
-            raw = cv2.cvtColor(raw, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF  # red, green, blue from the highest bits down
+            raw = (
+                cv2.cvtColor(raw, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF
+            )  # red, green, blue from the highest bits down
             ids = self.table[raw]
         elif raw.dtype == np.uint8:
             ids = np.asarray(cv2.LUT(raw, self.table[:256]))
@@ -46,7 +52,8 @@ class LabelMap:
         kind = "colour" if self.by_colour else "id"
         others = [self.shown(int(value)) for value in np.unique(raw[unknown])[:8]]
         return DataError(
-            f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is no class and not void "
+            f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is no class "
+            "and not void "
             f"({int(unknown.sum())} such pixels: {', '.join(others)})",
             hint=f"known {kind}s: {', '.join(self.shown(raw) for raw in sorted(self.known))}",
         )
@@ -61,7 +68,9 @@ def packed(colour: Colour) -> int:
 
 
 def voc_palette(count: int) -> Palette:
-    """The colours of Pascal VOC's development kit: the bits of an id spread over red, green and blue, highest bit first."""
+    """The colours of Pascal VOC's development kit: the bits of an id spread over red, green and blue, highest
+    bit first.
+    """
     palette: Palette = []
     for index in range(count):
         red = green = blue = 0

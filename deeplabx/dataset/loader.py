@@ -1,4 +1,6 @@
-"""Batches addressed by (seed, step): what a step trains on does not depend on workers, on processes, or on where a run was resumed."""
+"""Batches addressed by (seed, step): what a step trains on does not depend on workers, on processes, or on
+where a run was resumed.
+"""
 
 import functools
 from collections.abc import Callable, Generator, Iterator
@@ -13,14 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 from deeplabx.dataset.contract import SegmentationSet
 from deeplabx.errors import DataError, DeeplabxError
 
-MOST_UNREADABLE = 100  # pictures in a row: then the data set is not where it is looked for
+MOST_UNREADABLE = 100  # images in a row: then the data set is not where it is looked for
 
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 class Address(NamedTuple):
     epoch: int
-    picture: int
+    image: int
 
 
 class Batch(NamedTuple):
@@ -30,12 +32,21 @@ class Batch(NamedTuple):
 
 
 class BatchAddresses:
-    """The addresses of each remaining step's batch. The stream of shuffled epochs has no gap: a batch may end one epoch and begin the next,
-    so no picture is left out and no batch is incomplete. Of `world_size` processes each takes every world_size-th of a batch, from its rank on.
+    """The addresses of each remaining step's batch. The stream of shuffled epochs has no gap: a batch may end
+    one epoch and begin the next, so no image is left out and no batch is incomplete. Of `world_size`
+    processes each takes every world_size-th of a batch, from its rank on.
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, seed: int, first_step: int, last_step: int, rank: int = 0, world_size: int = 1
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        seed: int,
+        first_step: int,
+        last_step: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.first_step, self.last_step = first_step, last_step
@@ -65,11 +76,13 @@ class Example(NamedTuple):
 class AugmentedSet(Dataset):
     """Augmented samples; the random numbers of each are a function of (seed, epoch, index).
 
-    skip_unreadable: the next picture that can be read takes the place of one that cannot. Otherwise the error is returned as a value: raised in
-    a worker process, it would arrive as that process's traceback.
+    skip_unreadable: the next image that can be read takes the place of one that cannot. Otherwise the error
+    is returned as a value: raised in a worker process, it would arrive as that process's traceback.
     """
 
-    def __init__(self, samples: SegmentationSet, augment: Augment, *, seed: int, skip_unreadable: bool) -> None:
+    def __init__(
+        self, samples: SegmentationSet, augment: Augment, *, seed: int, skip_unreadable: bool
+    ) -> None:
         self.samples, self.augment, self.seed, self.skip_unreadable = samples, augment, seed, skip_unreadable
 
     def __len__(self) -> int:
@@ -79,16 +92,17 @@ class AugmentedSet(Dataset):
         unreadable: list[str] = []
         for place in range(min(len(self), MOST_UNREADABLE)):
             try:
-                sample = self.samples[(address.picture + place) % len(self)]
+                sample = self.samples[(address.image + place) % len(self)]
             except DataError as error:
                 if not self.skip_unreadable:
                     return error
                 unreadable.append(error.message)
                 continue
-            random = np.random.default_rng([self.seed, address.epoch, address.picture])
+            random = np.random.default_rng([self.seed, address.epoch, address.image])
             return Example(*self.augment(sample.image, sample.label, random), unreadable)
         return DataError(
-            f"{len(unreadable)} pictures in a row cannot be read, the first: {unreadable[0]}", hint="is dataset.root the right one?"
+            f"{len(unreadable)} images in a row cannot be read, the first: {unreadable[0]}",
+            hint="is dataset.root the right one?",
         )
 
 
@@ -98,7 +112,10 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
         if isinstance(example, DeeplabxError):
             return example
         found.append(example)
-    images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in ([one.image for one in found], [one.label for one in found]))
+    images, labels = (
+        torch.from_numpy(np.stack(arrays))
+        for arrays in ([one.image for one in found], [one.label for one in found])
+    )
     return Batch(images, labels, [words for one in found for words in one.unreadable])
 
 
@@ -117,10 +134,12 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[Batch, None, None]:
-    """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the first sample that cannot be read,
-    unless `skip_unreadable`. worker_init: what each worker begins with, besides one thread.
+    """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the
+    first sample that cannot be read, unless `skip_unreadable`. worker_init: what each worker begins with,
+    besides one thread.
 
-    Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter would wait for them for ever.
+    Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter
+    would wait for them for ever.
     """
     loader = DataLoader(
         AugmentedSet(samples, augment, seed=seed, skip_unreadable=skip_unreadable),

@@ -1,7 +1,9 @@
-"""Generated pictures: six shapes on a greyish, textured ground, each pixel a function of (split, index). Nothing is stored or downloaded.
+"""Generated images: six shapes on a greyish, textured ground, each pixel a function of (split, index).
+Nothing is stored or downloaded.
 
-Colour tells an object from the ground and narrows its class down to two; form alone tells the two apart. There are thin and small objects,
-textures that say nothing about the class, occlusion, and a void border of 255 around objects, as VOC has.
+Colour tells an object from the ground and narrows its class down to two; form alone tells the two apart.
+There are thin and small objects, textures that say nothing about the class, occlusion, and a void border of
+255 around objects, as VOC has.
 """
 
 import colorsys
@@ -13,7 +15,15 @@ from deeplabx.dataset.contract import IGNORE_INDEX, Palette, Sample
 from deeplabx.errors import DataError
 
 CLASSES = ["background", "disc", "square", "triangle", "ring", "cross", "bar"]
-PALETTE: Palette = [(0, 0, 0), (230, 60, 60), (60, 160, 230), (240, 200, 50), (150, 80, 200), (70, 190, 100), (240, 140, 40)]
+PALETTE: Palette = [
+    (0, 0, 0),
+    (230, 60, 60),
+    (60, 160, 230),
+    (240, 200, 50),
+    (150, 80, 200),
+    (70, 190, 100),
+    (240, 140, 40),
+]
 HEIGHT, WIDTH = 65, 97  # k * 16 + 1
 SPLITS = ("train", "val")
 ROWS, COLUMNS = (grid.astype(np.float32) for grid in np.mgrid[:HEIGHT, :WIDTH])
@@ -28,9 +38,13 @@ class Shapes:
 
     def __init__(self, *, split: str, train_images: int, val_images: int, root: str | None = None) -> None:
         if root is not None:
-            raise DataError(f"dataset.root={root}: shapes are generated and have no root", hint="leave dataset.root unset")
+            raise DataError(
+                f"dataset.root={root}: shapes are generated and have no root", hint="leave dataset.root unset"
+            )
         if split not in SPLITS:
-            raise DataError(f"dataset.split={split} is not a split of shapes", hint=f"its splits are {', '.join(SPLITS)}")
+            raise DataError(
+                f"dataset.split={split} is not a split of shapes", hint=f"its splits are {', '.join(SPLITS)}"
+            )
         self.split = split
         self.length = train_images if split == "train" else val_images
 
@@ -48,7 +62,9 @@ class Shapes:
 
 
 def draw_ground(rng: np.random.Generator) -> np.ndarray:
-    """A greyish, textured ground with up to two faint, soft-edged patches of another brightness, float32 H x W x 3."""
+    """A greyish, textured ground with up to two faint, soft-edged patches of another brightness, float32 H x
+    W x 3.
+    """
     ground = greyish(textured(rng, TEXTURES[rng.integers(len(TEXTURES))](rng), (0, 1)))
     for _ in range(rng.integers(0, 3)):
         patch = np.zeros((HEIGHT, WIDTH), np.float32)
@@ -77,11 +93,13 @@ def draw_object(rng: np.random.Generator, image: np.ndarray, label: np.ndarray) 
     label[inside] = index
 
 
-# --- textures: each a weight H x W in 0..1 between two colours -----------------------------------------------------------------------
+# --- textures: each a weight H x W in 0..1 between two colours ----------------------------------------------
 
 
 def textured(rng: np.random.Generator, weight: np.ndarray, hues: tuple[float, float]) -> np.ndarray:
-    """Two colours of one hue (drawn within `hues`, in turns) blended by a weight; float32 H x W x 3 in 0..255."""
+    """Two colours of one hue (drawn within `hues`, in turns) blended by a weight; float32 H x W x 3 in
+    0..255.
+    """
     hue, saturation, value = rng.uniform(*hues), rng.uniform(0.5, 1.0), rng.uniform(0.5, 1.0)
     colour = 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32)
     other = colour * np.float32(rng.uniform(0.5, 0.8))
@@ -105,7 +123,7 @@ def speckles(rng: np.random.Generator) -> np.ndarray:
 TEXTURES = (soft, stripes, speckles)
 
 
-# --- the forms: each draws into a mask around a centre (x, y) ------------------------------------------------------------------------
+# --- the forms: each draws into a mask around a centre (x, y) -----------------------------------------------
 
 
 def polygon(mask: np.ndarray, points: np.ndarray, centre: np.ndarray, angle: float) -> None:
@@ -135,7 +153,14 @@ def ring(rng: np.random.Generator, mask: np.ndarray, centre: np.ndarray, radius:
 def cross(rng: np.random.Generator, mask: np.ndarray, centre: np.ndarray, radius: float) -> None:
     long, short, angle = 1.2 * radius, max(1.5, 0.18 * radius), rng.uniform(0, np.pi / 2)
     for half_width, half_height in ((long, short), (short, long)):
-        corners = np.array([[-half_width, -half_height], [half_width, -half_height], [half_width, half_height], [-half_width, half_height]])
+        corners = np.array(
+            [
+                [-half_width, -half_height],
+                [half_width, -half_height],
+                [half_width, half_height],
+                [-half_width, half_height],
+            ]
+        )
         polygon(mask, corners, centre, angle)
 
 

@@ -1,4 +1,6 @@
-"""The standard DeepLab pipeline: random scale, pad with the mean pixel and ignore, random crop, flip (v3, section 4.1)."""
+"""The standard DeepLab pipeline: random scale, pad with the mean pixel and ignore, random crop, flip (v3,
+section 4.1).
+"""
 
 from typing import NamedTuple
 
@@ -7,24 +9,32 @@ import numpy as np
 
 
 class Crop(NamedTuple):
-    """The draw for one picture."""
+    """The draw for one image."""
 
-    height: int  # of the scaled picture
+    height: int  # of the scaled image
     width: int
-    top: int  # of the crop, in the scaled and padded picture
+    top: int  # of the crop, in the scaled and padded image
     left: int
     flip: bool
 
 
 class StandardAugment:
-    """uint8 picture and label to crop_size x crop_size, by numbers drawn from the generator that is given.
+    """uint8 image and label to crop_size x crop_size, by numbers drawn from the generator that is given.
 
-    Scaling, cropping and padding are one warp over the crop alone, so that the cost does not depend on the picture's size. It gives what resizing
-    the whole picture (bilinear; nearest for labels), padding right and below and cropping would give.
+    Scaling, cropping and padding are one warp over the crop alone, so that the cost does not depend on the
+    image's size. It gives what resizing the whole image (bilinear; nearest for labels), padding right and
+    below and cropping would give.
     """
 
     def __init__(
-        self, *, crop_size: int, scale_min: float, scale_max: float, flip: float, pad_pixel: tuple[int, ...], ignore_index: int
+        self,
+        *,
+        crop_size: int,
+        scale_min: float,
+        scale_max: float,
+        flip: float,
+        pad_pixel: tuple[int, ...],
+        ignore_index: int,
     ) -> None:
         self.crop_size = crop_size
         self.scale_range = (scale_min, scale_max)
@@ -32,7 +42,9 @@ class StandardAugment:
         self.pad_pixel = pad_pixel
         self.ignore_index = ignore_index
 
-    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         return self.apply(image, label, self.draw(image.shape[0], image.shape[1], rng))
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Crop:
@@ -46,7 +58,10 @@ class StandardAugment:
         cut_image = np.empty((self.crop_size, self.crop_size, 3), np.uint8)
         cut_image[:] = self.pad_pixel
         cut_label = np.full((self.crop_size, self.crop_size), self.ignore_index, np.uint8)
-        rows, columns = min(self.crop_size, crop.height - crop.top), min(self.crop_size, crop.width - crop.left)
+        rows, columns = (
+            min(self.crop_size, crop.height - crop.top),
+            min(self.crop_size, crop.width - crop.left),
+        )
         cut_image[:rows, :columns] = self.warp(image, crop, rows, columns, cv2.INTER_LINEAR)
         cut_label[:rows, :columns] = self.warp(label, crop, rows, columns, cv2.INTER_NEAREST)
         if crop.flip:
@@ -55,10 +70,16 @@ class StandardAugment:
 
     @staticmethod
     def warp(source: np.ndarray, crop: Crop, rows: int, columns: int, interpolation: int) -> np.ndarray:
-        """The crop's part of the scaled picture. Pixel centres: source = (scaled + 0.5) * ratio - 0.5."""
+        """The crop's part of the scaled image. Pixel centres: source = (scaled + 0.5) * ratio - 0.5."""
         vertical, horizontal = source.shape[0] / crop.height, source.shape[1] / crop.width
         to_source = np.array(
-            [[horizontal, 0, (crop.left + 0.5) * horizontal - 0.5], [0, vertical, (crop.top + 0.5) * vertical - 0.5]], dtype=np.float64
+            [
+                [horizontal, 0, (crop.left + 0.5) * horizontal - 0.5],
+                [0, vertical, (crop.top + 0.5) * vertical - 0.5],
+            ],
+            dtype=np.float64,
         )
         flags = interpolation | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(source, to_source, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+        return np.asarray(
+            cv2.warpAffine(source, to_source, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        )

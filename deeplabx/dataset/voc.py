@@ -1,4 +1,6 @@
-"""Pascal VOC 2012 with its augmented training set: SBD's .mat files, or the SegmentationClassAug PNGs made from them."""
+"""Pascal VOC 2012 with its augmented training set: SBD's .mat files, or the SegmentationClassAug PNGs made
+from them.
+"""
 
 import zlib
 from pathlib import Path
@@ -41,20 +43,30 @@ AUGMENTED = "SegmentationClassAug"
 AUGMENTED_LISTS = ("train_aug.txt", "trainaug.txt")  # both names are in use
 SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd", "SBD")  # beside VOCdevkit; the first is its archive's own
 HOW_TO_GET = (
-    "get VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012, then type dataset.root=PATH (of VOCdevkit's parent)"
+    "get VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012, then type "
+    "dataset.root=PATH (of VOCdevkit's parent)"
 )
-PUBLISHED = "published VOC numbers train on train_aug, 10,582 pictures; the official train has 1,464: expect a lower mIoU from it"
+PUBLISHED = (
+    "published VOC numbers train on train_aug, 10,582 images; the official train has 1,464: expect "
+    "a lower mIoU from it"
+)
 
 
 class VOC(LabelledFiles):
-    """`root` is the folder that holds VOCdevkit, or VOC2012 itself. `sbd_root`: SBD's `dataset` folder, where it is not beside VOCdevkit."""
+    """`root` is the folder that holds VOCdevkit, or VOC2012 itself. `sbd_root`: SBD's `dataset` folder, where
+    it is not beside VOCdevkit.
+    """
 
     def __init__(self, *, root: str | None, split: str, sbd_root: str | None = None) -> None:
         base = root_folder(root, name="voc", how_to_get=HOW_TO_GET)
         voc = year_folder(base)
         if split not in SPLITS:
             raise DataError(f"dataset split {split} is not one of VOC's: {', '.join(SPLITS)}")
-        pairs = augmented_pairs(voc, sbd_folder(base, voc, sbd_root)) if split == "train_aug" else official_pairs(voc, split)
+        pairs = (
+            augmented_pairs(voc, sbd_folder(base, voc, sbd_root))
+            if split == "train_aug"
+            else official_pairs(voc, split)
+        )
         super().__init__(
             complete(pairs, where=f"{voc}, split {split}", hint=HOW_TO_GET),
             classes=CLASSES,
@@ -73,7 +85,9 @@ def year_folder(base: Path) -> Path:
         if (folder / "JPEGImages").is_dir():
             return folder
     raise DataError(
-        f"dataset.root={base} must hold VOCdevkit/VOC2012, or JPEGImages and SegmentationClass, but {contents(base)}", hint=HOW_TO_GET
+        f"dataset.root={base} must hold VOCdevkit/VOC2012, or JPEGImages and SegmentationClass, but "
+        f"{contents(base)}",
+        hint=HOW_TO_GET,
     )
 
 
@@ -85,20 +99,25 @@ def official_pairs(voc: Path, split: str) -> Pairs:
 def split_names(voc: Path, split: str) -> list[str]:
     path = voc / LISTS / f"{split}.txt"
     if not path.is_file():
-        raise DataError(f"{path} is missing: it lists the pictures of split {split}", hint=HOW_TO_GET)
+        raise DataError(f"{path} is missing: it lists the images of split {split}", hint=HOW_TO_GET)
     return listed_stems(path)
 
 
 def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
-    """train_aug: every picture with a label of VOC's or SBD's that is not in VOC's val. VOC's own label is taken where there is one."""
+    """train_aug: every image with a label of VOC's or SBD's that is not in VOC's val. VOC's own label is
+    taken where there is one.
+    """
     labels = voc / AUGMENTED
     if labels.is_dir():
         lists = [voc / LISTS / name for name in AUGMENTED_LISTS if (voc / LISTS / name).is_file()]
-        names = without_val(voc, listed_stems(lists[0]) if lists else [path.stem for path in files_in(labels)])
+        names = without_val(
+            voc, listed_stems(lists[0]) if lists else [path.stem for path in files_in(labels)]
+        )
         return [(voc / "JPEGImages" / f"{name}.jpg", labels / f"{name}.png") for name in names]
     if sbd is None:
         raise DataError(
-            f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or dataset.sbd_root=PATH); neither is there",
+            f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or "
+            "dataset.sbd_root=PATH); neither is there",
             hint=f"or type dataset.train_split=train; {PUBLISHED}",
         )
     from_sbd = {path.stem: path for path in files_in(sbd / "cls") if path.suffix == ".mat"}
@@ -110,19 +129,23 @@ def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
 
 
 def listed_stems(path: Path) -> list[str]:
-    """The pictures that a list names. In use are names, names with a column beside them, and lines of two paths (/JPEGImages/a.jpg ...)."""
+    """The images that a list names. In use are names, names with a column beside them, and lines of two paths
+    (/JPEGImages/a.jpg ...).
+    """
     return [Path(line.split()[0]).stem for line in lines_of(path)]
 
 
 def without_val(voc: Path, names: list[str]) -> list[str]:
-    """SBD's own split contains pictures of VOC's val: to train on them would be to train on the test."""
+    """SBD's own split contains images of VOC's val: to train on them would be to train on the test."""
     return sorted(set(names) - set(split_names(voc, "val")))
 
 
 def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
     if sbd_root is not None:
         if not (Path(sbd_root) / "cls").is_dir():
-            raise DataError(f"dataset.sbd_root={sbd_root} must hold cls/ with .mat files, but {contents(Path(sbd_root))}")
+            raise DataError(
+                f"dataset.sbd_root={sbd_root} must hold cls/ with .mat files, but {contents(Path(sbd_root))}"
+            )
         return Path(sbd_root)
     places = [parent / name for parent in (base, voc, voc.parent, voc.parent.parent) for name in SBD_FOLDERS]
     return next((place for place in places if (place / "cls").is_dir()), None)
@@ -135,8 +158,21 @@ def read_sbd(path: Path) -> np.ndarray:
 
     try:
         label = loadmat(path, squeeze_me=True, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
-    except (MatReadError, OSError, ValueError, TypeError, LookupError, NameError, NotImplementedError, zlib.error) as error:
-        raise DataError(f"{path} is not one of SBD's label files: {type(error).__name__}: {str(error)[:120]}") from None
+    except (
+        MatReadError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        NameError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"{path} is not one of SBD's label files: {type(error).__name__}: {str(error)[:120]}"
+        ) from None
     if not (isinstance(label, np.ndarray) and label.ndim == 2 and label.dtype == np.uint8):
-        raise DataError(f"{path} is not one of SBD's label files: GTcls.Segmentation is no matrix of 8-bit ids")
+        raise DataError(
+            f"{path} is not one of SBD's label files: GTcls.Segmentation is no matrix of 8-bit ids"
+        )
     return label

@@ -9,10 +9,12 @@ from deeplabx.model import DeepLab
 
 
 class Average:
-    """`model` has the average of the parameters and floating-point buffers of the model that learns, and its integer buffers as they are.
+    """`model` has the average of the parameters and floating-point buffers of the model that learns, and its
+    integer buffers as they are.
 
-    The decay of the t-th update, t = 0, 1, ..., is min(decay, (1 + t) / (10 + t)), as TensorFlow has it: the random weights of the start are soon
-    forgotten. So the average is a function of the weights' history, and each process may keep its own.
+    The decay of the t-th update, t = 0, 1, ..., is min(decay, (1 + t) / (10 + t)), as TensorFlow has it: the
+    random weights of the start are soon forgotten. So the average is a function of the weights' history, and
+    each process may keep its own.
     """
 
     def __init__(self, learning: DeepLab, *, decay: float) -> None:
@@ -33,4 +35,6 @@ class Average:
 def tensors_of(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Parameters and buffers: those of floating point, and the others."""
     tensors = [*model.parameters(), *model.buffers()]
-    return [tensor for tensor in tensors if tensor.is_floating_point()], [tensor for tensor in tensors if not tensor.is_floating_point()]
+    return [tensor for tensor in tensors if tensor.is_floating_point()], [
+        tensor for tensor in tensors if not tensor.is_floating_point()
+    ]

@@ -3,7 +3,8 @@
     checkpoints/step-00001000/  model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
     checkpoints/best.json  checkpoints/last.json  {"checkpoint": "step-00001000", "step": 1000, "miou": 0.7}
 
-model.safetensors is what is evaluated and predicts. Where that is an average, raw.safetensors beside it is the model that learns.
+model.safetensors is what is evaluated and predicts. Where that is an average, raw.safetensors beside it is
+the model that learns.
 
 Everything is read as data: nothing is unpickled, nothing is built from a name in a file.
 """
@@ -51,19 +52,28 @@ class Checkpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The run's config, the data set's classes and palette, and the preprocessing: what `config.json` holds."""
+        """The run's config, the data set's classes and palette, and the preprocessing: what `config.json`
+        holds.
+        """
         return read_json(self.path / "config.json")
 
     @property
     def state(self) -> dict[str, Any]:
         state = read_json(self.path / "state.json")
         if state.get("schema_version") != SCHEMA_VERSION:
-            raise CheckpointError(f"{self.path} has schema version {state.get('schema_version')}, this deeplabx reads {SCHEMA_VERSION}")
+            raise CheckpointError(
+                f"{self.path} has schema version {state.get('schema_version')}, this deeplabx reads "
+                f"{SCHEMA_VERSION}"
+            )
         best = state.get("best")
         best_types = {"step": int, "miou": float} if best else {}
         for table, types in ((state, STATE_TYPES), (best, best_types)):
             for name, kind in types.items():
-                if not isinstance(table, dict) or type(table.get(name)) is not kind or (kind is int and not 0 <= table[name] <= MOST):
+                if (
+                    not isinstance(table, dict)
+                    or type(table.get(name)) is not kind
+                    or (kind is int and not 0 <= table[name] <= MOST)
+                ):
                     raise CheckpointError(f"{self.path}/state.json: {name} is not what a run writes there")
         return state
 
@@ -79,7 +89,7 @@ class Checkpoint:
         return load_tensors(path) if path.name in read_json(self.path / MANIFEST) else None
 
 
-# --- save --------------------------------------------------------------------------------------------------------------------------
+# --- save ---------------------------------------------------------------------------------------------------
 
 
 def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
@@ -93,29 +103,51 @@ def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
     try:
         with arriving(final, over=True) as unfinished:  # over the same step, saved before a resume
             write(
-                unfinished, {**models, "optimizer.safetensors": on_cpu(state.optimizer_tensors())}, state=state.state_dict(), config=config
+                unfinished,
+                {**models, "optimizer.safetensors": on_cpu(state.optimizer_tensors())},
+                state=state.state_dict(),
+                config=config,
             )
     finally:
         tidy(folder)
     return final
 
 
-def write(folder: Path, tensors: dict[str, dict[str, Tensor]], *, state: dict[str, Any], config: dict[str, Any], report: str = "") -> None:
-    """Write the files of a checkpoint: tables of tensors by file, and a report for people, where there is one."""
+def write(
+    folder: Path,
+    tensors: dict[str, dict[str, Tensor]],
+    *,
+    state: dict[str, Any],
+    config: dict[str, Any],
+    report: str = "",
+) -> None:
+    """Write the files of a checkpoint: tables of tensors by file, and a report for people, where there is
+    one.
+    """
     for name, table in tensors.items():
         save_file(table, folder / name)
     (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
     (folder / "config.json").write_text(as_json(config))
     if report:
         (folder / REPORT).write_text(report)
-    (folder / MANIFEST).write_text(as_json({path.name: fingerprint(path) for path in sorted(folder.iterdir())}))
+    (folder / MANIFEST).write_text(
+        as_json({path.name: fingerprint(path) for path in sorted(folder.iterdir())})
+    )
 
 
-def write_untrained(final: Path, model: dict[str, Tensor], *, max_iters: int, seed: int, config: dict[str, Any], report: str) -> None:
+def write_untrained(
+    final: Path, model: dict[str, Tensor], *, max_iters: int, seed: int, config: dict[str, Any], report: str
+) -> None:
     """Write a checkpoint of weights that no run of ours has trained, where there is nothing yet."""
     state = {name: kind() for name, kind in STATE_TYPES.items()} | {"max_iters": max_iters, "seed": seed}
     with arriving(final, over=False) as unfinished:
-        write(unfinished, {"model.safetensors": model, "optimizer.safetensors": {}}, state=state, config=config, report=report)
+        write(
+            unfinished,
+            {"model.safetensors": model, "optimizer.safetensors": {}},
+            state=state,
+            config=config,
+            report=report,
+        )
 
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -131,9 +163,16 @@ def keep(state: TrainState, folder: Path, *, config: dict[str, Any], best: bool)
 
 
 def refuse_nonfinite(model: dict[str, Tensor]) -> None:
-    bad = [name for name, tensor in model.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    bad = [
+        name
+        for name, tensor in model.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
     if bad:
-        raise DivergedError(f"{len(bad)} tensors are not finite, the first: {bad[0]}; not saved", hint="try a smaller optimizer.lr")
+        raise DivergedError(
+            f"{len(bad)} tensors are not finite, the first: {bad[0]}; not saved",
+            hint="try a smaller optimizer.lr",
+        )
 
 
 def point(folder: Path, name: str, checkpoint: Path, *, step: int, miou: float | None) -> None:
@@ -151,7 +190,9 @@ def prune(folder: Path) -> None:
 
 
 def repair(folder: Path, state: TrainState) -> None:
-    """Before a run goes on: what a killed save left goes, and `best` names the best of `state`, though the process died between save and pointer."""
+    """Before a run goes on: what a killed save left goes, and `best` names the best of `state`, though the
+    process died between save and pointer.
+    """
     if not folder.is_dir():
         return
     tidy(folder)
@@ -171,7 +212,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-# --- load --------------------------------------------------------------------------------------------------------------------------
+# --- load ---------------------------------------------------------------------------------------------------
 
 
 def pointed(folder: Path, name: str) -> Path | None:
@@ -193,7 +234,8 @@ def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
     path = Path(ckpt)
     if not path.exists():
         raise CheckpointError(
-            f"{key}={ckpt} does not exist", hint="give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)"
+            f"{key}={ckpt} does not exist",
+            hint="give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)",
         )
     if path.is_file():
         raise CheckpointError(
@@ -210,17 +252,23 @@ def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
 
 
 def chosen_in(folder: Path) -> Path | None:
-    """The checkpoint that `folder` is, or that a run there points to (its best, else its last); None where it is neither."""
+    """The checkpoint that `folder` is, or that a run there points to (its best, else its last); None where it
+    is neither.
+    """
     if (folder / "model.safetensors").is_file() or (folder / MANIFEST).is_file():
         return folder
-    pointers = (pointed(place, name) for place in (folder / "checkpoints", folder) for name in ("best", "last"))
+    pointers = (
+        pointed(place, name) for place in (folder / "checkpoints", folder) for name in ("best", "last")
+    )
     return next((target for target in pointers if target is not None), None)
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that verifies, None where there is none yet; and a line for each newer one that did not.
+    """The newest checkpoint that verifies, None where there is none yet; and a line for each newer one that
+    did not.
 
-    Raises CheckpointError where there are some and none verifies: to start anew would be to write over what is left of them.
+    Raises CheckpointError where there are some and none verifies: to start anew would be to write over what
+    is left of them.
     """
     complaints: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
@@ -230,7 +278,8 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
             complaints.append(error.message)
     if complaints:
         raise CheckpointError(
-            f"none of {len(complaints)} checkpoints can be used: {complaints[0]}", hint="put a copy of one back in its place"
+            f"none of {len(complaints)} checkpoints can be used: {complaints[0]}",
+            hint="put a copy of one back in its place",
         )
     return None, []
 
@@ -238,14 +287,18 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 def verified(path: Path) -> Checkpoint:
     """The checkpoint at `path`, each file's size and sha256 being as its manifest says."""
     manifest = read_json(path / MANIFEST)
-    for name in sorted({"model.safetensors", "optimizer.safetensors", "state.json", "config.json"} - set(manifest)):
+    for name in sorted(
+        {"model.safetensors", "optimizer.safetensors", "state.json", "config.json"} - set(manifest)
+    ):
         raise CheckpointError(f"{path} is damaged: {MANIFEST} does not list {name}")
     for name, expected in manifest.items():
         file = path / name
         if Path(name).name != name or len(name) > LONGEST_NAME or not file.is_file():
             raise CheckpointError(f"{path} is damaged: {name} is missing")
         if fingerprint(file) != expected:
-            raise CheckpointError(f"{path} is damaged: {name} is not what {MANIFEST} says (size or sha256 differs)")
+            raise CheckpointError(
+                f"{path} is damaged: {name} is not what {MANIFEST} says (size or sha256 differs)"
+            )
     return Checkpoint(path)
 
 
@@ -269,14 +322,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
-    """Load all of a checkpoint's tensors into the model it names. Raises CheckpointError when they are not the model's."""
+    """Load all of a checkpoint's tensors into the model it names. Raises CheckpointError when they are not
+    the model's.
+    """
     absent = sorted(set(model.state_dict()) - set(tensors))  # torch would pass over a batch norm's counter
     try:
         if absent:
             raise RuntimeError(f"{len(absent)} tensors are missing, the first: {absent[0]}")
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{source} does not fit the model it names: {' '.join(str(error).split())[:200]}") from None
+        raise CheckpointError(
+            f"{source} does not fit the model it names: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 class Content(NamedTuple):
@@ -290,25 +347,42 @@ class Content(NamedTuple):
 
 
 def read(checkpoint: Checkpoint) -> Content:
-    return Content(checkpoint.path, checkpoint.model_tensors(), checkpoint.raw_tensors(), checkpoint.optimizer_tensors(), checkpoint.state)
+    return Content(
+        checkpoint.path,
+        checkpoint.model_tensors(),
+        checkpoint.raw_tensors(),
+        checkpoint.optimizer_tensors(),
+        checkpoint.state,
+    )
 
 
 def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     """Put a run back where `checkpoint`, one of its own, was saved; None leaves it as it is.
 
-    All processes take what the main one read: the folder need not be on every machine. Raises CheckpointError when it does not fit the run.
+    All processes take what the main one read: the folder need not be on every machine. Raises CheckpointError
+    when it does not fit the run.
     """
     content = shared(None if checkpoint is None else read(checkpoint))
     if content is None:
         return
     path = content.path
     if (content.raw is None) != (state.average is None):
-        raise CheckpointError(f"{path} does not fit the run it is in: {RAW} goes with trainer.ema_decay, and one of the two is missing")
+        raise CheckpointError(
+            f"{path} does not fit the run it is in: {RAW} goes with trainer.ema_decay, and one of the two "
+            "is missing"
+        )
     fill(state.evaluated_model, content.model, source=path)
     if content.raw is not None:
         fill(state.model, content.raw, source=path)
     try:
         state.load_optimizer_tensors(content.optimizer)
         state.load_state_dict(content.scalars)
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what torch raises for tensors and tables that do not fit
-        raise CheckpointError(f"{path} does not fit the run it is in: {' '.join(str(error).split())[:200]}") from None
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ) as error:  # what torch raises for tensors and tables that do not fit
+        raise CheckpointError(
+            f"{path} does not fit the run it is in: {' '.join(str(error).split())[:200]}"
+        ) from None

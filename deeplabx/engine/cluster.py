@@ -1,4 +1,6 @@
-"""What torchrun or SLURM say of this process's place among those of its job. No torch here: it is asked before anything is composed."""
+"""What torchrun or SLURM say of this process's place among those of its job. No torch here: it is asked
+before anything is composed.
+"""
 
 import re
 from collections.abc import Mapping, MutableMapping
@@ -20,10 +22,11 @@ def is_follower(environment: Mapping[str, str]) -> bool:
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
-    """Say in torchrun's variables what srun says in its own, for the tasks of a job step; nothing where there is one task, or torchrun.
+    """Say in torchrun's variables what srun says in its own, for the tasks of a job step; nothing where there
+    is one task, or torchrun.
 
-    SLURM_STEP_NUM_TASKS is set by srun alone: in a batch script, SLURM_PROCID=0 stands beside the SLURM_NTASKS of the whole job. Raises
-    DeviceError where srun left out what it says elsewhere.
+    SLURM_STEP_NUM_TASKS is set by srun alone: in a batch script, SLURM_PROCID=0 stands beside the
+    SLURM_NTASKS of the whole job. Raises DeviceError where srun left out what it says elsewhere.
     """
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks == 1 or "RANK" in environment:
@@ -31,7 +34,8 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     absent = [name for name in NEEDED if name not in environment]
     if absent:
         raise DeviceError(
-            f"srun started {tasks} tasks, but {absent[0]} is not set", hint="start one task with trainer.devices=N, or use torchrun"
+            f"srun started {tasks} tasks, but {absent[0]} is not set",
+            hint="start one task with trainer.devices=N, or use torchrun",
         )
     per_node = first_count(environment["SLURM_STEP_TASKS_PER_NODE"])
     environment["WORLD_SIZE"], environment["RANK"] = str(tasks), environment["SLURM_PROCID"]

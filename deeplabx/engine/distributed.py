@@ -1,4 +1,6 @@
-"""What a process may ask: which device it computes on and in which precision, and what it shares with the other processes of its run."""
+"""What a process may ask: which device it computes on and in which precision, and what it shares with the
+other processes of its run.
+"""
 
 import os
 from collections.abc import Sequence
@@ -79,14 +81,17 @@ def shared(value: T) -> T:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every process the main one's buffers: outside SyncBN each has batch-norm statistics of its own, and the main one's are saved."""
+    """Give every process the main one's buffers: outside SyncBN each has batch-norm statistics of its own,
+    and the main one's are saved.
+    """
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def synchronize_norm(model: nn.Module, *, norm: str, device: torch.device) -> bool:
-    """Let batch norm see the batch of all processes, in place, where `norm` says so: `sync`, and `auto` on several GPUs. Whether it does.
+    """Let batch norm see the batch of all processes, in place, where `norm` says so: `sync`, and `auto` on
+    several GPUs. Whether it does.
 
     Raises DeviceError for `sync` in several CPU processes, which PyTorch cannot do.
     """
@@ -96,7 +101,10 @@ def synchronize_norm(model: nn.Module, *, norm: str, device: torch.device) -> bo
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return True
     if norm == "sync":
-        raise DeviceError("model.norm=sync in several processes needs GPUs", hint="type model.norm=auto or model.norm=frozen")
+        raise DeviceError(
+            "model.norm=sync in several processes needs GPUs",
+            hint="type model.norm=auto or model.norm=frozen",
+        )
     return False
 
 
@@ -110,20 +118,34 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def resolve_device(devices: str) -> torch.device:
-    """auto: the first GPU where there is one, else the CPU; of several processes, the GPU of this one's number."""
+    """auto: the first GPU where there is one, else the CPU; of several processes, the GPU of this one's
+    number.
+    """
     if devices == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device() if world_size() > 1 else 0)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16. auto asks the device: bf16 where it is computed in hardware (emulated, it is slower than fp32)."""
+    """fp32, bf16 or fp16. auto asks the device: bf16 where it is computed in hardware (emulated, it is slower
+    than fp32).
+    """
     if precision == "fp16" and device.type == "cpu":
         raise DeviceError("trainer.precision=fp16 needs a GPU", hint="type trainer.precision=fp32 or bf16")
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise DeviceError("trainer.precision=bf16 is not computed by this GPU", hint="type trainer.precision=fp16 or fp32")
+    if (
+        precision == "bf16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise DeviceError(
+            "trainer.precision=bf16 is not computed by this GPU", hint="type trainer.precision=fp16 or fp32"
+        )
     if precision != "auto":
         return precision
     if device.type == "cpu":
-        return "bf16" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        return (
+            "bf16"
+            if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            else "fp32"
+        )
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

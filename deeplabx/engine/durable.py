@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-UNFINISHED, REPLACED = ".tmp-", ".replaced-"  # how the names begin of what is not there yet, and of what makes room
+UNFINISHED, REPLACED = (
+    ".tmp-",
+    ".replaced-",
+)  # how the names begin of what is not there yet, and of what makes room
 
 
 def sync(path: Path) -> None:
@@ -33,9 +36,11 @@ def replace(path: Path, text: str) -> None:
 
 @contextmanager
 def arriving(final: Path, *, over: bool) -> Iterator[Path]:
-    """A folder to fill with files, which becomes `final` once it is whole and on the disk; after an error nothing is left of it.
+    """A folder to fill with files, which becomes `final` once it is whole and on the disk; after an error
+    nothing is left of it.
 
-    over: whether it takes the place of a folder that is there; else only of an empty one, and OSError is raised for another.
+    over: whether it takes the place of a folder that is there; else only of an empty one, and OSError is
+    raised for another.
     """
     beside = final.parent
     beside.mkdir(parents=True, exist_ok=True)
@@ -58,7 +63,9 @@ def arriving(final: Path, *, over: bool) -> Iterator[Path]:
 
 
 def tidy(folder: Path) -> None:
-    """Take away what a killed process left in `folder`. What had made room for a folder that never came goes back to its place."""
+    """Take away what a killed process left in `folder`. What had made room for a folder that never came goes
+    back to its place.
+    """
     for path in folder.glob(f"{REPLACED}*"):
         place = folder / path.name.removeprefix(REPLACED)
         remove(path) if place.exists() else path.rename(place)

@@ -1,4 +1,6 @@
-"""Evaluation: whole pictures at their own size, or windows; several scales and flip; one way for training, eval and predict."""
+"""Evaluation: whole images at their own size, or windows; several scales and flip; one way for training, eval
+and predict.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,11 +32,12 @@ class LeftError(Exception):
 
 @dataclass(frozen=True)
 class Predictor:
-    """uint8 pictures to class ids, on one device, in float32 unless `dtype` is another.
+    """uint8 images to class ids, on one device, in float32 unless `dtype` is another.
 
-    crop: (height, width) that a smaller picture is padded to with the mean pixel, right and below; logits are cut back, labels never resized.
-    window: side of square windows that overlap by a third; None = the whole picture. Several scales or flips average their probabilities.
-    crf: refines the probabilities, at the picture's own size.
+    crop: (height, width) that a smaller image is padded to with the mean pixel, right and below; logits are
+    cut back, labels never resized. window: side of square windows that overlap by a third; None = the whole
+    image. Several scales or flips average their probabilities. crf: refines the probabilities, at the image's
+    own size.
     """
 
     model: nn.Module
@@ -50,21 +53,21 @@ class Predictor:
     @torch.inference_mode()
     def ids(self, image: np.ndarray) -> Tensor:
         """uint8 H x W x 3 to int64 ids H x W, on the device."""
-        picture = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)[None]
-        scores = self.views(picture)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)[None]
+        scores = self.views(pixels)
         if self.crf is not None:
-            scores = self.crf(picture[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
+            scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
         return scores.max(dim=1).indices[0]  # on 1 x 11 x 360 x 480, contiguous, argmax took 35 ms and max 4
 
-    def views(self, picture: Tensor) -> Tensor:
+    def views(self, image: Tensor) -> Tensor:
         """Scores 1 x C x H x W: logits of the one view, or the mean probability of several."""
         if self.one_view:
-            return self.logits(picture)
-        height, width = picture.shape[1:3]
+            return self.logits(image)
+        height, width = image.shape[1:3]
         flips = (False, True) if self.flip else (False,)
         total = torch.zeros(())
         for scale in self.scales:
-            view = resized(picture, scale)
+            view = resized(image, scale)
             for flipped in flips:
                 logits = self.logits(view.flip(2) if flipped else view)
                 logits = logits.flip(3) if flipped else logits
@@ -74,51 +77,57 @@ class Predictor:
 
     @property
     def one_view(self) -> bool:
-        """Whether the picture is seen once, as it is."""
+        """Whether the image is seen once, as it is."""
         return tuple(self.scales) == (1.0,) and not self.flip
 
-    def logits(self, picture: Tensor) -> Tensor:
+    def logits(self, image: Tensor) -> Tensor:
         """uint8 1 x H x W x 3 to float32 logits 1 x C x H x W."""
         if self.window is None:
-            return self.forward(picture)
-        height, width = picture.shape[1:3]
+            return self.forward(image)
+        height, width = image.shape[1:3]
         window = self.window
         total, counts = torch.zeros(()), torch.zeros(height, width, device=self.device)
         for top in starts(height, window):
             for left in starts(width, window):
-                part = self.forward(picture[:, top : top + window, left : left + window], least=(window, window))
+                part = self.forward(
+                    image[:, top : top + window, left : left + window], least=(window, window)
+                )
                 if total.ndim == 0:
                     total = torch.zeros(1, part.shape[1], height, width, device=self.device)
                 total[:, :, top : top + window, left : left + window] += part
                 counts[top : top + window, left : left + window] += 1
         return total / counts
 
-    def forward(self, picture: Tensor, *, least: tuple[int, int] | None = None) -> Tensor:
-        """One pass over a picture that is padded to `least`, or to `crop`; the logits cut back to the picture."""
-        height, width = picture.shape[1:3]
+    def forward(self, image: Tensor, *, least: tuple[int, int] | None = None) -> Tensor:
+        """One pass over an image that is padded to `least`, or to `crop`; the logits cut back to the
+        image.
+        """
+        height, width = image.shape[1:3]
         least = least or self.crop or (1, 1)
-        padded = pad(picture, max(height, least[0]), max(width, least[1]), self.normalization.pad_pixel)
+        padded = pad(image, max(height, least[0]), max(width, least[1]), self.normalization.pad_pixel)
         images = self.normalization(padded)
-        with torch.autocast(self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+        with torch.autocast(
+            self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None
+        ):
             logits = self.model(images)
         return logits[:, :, :height, :width].float()
 
 
-def resized(picture: Tensor, scale: float) -> Tensor:
-    """A uint8 picture 1 x H x W x 3 scaled bilinearly, antialiased when it shrinks."""
+def resized(image: Tensor, scale: float) -> Tensor:
+    """A uint8 image 1 x H x W x 3 scaled bilinearly, antialiased when it shrinks."""
     if scale == 1.0:
-        return picture
-    size = [max(1, round(side * scale)) for side in picture.shape[1:3]]
-    scaled = F.interpolate(picture.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=scale < 1)
+        return image
+    size = [max(1, round(side * scale)) for side in image.shape[1:3]]
+    scaled = F.interpolate(image.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=scale < 1)
     return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def pad(picture: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
-    """A picture 1 x h x w x 3 with `pixel` to its right and below, 1 x height x width x 3."""
-    if tuple(picture.shape[1:3]) == (height, width):
-        return picture
-    padded = torch.tensor(pixel, dtype=picture.dtype, device=picture.device).expand(1, height, width, -1).clone()
-    padded[:, : picture.shape[1], : picture.shape[2]] = picture
+def pad(image: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
+    """An image 1 x h x w x 3 with `pixel` to its right and below, 1 x height x width x 3."""
+    if tuple(image.shape[1:3]) == (height, width):
+        return image
+    padded = torch.tensor(pixel, dtype=image.dtype, device=image.device).expand(1, height, width, -1).clone()
+    padded[:, : image.shape[1], : image.shape[2]] = image
     return padded
 
 
@@ -140,9 +149,10 @@ def evaluate(
 ) -> Metrics:
     """The metrics of a whole split, at the labels' own size.
 
-    Of several processes each takes its share of the pictures, and all get the result; none waits for another before the end. skip_unreadable: a
-    picture that cannot be read is listed in the result and not counted; otherwise its DataError is raised. The model's mode is restored. Raises
-    LeftError in all processes when any was asked to stop on the way.
+    Of several processes each takes its share of the images, and all get the result; none waits for another
+    before the end. skip_unreadable: an image that cannot be read is listed in the result and not counted;
+    otherwise its DataError is raised. The model's mode is restored. Raises LeftError in all processes when
+    any was asked to stop on the way.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
@@ -151,7 +161,9 @@ def evaluate(
     counted = 0
     predictor.model.eval()
     try:
-        for index in tqdm(own_share(range(len(samples))), desc="evaluate", unit="image", leave=False, disable=not progress):
+        for index in tqdm(
+            own_share(range(len(samples))), desc="evaluate", unit="image", leave=False, disable=not progress
+        ):
             if stop is not None and stop.number is not None:
                 break
             try:
@@ -163,7 +175,9 @@ def evaluate(
                 continue
             predicted = predictor.ids(sample.image)
             labels = torch.from_numpy(sample.label).to(predictor.device)
-            confusion += confusion_matrix(predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index)
+            confusion += confusion_matrix(
+                predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index
+            )
             counted += 1
     finally:
         predictor.model.train(training)
@@ -171,15 +185,18 @@ def evaluate(
     if asked is not None:
         raise LeftError(asked)
     unreadable = gathered(unreadable)
-    assert images + len(unreadable) == len(samples), f"{images} pictures evaluated of {len(samples)}"
-    return replace(metrics(sum_in_place(confusion), list(samples.classes)), images=int(images), unreadable=unreadable)
+    assert images + len(unreadable) == len(samples), f"{images} images evaluated of {len(samples)}"
+    return replace(
+        metrics(sum_in_place(confusion), list(samples.classes)), images=int(images), unreadable=unreadable
+    )
 
 
 def refuse_other_classes(samples: SegmentationSet, classes: list[str], *, source: object) -> None:
     """Raise CheckpointError unless a data set has the classes that a checkpoint was trained on."""
     if list(samples.classes) != classes:
         raise CheckpointError(
-            f"{source} knows {len(classes)} classes ({', '.join(classes[:4])}, ...), the data set has {len(samples.classes)} "
+            f"{source} knows {len(classes)} classes ({', '.join(classes[:4])}, ...), the data set has "
+            f"{len(samples.classes)} "
             f"({', '.join(samples.classes[:4])}, ...)",
             hint="evaluate on the data set it was trained on",
         )

@@ -1,7 +1,8 @@
 """How a run's processes come together.
 
-`trainer.devices=N` starts them with torch's elastic launcher, from inside the command, so there is one run folder, one log and one exit code. Those
-that torchrun or SLURM started find each other: the main one reads the command line, and the others follow it.
+`trainer.devices=N` starts them with torch's elastic launcher, from inside the command, so there is one run
+folder, one log and one exit code. Those that torchrun or SLURM started find each other: the main one reads
+the command line, and the others follow it.
 """
 
 import logging
@@ -33,22 +34,28 @@ TIMEOUT = timedelta(seconds=300)  # of a collective: a process that is waited fo
 
 
 def launch(function: Callable[..., T], *arguments: Any, devices: str, max_restarts: int = 0) -> T:
-    """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes as `devices` says, or as there are
-    where torchrun or SLURM started this one.
+    """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes
+    as `devices` says, or as there are where torchrun or SLURM started this one.
 
-    Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the main process's. `function` and
-    its arguments must be picklable. Raises what the first process that failed raised, with its rank. max_restarts: how often all of them are
-    started anew when one is lost (killed, or cut off); an error of ours would only come again, and is raised at once.
+    Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the
+    main process's. `function` and its arguments must be picklable. Raises what the first process that failed
+    raised, with its rank. max_restarts: how often all of them are started anew when one is lost (killed, or
+    cut off); an error of ours would only come again, and is raised at once.
     """
     processes = int(devices) if devices.isdecimal() else 1
     if is_one_of_several(os.environ):
         there = int(os.environ["WORLD_SIZE"])
         if processes not in (1, there):
-            raise DeviceError(f"trainer.devices={devices}, but {there} processes were started", hint="type trainer.devices=auto")
+            raise DeviceError(
+                f"trainer.devices={devices}, but {there} processes were started",
+                hint="type trainer.devices=auto",
+            )
         return as_one(function, arguments)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and processes > gpus:
-        raise DeviceError(f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"type trainer.devices={gpus}")
+        raise DeviceError(
+            f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"type trainer.devices={gpus}"
+        )
     return function(*arguments) if processes == 1 else several(function, arguments, processes, max_restarts)
 
 
@@ -61,7 +68,9 @@ def as_one(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
 
 
 def follow() -> None:
-    """What a process does that is not the main one of those that torchrun or SLURM started: what the main one does, until it is dismissed."""
+    """What a process does that is not the main one of those that torchrun or SLURM started: what the main one
+    does, until it is dismissed.
+    """
     join_group()
     while (job := shared(None)) is not None:
         in_step(*job)
@@ -69,7 +78,9 @@ def follow() -> None:
 
 
 def dismiss(*, failed: bool) -> None:
-    """Let those that follow this process go. failed: this one ends with an error; where they worked together, it was an error of all."""
+    """Let those that follow this process go. failed: this one ends with an error; where they worked together,
+    it was an error of all.
+    """
     if failed and dist.is_initialized():
         return
     if not dist.is_initialized():
@@ -79,7 +90,9 @@ def dismiss(*, failed: bool) -> None:
 
 
 def in_step(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    """`function(*arguments)` in each process of the group; no one leaves it before all are done. An error names the rank."""
+    """`function(*arguments)` in each process of the group; no one leaves it before all are done. An error
+    names the rank.
+    """
     try:
         result = function(*arguments)
         dist.barrier()
@@ -108,8 +121,12 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # their report of a failure is many lines; ours follows
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # it counts the semaphores of processes that were killed
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # their report of a failure is many lines; ours follows
+    os.environ.setdefault(
+        "PYTHONWARNINGS", "ignore:resource_tracker"
+    )  # it counts the semaphores of processes that were killed
     with tempfile.TemporaryDirectory(prefix="deeplabx-") as folder, Forwarding() as asked:
         config = LaunchConfig(
             min_nodes=1,
@@ -122,28 +139,39 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
             max_restarts=max_restarts,
             start_method="spawn",
             logs_specs=DefaultLogsSpecs(log_dir=folder),
-            signals_to_handle="SIGHUP,SIGQUIT",  # elastic's own answer to TERM and INT would end the processes before they have saved
+            # elastic's own answer to TERM and INT would end the processes before they have saved
+            signals_to_handle="SIGHUP,SIGQUIT",
         )
         try:
             outcome = elastic_launch(config, in_process)(function, arguments, Path(folder))[0]
         except ChildFailedError as error:
-            if asked.number is not None and not any(would_come_again(report.error) for report in read_reports(Path(folder))):
+            if asked.number is not None and not any(
+                would_come_again(report.error) for report in read_reports(Path(folder))
+            ):
                 raise asked.error("stopped at once, without a save") from None
-            raise first_failure(Path(folder), {number: failure.exitcode for number, failure in error.failures.items()}) from None
+            raise first_failure(
+                Path(folder), {number: failure.exitcode for number, failure in error.failures.items()}
+            ) from None
     if isinstance(outcome, StoppedError | PreemptedError):
         raise asked.error(outcome.message)
     return outcome
 
 
-def in_process(function: Callable[..., T], arguments: tuple[Any, ...], folder: Path) -> T | StoppedError | PreemptedError:
-    """What each process runs. Having saved for a signal is an outcome, not a failure: elastic would stop the others, which are saving too."""
+def in_process(
+    function: Callable[..., T], arguments: tuple[Any, ...], folder: Path
+) -> T | StoppedError | PreemptedError:
+    """What each process runs. Having saved for a signal is an outcome, not a failure: elastic would stop the
+    others, which are saving too.
+    """
     end_with_parent()
     number = int(os.environ["RANK"])
     refuse_what_would_come_again(number, folder)
     try:
         join_group()
         outcome = outcome_of(function, arguments)
-        for watched in WATCHED:  # the launcher waits for ever for a process that dies between its result and its end
+        for (
+            watched
+        ) in WATCHED:  # the launcher waits for ever for a process that dies between its result and its end
             signal.signal(watched, signal.SIG_IGN)
         dist.barrier()
     except KeyboardInterrupt:
@@ -158,7 +186,9 @@ def in_process(function: Callable[..., T], arguments: tuple[Any, ...], folder: P
 
 
 def refuse_what_would_come_again(number: int, folder: Path) -> None:
-    """Of a group that was started anew: end this process at once when an error of ours ended the one before it, else forget how that ended."""
+    """Of a group that was started anew: end this process at once when an error of ours ended the one before
+    it, else forget how that ended.
+    """
     reports = read_reports(folder)
     if any(would_come_again(report.error) for report in reports):
         sys.exit(1)
@@ -180,7 +210,9 @@ def outcome_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | St
 def join_group() -> None:
     """Make this process one of the run's, as the launcher's environment variables say."""
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())  # a SLURM task may be shown its own GPU only
+        torch.cuda.set_device(
+            int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
+        )  # a SLURM task may be shown its own GPU only
         backend = "cpu:gloo,cuda:nccl"
     else:
         torch.set_num_threads(max(1, cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
@@ -201,7 +233,14 @@ class Report:
         try:
             content = pickle.dumps(self)
         except Exception:  # noqa: BLE001 - an error that cannot be pickled still has its words
-            content = pickle.dumps(Report(self.rank, self.time, RuntimeError(f"{type(self.error).__name__}: {self.error}"), self.trace))
+            content = pickle.dumps(
+                Report(
+                    self.rank,
+                    self.time,
+                    RuntimeError(f"{type(self.error).__name__}: {self.error}"),
+                    self.trace,
+                )
+            )
         (folder / f"rank-{self.rank}.failure").write_bytes(content)
 
     def told(self) -> Exception:
@@ -220,15 +259,20 @@ def read_reports(folder: Path) -> list[Report]:
 
 
 def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
-    """Of all processes that failed, the error of the one that began it: the others fail because they waited for it."""
+    """Of all processes that failed, the error of the one that began it: the others fail because they waited
+    for it.
+    """
     reports = read_reports(folder)
     ends = (-signal.SIGTERM, 0, 1)  # of processes that the launcher ended, or that left a report
     for number, code in exit_codes.items():
         if code not in ends and number not in {report.rank for report in reports}:
             why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             return DeviceError(
-                f"rank {number} {why}", hint="out of memory? A training that has saved is continued by `deeplabx resume RUN`"
+                f"rank {number} {why}",
+                hint="out of memory? A training that has saved is continued by `deeplabx resume RUN`",
             )
     if not reports:
-        return DeviceError(f"{len(exit_codes)} processes ended without a word: exit codes {sorted(exit_codes.values())}")
+        return DeviceError(
+            f"{len(exit_codes)} processes ended without a word: exit codes {sorted(exit_codes.values())}"
+        )
     return min(reports, key=lambda report: report.time).told()

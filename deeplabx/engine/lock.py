@@ -16,9 +16,11 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Keep other runs out of `folder`; a warning where its file system has no locks, else an empty text. Raises ConfigError where one is at work.
+    """Keep other runs out of `folder`; a warning where its file system has no locks, else an empty text.
+    Raises ConfigError where one is at work.
 
-    A POSIX lock (lockf) belongs to this process alone. A flock would be inherited by loader workers, and outlive a main process that was killed.
+    A POSIX lock (lockf) belongs to this process alone. A flock would be inherited by loader workers, and
+    outlive a main process that was killed.
     """
     path = folder / NAME
     while True:
@@ -35,7 +37,8 @@ def locked(folder: Path) -> Iterator[str]:
                 yield f"{folder} is on a file system without locks: see that no second run writes there"
                 return
             raise ConfigError(
-                f"{folder} is in use by another run ({owner})", hint="wait for it, or choose another folder: hydra.run.dir=FOLDER"
+                f"{folder} is in use by another run ({owner})",
+                hint="wait for it, or choose another folder: hydra.run.dir=FOLDER",
             ) from None
         if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
             break

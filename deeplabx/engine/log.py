@@ -1,4 +1,6 @@
-"""What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard. One process of a run says it."""
+"""What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard.
+One process of a run says it.
+"""
 
 import json
 import math
@@ -48,12 +50,15 @@ class Log:
 
 
 class RunLog(Log):
-    """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved: later lines are taken back.
+    """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved:
+    later lines are taken back.
 
     A disk that is full costs lines, and the reader is told so once; it does not end the run.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, max_iters: int, batch_size: int, log_every: int) -> None:
+    def __init__(
+        self, folder: Path, *, first_step: int, max_iters: int, batch_size: int, log_every: int
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
@@ -62,9 +67,13 @@ class RunLog(Log):
         keep_lines_up_to(self.path, first_step)
         self.metrics_file = self.path.open("a", buffering=1)
         self.text_file = (folder / "train.log").open("a", buffering=1)
-        self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1 if first_step else None)
+        self.tensorboard = SummaryWriter(
+            folder / "tensorboard", purge_step=first_step + 1 if first_step else None
+        )
         self.terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=max_iters, initial=first_step, unit="it", disable=not self.terminal, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=max_iters, initial=first_step, unit="it", disable=not self.terminal, dynamic_ncols=True
+        )
         self.max_iters, self.batch_size, self.log_every = max_iters, batch_size, log_every
         self.miou: float | None = None
         self.wait = self.compute = 0.0  # seconds since the last logged step
@@ -77,8 +86,12 @@ class RunLog(Log):
         return self
 
     def quiet(self, failed: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread prints a traceback when the disk is full, and raises the error to us again at the next write."""
-        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")):
+        """TensorBoard's thread prints a traceback when the disk is full, and raises the error to us again at
+        the next write.
+        """
+        if not (
+            isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")
+        ):
             self.thread_hook(failed)
 
     def __exit__(self, *error: object) -> None:
@@ -94,7 +107,10 @@ class RunLog(Log):
             yield
         except OSError as error:
             if not self.complained:
-                tqdm.write(f"the log cannot be written: {error.strerror}; some of its lines will be missing", file=sys.stderr)
+                tqdm.write(
+                    f"the log cannot be written: {error.strerror}; some of its lines will be missing",
+                    file=sys.stderr,
+                )
             self.complained = True
 
     def say(self, text: str) -> None:
@@ -121,7 +137,9 @@ class RunLog(Log):
         self.compute += seconds
         self.bar.update()
         if update.skipped:
-            self.say(f"step {state.step}: loss or gradient was not finite ({update.loss}); the step was left out")
+            self.say(
+                f"step {state.step}: loss or gradient was not finite ({update.loss}); the step was left out"
+            )
         if update.valid == 0:
             self.say(f"step {state.step}: no pixel of the batch is labelled, so nothing was learned from it")
         if state.step % self.log_every and state.step != self.max_iters:
@@ -150,7 +168,11 @@ class RunLog(Log):
 
     def evaluation(self, step: int, result: Metrics) -> None:
         self.miou = result.miou
-        self.write(step, {name: value for name, value in result.to_plain().items() if isinstance(value, float)}, prefix="eval")
+        self.write(
+            step,
+            {name: value for name, value in result.to_plain().items() if isinstance(value, float)},
+            prefix="eval",
+        )
         self.say(f"step {step}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
 
     def unreadable(self, files: Iterable[str]) -> None:
@@ -161,10 +183,15 @@ class RunLog(Log):
             return
         with self.whatever_the_disk_says(), path.open("a") as file:
             file.write("".join(f"{words}\n" for words in new))
-        self.say(f"{len(new)} unreadable files were passed over, the first: {new[0]}; all are listed in {path}")
+        self.say(
+            f"{len(new)} unreadable files were passed over, the first: {new[0]}; all are listed in {path}"
+        )
 
     def write(self, step: int, values: Mapping[str, float | None], *, prefix: str) -> None:
-        line = {"step": step, **{name: value if value is None else round(value, 8) for name, value in values.items()}}
+        line = {
+            "step": step,
+            **{name: value if value is None else round(value, 8) for name, value in values.items()},
+        }
         with self.whatever_the_disk_says():
             self.metrics_file.write(json.dumps(line) + "\n")
         with self.whatever_the_disk_says():
@@ -176,12 +203,19 @@ class RunLog(Log):
         """Where the time went; with a hint when the device waited for data."""
         total = max(1e-9, self.total_wait + self.total_compute)
         share = self.total_wait / total
-        words = f"time: {self.total_compute:.0f} s computing, {self.total_wait:.0f} s ({share:.0%}) waiting for data"
+        words = (
+            f"time: {self.total_compute:.0f} s computing, {self.total_wait:.0f} s ({share:.0%}) "
+            "waiting for data"
+        )
         return f"{words}; try trainer.workers={workers + 2}" if share > WAIT_HINT else words
 
 
 def keep_lines_up_to(path: Path, step: int) -> None:
     """Drop the lines of steps after `step`, which a resumed run writes again."""
     if path.is_file():
-        kept = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= step]
+        kept = [
+            line
+            for line in path.read_text().splitlines(keepends=True)
+            if line.endswith("\n") and json.loads(line)["step"] <= step
+        ]
         replace(path, "".join(kept))

@@ -1,7 +1,8 @@
 """How the processes of a run meet in a store that outlives some of them.
 
-A launcher that starts processes anew gives them the store of the attempt before, where addresses of processes that are gone still stand: who believed
-them would wait for the dead. So the main process draws a name for this attempt, and tells it to each process that asks.
+A launcher that starts processes anew gives them the store of the attempt before, where addresses of processes
+that are gone still stand: who believed them would wait for the dead. So the main process draws a name for
+this attempt, and tells it to each process that asks.
 """
 
 import threading
@@ -19,17 +20,25 @@ POLL = 0.05  # seconds
 
 
 def join(backend: str, *, timeout: timedelta) -> None:
-    """Initialise the process group with the processes of this attempt. Raises torch's DistError when they do not come in time."""
+    """Initialise the process group with the processes of this attempt. Raises torch's DistError when they do
+    not come in time.
+    """
     store, rank, world_size = next(iter(rendezvous("env://", timeout=timeout)))
     name = uuid.uuid4().hex
     if rank == 0:
-        with answering(store.clone(), name):  # its own connection: a store answers one call at a time, and joining is a long one
-            init_process_group(backend, store=PrefixStore(name, store), rank=rank, world_size=world_size, timeout=timeout)
+        with answering(
+            store.clone(), name
+        ):  # its own connection: a store answers one call at a time, and joining is a long one
+            init_process_group(
+                backend, store=PrefixStore(name, store), rank=rank, world_size=world_size, timeout=timeout
+            )
         return
     place = store.add(HELLOS, 1)
     store.set(hello(place), name)
     attempt = store.get(answer(name)).decode()
-    init_process_group(backend, store=PrefixStore(attempt, store), rank=rank, world_size=world_size, timeout=timeout)
+    init_process_group(
+        backend, store=PrefixStore(attempt, store), rank=rank, world_size=world_size, timeout=timeout
+    )
 
 
 def hello(place: int) -> str:
@@ -42,7 +51,9 @@ def answer(name: str) -> str:
 
 @contextmanager
 def answering(store: Store, attempt: str) -> Iterator[None]:
-    """Tell `attempt` to everyone who asks, those that asked before included; what is told to the dead harms nobody."""
+    """Tell `attempt` to everyone who asks, those that asked before included; what is told to the dead harms
+    nobody.
+    """
     over = threading.Event()
 
     def tell() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int, ignore_index: int) -> Tensor:
-    """int64 num_classes x num_classes, rows = label, columns = prediction; pixels labelled `ignore_index` are not counted.
+    """int64 num_classes x num_classes, rows = label, columns = prediction; pixels labelled `ignore_index` are
+    not counted.
 
     predicted, labels: integer tensors of one shape, predictions in 0..num_classes-1.
     """
@@ -22,8 +23,9 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int, ign
 class Metrics:
     """What a confusion matrix says. All values in 0..1.
 
-    miou is the mean over classes with TP + FP + FN > 0: a class absent from the labels but predicted counts as 0; one that is neither is left
-    out and listed in `absent`. This equals the official Cityscapes scorer. miou_gt_only is the mean over the classes present in the labels.
+    miou is the mean over classes with TP + FP + FN > 0: a class absent from the labels but predicted counts
+    as 0; one that is neither is left out and listed in `absent`. This equals the official Cityscapes scorer.
+    miou_gt_only is the mean over the classes present in the labels.
     """
 
     miou: float
@@ -56,7 +58,10 @@ def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
         pixel_accuracy=float(hits.sum() / total),
         mean_class_accuracy=mean((hits / labelled)[present]),
         frequency_weighted_iou=float((labelled / total * iou)[present].sum()),
-        per_class_iou={name: float(value) if there else None for name, value, there in zip(classes, iou, seen, strict=True)},
+        per_class_iou={
+            name: float(value) if there else None
+            for name, value, there in zip(classes, iou, seen, strict=True)
+        },
         absent=[name for name, there in zip(classes, seen, strict=True) if not there],
         confusion_sha256=hashlib.sha256(confusion.long().contiguous().numpy().tobytes()).hexdigest(),
     )
@@ -80,5 +85,10 @@ def table(result: Metrics) -> str:
         "frequency-weighted IoU": result.frequency_weighted_iou,
     }
     width = max(map(len, [*summary, *result.per_class_iou]))
-    per_class = [f"{name:<{width}}  {'absent' if value is None else f'{value:.4f}'}" for name, value in result.per_class_iou.items()]
-    return "\n".join([*per_class, "-" * (width + 8), *(f"{name:<{width}}  {value:.4f}" for name, value in summary.items())])
+    per_class = [
+        f"{name:<{width}}  {'absent' if value is None else f'{value:.4f}'}"
+        for name, value in result.per_class_iou.items()
+    ]
+    return "\n".join(
+        [*per_class, "-" * (width + 8), *(f"{name:<{width}}  {value:.4f}" for name, value in summary.items())]
+    )

@@ -16,7 +16,9 @@ PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
-    """`with StopRequest() as stop:` and then `stop.number` is the first signal that asked to stop, or None."""
+    """`with StopRequest() as stop:` and then `stop.number` is the first signal that asked to stop, or
+    None.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -26,7 +28,9 @@ class StopRequest:
         self.before = {number: signal.signal(number, self.note) for number in WATCHED}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
@@ -39,7 +43,8 @@ class StopRequest:
 
 
 class Forwarding(StopRequest):
-    """The same in the parent of several processes: TERM and USR1 go on to them, and so does the first Ctrl-C, as TERM.
+    """The same in the parent of several processes: TERM and USR1 go on to them, and so does the first Ctrl-C,
+    as TERM.
 
     A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second.
     """
@@ -49,7 +54,9 @@ class Forwarding(StopRequest):
         threading.Thread(target=self.repeat, daemon=True).start()
         return super().__enter__()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.over.set()
         super().__exit__(kind, error, trace)
 
@@ -78,8 +85,9 @@ def stopped(number: int, message: str) -> StoppedError | PreemptedError:
 
 
 def as_helper(worker: int) -> None:
-    """What a loader's worker begins with: deaf to the signals that the main process answers (else it would die first and take the save with it),
-    and gone when the main process is. `worker` is its number, which the loader passes.
+    """What a loader's worker begins with: deaf to the signals that the main process answers (else it would
+    die first and take the save with it), and gone when the main process is. `worker` is its number, which the
+    loader passes.
     """
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)
@@ -87,6 +95,8 @@ def as_helper(worker: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies, however it dies. Linux only; elsewhere the launcher must clean up."""
+    """Let the kernel kill this process when its parent dies, however it dies. Linux only; elsewhere the
+    launcher must clean up.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -29,10 +29,12 @@ class Update(NamedTuple):
 
 
 class TrainState:
-    """Model, its average, optimizer, step and best evaluation, and `update`, which takes one optimizer step. All else is fixed at construction.
+    """Model, its average, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
+    All else is fixed at construction.
 
-    precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into. on_nonfinite: abort or skip, what a step does whose loss or
-    gradient is not finite. ema_decay: of the model's average, None for none.
+    precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into. on_nonfinite: abort or
+    skip, what a step does whose loss or gradient is not finite. ema_decay: of the model's average, None for
+    none.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class TrainState:
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = distributed.parallel(model, device)  # with the main process's weights, from which the average begins
+        self.network = distributed.parallel(
+            model, device
+        )  # with the main process's weights, from which the average begins
         self.average = None if ema_decay is None else Average(model, decay=ema_decay)
 
     @property
@@ -80,14 +84,18 @@ class TrainState:
     @property
     def lr(self) -> float:
         """The learning rate at this step, the backbone's unless all of it is frozen."""
-        return float(self.optimizer.param_groups[0]["base_lr"]) * self.schedule(min(self.step, self.max_iters - 1))
+        return float(self.optimizer.param_groups[0]["base_lr"]) * self.schedule(
+            min(self.step, self.max_iters - 1)
+        )
 
     def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
-        """One optimizer step on this process's part of a batch: uint8 images N x H x W x 3, uint8 labels N x H x W, N divisible by `accumulate`.
+        """One optimizer step on this process's part of a batch: uint8 images N x H x W x 3, uint8 labels N x
+        H x W, N divisible by `accumulate`.
 
-        Of the labels, every `label_stride`-th counts, as the model is taught. The loss, of several outputs their weighted sum, is divided by the
-        valid pixels of the whole batch, so its gradient depends neither on `accumulate` nor on the number of processes.
-        Loss and gradient are those of all processes, so all agree on whether they are finite.
+        Of the labels, every `label_stride`-th counts, as the model is taught. The loss, of several outputs
+        their weighted sum, is divided by the valid pixels of the whole batch, so its gradient depends neither
+        on `accumulate` nor on the number of processes. Loss and gradient are those of all processes, so all
+        agree on whether they are finite.
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         torch.manual_seed(noise)  # dropout noise is a function of (seed, step, rank)
@@ -102,7 +110,9 @@ class TrainState:
         ):
             with self.averaging(last=place == self.accumulate):
                 part = self.forward_loss(some_images, some_labels) / max(1, valid)
-                self.scaler.scale(part * distributed.world_size()).backward()  # the processes' gradients are averaged, the loss is a sum
+                self.scaler.scale(
+                    part * distributed.world_size()
+                ).backward()  # the processes' gradients are averaged, the loss is a sum
             loss += float(part.detach())
         (loss,) = distributed.summed([loss])
         what = self.not_finite(loss)
@@ -123,37 +133,51 @@ class TrainState:
 
     def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of one pass, with a graph."""
-        images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last, as pictures are decoded
+        images = self.normalization(
+            images.to(self.device, non_blocking=True)
+        )  # channels_last, as images are decoded
         labels = labels.to(self.device, non_blocking=True).long()
         with self.autocast():
             outputs = self.network(images)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         losses = [self.loss_sum(logits.float(), labels, ignore_index=self.ignore_index) for logits in outputs]
-        return torch.stack([weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]).sum()
+        return torch.stack(
+            [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
+        ).sum()
 
     def autocast(self) -> AbstractContextManager[Any]:
         dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
 
     def not_finite(self, loss: float) -> str:
-        """Which of loss and gradient is not finite, with its value; empty when both are. The gradient is unscaled and clipped on the way."""
+        """Which of loss and gradient is not finite, with its value; empty when both are. The gradient is
+        unscaled and clipped on the way.
+        """
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
-        # in fp16 a gradient overflows now and then: the scaler leaves that step out, and scales less from then on
-        return "" if self.scaler.is_enabled() or torch.isfinite(norm) else f"the gradient's norm is {float(norm)}"
+        # in fp16 a gradient overflows now and then: the scaler leaves that step out, and scales less from
+        # then on
+        return (
+            ""
+            if self.scaler.is_enabled() or torch.isfinite(norm)
+            else f"the gradient's norm is {float(norm)}"
+        )
 
     def abort_or_skip(self, what: str, untouched: list[Tensor]) -> None:
-        """Raise DivergedError, or put the buffers back to what they were before the step: batch norm has seen values that are not finite."""
+        """Raise DivergedError, or put the buffers back to what they were before the step: batch norm has seen
+        values that are not finite.
+        """
         self.skipped_in_a_row += 1
         if self.on_nonfinite == "abort" or self.skipped_in_a_row > MOST_SKIPPED:
             again = f", as in the {MOST_SKIPPED} steps before it" if self.on_nonfinite == "skip" else ""
             raise DivergedError(
                 f"{what} at step {self.step + 1}{again}, with learning rate {self.lr:.3g}",
-                hint="the checkpoints before it are sound; try a smaller optimizer.lr, schedule.warmup_iters=100 or trainer.clip_norm=10",
+                hint="the checkpoints before it are sound; try a smaller optimizer.lr, "
+                "schedule.warmup_iters=100 or trainer.clip_norm=10",
             )
         for buffer, before in zip(self.model.buffers(), untouched, strict=True):
             buffer.copy_(before)
@@ -165,10 +189,12 @@ class TrainState:
         scale = self.scaler.get_scale() if self.average else 1.0
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average and self.scaler.get_scale() >= scale:  # in fp16, a smaller scale tells that the step was left out
+        if (
+            self.average and self.scaler.get_scale() >= scale
+        ):  # in fp16, a smaller scale tells that the step was left out
             self.average.update(self.model)
 
-    # --- what is saved ---------------------------------------------------------------------------------------------------------------
+    # --- what is saved --------------------------------------------------------------------------------------
 
     def parameter_names(self) -> list[str]:
         """Names of the optimizer's parameters, in its order."""
@@ -185,15 +211,21 @@ class TrainState:
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `optimizer_tensors`. Each slot takes its parameter's memory format: fused SGD reads both in memory order."""
+        """The inverse of `optimizer_tensors`. Each slot takes its parameter's memory format: fused SGD reads
+        both in memory order.
+        """
         parameters = dict(self.model.named_parameters())
         index = {name: number for number, name in enumerate(self.parameter_names())}
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, slot = key.rpartition("/")
             same_shape = value.shape == parameters[name].shape
-            slots.setdefault(index[name], {})[slot] = torch.empty_like(parameters[name]).detach().copy_(value) if same_shape else value
-        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+            slots.setdefault(index[name], {})[slot] = (
+                torch.empty_like(parameters[name]).detach().copy_(value) if same_shape else value
+            )
+        self.optimizer.load_state_dict(
+            {"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The scalars; model and optimizer tensors are saved beside them."""

@@ -26,9 +26,10 @@ def fit(
 ) -> None:
     """Train to `state.max_iters`: one batch a step, evaluate and save every so often and at the end.
 
-    evaluate raises LeftError when it is left because of `stop`. save(best, needed): whether the state was saved, being the best so far or not;
-    where a save is needed, a full disk is its error. A stop finishes the step, saves, and raises PreemptedError or StoppedError; an evaluation that
-    was left or had not begun is made up for when the run is resumed.
+    evaluate raises LeftError when it is left because of `stop`. save(best, needed): whether the state was
+    saved, being the best so far or not; where a save is needed, a full disk is its error. A stop finishes the
+    step, saves, and raises PreemptedError or StoppedError; an evaluation that was left or had not begun is
+    made up for when the run is resumed.
     """
 
     def conclude(asked: int | None) -> None:

@@ -30,9 +30,17 @@ def model_class(name: str) -> type[DeepLab]:
 
 
 def build_head(
-    name: str, backbone: Backbone, *, num_classes: int, norm: str = "batch", norm_momentum: float | None = None, **settings: Any
+    name: str,
+    backbone: Backbone,
+    *,
+    num_classes: int,
+    norm: str = "batch",
+    norm_momentum: float | None = None,
+    **settings: Any,
 ) -> DeepLab:
-    """The model `name` on `backbone`. norm: batch, group, or frozen (statistics and affine stay as loaded). norm_momentum: None for 0.1."""
+    """The model `name` on `backbone`. norm: batch, group, or frozen (statistics and affine stay as loaded).
+    norm_momentum: None for 0.1.
+    """
     if norm not in ("auto", "batch", "sync", *NORMS):
         raise ConfigError(f"model.norm={norm} is not one of auto, batch, sync, {', '.join(NORMS)}")
     model = model_class(name)(backbone, num_classes=num_classes, **settings)
@@ -43,4 +51,14 @@ def build_head(
     return model
 
 
-__all__ = ["LRASPP", "MODELS", "DeepLab", "DeepLabV1", "DeepLabV2", "DeepLabV3", "DeepLabV3Plus", "build_head", "model_class"]
+__all__ = [
+    "LRASPP",
+    "MODELS",
+    "DeepLab",
+    "DeepLabV1",
+    "DeepLabV2",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "build_head",
+    "model_class",
+]

@@ -15,23 +15,30 @@ DROPOUT = 0.1  # of the released code
 
 
 class ImagePooling(nn.Module):
-    """The picture's mean feature, or the mean of every window x window features, at every place."""
+    """The image's mean feature, or the mean of every window x window features, at every place."""
 
-    def __init__(self, in_channels: int, channels: int, *, window: int | None = None, align_corners: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, window: int | None = None, align_corners: bool = True
+    ) -> None:
         super().__init__()
         self.project = conv_norm_act(in_channels, channels, kernel_size=1)
         self.window, self.align_corners = window, align_corners
 
     def forward(self, x: Tensor) -> Tensor:
         mean = self.project(window_mean(x, self.window))
-        return mean.expand(-1, -1, *x.shape[-2:]) if self.window is None else resize(mean, x.shape[-2:], align_corners=self.align_corners)
+        return (
+            mean.expand(-1, -1, *x.shape[-2:])
+            if self.window is None
+            else resize(mean, x.shape[-2:], align_corners=self.align_corners)
+        )
 
 
 class ASPP(nn.Module):
-    """1x1, a 3x3 per atrous rate, and image pooling; concatenated and projected. N backbone.channels h w to N channels h w.
+    """1x1, a 3x3 per atrous rate, and image pooling; concatenated and projected. N backbone.channels h w to N
+    channels h w.
 
-    atrous_rates: for output stride 16. image_pooling: side in pixels of the squares that are averaged, None for the whole picture.
-    projection_kernel: side of the projection's kernel, 1 in the paper.
+    atrous_rates: for output stride 16. image_pooling: side in pixels of the squares that are averaged, None
+    for the whole image. projection_kernel: side of the projection's kernel, 1 in the paper.
     """
 
     def __init__(

@@ -9,11 +9,14 @@ DROPOUT = 0.5  # after fc6 and fc7, as in VGG
 
 
 class AtrousClassifier(nn.Module):
-    """One atrous convolution to classes; on a backbone with fully connected layers it is fc6, and fc7 and the classifier are 1x1 (v1, section 3.1;
-    v2, figure 7). N channels h w to N num_classes h w. width: of fc6 and fc7.
+    """One atrous convolution to classes; on a backbone with fully connected layers it is fc6, and fc7 and the
+    classifier are 1x1 (v1, section 3.1; v2, figure 7). N channels h w to N num_classes h w. width: of fc6 and
+    fc7.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, kernel_size: int, rate: int, width: int) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, kernel_size: int, rate: int, width: int
+    ) -> None:
         super().__init__()
         padding = rate * (kernel_size // 2)
         if backbone.fully_connected:
@@ -23,7 +26,9 @@ class AtrousClassifier(nn.Module):
             for layer in (self.fc6, self.fc7):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         else:
-            self.classify = nn.Conv2d(backbone.channels, num_classes, kernel_size, padding=padding, dilation=rate)
+            self.classify = nn.Conv2d(
+                backbone.channels, num_classes, kernel_size, padding=padding, dilation=rate
+            )
         nn.init.normal_(self.classify.weight, std=0.01)  # of the released code
         self.fully_connected = backbone.fully_connected
 

@@ -12,4 +12,8 @@ class AuxiliaryHead(nn.Sequential):
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         channels = in_channels // 4
-        super().__init__(conv_norm_act(in_channels, channels, kernel_size=3), nn.Dropout(DROPOUT), nn.Conv2d(channels, num_classes, 1))
+        super().__init__(
+            conv_norm_act(in_channels, channels, kernel_size=3),
+            nn.Dropout(DROPOUT),
+            nn.Conv2d(channels, num_classes, 1),
+        )

@@ -18,10 +18,12 @@ class Shared(TypedDict, total=False):
 
 
 class DeepLab(nn.Module):
-    """Normalised pictures N x in_channels x H x W to logits N x num_classes x H x W, any H and W from one output stride up.
+    """Normalised images N x in_channels x H x W to logits N x num_classes x H x W, any H and W from one
+    output stride up.
 
-    In training mode logits are as large as every `label_stride`-th label: N x num_classes x ceil(H/label_stride) x ceil(W/label_stride); and a model
-    that is also taught elsewhere than at its end gives a list of them, one for each of `loss_weights`, the first being the prediction.
+    In training mode logits are as large as every `label_stride`-th label: N x num_classes x
+    ceil(H/label_stride) x ceil(W/label_stride); and a model that is also taught elsewhere than at its end
+    gives a list of them, one for each of `loss_weights`, the first being the prediction.
 
     align_corners: of every resize. auxiliary_weight: of the loss of a second head, None for none.
     """
@@ -29,7 +31,14 @@ class DeepLab(nn.Module):
     multi_grid = False  # whether a ResNet under it has its multi-grid, where nothing else is said
     reference_stride = 16  # the output stride that its atrous rates are written for
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, align_corners: bool = True, auxiliary_weight: float | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_classes: int,
+        align_corners: bool = True,
+        auxiliary_weight: float | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.align_corners = align_corners
@@ -44,7 +53,9 @@ class DeepLab(nn.Module):
         return outputs if len(outputs) > 1 else outputs[0]
 
     def outputs(self, images: Tensor) -> list[Tensor]:
-        """The prediction's logits, and in training those of each further loss, at the network's own resolution."""
+        """The prediction's logits, and in training those of each further loss, at the network's own
+        resolution.
+        """
         features = self.backbone(images)
         outputs = [self.logits(features)]
         if self.auxiliary is not None and self.training:
@@ -56,5 +67,7 @@ class DeepLab(nn.Module):
         raise NotImplementedError
 
     def in_head(self, parameter: str) -> bool:
-        """Whether a parameter, by its name, belongs to what no classification network has: its learning rate may be a multiple of the others'."""
+        """Whether a parameter, by its name, belongs to what no classification network has: its learning rate
+        may be a multiple of the others'.
+        """
         return not parameter.startswith("backbone.")

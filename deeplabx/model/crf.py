@@ -1,4 +1,6 @@
-"""The fully connected CRF (Kraehenbuehl and Koltun, 1210.5644) that sharpens the labels of DeepLab v1 (section 3.2) and v2 (section 3.3)."""
+"""The fully connected CRF (Kraehenbuehl and Koltun, 1210.5644) that sharpens the labels of DeepLab v1
+(section 3.2) and v2 (section 3.3).
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +11,18 @@ from torch.nn import functional as F
 
 from deeplabx.errors import ConfigError
 
-# Of values on the lattice. glibc's malloc asks the system for each larger block anew, which costs more than to blur it.
+# Of values on the lattice. glibc's malloc asks the system for each larger block anew, which costs more than
+# to blur it.
 BYTES_AT_A_TIME = 2**25
-FINEST = 1e-3  # standard deviation, of which a picture's coordinates still have exact multiples in float32
+FINEST = 1e-3  # standard deviation, of which an image's coordinates still have exact multiples in float32
 
 
 @dataclass(frozen=True)
 class DenseCRF:
-    """Mean-field inference with Potts compatibility. The defaults are those released with v2; v1 has a position_weight and position_xy of 3
-    and searches bilateral_weight from 5 to 10, bilateral_xy from 50 to 100 and bilateral_rgb from 3 to 10."""
+    """Mean-field inference with Potts compatibility. The defaults are those released with v2; v1 has a
+    position_weight and position_xy of 3 and searches bilateral_weight from 5 to 10, bilateral_xy from 50 to
+    100 and bilateral_rgb from 3 to 10.
+    """
 
     iterations: int = 10
     position_weight: float = 3.0  # w2
@@ -29,40 +34,57 @@ class DenseCRF:
     def __post_init__(self) -> None:
         for name in ("position_xy", "bilateral_xy", "bilateral_rgb"):
             if not getattr(self, name) >= FINEST:
-                raise ValueError(f"{name}={getattr(self, name)} is a standard deviation: it must be at least {FINEST}")
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is a standard deviation: it must be at least {FINEST}"
+                )
 
     @torch.no_grad()
-    def __call__(self, picture: Tensor, probabilities: Tensor) -> Tensor:
-        """Marginals C x H x W in float32 from a uint8 picture H x W x 3 and probabilities C x H x W, on the device of the latter."""
-        check_input(picture, probabilities)
-        # A probability may underflow to 0, whose log no message could outweigh: the smallest normal number is merely improbable.
+    def __call__(self, image: Tensor, probabilities: Tensor) -> Tensor:
+        """Marginals C x H x W in float32 from a uint8 image H x W x 3 and probabilities C x H x W, on the
+        device of the latter.
+        """
+        check_input(image, probabilities)
+        # A probability may underflow to 0, whose log no message could outweigh: the smallest normal number is
+        # merely improbable.
         smallest = torch.finfo(torch.float32).tiny
-        scores = probabilities.float().clamp(min=smallest).log().flatten(1).T.contiguous()  # HW C: a pixel's classes lie side by side
-        position, bilateral = self.filters(picture.to(scores.device))
+        scores = (
+            probabilities.float().clamp(min=smallest).log().flatten(1).T.contiguous()
+        )  # HW C: a pixel's classes lie side by side
+        position, bilateral = self.filters(image.to(scores.device))
         marginals = scores.softmax(dim=1)
         for _ in range(self.iterations):
-            messages = self.position_weight * position(marginals) + self.bilateral_weight * bilateral(marginals)
+            messages = self.position_weight * position(marginals) + self.bilateral_weight * bilateral(
+                marginals
+            )
             marginals = (scores + messages).softmax(dim=1)
         return marginals.T.reshape(probabilities.shape)
 
-    def filters(self, picture: Tensor) -> tuple["NormalizedFilter", "NormalizedFilter"]:
+    def filters(self, image: Tensor) -> tuple["NormalizedFilter", "NormalizedFilter"]:
         """The two kernels of v2's equation 3: of position alone, and of position and colour."""
-        y, x = torch.meshgrid(*(torch.arange(size, device=picture.device) for size in picture.shape[:2]), indexing="ij")
+        y, x = torch.meshgrid(
+            *(torch.arange(size, device=image.device) for size in image.shape[:2]), indexing="ij"
+        )
         xy = torch.stack([x, y], dim=-1)
-        bilateral = torch.cat([xy / self.bilateral_xy, picture / self.bilateral_rgb], dim=-1)
-        return NormalizedFilter((xy / self.position_xy).flatten(0, 1)), NormalizedFilter(bilateral.flatten(0, 1))
+        bilateral = torch.cat([xy / self.bilateral_xy, image / self.bilateral_rgb], dim=-1)
+        return NormalizedFilter((xy / self.position_xy).flatten(0, 1)), NormalizedFilter(
+            bilateral.flatten(0, 1)
+        )
 
 
-def check_input(picture: Tensor, probabilities: Tensor) -> None:
-    if picture.dtype != torch.uint8:
-        raise ValueError(f"the picture is {picture.dtype}: the CRF compares grey levels from 0 to 255, so it wants torch.uint8")
-    if probabilities.ndim != 3 or picture.shape != (*probabilities.shape[1:], 3):
-        found = f"picture {tuple(picture.shape)} and probabilities {tuple(probabilities.shape)}"
+def check_input(image: Tensor, probabilities: Tensor) -> None:
+    if image.dtype != torch.uint8:
+        raise ValueError(
+            f"the image is {image.dtype}: the CRF compares grey levels from 0 to 255, so it wants torch.uint8"
+        )
+    if probabilities.ndim != 3 or image.shape != (*probabilities.shape[1:], 3):
+        found = f"image {tuple(image.shape)} and probabilities {tuple(probabilities.shape)}"
         raise ValueError(f"{found} do not fit: the CRF wants H x W x 3 and C x H x W")
 
 
 class NormalizedFilter:
-    """Gaussian filter of unit variance over the points `features` N x d, its kernel k(i, j) divided by sqrt(sum_i k * sum_j k)."""
+    """Gaussian filter of unit variance over the points `features` N x d, its kernel k(i, j) divided by
+    sqrt(sum_i k * sum_j k).
+    """
 
     def __init__(self, features: Tensor) -> None:
         self.splat, self.blurs, self.slice = permutohedral_filter(features)
@@ -83,32 +105,41 @@ class NormalizedFilter:
 
 @dataclass(frozen=True)
 class WeightedSums:
-    """A sparse matrix, as the rows to add up for each row of the result: `rows` and `weights` n x k, or flat and cut at `starts`."""
+    """A sparse matrix, as the rows to add up for each row of the result: `rows` and `weights` n x k, or flat
+    and cut at `starts`.
+    """
 
     rows: Tensor  # int32, which halves what a filter keeps
     weights: Tensor
     starts: Tensor | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
-        # A gather writes each row once and adds in a fixed order: faster than a scatter, and the same bits on every run.
+        # A gather writes each row once and adds in a fixed order: faster than a scatter, and the same bits on
+        # every run.
         return F.embedding_bag(self.rows, values, self.starts, mode="sum", per_sample_weights=self.weights)
 
 
 def permutohedral_filter(features: Tensor) -> tuple[WeightedSums, list[WeightedSums], WeightedSums]:
-    """Splat, blur along each of d+1 directions and slice: Gaussian filtering on the permutohedral lattice (Adams et al. 2010)."""
+    """Splat, blur along each of d+1 directions and slice: Gaussian filtering on the permutohedral lattice
+    (Adams et al. 2010).
+    """
     n, d = features.shape
     origins, ranks, weights = enclosing_simplex(elevate(features))
     vertices, strides = pack(origins, ranks)
     in_order, source = vertices.flatten().sort(stable=True)
     points, index, counts = torch.unique_consecutive(in_order, return_inverse=True, return_counts=True)
-    splat = WeightedSums((source // (d + 1)).int(), weights.flatten()[source], (counts.cumsum(0) - counts).int())
+    splat = WeightedSums(
+        (source // (d + 1)).int(), weights.flatten()[source], (counts.cumsum(0) - counts).int()
+    )
     blurs = [blur_along(points, stride) for stride in strides]
     slice_rows = torch.empty_like(index).scatter_(0, source, index).view(n, d + 1)
     return splat, blurs, WeightedSums(slice_rows.int(), weights)
 
 
 def elevate(features: Tensor) -> Tensor:
-    """N x d points to the plane of d+1 coordinates that sum to 0, scaled so that splat, blur and slice together have unit variance."""
+    """N x d points to the plane of d+1 coordinates that sum to 0, scaled so that splat, blur and slice
+    together have unit variance.
+    """
     d = features.shape[1]
     axis = torch.arange(1, d + 1, device=features.device)
     scaled = features * ((d + 1) * math.sqrt(2 / 3) / (axis * (axis + 1)).sqrt())
@@ -117,13 +148,18 @@ def elevate(features: Tensor) -> Tensor:
 
 
 def enclosing_simplex(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The simplex around each point: its remainder-0 vertex in units of d+1, the ranks of the point's coordinates relative to that,
-    the largest 0, and the barycentric weights of the vertices of remainder 0 to d. All are N x (d+1)."""
+    """The simplex around each point: its remainder-0 vertex in units of d+1, the ranks of the point's
+    coordinates relative to that, the largest 0, and the barycentric weights of the vertices of remainder 0 to
+    d. All are N x (d+1).
+    """
     size = elevated.shape[1]
     origins = (elevated / size).round().long()
     order = (elevated - size * origins).argsort(dim=1, descending=True, stable=True)
-    ranks = torch.empty_like(order).scatter_(1, order, torch.arange(size, device=order.device).expand_as(order))
-    # Rounding each coordinate may leave the plane; as many coordinates as are in excess, those farthest off, go to the next multiple.
+    ranks = torch.empty_like(order).scatter_(
+        1, order, torch.arange(size, device=order.device).expand_as(order)
+    )
+    # Rounding each coordinate may leave the plane; as many coordinates as are in excess, those farthest off,
+    # go to the next multiple.
     ranks += origins.sum(dim=1, keepdim=True)
     moved = (ranks < 0).long() - (ranks >= size).long()
     origins, ranks = origins + moved, ranks + size * moved
@@ -135,25 +171,33 @@ def enclosing_simplex(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def pack(origins: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
-    """The vertices of each simplex, N x (d+1), as one number each, and the stride between such numbers along each of d+1 directions."""
+    """The vertices of each simplex, N x (d+1), as one number each, and the stride between such numbers along
+    each of d+1 directions.
+    """
     d = origins.shape[1] - 1
     lowest, highest = origins[:, :d].aminmax(dim=0)
-    digits = ((d + 1) * (highest - lowest + 4) + 1).tolist()  # with room on both sides for a vertex and its neighbour
+    digits = (
+        (d + 1) * (highest - lowest + 4) + 1
+    ).tolist()  # with room on both sides for a vertex and its neighbour
     if math.prod(digits) >= 2**63:
         raise ConfigError(
-            "the CRF's distances are too fine for this picture",
+            "the CRF's distances are too fine for this image",
             hint="give larger ones, as in eval.crf_position=[3,1] eval.crf_bilateral=[4,67,3]",
         )
     places = [math.prod(digits[:axis]) for axis in range(d)]
     place = torch.tensor(places, device=origins.device)
     first = ((d + 1) * (origins[:, :d] - lowest + 2) * place).sum(dim=1)
     # The vertex of remainder k is k off in every coordinate, less d+1 in the k coordinates that rank last.
-    vertices = [first + k * sum(places) - (d + 1) * ((ranks[:, :d] > d - k) * place).sum(dim=1) for k in range(d + 1)]
+    vertices = [
+        first + k * sum(places) - (d + 1) * ((ranks[:, :d] > d - k) * place).sum(dim=1) for k in range(d + 1)
+    ]
     return torch.stack(vertices, dim=1), [(d + 1) * along - sum(places) for along in (*places, 0)]
 
 
 def blur_along(points: Tensor, stride: int) -> WeightedSums:
-    """Weights 1/2, 1, 1/2 on a lattice point and its two neighbours; a neighbour that no pixel touches counts as 0."""
+    """Weights 1/2, 1, 1/2 on a lattice point and its two neighbours; a neighbour that no pixel touches counts
+    as 0.
+    """
     rows = torch.arange(len(points), dtype=torch.int32, device=points.device)[:, None].repeat(1, 3)
     weights = torch.tensor([0.0, 1.0, 0.0], device=points.device).repeat(len(points), 1)
     found = torch.searchsorted(points, points + stride).clamp_(max=len(points) - 1)

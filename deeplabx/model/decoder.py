@@ -9,10 +9,19 @@ LOW_LEVEL_WIDTH = 48  # table 1
 
 
 class Decoder(nn.Module):
-    """Refine the head's output with stride-4 features: reduce those to 48, concatenate, two 3x3 of 256 (table 2)."""
+    """Refine the head's output with stride-4 features: reduce those to 48, concatenate, two 3x3 of 256 (table
+    2).
+    """
 
     def __init__(
-        self, in_channels: int, low_level_channels: int, channels: int = 256, *, convolutions: int = 2, separable: bool, align_corners: bool
+        self,
+        in_channels: int,
+        low_level_channels: int,
+        channels: int = 256,
+        *,
+        convolutions: int = 2,
+        separable: bool,
+        align_corners: bool,
     ) -> None:
         super().__init__()
         self.project_low_level = conv_norm_act(low_level_channels, LOW_LEVEL_WIDTH, kernel_size=1)

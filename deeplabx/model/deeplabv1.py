@@ -21,17 +21,25 @@ FC6S = {"large_fov": FC6(3, 12, 1024), "7x7": FC6(7, 4, 4096)}  # table 2: DeepL
 
 
 class DeepLabV1(DeepLab):
-    """fc6: large_fov or 7x7. The ground truth of training is taken at every output_stride-th pixel (section 4)."""
+    """fc6: large_fov or 7x7. The ground truth of training is taken at every output_stride-th pixel (section
+    4).
+    """
 
     reference_stride = 8
 
-    def __init__(self, backbone: Backbone, *, num_classes: int, fc6: str = "large_fov", **shared: Unpack[Shared]) -> None:
+    def __init__(
+        self, backbone: Backbone, *, num_classes: int, fc6: str = "large_fov", **shared: Unpack[Shared]
+    ) -> None:
         super().__init__(backbone, num_classes=num_classes, **shared)
         if fc6 not in FC6S:
             raise ConfigError(f"model.fc6={fc6} is not one of {', '.join(FC6S)}")
         kernel_size, rate, width = FC6S[fc6]
-        (rate,) = scaled_rates([rate], output_stride=backbone.output_stride, reference_stride=self.reference_stride)
-        self.classifier = AtrousClassifier(backbone, num_classes, kernel_size=kernel_size, rate=rate, width=width)
+        (rate,) = scaled_rates(
+            [rate], output_stride=backbone.output_stride, reference_stride=self.reference_stride
+        )
+        self.classifier = AtrousClassifier(
+            backbone, num_classes, kernel_size=kernel_size, rate=rate, width=width
+        )
         self.label_stride = backbone.output_stride
 
     def logits(self, features: Features) -> Tensor:

@@ -15,8 +15,9 @@ ATROUS_RATES = (6, 12, 18, 24)  # ASPP-L, section 4.1.2, at output stride 8
 
 
 class DeepLabV2(DeepLab):
-    """The sum of a classifier per atrous rate (section 3.2); several `scales` of the picture are fused by the largest logit, and in training each has
-    a loss of its own beside the fused one (section 4.1.2). The ground truth of training is taken at every output_stride-th pixel.
+    """The sum of a classifier per atrous rate (section 3.2); several `scales` of the image are fused by the
+    largest logit, and in training each has a loss of its own beside the fused one (section 4.1.2). The ground
+    truth of training is taken at every output_stride-th pixel.
     """
 
     reference_stride = 8
@@ -31,19 +32,28 @@ class DeepLabV2(DeepLab):
         **shared: Unpack[Shared],
     ) -> None:
         super().__init__(backbone, num_classes=num_classes, **shared)
-        rates = scaled_rates(atrous_rates, output_stride=backbone.output_stride, reference_stride=self.reference_stride)
-        self.aspp = nn.ModuleList(AtrousClassifier(backbone, num_classes, kernel_size=3, rate=rate, width=1024) for rate in rates)
+        rates = scaled_rates(
+            atrous_rates, output_stride=backbone.output_stride, reference_stride=self.reference_stride
+        )
+        self.aspp = nn.ModuleList(
+            AtrousClassifier(backbone, num_classes, kernel_size=3, rate=rate, width=1024) for rate in rates
+        )
         self.label_stride = backbone.output_stride
         self.scales = tuple(scales)
         if len(scales) > 1:
             self.loss_weights = (1.0, *self.loss_weights * len(scales))
 
     def outputs(self, images: Tensor) -> list[Tensor]:
-        by_scale = [super(DeepLabV2, self).outputs(rescale(images, scale, align_corners=self.align_corners)) for scale in self.scales]
+        by_scale = [
+            super(DeepLabV2, self).outputs(rescale(images, scale, align_corners=self.align_corners))
+            for scale in self.scales
+        ]
         if len(by_scale) == 1:
             return by_scale[0]
         size = max(logits.shape[-2:] for logits, *_ in by_scale)
-        fused = torch.stack([resize(logits, size, align_corners=self.align_corners) for logits, *_ in by_scale]).amax(dim=0)
+        fused = torch.stack(
+            [resize(logits, size, align_corners=self.align_corners) for logits, *_ in by_scale]
+        ).amax(dim=0)
         return [fused, *(logits for outputs in by_scale for logits in outputs)] if self.training else [fused]
 
     def logits(self, features: Features) -> Tensor:

@@ -14,11 +14,13 @@ ATROUS_RATES = (6, 12, 18)  # section 4.1, at output stride 16
 
 
 class DeepLabV3(DeepLab):
-    """ASPP and a classifier. `separable`, `atrous_rates`: None means as the backbone says; rates are those for output stride 16.
+    """ASPP and a classifier. `separable`, `atrous_rates`: None means as the backbone says; rates are those
+    for output stride 16.
 
-    image_pooling: side in pixels of the squares that are averaged, None for the whole picture. channels: of ASPP. projection_kernel: side of its last
-    kernel. aspp: False leaves the classifier alone, for a cascade of blocks (section 3.2). head_convolution: a 3x3 of `channels` between the two,
-    which other people's models have.
+    image_pooling: side in pixels of the squares that are averaged, None for the whole image. channels: of
+    ASPP. projection_kernel: side of its last kernel. aspp: False leaves the classifier alone, for a cascade
+    of blocks (section 3.2). head_convolution: a 3x3 of `channels` between the two, which other people's
+    models have.
     """
 
     multi_grid = True
@@ -53,7 +55,9 @@ class DeepLabV3(DeepLab):
                 projection_kernel=projection_kernel,
                 align_corners=self.align_corners,
             )
-        self.convolution = conv_norm_act(inputs, channels, kernel_size=3) if head_convolution else nn.Identity()
+        self.convolution = (
+            conv_norm_act(inputs, channels, kernel_size=3) if head_convolution else nn.Identity()
+        )
         self.classify = nn.Conv2d(channels if head_convolution else inputs, num_classes, 1)
 
     def logits(self, features: Features) -> Tensor:

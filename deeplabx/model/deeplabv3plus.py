@@ -13,10 +13,12 @@ from deeplabx.model.deeplabv3 import ATROUS_RATES
 
 
 class DeepLabV3Plus(DeepLab):
-    """DeepLabv3's ASPP, then a decoder. `separable`: None means as the backbone says. `atrous_rates` are those for output stride 16.
+    """DeepLabv3's ASPP, then a decoder. `separable`: None means as the backbone says. `atrous_rates` are
+    those for output stride 16.
 
-    image_pooling: side in pixels of the squares that are averaged, None for the whole picture. channels: of ASPP and decoder. projection_kernel: side
-    of ASPP's last kernel. decoder_convolutions: 3x3 in the decoder (table 2).
+    image_pooling: side in pixels of the squares that are averaged, None for the whole image. channels: of
+    ASPP and decoder. projection_kernel: side of ASPP's last kernel. decoder_convolutions: 3x3 in the decoder
+    (table 2).
     """
 
     multi_grid = True

@@ -6,14 +6,16 @@ from deeplabx.model.norm import freeze_norm
 
 
 def freeze_up_to(model: DeepLab, stride: int) -> None:
-    """Let the backbone's layers up to a stride of the classification network keep parameters and statistics, in place. Of 32: the whole backbone.
+    """Let the backbone's layers up to a stride of the classification network keep parameters and statistics,
+    in place. Of 32: the whole backbone.
 
     They come first, so nothing is kept of their forward pass for a backward one.
     """
     layers = model.backbone.up_to(stride)
     if not layers:
         raise ConfigError(
-            f"trainer.freeze_stride={stride}, but no layer of this backbone gives features of that stride or a finer one",
+            f"trainer.freeze_stride={stride}, but no layer of this backbone gives features of that stride "
+            "or a finer one",
             hint=f"type trainer.freeze_stride={2 * stride}",
         )
     for layer in layers:

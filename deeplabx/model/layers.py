@@ -6,17 +6,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def conv_norm_act(in_channels: int, out_channels: int, *, kernel_size: int, rate: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm_act(
+    in_channels: int, out_channels: int, *, kernel_size: int, rate: int = 1, groups: int = 1
+) -> nn.Sequential:
     padding = rate * (kernel_size // 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=rate, groups=groups, bias=False),
+        nn.Conv2d(
+            in_channels, out_channels, kernel_size, padding=padding, dilation=rate, groups=groups, bias=False
+        ),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
 
 
 def conv3x3(in_channels: int, out_channels: int, *, separable: bool, rate: int = 1) -> nn.Sequential:
-    """A 3x3 convolution with norm and ReLU, or its separable form: depthwise then 1x1, both with norm and ReLU (v3+, section 3.1)."""
+    """A 3x3 convolution with norm and ReLU, or its separable form: depthwise then 1x1, both with norm and
+    ReLU (v3+, section 3.1).
+    """
     if not separable:
         return conv_norm_act(in_channels, out_channels, kernel_size=3, rate=rate)
     return nn.Sequential(
@@ -27,11 +33,17 @@ def conv3x3(in_channels: int, out_channels: int, *, separable: bool, rate: int =
 
 def resize(x: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
     """Bilinear resize of N x C x h x w to N x C x size."""
-    return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, list(size), mode="bilinear", align_corners=align_corners)
+    return (
+        x
+        if tuple(x.shape[-2:]) == tuple(size)
+        else F.interpolate(x, list(size), mode="bilinear", align_corners=align_corners)
+    )
 
 
 def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
-    """Bilinear resize by a factor. With align_corners the distance between the outermost pixels is scaled: 321 at 0.5 becomes 161."""
+    """Bilinear resize by a factor. With align_corners the distance between the outermost pixels is scaled:
+    321 at 0.5 becomes 161.
+    """
     if scale == 1.0:
         return x
     if align_corners:
@@ -40,7 +52,9 @@ def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
 
 
 def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 1)) -> Tensor:
-    """The mean of all features, N C 1 1, or of every window x window of them; a window larger than x is as large as x."""
+    """The mean of all features, N C 1 1, or of every window x window of them; a window larger than x is as
+    large as x.
+    """
     if window is None:
         return x.mean(dim=(2, 3), keepdim=True)
     height, width = x.shape[-2:]
@@ -48,5 +62,7 @@ def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 
 
 
 def scaled_rates(atrous_rates: Sequence[int], *, output_stride: int, reference_stride: int) -> list[int]:
-    """Rates that are written for `reference_stride`, at another output stride: doubled at half of it (v3, section 3.3), and so on; at least 1."""
+    """Rates that are written for `reference_stride`, at another output stride: doubled at half of it (v3,
+    section 3.3), and so on; at least 1.
+    """
     return [max(1, rate * reference_stride // output_stride) for rate in atrous_rates]

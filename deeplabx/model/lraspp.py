@@ -14,10 +14,12 @@ from deeplabx.model.layers import conv_norm_act, resize, window_mean
 
 
 class LRASPP(DeepLab):
-    """The last features at 1x1, times a gate that sees their mean, classified at stride 8 together with the features of that stride (figure 10).
+    """The last features at 1x1, times a gate that sees their mean, classified at stride 8 together with the
+    features of that stride (figure 10).
 
-    pooling: side in pixels of the squares that are averaged, None for the whole picture. pooling_stride: of those squares, in features, down and
-    across. The released models are of output stride 32, pooling 769 and stride 4, 5.
+    pooling: side in pixels of the squares that are averaged, None for the whole image. pooling_stride: of
+    those squares, in features, down and across. The released models are of output stride 32, pooling 769 and
+    stride 4, 5.
     """
 
     def __init__(
@@ -32,10 +34,14 @@ class LRASPP(DeepLab):
     ) -> None:
         super().__init__(backbone, num_classes=num_classes, **shared)
         if len(pooling_stride) != 2:
-            raise ConfigError(f"model.pooling_stride={list(pooling_stride)} must be [down,across]", hint="as in model.pooling_stride=[4,5]")
+            raise ConfigError(
+                f"model.pooling_stride={list(pooling_stride)} must be [down,across]",
+                hint="as in model.pooling_stride=[4,5]",
+            )
         if pooling is None and list(pooling_stride) != [1, 1]:
             raise ConfigError(
-                f"model.pooling_stride={list(pooling_stride)}, but model.pooling=null averages the whole picture",
+                f"model.pooling_stride={list(pooling_stride)}, but model.pooling=null averages the whole "
+                "image",
                 hint="as in model.pooling=769",
             )
         self.window = ceil(pooling / backbone.output_stride) if pooling else None
@@ -47,9 +53,11 @@ class LRASPP(DeepLab):
 
     def logits(self, features: Features) -> Tensor:
         middle, high = features.middle, features.high
-        mean = window_mean(high, self.window, stride=self.pooling_stride)  # of the picture, or of each square
+        mean = window_mean(high, self.window, stride=self.pooling_stride)  # of the image, or of each square
         gate = torch.sigmoid(self.gate(mean))  # N channels 1 1, or as many as squares
         if self.window is not None:
             gate = resize(gate, high.shape[-2:], align_corners=self.align_corners)
-        high = resize(self.project(high) * gate, middle.shape[-2:], align_corners=self.align_corners)  # N channels H/8 W/8
+        high = resize(
+            self.project(high) * gate, middle.shape[-2:], align_corners=self.align_corners
+        )  # N channels H/8 W/8
         return self.classify(high) + self.classify_middle(middle)

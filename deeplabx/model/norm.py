@@ -15,7 +15,9 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze_norm(model: nn.Module) -> None:
-    """Turn every batch norm of `model`, also one that sees the batch of all processes, into a frozen one, in place."""
+    """Turn every batch norm of `model`, also one that sees the batch of all processes, into a frozen one, in
+    place.
+    """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
             module.__class__ = FrozenBatchNorm2d
@@ -23,7 +25,9 @@ def freeze_norm(model: nn.Module) -> None:
 
 
 def group_norm(model: nn.Module) -> None:
-    """Put a group norm with the same affine in place of every batch norm: 32 groups, or as many as also divide its channels."""
+    """Put a group norm with the same affine in place of every batch norm: 32 groups, or as many as also
+    divide its channels.
+    """
     for parent in list(model.modules()):
         for name, module in parent.named_children():
             if isinstance(module, nn.BatchNorm2d):
@@ -40,7 +44,9 @@ def set_momentum(model: nn.Module, momentum: float) -> None:
 
 
 def has_folded_norm(model: nn.Module) -> bool:
-    """Whether some batch norm holds no statistics of its own: mean 0 and variance 1 - eps, as importers write where they were folded away."""
+    """Whether some batch norm holds no statistics of its own: mean 0 and variance 1 - eps, as importers write
+    where they were folded away.
+    """
     return any(
         isinstance(module, nn.BatchNorm2d)
         and module.running_mean is not None

@@ -1,4 +1,6 @@
-"""What a model costs: parameters, multiply-adds, and the stride and rate at which each of its convolutions runs."""
+"""What a model costs: parameters, multiply-adds, and the stride and rate at which each of its convolutions
+runs.
+"""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,12 +29,20 @@ class Convolution:
 
     @property
     def padded_multiply_adds(self) -> int:
-        """On a grid whose sides are rounded up to a multiple of the rate, as TensorFlow computes atrous convolutions: the papers count so."""
-        return self.weights * ceil(self.height / self.rate) * self.rate * ceil(self.width / self.rate) * self.rate
+        """On a grid whose sides are rounded up to a multiple of the rate, as TensorFlow computes atrous
+        convolutions: the papers count so.
+        """
+        return (
+            self.weights
+            * ceil(self.height / self.rate)
+            * self.rate
+            * ceil(self.width / self.rate)
+            * self.rate
+        )
 
 
 def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convolution]:
-    """Every convolution of a forward pass on one picture, in the order in which they run."""
+    """Every convolution of a forward pass on one image, in the order in which they run."""
     ran: list[Convolution] = []
 
     def note(name: str, module: nn.Conv2d, output: Tensor) -> None:
@@ -53,7 +63,9 @@ def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convoluti
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
-    kernel = next(parameter for parameter in model.parameters() if parameter.ndim == 4)  # the first convolution's
+    kernel = next(
+        parameter for parameter in model.parameters() if parameter.ndim == 4
+    )  # the first convolution's
     try:
         with torch.no_grad():
             model(torch.zeros(1, kernel.shape[1], height, width, device=kernel.device))
@@ -68,7 +80,10 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def billions(ran: list[Convolution], *, padded: bool = False) -> float:
-    return sum(convolution.padded_multiply_adds if padded else convolution.multiply_adds for convolution in ran) / 1e9
+    return (
+        sum(convolution.padded_multiply_adds if padded else convolution.multiply_adds for convolution in ran)
+        / 1e9
+    )
 
 
 class Stage(NamedTuple):
@@ -81,9 +96,13 @@ class Stage(NamedTuple):
 
 
 def stages(ran: list[Convolution], *, height: int) -> list[Stage]:
-    """What a picture of `height` rows passes through, in order. The stride is that of a convolution's output."""
+    """What an image of `height` rows passes through, in order. The stride is that of a convolution's
+    output.
+    """
     wide = [convolution for convolution in ran if convolution.kernel_size > 1]
-    runs = groupby(wide, key=lambda convolution: (2 ** round(log2(height / convolution.height)), convolution.rate))
+    runs = groupby(
+        wide, key=lambda convolution: (2 ** round(log2(height / convolution.height)), convolution.rate)
+    )
     rows = []
     for (stride, rate), run in runs:
         members = list(run)

@@ -1,1 +1,1 @@
-"""Pictures made from what a run computed or wrote to disk."""
+"""Images made from what a run computed or wrote to disk."""

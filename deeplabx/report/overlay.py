@@ -1,4 +1,4 @@
-"""Class ids as pictures: colours, overlays, and panels of picture, label and prediction."""
+"""Class ids as images: colours, overlays, and panels of image, label and prediction."""
 
 from collections.abc import Sequence
 
@@ -16,17 +16,22 @@ def colourised(ids: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, *, opacity: float = 0.5) -> np.ndarray:
-    """The picture with its classes' colours laid over it, uint8 RGB H x W x 3."""
+    """The image with its classes' colours laid over it, uint8 RGB H x W x 3."""
     blended = image * (1 - opacity) + colourised(ids, palette) * opacity
     return np.rint(blended).astype(np.uint8)
 
 
 def panel(image: np.ndarray, label: np.ndarray, predicted: np.ndarray, palette: Palette) -> np.ndarray:
-    """Picture, label and prediction side by side; void is white in the label."""
+    """Image, label and prediction side by side; void is white in the label."""
     return np.hstack([image, colourised(label, palette), colourised(predicted, palette)])
 
 
 def stacked(panels: Sequence[np.ndarray]) -> np.ndarray:
     """Panels one above the other, narrower ones padded with white."""
     width = max(panel.shape[1] for panel in panels)
-    return np.vstack([np.pad(panel, ((0, 0), (0, width - panel.shape[1]), (0, 0)), constant_values=255) for panel in panels])
+    return np.vstack(
+        [
+            np.pad(panel, ((0, 0), (0, width - panel.shape[1]), (0, 0)), constant_values=255)
+            for panel in panels
+        ]
+    )

@@ -20,7 +20,9 @@ from deeplabx.weights.timm import timm_classification
 from deeplabx.weights.torchvision import torchvision_classification, torchvision_segmentation
 from deeplabx.weights.vainf import vainf_deeplab
 
-IMPORTERS: dict[str, Importer] = {  # what each takes, in the words of an error; the first that knows the names takes the file
+IMPORTERS: dict[
+    str, Importer
+] = {  # what each takes, in the words of an error; the first that knows the names takes the file
     "Google's DeepLabv3 on MobileNetV2 (TensorFlow.js)": google_deeplabv3_mobilenetv2,
     "torchvision's DeepLabv3 and LR-ASPP": torchvision_segmentation,
     "mmsegmentation's DeepLabv3 and v3+ on ResNet": mmsegmentation_deeplab,
@@ -37,26 +39,33 @@ __all__ = ["IMPORTERS", "Imported", "import_file", "located", "read_foreign", "r
 
 
 def located(source: str) -> Path:
-    """The path that `source` is, which need not exist; where there is none, but known weights have that name, what is in the cache of them."""
+    """The path that `source` is, which need not exist; where there is none, but known weights have that name,
+    what is in the cache of them.
+    """
     path = Path(source)
     return fetched(BY_NAME[source]) if source in BY_NAME and not path.exists() else path
 
 
 def import_file(path: Path) -> Imported:
-    """The weights in a foreign file or folder. Raises CheckpointError where it is damaged, would run code, or is nobody's that is known."""
+    """The weights in a foreign file or folder. Raises CheckpointError where it is damaged, would run code, or
+    is nobody's that is known.
+    """
     foreign = read_foreign(path)
     found = recognised(foreign)
     if found is None:
         names = ", ".join(list(foreign)[:3])
         raise CheckpointError(
-            f"{path} is not of a network that is known: {len(foreign)} tensors such as {printable(names, 120)}",
+            f"{path} is not of a network that is known: {len(foreign)} tensors such as "
+            f"{printable(names, 120)}",
             hint=f"known are {', '.join(IMPORTERS)}",
         )
     return found
 
 
 def read_foreign(path: Path) -> dict[str, Tensor]:
-    """The tensors of a TensorFlow.js model (its model.json, or the folder that holds it), of a .safetensors or of a PyTorch file."""
+    """The tensors of a TensorFlow.js model (its model.json, or the folder that holds it), of a .safetensors
+    or of a PyTorch file.
+    """
     if path.is_dir() and (path / "model.json").is_file():
         path = path / "model.json"
     return read_tfjs(path) if path.suffix == ".json" else read_tensors(path)

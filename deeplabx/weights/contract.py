@@ -11,7 +11,12 @@ from deeplabx.errors import CheckpointError
 from deeplabx.model import build_head
 
 BATCH_NORM_EPS = 1e-5  # of every batch norm of ours that an importer fills, where it is not told another
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # what each holds, besides the counter of its batches
+BATCH_NORM = (
+    "weight",
+    "bias",
+    "running_mean",
+    "running_var",
+)  # what each holds, besides the counter of its batches
 COUNTER = "num_batches_tracked"
 
 
@@ -26,16 +31,28 @@ class Origin(NamedTuple):
         return "made" if self.theirs is None else "changed" if self.words else "taken"
 
     def __str__(self) -> str:
-        return self.words if self.theirs is None else f"{self.theirs} ({self.words})" if self.words else self.theirs
+        return (
+            self.words
+            if self.theirs is None
+            else f"{self.theirs} ({self.words})"
+            if self.words
+            else self.theirs
+        )
 
 
 class Imported(NamedTuple):
-    """A foreign file in our names. `settings` are those of `deeplabx train` that build its network; without a model they build a backbone only."""
+    """A foreign file in our names. `settings` are those of `deeplabx train` that build its network; without a
+    model they build a backbone only.
+    """
 
     source: str  # whose it is and what: "torchvision's DeepLabv3"
-    settings: dict[str, Any]  # {"model": "deeplabv3", "backbone": "resnet50", "model.head_convolution": True, ...}
+    settings: dict[
+        str, Any
+    ]  # {"model": "deeplabv3", "backbone": "resnet50", "model.head_convolution": True, ...}
     normalization: Normalization  # what the weights were trained with
-    tensors: dict[str, Tensor]  # by our names: of the model, or, without one, of the backbone and of its classifier
+    tensors: dict[
+        str, Tensor
+    ]  # by our names: of the model, or, without one, of the backbone and of its classifier
     origins: dict[str, Origin]  # by our names
     left_out: dict[str, str]  # by the foreign names: why
     note: str = ""  # what who trains with it should know
@@ -50,7 +67,9 @@ Importer = Callable[[Mapping[str, Tensor]], Imported | None]  # None where the n
 
 
 class Conversion:
-    """A foreign table of tensors on its way to ours. What is asked for and is not there is an error that names it; nothing is forgotten."""
+    """A foreign table of tensors on its way to ours. What is asked for and is not there is an error that
+    names it; nothing is forgotten.
+    """
 
     def __init__(self, foreign: Mapping[str, Tensor], *, source: str) -> None:
         self.foreign, self.source = foreign, source
@@ -60,13 +79,19 @@ class Conversion:
         self.used: set[str] = set()
 
     def read(self, theirs: str) -> Tensor:
-        """One of their tensors, which counts as used from now on. Raises CheckpointError where it is not there."""
+        """One of their tensors, which counts as used from now on. Raises CheckpointError where it is not
+        there.
+        """
         if theirs not in self.foreign:
-            raise CheckpointError(f"this looks like {self.source}, but lacks {theirs}", hint="it is cut, or another network's")
+            raise CheckpointError(
+                f"this looks like {self.source}, but lacks {theirs}", hint="it is cut, or another network's"
+            )
         self.used.add(theirs)
         return self.foreign[theirs]
 
-    def take(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None, *, words: str = "") -> None:
+    def take(
+        self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None, *, words: str = ""
+    ) -> None:
         """Let ours be theirs, or what `change`, in `words`, makes of it."""
         tensor = self.read(theirs)
         self.tensors[ours] = (change(tensor) if change else tensor).contiguous()
@@ -77,7 +102,9 @@ class Conversion:
         self.tensors[ours], self.origins[ours] = tensor.contiguous(), Origin(None, words)
 
     def take_norm(self, ours: str, theirs: str) -> None:
-        """A batch norm whose parts are named as PyTorch names them. A counter of batches that is absent is 0."""
+        """A batch norm whose parts are named as PyTorch names them. A counter of batches that is absent is
+        0.
+        """
         for part in BATCH_NORM:
             self.take(f"{ours}.{part}", f"{theirs}.{part}")
         self.take_counter(f"{ours}.{COUNTER}", f"{theirs}.{COUNTER}")
@@ -89,7 +116,9 @@ class Conversion:
             self.put(ours, torch.tensor(0), words="not in the file: 0")
 
     def take_network(self, network: nn.Module, theirs: Callable[[str], str]) -> None:
-        """Every tensor of a network of ours; `theirs` gives the foreign name. Raises CheckpointError where one is absent or of another shape."""
+        """Every tensor of a network of ours; `theirs` gives the foreign name. Raises CheckpointError where
+        one is absent or of another shape.
+        """
         for ours, expected in network.state_dict().items():
             name = theirs(ours)
             if ours.endswith(COUNTER):
@@ -98,7 +127,8 @@ class Conversion:
                 self.take(ours, name)
             if (shape := self.tensors[ours].shape) != expected.shape:
                 raise CheckpointError(
-                    f"this looks like {self.source}, but {name} is {list(shape)} and not {list(expected.shape)}",
+                    f"this looks like {self.source}, but {name} is {list(shape)} and not "
+                    f"{list(expected.shape)}",
                     hint="it is another network's, of the same names",
                 )
 
@@ -106,26 +136,38 @@ class Conversion:
         """The outputs of a classifier, by the name of its kernel."""
         shape = self.read(kernel).shape
         if len(shape) != 4 or 0 in shape:
-            raise CheckpointError(f"this looks like {self.source}, but {kernel} is {list(shape)}, not the kernel of a convolution")
+            raise CheckpointError(
+                f"this looks like {self.source}, but {kernel} is {list(shape)}, not the kernel of a "
+                "convolution"
+            )
         return shape[0]
 
     def refuse_others(self, *prefixes: str) -> None:
-        """Raise CheckpointError where tensors of these prefixes were neither used nor left out: the network is not the one that ours is."""
+        """Raise CheckpointError where tensors of these prefixes were neither used nor left out: the network
+        is not the one that ours is.
+        """
         for name in self.foreign:
             if name.startswith(prefixes) and name not in self.used and name not in self.left_out:
                 raise CheckpointError(
-                    f"this looks like {self.source}, which has no {name}", hint="it is another network's, of similar names"
+                    f"this looks like {self.source}, which has no {name}",
+                    hint="it is another network's, of similar names",
                 )
 
     def put_folded_norm(self, ours: str, bias: str, *, scale: str | None = None) -> None:
-        """A batch norm whose statistics are folded into its bias and, where there is one, its scale: (x - 0) / 1 x scale + bias."""
+        """A batch norm whose statistics are folded into its bias and, where there is one, its scale: (x - 0)
+        / 1 x scale + bias.
+        """
         self.take(f"{ours}.bias", bias)
         if scale is None:
             self.put(f"{ours}.weight", torch.ones_like(self.foreign[bias]), words="folded into the kernel: 1")
         else:
             self.take(f"{ours}.weight", scale)
         self.put(f"{ours}.running_mean", torch.zeros_like(self.foreign[bias]), words="folded: 0")
-        self.put(f"{ours}.running_var", torch.full_like(self.foreign[bias], 1 - BATCH_NORM_EPS), words="folded: 1 - eps")
+        self.put(
+            f"{ours}.running_var",
+            torch.full_like(self.foreign[bias], 1 - BATCH_NORM_EPS),
+            words="folded: 1 - eps",
+        )
         self.put(f"{ours}.num_batches_tracked", torch.tensor(0), words="folded: 0")
 
     def leave_out(self, theirs: str, why: str) -> None:
@@ -140,13 +182,20 @@ class Conversion:
 
 
 def network_of(settings: Mapping[str, Any], *, num_classes: int = 1) -> nn.Module:
-    """The network that an importer's settings build, on the meta device: names and shapes. A backbone where they name no model."""
+    """The network that an importer's settings build, on the meta device: names and shapes. A backbone where
+    they name no model.
+    """
     of_backbone, of_model = (
-        {name.removeprefix(group): value for name, value in settings.items() if name.startswith(group)} for group in ("backbone.", "model.")
+        {name.removeprefix(group): value for name, value in settings.items() if name.startswith(group)}
+        for group in ("backbone.", "model.")
     )
     with torch.device("meta"):
         backbone = build_backbone(settings["backbone"], **{"output_stride": 32, **of_backbone})
-        return build_head(settings["model"], backbone, num_classes=num_classes, **of_model) if "model" in settings else backbone
+        return (
+            build_head(settings["model"], backbone, num_classes=num_classes, **of_model)
+            if "model" in settings
+            else backbone
+        )
 
 
 def renamed(name: str, prefixes: Mapping[str, str]) -> str:

@@ -1,4 +1,6 @@
-"""Known weights in the cache: fetched once, there whole or not at all, and verified when a process first uses them."""
+"""Known weights in the cache: fetched once, there whole or not at all, and verified when a process first uses
+them.
+"""
 
 import errno
 import fcntl
@@ -33,11 +35,21 @@ SCHEMES = ("https",)  # 8 digits of a hash tell damage, not forgery: the connect
 PIECE = 1 << 20  # bytes
 MOST_UNPACKED = 2 << 30  # bytes; the largest archive of the table holds a tenth of a GiB
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def cached(known: Known) -> Path:
-    """The file of known weights in the cache, downloaded where it is absent. Raises CheckpointError where it cannot be had, or is not the one."""
+    """The file of known weights in the cache, downloaded where it is absent. Raises CheckpointError where it
+    cannot be had, or is not the one.
+    """
     path = known.path
     if not path.is_file():
         if os.environ.get("DEEPLABX_OFFLINE", "0") not in ("", "0"):
@@ -48,7 +60,8 @@ def cached(known: Known) -> Path:
     digest = sha256_of(path)
     if not digest.startswith(known.sha256):
         raise CheckpointError(
-            f"{path} is damaged or another file: its sha256 begins with {digest[:8]}, that of {known.name} with {known.sha256[:8]}",
+            f"{path} is damaged or another file: its sha256 begins with {digest[:8]}, that of {known.name} "
+            f"with {known.sha256[:8]}",
             hint="remove it to have it downloaded again",
         )
     return path
@@ -75,9 +88,11 @@ def unavailable(known: Known, why: str) -> CheckpointError:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process makes `path`, and keep others from it. Removes what killed ones left unfinished.
+    """Wait until no other process makes `path`, and keep others from it. Removes what killed ones left
+    unfinished.
 
-    A flock, unlike engine.lock's lockf, also holds between threads; the kernel gives back that of a process that is killed.
+    A flock, unlike engine.lock's lockf, also holds between threads; the kernel gives back that of a process
+    that is killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a") as file:
@@ -88,7 +103,9 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def locked(file: IO[str], name: str) -> bool:
-    """Whether the lock is now ours; False on a file system without locks, where two may do the same work, each under a name of its own."""
+    """Whether the lock is now ours; False on a file system without locks, where two may do the same work,
+    each under a name of its own.
+    """
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,14 +163,22 @@ def download(known: Known) -> None:
     with unfinished(known.path) as temporary:
         digest = write(temporary, received(known))
         if not digest.startswith(known.sha256):
-            raise unavailable(known, f"what came is not the file: its sha256 begins with {digest[:8]}, not with {known.sha256[:8]}")
+            raise unavailable(
+                known,
+                f"what came is not the file: its sha256 begins with {digest[:8]}, not with "
+                f"{known.sha256[:8]}",
+            )
 
 
 def received(known: Known) -> Iterator[bytes]:
-    """The bytes of a file, with a bar on a terminal. Only what goes wrong on the network is a CheckpointError here: a full disk is its caller's."""
+    """The bytes of a file, with a bar on a terminal. Only what goes wrong on the network is a CheckpointError
+    here: a full disk is its caller's.
+    """
     try:
         with opened(known.url) as response:
-            with tqdm(total=response.length, desc=known.name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+            with tqdm(
+                total=response.length, desc=known.name, unit="B", unit_scale=True, leave=False, disable=None
+            ) as bar:
                 while piece := response.read(PIECE):
                     yield piece
                     bar.update(len(piece))
@@ -165,13 +190,21 @@ def received(known: Known) -> Iterator[bytes]:
 
 def opened(url: str) -> http.client.HTTPResponse:
     check(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "deeplabx"})  # some servers refuse Python's own
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "deeplabx"}
+    )  # some servers refuse Python's own
     return urllib.request.build_opener(Redirects).open(request, timeout=TIMEOUT)
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         try:
             check(newurl)
@@ -196,7 +229,11 @@ def words(error: Exception) -> str:
     if isinstance(reason, TimeoutError):
         return f"no answer within {TIMEOUT:g} seconds"
     shown = printable(str(reason) or type(reason).__name__, 200)
-    return f"no network ({shown})" if connecting and isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) else shown
+    return (
+        f"no network ({shown})"
+        if connecting and isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError)
+        else shown
+    )
 
 
 def fetched(known: Known) -> Path:
@@ -205,7 +242,9 @@ def fetched(known: Known) -> Path:
 
 
 def unpacked(known: Known) -> Path:
-    """What is wanted of an archive of known weights, beside it in the cache: a folder or a file, compared with the archive on first use."""
+    """What is wanted of an archive of known weights, beside it in the cache: a folder or a file, compared
+    with the archive on first use.
+    """
     archive = cached(known)
     folder = archive.with_name(f"{archive.name}.unpacked")
     if not folder.is_dir():
@@ -232,7 +271,10 @@ def compare(archive: Path, wanted: str, folder: Path) -> None:
         for name, content in members(archive, wanted):
             path = folder / name
             if not path.is_file() or not same(path, content):
-                raise CheckpointError(f"{path} is not what {archive.name} holds", hint=f"remove {folder} to have it unpacked again")
+                raise CheckpointError(
+                    f"{path} is not what {archive.name} holds",
+                    hint=f"remove {folder} to have it unpacked again",
+                )
 
 
 def same(path: Path, content: IO[bytes]) -> bool:
@@ -250,7 +292,9 @@ def named_damage(archive: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
-        raise CheckpointError(f"{archive} cannot be unpacked: {printable(str(error) or type(error).__name__, 200)}") from None
+        raise CheckpointError(
+            f"{archive} cannot be unpacked: {printable(str(error) or type(error).__name__, 200)}"
+        ) from None
 
 
 class Member(NamedTuple):
@@ -262,9 +306,11 @@ class Member(NamedTuple):
 
 
 def members(archive: Path, wanted: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """The wanted files of an archive, by their names in the folder to come. Raises CheckpointError for one that holds anything but plain files.
+    """The wanted files of an archive, by their names in the folder to come. Raises CheckpointError for one
+    that holds anything but plain files.
 
-    Stricter than tarfile's data filter, the same for zip files, and about all members: none of the known archives has links.
+    Stricter than tarfile's data filter, the same for zip files, and about all members: none of the known
+    archives has links.
     """
     total, found = 0, set()
     for member in zip_members(archive) if archive.suffix in (".zip", ".whl") else tar_members(archive):
@@ -304,7 +350,9 @@ def wanted_name(name: str, wanted: str) -> str | None:
 def tar_members(archive: Path) -> Iterator[Member]:
     with tarfile.open(archive, "r:gz") as file:
         for info in file:
-            yield Member(info.name, info.size, info.isreg(), info.isdir(), functools.partial(file.extractfile, info))
+            yield Member(
+                info.name, info.size, info.isreg(), info.isdir(), functools.partial(file.extractfile, info)
+            )
 
 
 def zip_members(archive: Path) -> Iterator[Member]:
@@ -312,4 +360,6 @@ def zip_members(archive: Path) -> Iterator[Member]:
         for info in file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # of the system that packed it; 0 where it has none
             is_file = not info.is_dir() and kind in (0, stat.S_IFREG)
-            yield Member(info.filename, info.file_size, is_file, info.is_dir(), functools.partial(file.open, info))
+            yield Member(
+                info.filename, info.file_size, is_file, info.is_dir(), functools.partial(file.open, info)
+            )

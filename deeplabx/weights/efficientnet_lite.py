@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0 in the names of ML Illustrated's efficientnet_lite_pytorch, which numbers all units in a row."""
+"""EfficientNet-Lite0 in the names of ML Illustrated's efficientnet_lite_pytorch, which numbers all units in a
+row.
+"""
 
 from collections.abc import Mapping
 
@@ -9,8 +11,17 @@ from deeplabx.weights.contract import Conversion, Imported, network_of, renamed
 
 SOURCE = "ML Illustrated's EfficientNet-Lite0"
 SETTINGS = {"backbone": "efficientnet_lite0"}
-UNITS = [(f"blocks.{block}.{repeat}", expansion) for block, (expansion, _, repeats, _, _) in enumerate(TABLE) for repeat in range(repeats)]
-PLAIN = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}  # of a unit without expansion
+UNITS = [
+    (f"blocks.{block}.{repeat}", expansion)
+    for block, (expansion, _, repeats, _, _) in enumerate(TABLE)
+    for repeat in range(repeats)
+]
+PLAIN = {
+    "conv_dw": "_depthwise_conv",
+    "bn1": "_bn1",
+    "conv_pw": "_project_conv",
+    "bn2": "_bn2",
+}  # of a unit without expansion
 EXPANDED = {
     "conv_pw": "_expand_conv",
     "bn1": "_bn0",
@@ -20,13 +31,20 @@ EXPANDED = {
     "bn3": "_bn2",
 }
 NOTE = (
-    "TensorFlow's padding, under which it was trained, is ours on sides of 32k + 1 (225, 513), and a pixel off at each stride on even ones"
+    "TensorFlow's padding, under which it was trained, is ours on sides of 32k + 1 (225, 513), and a "
+    "pixel off at each stride on even ones"
 )
 
 
 def ml_illustrated_efficientnet_lite0(foreign: Mapping[str, Tensor]) -> Imported | None:
-    """The weights of efficientnet-lite0-*.pth. None for other names, and for a network of another depth or with squeeze-excite."""
-    units = {name.split(".")[1] for name in foreign if name.startswith("_blocks.") and name.endswith("._project_conv.weight")}
+    """The weights of efficientnet-lite0-*.pth. None for other names, and for a network of another depth or
+    with squeeze-excite.
+    """
+    units = {
+        name.split(".")[1]
+        for name in foreign
+        if name.startswith("_blocks.") and name.endswith("._project_conv.weight")
+    }
     if (
         "_conv_stem.weight" not in foreign
         or units != {str(number) for number in range(len(UNITS))}

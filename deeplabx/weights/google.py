@@ -1,4 +1,6 @@
-"""Google's DeepLabv3 on MobileNetV2, as a frozen graph: batch norms are folded, into kernels and biases or, of depthwise ones, scales and biases."""
+"""Google's DeepLabv3 on MobileNetV2, as a frozen graph: batch norms are folded, into kernels and biases or,
+of depthwise ones, scales and biases.
+"""
 
 from collections.abc import Mapping
 
@@ -28,7 +30,9 @@ def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor]) -> Imported | No
     for number in range(UNITS):
         theirs = "MobilenetV2/expanded_conv" + (f"_{number}" if number else "")
         ours = f"backbone.features.{number + 1}.conv"
-        first = int(number > 0)  # the place of the depthwise convolution, after the expansion where there is one
+        first = int(
+            number > 0
+        )  # the place of the depthwise convolution, after the expansion where there is one
         if first:
             take_convolution(conversion, f"{ours}.0", f"{theirs}/expand")
         take_depthwise(conversion, f"{ours}.{first}", f"{theirs}/depthwise")
@@ -45,7 +49,12 @@ def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor]) -> Imported | No
     conversion.put_folded_norm("aspp.project.1", "concat_projection/BatchNorm/FusedBatchNorm/Offset")
     take_kernel(conversion, "classify.weight", "logits/semantic/weights")
     conversion.take("classify.bias", "logits/semantic/biases")
-    settings = {"model": "deeplabv3", "backbone": "mobilenetv2", "backbone.output_stride": 8, "model.align_corners": True}
+    settings = {
+        "model": "deeplabv3",
+        "backbone": "mobilenetv2",
+        "backbone.output_stride": 8,
+        "model.align_corners": True,
+    }
     return conversion.done(settings, MINUS_ONE_TO_ONE, note=NOTE)
 
 

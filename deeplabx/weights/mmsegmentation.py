@@ -1,4 +1,6 @@
-"""mmsegmentation's DeepLabv3 and v3+ on ResNet, plain or of a deep stem (v1c), and the classification networks of that stem."""
+"""mmsegmentation's DeepLabv3 and v3+ on ResNet, plain or of a deep stem (v1c), and the classification
+networks of that stem.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +21,8 @@ OF_STEM = {"conv1.": "stem.", "bn1.": "stem.7."}
 AUXILIARY = ("auxiliary_head.convs.0.", "auxiliary_head.conv_seg.")
 AUXILIARY_WEIGHT = 0.4  # of all its configs
 NOTE = (
-    "the tensors do not tell how these were trained: of a file named 769x769 type model.align_corners=true; of one named d16-mg124 "
+    "the tensors do not tell how these were trained: of a file named 769x769 type "
+    "model.align_corners=true; of one named d16-mg124 "
     "backbone.output_stride=16 backbone.multi_grid=[1,1,2], which are its rates 1, 2, 4"
 )
 
@@ -36,7 +39,9 @@ def separable_unit(ours: str, theirs: str) -> dict[str, str]:
 def of_head(*, separable: bool) -> dict[str, str]:
     names: dict[str, str] = {}
     for number in (1, 2, 3):  # the atrous branches
-        names |= (separable_unit if separable else unit)(f"aspp.branches.{number}", f"decode_head.aspp_modules.{number}")
+        names |= (separable_unit if separable else unit)(
+            f"aspp.branches.{number}", f"decode_head.aspp_modules.{number}"
+        )
     return {
         **names,
         **unit("aspp.branches.0", "decode_head.aspp_modules.0"),
@@ -52,7 +57,9 @@ def of_head(*, separable: bool) -> dict[str, str]:
 
 
 def mmsegmentation_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
-    """The weights of deeplabv3_r50-d8_*, deeplabv3plus_r101-d8_* and their like; r50b is of a plain stem. None for other names."""
+    """The weights of deeplabv3_r50-d8_*, deeplabv3plus_r101-d8_* and their like; r50b is of a plain stem.
+    None for other names.
+    """
     if not has(foreign, "decode_head.image_pool.1.") or {name.partition(".")[0] for name in foreign} - PARTS:
         return None
     plus = has(foreign, "decode_head.sep_bottleneck.")
@@ -61,7 +68,8 @@ def mmsegmentation_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
     if backbone is None:
         raise CheckpointError(
             f"this looks like {source}, on a backbone that cannot be imported",
-            hint="on ResNet-50 and -101 it can; its ResNet-18 keeps a rate of 1 in the second 3x3 of a unit, which is another network than resnet18",
+            hint="on ResNet-50 and -101 it can; its ResNet-18 keeps a rate of 1 in the second 3x3 of a "
+            "unit, which is another network than resnet18",
         )
     conversion = Conversion(foreign, source=f"{source} on {backbone}")
     settings: dict[str, Any] = {
@@ -88,10 +96,14 @@ def take_deeplab(conversion: Conversion, settings: Mapping[str, Any], *, separab
     num_classes = conversion.num_classes(CLASSIFIER)
     if num_classes == 1:
         raise CheckpointError(
-            f"this looks like {conversion.source}, of a single number per pixel that is compared with a threshold",
+            f"this looks like {conversion.source}, of a single number per pixel that is compared with a "
+            "threshold",
             hint="one of two classes or more can be imported",
         )
-    stem = {f"backbone.{ours}": f"backbone.{theirs}" for ours, theirs in stem_names(str(settings["backbone"])).items()}
+    stem = {
+        f"backbone.{ours}": f"backbone.{theirs}"
+        for ours, theirs in stem_names(str(settings["backbone"])).items()
+    }
     names = {**stem, **of_head(separable=separable)}
     conversion.take_network(network_of(settings, num_classes=num_classes), lambda ours: renamed(ours, names))
     channels = settings["model.channels"]
@@ -110,7 +122,9 @@ def mmsegmentation_classification(foreign: Mapping[str, Tensor]) -> Imported | N
     if backbone is None:
         return None
     conversion = Conversion(foreign, source=f"mmsegmentation's {backbone}")
-    conversion.take_network(network_of({"backbone": backbone}), lambda ours: renamed(ours, stem_names(backbone)))
+    conversion.take_network(
+        network_of({"backbone": backbone}), lambda ours: renamed(ours, stem_names(backbone))
+    )
     if "fc.weight" in foreign:
         for name in linear("fc"):
             conversion.take(name, name)

@@ -1,4 +1,6 @@
-"""TensorFlow.js models as tables of tensors: a model.json, and shards of little-endian numbers. Nothing in them is run."""
+"""TensorFlow.js models as tables of tensors: a model.json, and shards of little-endian numbers. Nothing in
+them is run.
+"""
 
 import json
 import math
@@ -17,7 +19,8 @@ MOST_DIMENSIONS = 6  # of a tensor in TensorFlow.js
 
 
 def read_tfjs(path: Path) -> dict[str, Tensor]:
-    """The weights of the model.json at `path` by name, in the layout of TensorFlow: kernels height x width x in x out.
+    """The weights of the model.json at `path` by name, in the layout of TensorFlow: kernels height x width x
+    in x out.
 
     Raises CheckpointError for what is damaged, cut, quantized or of an unknown type.
     """
@@ -29,12 +32,18 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
             name, shape, kind = described(entry, path=path)
             count = math.prod(shape) * kind.itemsize
             if place + count > len(content):
-                raise CheckpointError(f"{path}: its shards end in the middle of {printable(name)}: they are cut, or another model's")
+                raise CheckpointError(
+                    f"{path}: its shards end in the middle of {printable(name)}: they are cut, or another "
+                    "model's"
+                )
             array = np.frombuffer(content, dtype=kind, count=math.prod(shape), offset=place).reshape(shape)
             tensors[name] = torch.from_numpy(array.astype(kind.newbyteorder("=")))
             place += count
         if place != len(content):
-            raise CheckpointError(f"{path}: its shards hold {len(content)} bytes, its weights take {place}: they are another model's")
+            raise CheckpointError(
+                f"{path}: its shards hold {len(content)} bytes, its weights take {place}: they are another "
+                "model's"
+            )
     return tensors
 
 
@@ -42,13 +51,18 @@ def manifest(path: Path) -> list[dict[str, Any]]:
     """The groups of weights that a model.json lists, each a table with `paths` and `weights`."""
     try:
         groups = json.loads(path.read_text())["weightsManifest"]
-        sound = isinstance(groups, list) and all(isinstance(group[part], list) for group in groups for part in ("paths", "weights"))
+        sound = isinstance(groups, list) and all(
+            isinstance(group[part], list) for group in groups for part in ("paths", "weights")
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a TensorFlow.js model: {type(error).__name__}: {printable(str(error), 100)}"
+            f"{path} cannot be read as a TensorFlow.js model: {type(error).__name__}: "
+            f"{printable(str(error), 100)}"
         ) from None
     if not sound:
-        raise CheckpointError(f"{path} is not a TensorFlow.js model: its weightsManifest is not a list of paths and weights")
+        raise CheckpointError(
+            f"{path} is not a TensorFlow.js model: its weightsManifest is not a list of paths and weights"
+        )
     return groups
 
 
@@ -59,12 +73,17 @@ def shard(path: Path, name: object) -> bytes:
     file = path.parent / name
     try:
         if not file.is_file():
-            raise CheckpointError(f"{path}: its shard {printable(name, 100)} is missing", hint="put all files of the model into one folder")
+            raise CheckpointError(
+                f"{path}: its shard {printable(name, 100)} is missing",
+                hint="put all files of the model into one folder",
+            )
         if file.stat().st_size > LARGEST:
             raise CheckpointError(f"{file} is larger than any network's shard")
         return file.read_bytes()
     except OSError as error:  # a name that is too long, a file that may not be read
-        raise CheckpointError(f"{path}: its shard {printable(name, 100)} cannot be read: {error.strerror}") from None
+        raise CheckpointError(
+            f"{path}: its shard {printable(name, 100)} cannot be read: {error.strerror}"
+        ) from None
 
 
 def described(entry: Any, *, path: Path) -> tuple[str, tuple[int, ...], np.dtype]:
@@ -74,8 +93,15 @@ def described(entry: Any, *, path: Path) -> tuple[str, tuple[int, ...], np.dtype
     except (KeyError, TypeError):
         raise CheckpointError(f"{path}: a weight in its manifest has no name, shape and dtype") from None
     if "quantization" in entry:
-        raise CheckpointError(f"{path}: {printable(str(name), 100)} is quantized", hint="only float32 models are read")
-    if not isinstance(name, str) or not isinstance(kind, str) or kind not in TYPES or not is_sound(shape, kind=TYPES[kind]):
+        raise CheckpointError(
+            f"{path}: {printable(str(name), 100)} is quantized", hint="only float32 models are read"
+        )
+    if (
+        not isinstance(name, str)
+        or not isinstance(kind, str)
+        or kind not in TYPES
+        or not is_sound(shape, kind=TYPES[kind])
+    ):
         raise CheckpointError(f"{path}: {printable(str(name), 100)} is not a tensor of {', '.join(TYPES)}")
     return name, shape, TYPES[kind]
 
@@ -83,13 +109,22 @@ def described(entry: Any, *, path: Path) -> tuple[str, tuple[int, ...], np.dtype
 def is_sound(shape: tuple[Any, ...], *, kind: np.dtype) -> bool:
     """Whether a tensor of this shape fits into a shard, were its sides of 0 of 1."""
     sides = all(type(side) is int and side >= 0 for side in shape)
-    return sides and len(shape) <= MOST_DIMENSIONS and math.prod(max(side, 1) for side in shape) * kind.itemsize <= LARGEST
+    return (
+        sides
+        and len(shape) <= MOST_DIMENSIONS
+        and math.prod(max(side, 1) for side in shape) * kind.itemsize <= LARGEST
+    )
 
 
 def in_our_layout(kernel: Tensor) -> Tensor:
-    """TensorFlow's kernels in PyTorch's layout: height x width x in x out to out x in x height x width, in x out to out x in."""
+    """TensorFlow's kernels in PyTorch's layout: height x width x in x out to out x in x height x width, in x
+    out to out x in.
+    """
     if kernel.ndim not in (2, 4):
-        raise CheckpointError(f"a tensor of shape {list(kernel.shape)} stands where a kernel belongs", hint="it is another network's")
+        raise CheckpointError(
+            f"a tensor of shape {list(kernel.shape)} stands where a kernel belongs",
+            hint="it is another network's",
+        )
     return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.t()
 
 
@@ -97,6 +132,7 @@ def depthwise_in_our_layout(kernel: Tensor) -> Tensor:
     """height x width x channels x 1 to channels x 1 x height x width."""
     if kernel.ndim != 4:
         raise CheckpointError(
-            f"a tensor of shape {list(kernel.shape)} stands where a depthwise kernel belongs", hint="it is another network's"
+            f"a tensor of shape {list(kernel.shape)} stands where a depthwise kernel belongs",
+            hint="it is another network's",
         )
     return kernel.permute(2, 3, 0, 1)

@@ -1,6 +1,8 @@
-"""timm's classification networks whose names are ours: ResNet of a deep stem, aligned Xception and EfficientNet-Lite0.
+"""timm's classification networks whose names are ours: ResNet of a deep stem, aligned Xception and
+EfficientNet-Lite0.
 
-Its plain ResNets have torchvision's names. Its other networks are backbone=timm, which takes their files as they are.
+Its plain ResNets have torchvision's names. Its other networks are backbone=timm, which takes their files as
+they are.
 """
 
 from collections.abc import Mapping
@@ -15,23 +17,33 @@ STEMS = {32: "v1c", 64: "beta"}  # by the width of the first 3x3
 XCEPTIONS = {13: "xception41", 21: "xception65", 23: "xception71"}  # by the number of units
 LITE0 = (1, 2, 2, 3, 3, 4, 1)  # units in each block
 BETA_NOTE = (
-    "timm has a block's stride in its first unit, resnet*_beta in the last unit of the block before: the features are not timm's, so it must be "
+    "timm has a block's stride in its first unit, resnet*_beta in the last unit of the block before: the "
+    "features are not timm's, so it must be "
     "trained; backbone=timm takes the file with features as timm's"
 )
 LITE0_NOTE = (
-    "as of timm's tf_efficientnet_lite0, padded alike on all sides, which is the same on odd sizes. Of timm's efficientnet_lite0, which has the same "
-    "names, it is another network (its norms' eps is 1e-5, its pictures are normalised as torchvision's): that is for backbone=timm"
+    "as of timm's tf_efficientnet_lite0, padded alike on all sides, which is the same on odd sizes. Of "
+    "timm's efficientnet_lite0, which has the same "
+    "names, it is another network (its norms' eps is 1e-5, its images are normalised as torchvision's): "
+    "that is for backbone=timm"
 )
 
 
 def timm_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
-    """The weights of resnet50s, resnet101s, resnet50c, resnet101c, xception41, 65 and 71, and tf_efficientnet_lite0. None for others."""
+    """The weights of resnet50s, resnet101s, resnet50c, resnet101c, xception41, 65 and 71, and
+    tf_efficientnet_lite0. None for others.
+    """
     if "conv1.0.weight" in foreign and "fc.weight" in foreign:
         return deep_stem(foreign)
     if "head.fc.weight" in foreign and (name := XCEPTIONS.get(count(foreign, "blocks."))):
         classifier, source = linear("head.fc"), f"timm's {name}"
-        return named_as_ours(foreign, {"backbone": name}, classifier=classifier, source=source, normalization=MINUS_ONE_TO_ONE)
-    if "classifier.weight" in foreign and tuple(count(foreign, f"blocks.{block}.") for block in range(count(foreign, "blocks."))) == LITE0:
+        return named_as_ours(
+            foreign, {"backbone": name}, classifier=classifier, source=source, normalization=MINUS_ONE_TO_ONE
+        )
+    if (
+        "classifier.weight" in foreign
+        and tuple(count(foreign, f"blocks.{block}.") for block in range(count(foreign, "blocks."))) == LITE0
+    ):
         return named_as_ours(
             foreign,
             {"backbone": "efficientnet_lite0"},
@@ -44,7 +56,9 @@ def timm_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
 
 
 def deep_stem(foreign: Mapping[str, Tensor]) -> Imported | None:
-    """A ResNet whose stem is three 3x3. None for one that also differs elsewhere, as ResNet-D in its shortcuts."""
+    """A ResNet whose stem is three 3x3. None for one that also differs elsewhere, as ResNet-D in its
+    shortcuts.
+    """
     name, stem = resnet_name(foreign), STEMS.get((*foreign["conv1.0.weight"].shape, 0)[0])
     if name not in ("resnet50", "resnet101") or stem is None:
         return None

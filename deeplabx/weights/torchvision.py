@@ -10,7 +10,9 @@ from deeplabx.backbone.contract import IMAGENET, Normalization
 from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import BATCH_NORM, COUNTER, Conversion, Imported, network_of, renamed
 
-RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {  # by whether their units are bottlenecks, and how many each block has
+RESNETS: dict[
+    tuple[bool, tuple[int, ...]], str
+] = {  # by whether their units are bottlenecks, and how many each block has
     (False, (2, 2, 2, 2)): "resnet18",
     (False, (3, 4, 6, 3)): "resnet34",
     (True, (3, 4, 6, 3)): "resnet50",
@@ -18,7 +20,10 @@ RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {  # by whether their units a
     (True, (3, 8, 36, 3)): "resnet152",
 }
 MOBILENETV3 = {13: "mobilenetv3_small", 17: "mobilenetv3_large"}  # by the number of `features`
-HALVED = {"mobilenetv3_small": 288, "mobilenetv3_large": 480}  # channels of the last 1x1 after a last block of half its channels
+HALVED = {
+    "mobilenetv3_small": 288,
+    "mobilenetv3_large": 480,
+}  # channels of the last 1x1 after a last block of half its channels
 AUXILIARY_WEIGHT = 0.5  # of its reference training
 OF_HEAD = {
     "convolution.0.": "classifier.1.",
@@ -36,7 +41,10 @@ OF_LRASPP = {
     "classify.": "classifier.high_classifier.",
     "classify_middle.": "classifier.low_classifier.",
 }
-VGG16_NOTE = "its pooling is 2x2, that of backbone=vgg16 3x3 (DeepLabv1's): its features are not torchvision's, and its classifier would not fit them"
+VGG16_NOTE = (
+    "its pooling is 2x2, that of backbone=vgg16 3x3 (DeepLabv1's): its features are not "
+    "torchvision's, and its classifier would not fit them"
+)
 
 
 def of_aspp(prefix: str) -> dict[str, str]:
@@ -48,7 +56,7 @@ def of_aspp(prefix: str) -> dict[str, str]:
     }
 
 
-# --- segmentation -------------------------------------------------------------------------------------------------------------------
+# --- segmentation -------------------------------------------------------------------------------------------
 
 
 def torchvision_segmentation(foreign: Mapping[str, Tensor]) -> Imported | None:
@@ -93,10 +101,16 @@ def deeplabv3_on_mobilenetv3(foreign: Mapping[str, Tensor]) -> Imported:
         **of_backbone,
     }
     network = network_of(settings, num_classes=conversion.num_classes("classifier.4.weight"))
-    conversion.take_network(network, lambda ours: renamed(ours, {**OF_MOBILENETV3, **of_aspp("classifier.0"), **OF_HEAD}))
+    conversion.take_network(
+        network, lambda ours: renamed(ours, {**OF_MOBILENETV3, **of_aspp("classifier.0"), **OF_HEAD})
+    )
     for name in foreign:
         if name.startswith("aux_classifier."):
-            conversion.leave_out(name, "a head for training on the features of stride 8; ours would take those the last block begins from")
+            conversion.leave_out(
+                name,
+                "a head for training on the features of stride 8; ours would take those the last block "
+                "begins from",
+            )
     conversion.refuse_others("backbone.", "classifier.")
     return conversion.done(settings, IMAGENET)
 
@@ -112,38 +126,55 @@ def lraspp(foreign: Mapping[str, Tensor]) -> Imported:
 
 
 def dilated_resnet(foreign: Mapping[str, Tensor], *, source: str) -> str:
-    """The ResNet under a segmentation network, which has bottlenecks. Raises CheckpointError where it is none of ours."""
+    """The ResNet under a segmentation network, which has bottlenecks. Raises CheckpointError where it is none
+    of ours.
+    """
     name = resnet_name(foreign, prefix="backbone.")
     if name is None or not has(foreign, "backbone.layer1.0.conv3."):
         raise CheckpointError(
-            f"this looks like {source}, on a ResNet that is not here: ResNeXt, Wide ResNet, or of other units",
+            f"this looks like {source}, on a ResNet that is not here: ResNeXt, Wide ResNet, or of other "
+            "units",
             hint="resnet50, resnet101 and resnet152 are",
         )
     return name
 
 
 def dilated_mobilenetv3(foreign: Mapping[str, Tensor], *, source: str) -> dict[str, Any]:
-    """Settings of the MobileNetV3 under a segmentation network. Raises CheckpointError where it is none of ours."""
+    """Settings of the MobileNetV3 under a segmentation network. Raises CheckpointError where it is none of
+    ours.
+    """
     settings = mobilenetv3_settings(foreign, prefix="backbone.")
     if settings is None:
         raise CheckpointError(f"this looks like {source}, on a MobileNetV3 that is neither large nor small")
     return {**settings, "backbone.output_stride": 16, "backbone.dilate_strided": True}
 
 
-# --- classification -----------------------------------------------------------------------------------------------------------------
+# --- classification -----------------------------------------------------------------------------------------
 
 
 def torchvision_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
-    """The weights of a ResNet, MobileNet or VGG-16 with its classifier, which stays under its own names. None for other names, and for other widths:
-    ResNeXt and Wide ResNet have those of ResNet.
+    """The weights of a ResNet, MobileNet or VGG-16 with its classifier, which stays under its own names. None
+    for other names, and for other widths: ResNeXt and Wide ResNet have those of ResNet.
     """
     if "fc.weight" in foreign and (name := resnet_name(foreign)) is not None:
-        return named_as_ours(foreign, {"backbone": name}, classifier=linear("fc"), source=f"torchvision's {name}", normalization=IMAGENET)
+        return named_as_ours(
+            foreign,
+            {"backbone": name},
+            classifier=linear("fc"),
+            source=f"torchvision's {name}",
+            normalization=IMAGENET,
+        )
     if "classifier.1.weight" in foreign and has(foreign, "features.1.conv."):
         classifier = ["features.18.0.weight", *norm("features.18.1"), *linear("classifier.1")]
         source = "torchvision's mobilenet_v2"
-        return named_as_ours(foreign, {"backbone": "mobilenetv2"}, classifier=classifier, source=source, normalization=IMAGENET)
-    if "classifier.3.weight" in foreign and has(foreign, "features.1.block.") and (settings := mobilenetv3_settings(foreign, "features.")):
+        return named_as_ours(
+            foreign, {"backbone": "mobilenetv2"}, classifier=classifier, source=source, normalization=IMAGENET
+        )
+    if (
+        "classifier.3.weight" in foreign
+        and has(foreign, "features.1.block.")
+        and (settings := mobilenetv3_settings(foreign, "features."))
+    ):
         classifier = [*linear("classifier.0"), *linear("classifier.3")]
         source = f"torchvision's {settings['backbone']}"
         return named_as_ours(foreign, settings, classifier=classifier, source=source, normalization=IMAGENET)
@@ -161,7 +192,9 @@ def vgg16(foreign: Mapping[str, Tensor]) -> Imported | None:
     conversion.take_network(network, as_it_is)
     for name in foreign:
         if name.startswith("classifier."):
-            conversion.leave_out(name, "fits the features after 2x2 pooling only; fc6 and fc7 of DeepLabv1 and v2 begin anew")
+            conversion.leave_out(
+                name, "fits the features after 2x2 pooling only; fc6 and fc7 of DeepLabv1 and v2 begin anew"
+            )
     return conversion.done(settings, IMAGENET, note=VGG16_NOTE)
 
 
@@ -174,7 +207,9 @@ def named_as_ours(
     normalization: Normalization,
     note: str = "",
 ) -> Imported | None:
-    """A backbone whose names are ours, and its classifier. None where there are other tensors too, as of squeeze and excitation: another network."""
+    """A backbone whose names are ours, and its classifier. None where there are other tensors too, as of
+    squeeze and excitation: another network.
+    """
     network = network_of(settings)
     classifier = list(classifier)
     if set(foreign) - {*network.state_dict(), *classifier}:
@@ -182,7 +217,9 @@ def named_as_ours(
     conversion = Conversion(foreign, source=source)
     conversion.take_network(network, as_it_is)
     for name in classifier:
-        take: Callable[[str, str], None] = conversion.take_counter if name.endswith(COUNTER) else conversion.take
+        take: Callable[[str, str], None] = (
+            conversion.take_counter if name.endswith(COUNTER) else conversion.take
+        )
         take(name, name)
     return conversion.done(settings, normalization, note=note)
 
@@ -199,7 +236,7 @@ def as_it_is(name: str) -> str:
     return name
 
 
-# --- which network it is ------------------------------------------------------------------------------------------------------------
+# --- which network it is ------------------------------------------------------------------------------------
 
 
 def has(foreign: Mapping[str, Tensor], prefix: str) -> bool:
@@ -208,14 +245,19 @@ def has(foreign: Mapping[str, Tensor], prefix: str) -> bool:
 
 def count(foreign: Mapping[str, Tensor], prefix: str) -> int:
     """How many modules are numbered after `prefix`: one more than the largest number."""
-    numbers = [int(found[1]) for name in foreign if (found := re.match(rf"{re.escape(prefix)}(\d{{1,3}})\.", name))]
+    numbers = [
+        int(found[1]) for name in foreign if (found := re.match(rf"{re.escape(prefix)}(\d{{1,3}})\.", name))
+    ]
     return max(numbers, default=-1) + 1
 
 
 def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str | None:
     """Which of our ResNets has units of this kind and number; None for one of other widths."""
     kernel = foreign.get(f"{prefix}layer1.0.conv2.weight")
-    if kernel is not None and tuple(kernel.shape[:2]) != (64, 64):  # 128 x 4 in ResNeXt-50, 128 x 128 in Wide ResNet-50
+    if kernel is not None and tuple(kernel.shape[:2]) != (
+        64,
+        64,
+    ):  # 128 x 4 in ResNeXt-50, 128 x 128 in Wide ResNet-50
         return None
     counts = tuple(count(foreign, f"{prefix}layer{block}.") for block in range(1, 5))
     return RESNETS.get((has(foreign, f"{prefix}layer1.0.conv3."), counts))

@@ -1,4 +1,6 @@
-"""What other programs' own executions of their weights gave on a picture that a formula draws: numbers to hold an import against."""
+"""What other programs' own executions of their weights gave on an image that a formula draws: numbers to hold
+an import against.
+"""
 
 import json
 from pathlib import Path
@@ -18,26 +20,28 @@ TOLERANCE = 1e-3  # of the largest logit: float32 on another machine, in another
 
 class Truth(NamedTuple):
     program: str  # what executed the original, and where in it the numbers were taken
-    size: tuple[int, int]  # of the picture
+    size: tuple[int, int]  # of the image
     padded: int  # side of the square that it is padded to, right and below, with the mean
     every: int  # pixels from one position to the next
     positions: list[tuple[int, int]]  # row, column
     logits: list[list[float]]  # of each position
 
     def difference(self, model: nn.Module, normalization: Normalization) -> float:
-        """The largest difference of a model's logits, in evaluation mode, from these, relative to the largest of these."""
+        """The largest difference of a model's logits, in evaluation mode, from these, relative to the largest
+        of these.
+        """
         height, width = self.size
-        pictures = torch.zeros(1, 3, self.padded, self.padded)
-        pictures[:, :, :height, :width] = normalization(torch.from_numpy(drawn(height, width))[None])
+        images = torch.zeros(1, 3, self.padded, self.padded)
+        images[:, :, :height, :width] = normalization(torch.from_numpy(drawn(height, width))[None])
         with torch.no_grad():
-            logits: Tensor = model(pictures)[0, :, :: self.every, :: self.every]
+            logits: Tensor = model(images)[0, :, :: self.every, :: self.every]
         ours = torch.stack([logits[:, row, column] for row, column in self.positions])
         theirs = torch.tensor(self.logits)
         return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
 def drawn(height: int, width: int) -> np.ndarray:
-    """A uint8 RGB picture of stripes and blocks, the same everywhere."""
+    """A uint8 RGB image of stripes and blocks, the same everywhere."""
     y, x, channel = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return ((3 * x + 5 * y + 40 * channel + x * y // 64) % 256).astype(np.uint8)
 
@@ -48,4 +52,11 @@ def truth_of(found: Imported) -> Truth | None:
         return None
     kept = json.loads((FOLDER / KEPT[found.source]).read_text())
     positions = [(row, column) for row, column in kept["positions"]]
-    return Truth(kept["program"], (kept["size"][0], kept["size"][1]), kept["padded"], kept["every"], positions, kept["logits"])
+    return Truth(
+        kept["program"],
+        (kept["size"][0], kept["size"][1]),
+        kept["padded"],
+        kept["every"],
+        positions,
+        kept["logits"],
+    )

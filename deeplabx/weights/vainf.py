@@ -24,12 +24,19 @@ OF_DEEPLABV3PLUS = {
     "classify.": "classifier.classifier.3.",
 }
 LOW_LEVEL = 48  # channels, which come first there and last here
-NOTE = "the tensors do not tell its output stride: 16 is its default; of a file named os8 type backbone.output_stride=8"
-MOBILENETV2 = "MobileNetV2, which pads before the 1x1 that expands, not before the 3x3: another network than backbone=mobilenetv2"
+NOTE = (
+    "the tensors do not tell its output stride: 16 is its default; of a file named os8 type "
+    "backbone.output_stride=8"
+)
+MOBILENETV2 = (
+    "MobileNetV2, which pads before the 1x1 that expands, not before the 3x3: another network "
+    "than backbone=mobilenetv2"
+)
 OTHER_BACKBONES = {  # by what their names begin with: why they cannot be imported
     "backbone.low_level_features.": MOBILENETV2,
     "backbone.high_level_features.": MOBILENETV2,
-    "backbone.block1.": "Chollet's Xception, which has max-pooling and no norm between depthwise and 1x1: another network than backbone=xception65",
+    "backbone.block1.": "Chollet's Xception, which has max-pooling and no norm between depthwise and 1x1: "
+    "another network than backbone=xception65",
     "backbone.stage2.": "HRNet, for which there is no backbone",
 }
 
@@ -52,11 +59,21 @@ def vainf_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
         "backbone.multi_grid": [1, 1, 1],
     }
     prefixes, classifier = (
-        (OF_DEEPLABV3PLUS, "classifier.classifier.3.weight") if plus else (OF_DEEPLABV3, "classifier.classifier.4.weight")
+        (OF_DEEPLABV3PLUS, "classifier.classifier.3.weight")
+        if plus
+        else (OF_DEEPLABV3, "classifier.classifier.4.weight")
     )
-    conversion.take_network(network_of(settings, num_classes=conversion.num_classes(classifier)), lambda ours: renamed(ours, prefixes))
+    conversion.take_network(
+        network_of(settings, num_classes=conversion.num_classes(classifier)),
+        lambda ours: renamed(ours, prefixes),
+    )
     if plus:
-        conversion.take("decoder.refine.0.0.weight", "classifier.classifier.0.weight", low_level_last, words="low-level features last")
+        conversion.take(
+            "decoder.refine.0.0.weight",
+            "classifier.classifier.0.weight",
+            low_level_last,
+            words="low-level features last",
+        )
     conversion.refuse_others("backbone.", "classifier.")
     return conversion.done(settings, IMAGENET, note=NOTE)
 
@@ -68,7 +85,8 @@ def refuse_what_differs(foreign: Mapping[str, Tensor], *, source: str) -> None:
             raise CheckpointError(f"{source} on {reason}", hint="on ResNet it can be imported")
     if any(name.startswith("classifier.") and ".body." in name for name in foreign):
         raise CheckpointError(
-            f"{source} with --separable_conv has no norm and ReLU between depthwise and 1x1: another network than with model.separable=true",
+            f"{source} with --separable_conv has no norm and ReLU between depthwise and 1x1: another "
+            "network than with model.separable=true",
             hint="without --separable_conv it can be imported",
         )
 

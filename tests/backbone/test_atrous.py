@@ -19,7 +19,8 @@ def test_the_strided_convolution_keeps_the_old_rate() -> None:
 
 INEXACT = (
     "vgg16",  # at 8: pool5 was published without a rate
-    "mobilenetv3_large",  # its gates see the mean of more features; without them it is exact (test_mobilenetv3.py)
+    # its gates see the mean of more features; without them it is exact (test_mobilenetv3.py)
+    "mobilenetv3_large",
     "mobilenetv3_small",
     "timm",  # whatever timm makes of it
 )
@@ -28,7 +29,11 @@ INEXACT = (
 @pytest.mark.parametrize(
     ("name", "output_stride"),
     [
-        *(pytest.param(name, 8, marks=[pytest.mark.slow] if name in LARGE else []) for name in BACKBONES if name not in INEXACT),
+        *(
+            pytest.param(name, 8, marks=[pytest.mark.slow] if name in LARGE else [])
+            for name in BACKBONES
+            if name not in INEXACT
+        ),
         ("vgg16", 16),
         ("resnet18", 16),
         ("xception41", 16),
@@ -46,5 +51,7 @@ def test_the_converted_network_computes_the_strided_one_at_more_places(name: str
     with torch.no_grad():
         expected, dense = strided(images).high, converted(images).high
     every = 32 // output_stride
-    assert torch.allclose(dense[:, :, ::every, ::every], expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    assert torch.allclose(
+        dense[:, :, ::every, ::every], expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max())
+    )
     assert expected.std() > 0

@@ -9,8 +9,20 @@ from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
 
 # Large ones are more of the same units, and seconds each; timm's are in test_timm_models.py
-LARGE = ("resnet101", "resnet152", "resnet101_beta", "resnet101_caffe", "resnet101_v1c", "xception65", "xception71")
-OWN = [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in config.options("backbone") if name != "timm"]
+LARGE = (
+    "resnet101",
+    "resnet152",
+    "resnet101_beta",
+    "resnet101_caffe",
+    "resnet101_v1c",
+    "xception65",
+    "xception71",
+)
+OWN = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+    for name in config.options("backbone")
+    if name != "timm"
+]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -23,11 +35,16 @@ def test_a_backbone_keeps_its_promise(name: str, output_stride: int) -> None:
             assert low_level.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
             assert middle.shape == (1, backbone.middle_channels, ceil(height / 8), ceil(width / 8))
             assert auxiliary.shape[:2] == (1, backbone.auxiliary_channels)
-            assert high.shape == (1, backbone.channels, ceil(height / output_stride), ceil(width / output_stride))
+            assert high.shape == (
+                1,
+                backbone.channels,
+                ceil(height / output_stride),
+                ceil(width / output_stride),
+            )
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_backbone_takes_pictures_of_any_number_of_bands(name: str) -> None:
+def test_a_backbone_takes_images_of_any_number_of_bands(name: str) -> None:
     with torch.device("meta"):
         backbone = build_backbone(name, output_stride=16, in_channels=5).eval()
         assert backbone(torch.zeros(1, 5, 65, 33)).high.shape == (1, backbone.channels, 5, 3)
@@ -40,9 +57,9 @@ def test_every_backbone_has_a_yaml_and_every_yaml_a_backbone() -> None:
 
 
 def test_normalization_is_the_formula_in_channels_last() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
-    normalised = IMAGENET(torch.from_numpy(pictures))
-    expected = (pictures.astype(np.float64) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    normalised = IMAGENET(torch.from_numpy(images))
+    expected = (images.astype(np.float64) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert np.allclose(normalised.permute(0, 2, 3, 1).numpy(), expected, atol=1e-5)
     assert normalised.is_contiguous(memory_format=torch.channels_last)
 

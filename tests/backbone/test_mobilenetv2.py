@@ -13,12 +13,21 @@ def test_parameters_are_torchvisions() -> None:
 
 def test_names_are_torchvisions() -> None:
     names = set(build_backbone("mobilenetv2", output_stride=16).state_dict())
-    assert {"features.0.0.weight", "features.1.conv.1.weight", "features.2.conv.1.0.weight", "features.17.conv.3.running_mean"} <= names
+    assert {
+        "features.0.0.weight",
+        "features.1.conv.1.weight",
+        "features.2.conv.1.0.weight",
+        "features.17.conv.3.running_mean",
+    } <= names
     assert not any(name.startswith("features.18") for name in names)
 
 
 def test_rates_at_output_stride_8_are_those_of_googles_model() -> None:
     backbone = build_backbone("mobilenetv2", output_stride=8)
-    rates = [kernel.dilation[0] for kernel in backbone.modules() if isinstance(kernel, nn.Conv2d) and kernel.groups > 1][1:]
+    rates = [
+        kernel.dilation[0]
+        for kernel in backbone.modules()
+        if isinstance(kernel, nn.Conv2d) and kernel.groups > 1
+    ][1:]
     # its expanded_conv_1..16: 7-13 at rate 2, 14-16 at rate 4
     assert rates == [1] * 6 + [2] * 7 + [4] * 3

@@ -13,10 +13,15 @@ NAMES = ("mobilenetv3_large", "mobilenetv3_small")
 
 def rates(backbone: Backbone) -> list[int]:
     """The rates of the depthwise kernels, one for each unit."""
-    return [kernel.dilation[0] for kernel in backbone.modules() if isinstance(kernel, nn.Conv2d) and kernel.groups > 1]
+    return [
+        kernel.dilation[0]
+        for kernel in backbone.modules()
+        if isinstance(kernel, nn.Conv2d) and kernel.groups > 1
+    ]
 
 
-# of torchvision's `features`, whose last layer is the 1x1 to 960, 576, or with half the channels in the last block 480, 288
+# of torchvision's `features`, whose last layer is the 1x1 to 960, 576, or with half the channels in the last
+# block 480, 288
 @pytest.mark.parametrize(
     ("name", "reduced_tail", "parameters", "channels"),
     [
@@ -26,7 +31,9 @@ def rates(backbone: Backbone) -> list[int]:
         ("mobilenetv3_small", True, 438_704, (16, 24, 48, 288)),
     ],
 )
-def test_parameters_and_channels(name: str, reduced_tail: bool, parameters: int, channels: tuple[int, ...]) -> None:
+def test_parameters_and_channels(
+    name: str, reduced_tail: bool, parameters: int, channels: tuple[int, ...]
+) -> None:
     backbone = build_backbone(name, output_stride=16, reduced_tail=reduced_tail).eval()
     assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
     assert tuple(features.shape[1] for features in backbone(torch.zeros(1, 3, 33, 33))) == channels
@@ -41,10 +48,18 @@ class High(nn.Module):
         return self.backbone(images).high
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("mobilenetv3_large", "mobilenet_v3_large"), ("mobilenetv3_small", "mobilenet_v3_small")])
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("mobilenetv3_large", "mobilenet_v3_large"), ("mobilenetv3_small", "mobilenet_v3_small")],
+)
 def test_names_and_features_are_torchvisions(name: str, theirs: str) -> None:
     network = High(build_backbone(name, output_stride=32))
-    assert peers.difference(network, f"torchvision_{theirs}_features", theirs=lambda ours: ours.removeprefix("backbone.")) < 1e-6
+    assert (
+        peers.difference(
+            network, f"torchvision_{theirs}_features", theirs=lambda ours: ours.removeprefix("backbone.")
+        )
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,13 +72,20 @@ def test_names_and_features_are_torchvisions(name: str, theirs: str) -> None:
         (8, True, [1] * 6 + [2] * 6 + [4] * 3),
     ],
 )
-def test_the_new_rate_begins_after_the_strided_unit_or_with_it(output_stride: int, dilate_strided: bool, expected: list[int]) -> None:
-    assert rates(build_backbone("mobilenetv3_large", output_stride=output_stride, dilate_strided=dilate_strided)) == expected
+def test_the_new_rate_begins_after_the_strided_unit_or_with_it(
+    output_stride: int, dilate_strided: bool, expected: list[int]
+) -> None:
+    assert (
+        rates(build_backbone("mobilenetv3_large", output_stride=output_stride, dilate_strided=dilate_strided))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_with_gates_that_see_nothing_the_converted_network_computes_the_strided_one_at_more_places(name: str, output_stride: int) -> None:
+def test_with_gates_that_see_nothing_the_converted_network_computes_the_strided_one_at_more_places(
+    name: str, output_stride: int
+) -> None:
     strided = build_backbone(name, output_stride=32).double().eval()
     converted = build_backbone(name, output_stride=output_stride).double().eval()
     weights = peers.fill({key: tensor.shape for key, tensor in strided.state_dict().items()})
@@ -72,11 +94,13 @@ def test_with_gates_that_see_nothing_the_converted_network_computes_the_strided_
     }  # more features, another mean
     strided.load_state_dict(weights)
     converted.load_state_dict(weights)
-    images = peers.picture(33, 65)
+    images = peers.image(33, 65)
     with torch.no_grad():
         expected, dense = strided(images).high, converted(images).high
     every = 32 // output_stride
-    assert torch.allclose(dense[:, :, ::every, ::every], expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    assert torch.allclose(
+        dense[:, :, ::every, ::every], expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max())
+    )
     assert expected.std() > 0
 
 

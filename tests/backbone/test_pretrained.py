@@ -15,20 +15,36 @@ from deeplabx.errors import CheckpointError
 
 def test_weights_are_loaded_by_name_and_shape_and_the_rest_is_listed(tmp_path: Path) -> None:
     source = build_backbone("resnet18", output_stride=32)
-    tensors = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "conv1.weight": torch.zeros(64, 4, 7, 7)}
+    tensors = {
+        **source.state_dict(),
+        "fc.weight": torch.zeros(1000, 512),
+        "conv1.weight": torch.zeros(64, 4, 7, 7),
+    }
     del tensors["bn1.bias"]
     torch.save(tensors, tmp_path / "file.pth")
     model = build_backbone("resnet18", output_stride=16)
     loaded = load_matching(model, read_tensors(tmp_path / "file.pth"), source="file.pth")
-    assert torch.equal(model.state_dict()["layer2.0.conv1.weight"], source.state_dict()["layer2.0.conv1.weight"])
-    assert (loaded.not_in_model, loaded.other_shape, loaded.not_in_file) == (["fc.weight"], ["conv1.weight"], ["bn1.bias"])
+    assert torch.equal(
+        model.state_dict()["layer2.0.conv1.weight"], source.state_dict()["layer2.0.conv1.weight"]
+    )
+    assert (loaded.not_in_model, loaded.other_shape, loaded.not_in_file) == (
+        ["fc.weight"],
+        ["conv1.weight"],
+        ["bn1.bias"],
+    )
     assert "1 not in the model: fc.weight" in loaded.report("file.pth")
 
 
 def test_a_module_that_is_left_out_whole_is_told_by_its_name() -> None:
     model = build_backbone("resnet18", output_stride=16)
-    tensors = {name: value for name, value in model.state_dict().items() if not name.startswith(("layer4.", "layer3.1.bn1.w", "bn1."))}
-    report = load_matching(model, tensors | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, source="file.pth").report("file.pth")
+    tensors = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(("layer4.", "layer3.1.bn1.w", "bn1."))
+    }
+    report = load_matching(
+        model, tensors | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, source="file.pth"
+    ).report("file.pth")
     assert "2 not in the model: fc.*\n" in report
     assert report.endswith("36 not in the file, as initialised: bn1.*, layer3.1.bn1.weight, layer4.*")
 
@@ -36,7 +52,11 @@ def test_a_module_that_is_left_out_whole_is_told_by_its_name() -> None:
 def test_a_file_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="fits no tensor"):
-        load_matching(build_backbone("resnet18", output_stride=16), read_tensors(tmp_path / "other.safetensors"), source="other")
+        load_matching(
+            build_backbone("resnet18", output_stride=16),
+            read_tensors(tmp_path / "other.safetensors"),
+            source="other",
+        )
 
 
 class Canary:
@@ -77,7 +97,9 @@ def test_whatever_torch_raises_on_a_damaged_file_is_told_of_the_file(tmp_path: P
             read_tensors(tmp_path / "damaged.pth")
 
 
-@pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"a": torch.zeros(2, 2).to_sparse()}, [torch.zeros(1)], {"a": 1}])
+@pytest.mark.parametrize(
+    "content", [{1: torch.zeros(2)}, {"a": torch.zeros(2, 2).to_sparse()}, [torch.zeros(1)], {"a": 1}]
+)
 def test_only_a_table_of_names_and_plain_tensors_is_weights(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "file.pth")
     with pytest.raises(CheckpointError, match="is not a table of tensors"):
@@ -96,7 +118,13 @@ def test_names_in_a_file_are_listed_as_they_can_be_printed() -> None:
 def test_of_a_trainings_file_the_models_tensors_are_read(tmp_path: Path, key: str) -> None:
     score = np.float64(0.75)  # numpy's own numbers are no plain ones to torch
     torch.save(
-        {"iteration": 3, key: {"module.weight": torch.ones(2)}, "optimizer": {"lr": 0.1}, "best_score": score}, tmp_path / "file.pth"
+        {
+            "iteration": 3,
+            key: {"module.weight": torch.ones(2)},
+            "optimizer": {"lr": 0.1},
+            "best_score": score,
+        },
+        tmp_path / "file.pth",
     )
     assert list(read_tensors(tmp_path / "file.pth")) == ["weight"]
 
@@ -111,7 +139,10 @@ def test_a_missing_file_says_what_leaving_it_unset_means(tmp_path: Path) -> None
         read_tensors(tmp_path / "no.pth")
 
 
-@pytest.mark.parametrize(("name", "bands"), [("resnet18", 1), ("resnet50_beta", 2), ("mobilenetv2", 4), ("vgg16", 13), ("xception41", 5)])
+@pytest.mark.parametrize(
+    ("name", "bands"),
+    [("resnet18", 1), ("resnet50_beta", 2), ("mobilenetv2", 4), ("vgg16", 13), ("xception41", 5)],
+)
 def test_the_first_convolution_is_fitted_to_the_number_of_bands(name: str, bands: int) -> None:
     rgb = build_backbone(name, output_stride=32).eval()
     many = build_backbone(name, output_stride=32, in_channels=bands).eval()
@@ -122,7 +153,12 @@ def test_the_first_convolution_is_fitted_to_the_number_of_bands(name: str, bands
     grey = torch.randn(1, 1, 33, 33)
     with torch.no_grad():
         expected = rgb(grey.expand(-1, 3, -1, -1)).high
-        assert torch.allclose(many(grey.expand(-1, bands, -1, -1)).high, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        assert torch.allclose(
+            many(grey.expand(-1, bands, -1, -1)).high,
+            expected,
+            rtol=1e-4,
+            atol=1e-4 * float(expected.abs().max()),
+        )
 
 
 def test_of_many_bands_the_first_three_keep_their_colour() -> None:

@@ -9,29 +9,46 @@ from deeplabx.errors import ConfigError
 
 # torchvision's published counts less their fully connected layer (1000 classes)
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("resnet18", 11689512 - 513000), ("resnet50", 25557032 - 2049000), ("resnet101", 44549160 - 2049000)]
+    ("name", "parameters"),
+    [("resnet18", 11689512 - 513000), ("resnet50", 25557032 - 2049000), ("resnet101", 44549160 - 2049000)],
 )
 def test_parameters_are_torchvisions(name: str, parameters: int) -> None:
-    assert sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters()) == parameters
+    assert (
+        sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters())
+        == parameters
+    )
 
 
 # counted in timm's resnet50c and resnet101c, and in mmsegmentation's ResNetV1c
-@pytest.mark.parametrize(("name", "parameters"), [("resnet50_v1c", 23_527_264), ("resnet101_v1c", 42_519_392)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet50_v1c", 23_527_264), ("resnet101_v1c", 42_519_392)]
+)
 def test_parameters_of_v1c_are_others(name: str, parameters: int) -> None:
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in build_backbone(name, output_stride=8).parameters()) == parameters
+        assert (
+            sum(parameter.numel() for parameter in build_backbone(name, output_stride=8).parameters())
+            == parameters
+        )
 
 
 def test_v1c_has_another_stem_and_the_strides_of_torchvisions() -> None:
     with torch.device("meta"):
         backbone, plain = (build_backbone(name, output_stride=32) for name in ("resnet50_v1c", "resnet50"))
-    own = [tuple(module.weight.shape) for module in backbone.get_submodule("conv1").modules() if isinstance(module, nn.Conv2d)]
+    own = [
+        tuple(module.weight.shape)
+        for module in backbone.get_submodule("conv1").modules()
+        if isinstance(module, nn.Conv2d)
+    ]
     assert own == [(32, 3, 3, 3), (32, 32, 3, 3), (64, 32, 3, 3)]
     assert strided(backbone) == ["conv1.0", *strided(plain)[1:]]
 
 
 def strided(backbone: nn.Module) -> list[str]:
-    return [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d) and module.stride == (2, 2)]
+    return [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2)
+    ]
 
 
 def test_names_are_torchvisions() -> None:
@@ -54,7 +71,12 @@ def test_multi_grid_multiplies_the_last_blocks_rates() -> None:
     backbone = build_backbone("resnet50", output_stride=16, multi_grid=(1, 2, 4))
     rates = [rate_of(backbone.get_submodule(f"layer4.{unit}.conv2")) for unit in range(3)]
     assert rates == [1, 4, 8]  # the first unit carried the stride and keeps rate 1; the others are 2 x (2, 4)
-    assert rate_of(build_backbone("resnet50", output_stride=32, multi_grid=(1, 2, 4)).get_submodule("layer4.2.conv2")) == 4
+    assert (
+        rate_of(
+            build_backbone("resnet50", output_stride=32, multi_grid=(1, 2, 4)).get_submodule("layer4.2.conv2")
+        )
+        == 4
+    )
 
 
 def test_a_multi_grid_of_another_length_is_refused_by_name() -> None:
@@ -71,7 +93,10 @@ def test_a_unit_begins_as_the_identity() -> None:
 def test_beta_has_the_stride_in_the_last_unit_of_blocks_1_to_3() -> None:
     backbone = build_backbone("resnet50_beta", output_stride=32)
     assert strided(backbone) == ["conv1.0", "layer1.2.conv2", "layer2.3.conv2", "layer3.5.conv2"]
-    assert [rate_of(build_backbone("resnet50_beta", output_stride=16).get_submodule(f"layer4.{unit}.conv2")) for unit in range(3)] == [
+    assert [
+        rate_of(build_backbone("resnet50_beta", output_stride=16).get_submodule(f"layer4.{unit}.conv2"))
+        for unit in range(3)
+    ] == [
         2,
         4,
         8,
@@ -82,7 +107,9 @@ def test_betas_low_level_features_are_those_before_the_stride_of_block_1() -> No
     backbone = build_backbone("resnet50_beta", output_stride=16).eval()
     images = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
-        stem = backbone.get_submodule("maxpool")(torch.relu(backbone.get_submodule("bn1")(backbone.get_submodule("conv1")(images))))
+        stem = backbone.get_submodule("maxpool")(
+            torch.relu(backbone.get_submodule("bn1")(backbone.get_submodule("conv1")(images)))
+        )
         expected = backbone.get_submodule("layer1.1")(backbone.get_submodule("layer1.0")(stem))
         assert torch.equal(backbone(images).low_level, expected)
 
@@ -93,7 +120,9 @@ def test_a_shortcut_that_only_changes_resolution_has_no_weights() -> None:
     assert torch.equal(unit(x), x[:, :, ::2, ::2])  # its residual branch begins at zero
 
 
-@pytest.mark.parametrize(("side", "caffe", "keras"), [(224, 57, 56), (225, 57, 57), (226, 57, 57), (227, 58, 57), (513, 129, 129)])
+@pytest.mark.parametrize(
+    ("side", "caffe", "keras"), [(224, 57, 56), (225, 57, 57), (226, 57, 57), (227, 58, 57), (513, 129, 129)]
+)
 def test_keras_is_caffes_without_ceil_mode(side: int, caffe: int, keras: int) -> None:
     with torch.device("meta"):
         images = torch.zeros(1, 3, side, 33)

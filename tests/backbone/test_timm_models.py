@@ -52,7 +52,12 @@ def test_a_network_keeps_a_backbones_promise(timm: Any, model: str, output_strid
             assert low_level.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
             assert middle.shape == (1, backbone.middle_channels, ceil(height / 8), ceil(width / 8))
             assert auxiliary.shape[:2] == (1, backbone.auxiliary_channels)
-            assert high.shape == (1, backbone.channels, ceil(height / output_stride), ceil(width / output_stride))
+            assert high.shape == (
+                1,
+                backbone.channels,
+                ceil(height / output_stride),
+                ceil(width / output_stride),
+            )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -74,7 +79,9 @@ def test_a_file_of_timms_fills_it_and_the_features_are_timms(timm: Any, model: s
 def test_what_was_trained_at_one_output_stride_loads_at_another(timm: Any, model: str) -> None:
     trained, evaluated = built(model, output_stride=16), built(model, output_stride=8)
     evaluated.load_state_dict(trained.state_dict(), strict=True)
-    assert all(torch.equal(value, evaluated.state_dict()[name]) for name, value in trained.state_dict().items())
+    assert all(
+        torch.equal(value, evaluated.state_dict()[name]) for name, value in trained.state_dict().items()
+    )
     with pytest.raises(RuntimeError, match="Unexpected key"):
         evaluated.load_state_dict({**trained.state_dict(), "other": torch.zeros(1)})
 
@@ -97,7 +104,9 @@ def test_who_changes_a_norm_leaves_its_activation(timm: Any, model: str) -> None
     activations = sum(isinstance(module, nn.ReLU | nn.ReLU6) for module in backbone.modules())
     group_norm(backbone)
     assert sum(isinstance(module, nn.ReLU | nn.ReLU6) for module in backbone.modules()) == activations > 0
-    assert list(backbone.state_dict()) == [name for name in names if "running_" not in name and "num_batches" not in name]
+    assert list(backbone.state_dict()) == [
+        name for name in names if "running_" not in name and "num_batches" not in name
+    ]
 
 
 def test_the_facts_are_those_of_the_network(timm: Any) -> None:
@@ -106,14 +115,19 @@ def test_the_facts_are_those_of_the_network(timm: Any) -> None:
     assert resnet.normalization.mean == pytest.approx(IMAGENET.mean)
     assert resnet.normalization.std == pytest.approx(IMAGENET.std)
     assert lite.normalization == MINUS_ONE_TO_ONE
-    assert (resnet.low_level_channels, resnet.middle_channels, resnet.auxiliary_channels, resnet.channels) == (64, 128, 256, 512)
+    assert (
+        resnet.low_level_channels,
+        resnet.middle_channels,
+        resnet.auxiliary_channels,
+        resnet.channels,
+    ) == (64, 128, 256, 512)
 
 
-def test_only_networks_that_round_down_see_padded_pictures(timm: Any) -> None:
+def test_only_networks_that_round_down_see_padded_images(timm: Any) -> None:
     assert [built(model).padded for model in MODELS] == [False, True, False, False, False]
 
 
-def test_it_takes_pictures_of_any_number_of_bands(timm: Any) -> None:
+def test_it_takes_images_of_any_number_of_bands(timm: Any) -> None:
     assert built("mobilenetv3_small_050", in_channels=5)(torch.zeros(1, 5, 65, 33)).high.shape[2:] == (5, 3)
 
 
@@ -123,27 +137,41 @@ def test_it_takes_pictures_of_any_number_of_bands(timm: Any) -> None:
         (
             "ghostnet_050",
             16,
-            r"cannot build backbone.model=ghostnet_050 at output stride 16: AssertionError.*\ntype backbone.output_stride=32",
+            r"cannot build backbone.model=ghostnet_050 at output stride 16: AssertionError.*\ntype "
+            r"backbone.output_stride=32",
         ),
-        ("densenet121", 8, r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or take a network such as resnet50d"),
-        ("vit_tiny_patch16_224", 16, r"at output stride 16: TypeError.*\ntake a convolutional network such as resnet50d"),
+        (
+            "densenet121",
+            8,
+            r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or take a network such as "
+            r"resnet50d",
+        ),
+        (
+            "vit_tiny_patch16_224",
+            16,
+            r"at output stride 16: TypeError.*\ntake a convolutional network such as resnet50d",
+        ),
         (
             "vit_tiny_patch16_224",
             32,
-            r"has features at strides 16, 16, 16; needed are 4, 8 and, the last, 32\ntake a convolutional network",
+            r"has features at strides 16, 16, 16; needed are 4, 8 and, the last, 32\ntake a convolutional "
+            r"network",
         ),
         ("swin_tiny_patch4_window7_224", 32, r"for 75 x 97 pixels it says AssertionError: Input height"),
         (
             "resnet18d.no_such_weights",
             32,
-            r"backbone.model=resnet18d.no_such_weights at output stride 32: RuntimeError: Invalid pretrained tag",
+            r"backbone.model=resnet18d.no_such_weights at output stride 32: RuntimeError: Invalid "
+            r"pretrained tag",
         ),
         ("resnet1d", 16, r"backbone.model=resnet1d is no model of timm [\d.]+\ndid you mean resnet18d, "),
         ("hf-hub:timm/resnet18", 16, "is no model of timm"),
         ("local-dir:resnet18", 16, "is no model of timm"),
     ],
 )
-def test_a_network_that_does_not_fit_is_refused_with_what_would(timm: Any, model: str, output_stride: int, said: str) -> None:
+def test_a_network_that_does_not_fit_is_refused_with_what_would(
+    timm: Any, model: str, output_stride: int, said: str
+) -> None:
     with pytest.raises(ConfigError, match=said):
         built(model, output_stride=output_stride)
 
@@ -156,7 +184,9 @@ def test_show_knows_it(timm: Any) -> None:
 
 def test_weights_for_rgb_are_fitted_to_other_bands() -> None:
     pytest.importorskip("timm")
-    rgb, many = (build_backbone("timm", output_stride=32, in_channels=bands, model="convnext_atto") for bands in (3, 5))
+    rgb, many = (
+        build_backbone("timm", output_stride=32, in_channels=bands, model="convnext_atto") for bands in (3, 5)
+    )
     loaded = load_matching(many, rgb.state_dict(), source="rgb")
     assert loaded.inflated == ["stem.0.weight"]
     assert not loaded.other_shape

@@ -7,9 +7,14 @@ from tests.model import peers
 
 
 # timm's published counts less their classifier of 1000 classes
-@pytest.mark.parametrize(("name", "parameters"), [("xception65", 39_916_312 - 2_049_000), ("xception71", 42_338_736 - 2_049_000)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("xception65", 39_916_312 - 2_049_000), ("xception71", 42_338_736 - 2_049_000)]
+)
 def test_parameters_are_timms(name: str, parameters: int) -> None:
-    assert sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters()) == parameters
+    assert (
+        sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters())
+        == parameters
+    )
 
 
 def test_names_are_timms() -> None:
@@ -26,7 +31,12 @@ def test_names_are_timms() -> None:
 
 def test_the_last_features_are_timms() -> None:
     network = peers.LastFeatures(build_backbone("xception65", output_stride=16), every=64)
-    assert peers.difference(network, "timm_xception65_features", theirs=lambda ours: ours.removeprefix("backbone.")) < 1e-6
+    assert (
+        peers.difference(
+            network, "timm_xception65_features", theirs=lambda ours: ours.removeprefix("backbone.")
+        )
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize(("name", "unit"), [("xception41", 1), ("xception65", 1), ("xception71", 2)])
@@ -54,6 +64,14 @@ def test_a_unit_begins_as_its_shortcut_and_the_norms_have_the_released_epsilon()
 
 def test_the_exit_flow_is_dilated_from_its_last_unit_on() -> None:
     backbone = build_backbone("xception65", output_stride=16)
-    dilated = [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d) and module.dilation == (2, 2)]
+    dilated = [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Conv2d) and module.dilation == (2, 2)
+    ]
     assert dilated == [f"blocks.20.stack.conv{number}.conv_dw" for number in (1, 2, 3)]
-    assert not [name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d) and module.dilation[0] > 2]
+    assert not [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Conv2d) and module.dilation[0] > 2
+    ]

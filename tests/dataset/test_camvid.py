@@ -30,11 +30,15 @@ def test_wrong_roots_say_what_was_expected_and_found(root: Path, tmp_path: Path)
         build_dataset("camvid", root=None, split="val")
     with pytest.raises(DataError, match=r"dataset.root=.*no: there is no such folder\nget it from"):
         build_dataset("camvid", root=str(tmp_path / "no"), split="val")
-    with pytest.raises(DataError, match=r"must hold test/ and testannot/, but it holds train, trainannot, val, valannot"):
+    with pytest.raises(
+        DataError, match=r"must hold test/ and testannot/, but it holds train, trainannot, val, valannot"
+    ):
         build_dataset("camvid", root=str(root), split="test")
     label = sorted((root / "valannot").iterdir())[1]
     label.unlink()
-    with pytest.raises(DataError, match=rf"1 of 4 pictures of .* have no label file, the first: .*{label.name}"):
+    with pytest.raises(
+        DataError, match=rf"1 of 4 images of .* have no label file, the first: .*{label.name}"
+    ):
         build_dataset("camvid", root=str(root), split="val")
 
 

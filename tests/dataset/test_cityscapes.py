@@ -28,12 +28,16 @@ def test_the_table_is_the_official_one() -> None:
 
 
 def test_train_ids_are_taken_where_there_are_no_label_ids(root: Path) -> None:
-    by_label_ids = [sample.label for sample in map(Cityscapes(root=str(root), split="val").__getitem__, range(4))]
+    by_label_ids = [
+        sample.label for sample in map(Cityscapes(root=str(root), split="val").__getitem__, range(4))
+    ]
     for path in (root / "gtFine" / "val").rglob("*_labelIds.png"):
         train_ids = np.vectorize(FROM_LABEL_IDS.__getitem__)(np.array(Image.open(path))).astype(np.uint8)
         Image.fromarray(train_ids).save(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
         path.unlink()
-    by_train_ids = [sample.label for sample in map(Cityscapes(root=str(root), split="val").__getitem__, range(4))]
+    by_train_ids = [
+        sample.label for sample in map(Cityscapes(root=str(root), split="val").__getitem__, range(4))
+    ]
     assert all((a == b).all() for a, b in zip(by_label_ids, by_train_ids, strict=True))
 
 
@@ -54,14 +58,18 @@ def test_trainval_is_both(root: Path) -> None:
 def test_wrong_roots_splits_and_labels(root: Path) -> None:
     with pytest.raises(DataError, match="dataset.root is not set: cityscapes is a folder"):
         Cityscapes(root=None, split="train")
-    with pytest.raises(DataError, match="split test is not one of Cityscapes'.*\nits labels are not public: deeplabx predict"):
+    with pytest.raises(
+        DataError, match="split test is not one of Cityscapes'.*\nits labels are not public: deeplabx predict"
+    ):
         Cityscapes(root=str(root), split="test")
     label = next((root / "gtFine" / "val").rglob("*_labelIds.png"))
     Image.fromarray(np.full((128, 256), 200, np.uint8)).save(label)
     with pytest.raises(DataError, match=f"{label.name}: id 200 at row 0, column 0"):
         [Cityscapes(root=str(root), split="val")[index] for index in range(4)]
     label.unlink()
-    with pytest.raises(DataError, match=f"1 of 4 pictures of .*split val have no label file, the first: .*{label.name}"):
+    with pytest.raises(
+        DataError, match=f"1 of 4 images of .*split val have no label file, the first: .*{label.name}"
+    ):
         Cityscapes(root=str(root), split="val")
 
 

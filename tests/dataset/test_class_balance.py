@@ -37,10 +37,10 @@ def test_shares_add_up_to_the_whole() -> None:
     assert torch.equal(sum(shares), count_pixels(samples, range(7), workers=0))  # type: ignore[arg-type]
 
 
-def test_labels_are_counted_without_their_pictures(fake_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_counted_without_their_images(fake_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = build_dataset("voc", root=str(fake_root("voc")), split="train")
     expected = samples[0].label
-    monkeypatch.setattr("deeplabx.dataset.files.read_pair", lambda *_, **__: pytest.fail("a picture was read"))
+    monkeypatch.setattr("deeplabx.dataset.files.read_pair", lambda *_, **__: pytest.fail("an image was read"))
     assert np.array_equal(label_of(samples, 0), expected)
 
 
@@ -49,7 +49,7 @@ def test_a_label_that_cannot_be_read_is_an_error_or_passed_over(fake_root: Root,
     samples = build_dataset("folder", root=str(root), split="train")
     broken, *others = range(len(samples))
     without = count_pixels(samples, others, workers=0)
-    sorted((root / "masks" / "train").iterdir())[0].write_bytes(b"no picture")
+    sorted((root / "masks" / "train").iterdir())[0].write_bytes(b"no image")
     with pytest.raises(DataError, match="masks/train"):
         count_pixels(samples, range(len(samples)), workers=0)
     assert torch.equal(count_pixels(samples, [broken, *others], workers=0, skip_unreadable=True), without)
@@ -77,6 +77,8 @@ def test_weights_are_the_papers_with_a_mean_of_one_over_the_pixels(name: str) ->
 
 
 def test_of_a_class_with_many_samples_more_of_them_change_little() -> None:
-    weights = balanced_weights("effective_number", 1024 * torch.tensor([[1_000_000, 100_000, 100], [1, 1, 1]]))
+    weights = balanced_weights(
+        "effective_number", 1024 * torch.tensor([[1_000_000, 100_000, 100], [1, 1, 1]])
+    )
     assert weights[1] / weights[0] == pytest.approx(1, rel=1e-4)
     assert weights[2] / weights[0] == pytest.approx(1e4 / 100, rel=0.01)

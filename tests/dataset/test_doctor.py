@@ -17,7 +17,9 @@ def test_masks_0_255_with_255_ignored_are_diagnosed(fake_root: Root, tmp_path: P
     root = shutil.copytree(fake_root("folder"), tmp_path / "own")
     for path in (root / "masks/train").iterdir():
         Image.fromarray(np.array([[0, 255]] * 120, np.uint8).repeat(80, axis=1)).save(path)
-    with pytest.raises(DataError, match=r"the 4 training labels hold only background; every other pixel is void\n.*label_map"):
+    with pytest.raises(
+        DataError, match=r"the 4 training labels hold only background; every other pixel is void\n.*label_map"
+    ):
         refuse_single_class(build_dataset("folder", root=str(root), split="train"))
 
 

@@ -22,7 +22,7 @@ def test_every_reader_reads_its_fake(name: str, split: str, fake_root: Root) -> 
         classes = set(np.unique(label).tolist())
         assert classes <= {*range(len(samples.classes)), samples.ignore_index}
         assert len(classes) > 2
-        # each class is drawn in its own colour: the picture and the label belong together
+        # each class is drawn in its own colour: the image and the label belong together
         for value in classes - {samples.ignore_index}:
             assert np.abs(image[label == value].mean(axis=0) - samples.palette[value]).max() < 30
 
@@ -31,7 +31,7 @@ def test_every_reader_reads_its_fake(name: str, split: str, fake_root: Root) -> 
 def test_a_fake_is_a_function_of_its_seed(name: str, tmp_path: Path) -> None:
     contents = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write_fake(name, tmp_path / folder, pictures=2, seed=seed)
+        write_fake(name, tmp_path / folder, images=2, seed=seed)
         files = sorted(path for path in (tmp_path / folder).rglob("*") if path.suffix in (".png", ".jpg"))
         contents.append([path.read_bytes() for path in files])
     assert contents[0] == contents[1] != contents[2]
@@ -44,7 +44,7 @@ def test_every_data_set_of_files_has_a_fake() -> None:
 def test_nothing_is_written_where_something_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="is there already; nothing was written"):
-        write_fake("voc", tmp_path, pictures=1, seed=0)
+        write_fake("voc", tmp_path, images=1, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -17,7 +17,10 @@ from tests.conftest import Root
 # a list of lists through aliases: a few hundred characters, and 9^9 elements when printed
 LAUGHS = (
     "[&a [x, x, x, x, x, x, x, x, x]"
-    + "".join(f", &{name} [{', '.join(['*' + before] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True))
+    + "".join(
+        f", &{name} [{', '.join(['*' + before] * 9)}]"
+        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
     + "]"
 )
 COLOURS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
@@ -29,7 +32,7 @@ def root(fake_root: Root, tmp_path: Path) -> Path:
 
 
 def medical(root: Path, values: tuple[int, ...] = (0, 127, 255)) -> Path:
-    """Grey pictures with masks of a few grey values, flat in images/ and masks/."""
+    """Grey images with masks of a few grey values, flat in images/ and masks/."""
     rng = np.random.default_rng(0)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -46,7 +49,11 @@ def write_table(root: Path, **content: object) -> None:
 
 def test_medical_masks_of_0_127_255(tmp_path: Path) -> None:
     root = medical(tmp_path)
-    write_table(root, classes=["background", "organ", "tumour"], label_map={0: "background", 127: "organ", 255: "tumour"})
+    write_table(
+        root,
+        classes=["background", "organ", "tumour"],
+        label_map={0: "background", 127: "organ", 255: "tumour"},
+    )
     samples = Folder(root=str(root), split="train", val_fraction=0.2)
     assert samples.classes == ["background", "organ", "tumour"]
     for index in range(len(samples)):
@@ -74,7 +81,9 @@ def test_a_colour_may_be_written_in_three_ways(tmp_path: Path, ignore: object) -
     root = medical(tmp_path, values=(0, 1, 2))
     for path in (root / "masks").iterdir():
         Image.fromarray(COLOURS[np.array(Image.open(path))]).save(path)
-    write_table(root, classes=["ground", "road"], label_map={"#000000": "ground", "128,64,128": "road"}, ignore=ignore)
+    write_table(
+        root, classes=["ground", "road"], label_map={"#000000": "ground", "128,64,128": "road"}, ignore=ignore
+    )
     samples = Folder(root=str(root), split="train", val_fraction=0.2)
     assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 255}
 
@@ -82,7 +91,9 @@ def test_a_colour_may_be_written_in_three_ways(tmp_path: Path, ignore: object) -
 def test_several_values_may_be_one_class_and_a_value_may_be_ignored(tmp_path: Path) -> None:
     root = medical(tmp_path, values=(0, 10, 20, 30))
     write_table(root, classes=["a", "b"], label_map={0: "a", 10: "b", 20: "b", 30: "ignore"})
-    assert {int(value) for value in np.unique(Folder(root=str(root), split="train", val_fraction=0.1)[0].label)} == {0, 1, 255}
+    assert {
+        int(value) for value in np.unique(Folder(root=str(root), split="train", val_fraction=0.1)[0].label)
+    } == {0, 1, 255}
 
 
 def test_a_seeded_split_is_a_partition_and_a_function_of_its_seed(tmp_path: Path) -> None:
@@ -90,7 +101,10 @@ def test_a_seeded_split_is_a_partition_and_a_function_of_its_seed(tmp_path: Path
     write_table(root, classes=["a", "b", "c"], label_map={0: "a", 127: "b", 255: "c"})
 
     def names(split: str, seed: int) -> set[str]:
-        return {image.stem for image, _ in Folder(root=str(root), split=split, val_fraction=0.3, split_seed=seed).pairs}
+        return {
+            image.stem
+            for image, _ in Folder(root=str(root), split=split, val_fraction=0.3, split_seed=seed).pairs
+        }
 
     assert names("train", 0) | names("val", 0) == {f"scan {number}" for number in range(10)}
     assert not names("train", 0) & names("val", 0)
@@ -104,13 +118,16 @@ def test_splits_may_be_lists(root: Path) -> None:
             path.rename(root / kind / path.name)
         for split in ("train", "val"):
             (root / kind / split).rmdir()
-    (root / "mine.txt").write_text("picture_00001\npicture_00006.jpg\n\n")
-    assert [image.name for image, _ in Folder(root=str(root), split="mine").pairs] == ["picture_00001.jpg", "picture_00006.jpg"]
+    (root / "mine.txt").write_text("image_00001\nimage_00006.jpg\n\n")
+    assert [image.name for image, _ in Folder(root=str(root), split="mine").pairs] == [
+        "image_00001.jpg",
+        "image_00006.jpg",
+    ]
     (root / "mine.txt").write_text("../../secret\n")
     with pytest.raises(DataError, match=r"mine.txt: '../../secret' leads out"):
         Folder(root=str(root), split="mine")
-    (root / "mine.txt").write_text("picture_99999\n")
-    with pytest.raises(DataError, match=r"mine.txt: 'picture_99999' names 0 pictures below"):
+    (root / "mine.txt").write_text("image_99999\n")
+    with pytest.raises(DataError, match=r"mine.txt: 'image_99999' names 0 images below"):
         Folder(root=str(root), split="mine")
 
 
@@ -135,15 +152,15 @@ def damage_no_masks(root: Path) -> None:
 
 
 def damage_a_mask_is_missing(root: Path) -> None:
-    (root / "masks/train/picture_00002.png").unlink()
+    (root / "masks/train/image_00002.png").unlink()
 
 
 def damage_another_size(root: Path) -> None:
-    Image.new("L", (8, 8)).save(root / "masks/train/picture_00000.png")
+    Image.new("L", (8, 8)).save(root / "masks/train/image_00000.png")
 
 
 def damage_an_unknown_id(root: Path) -> None:
-    Image.new("L", (160, 120), 9).save(root / "masks/train/picture_00000.png")
+    Image.new("L", (160, 120), 9).save(root / "masks/train/image_00000.png")
 
 
 def damage_colours_where_ids_were_said(root: Path) -> None:
@@ -153,12 +170,12 @@ def damage_colours_where_ids_were_said(root: Path) -> None:
 
 
 def damage_jpeg_masks(root: Path) -> None:
-    path = root / "masks/train/picture_00000.png"
+    path = root / "masks/train/image_00000.png"
     Image.open(path).convert("L").save(path.with_suffix(".jpg"))
     path.unlink()
 
 
-def damage_no_pictures(root: Path) -> None:
+def damage_no_images(root: Path) -> None:
     for path in (root / "images/train").iterdir():
         path.unlink()
 
@@ -170,28 +187,42 @@ def damage_no_split(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (damage_nothing_there, r"dataset.root=.*own: there is no such folder\na folder data set is classes.yaml, images/<split>/"),
+        (
+            damage_nothing_there,
+            r"dataset.root=.*own: there is no such folder\na folder data set is classes.yaml, "
+            r"images/<split>/",
+        ),
         (
             damage_no_table,
-            r"classes.yaml is missing: it says what the values in masks/ mean \(picture_00000.png holds .*255\)\nwrite classes:",
+            r"classes.yaml is missing: it says what the values in masks/ mean \(image_00000.png holds "
+            r".*255\)\nwrite classes:",
         ),
         (damage_no_masks, r"must hold images/ and masks/, but it holds classes.yaml, images, labels"),
-        (damage_a_mask_is_missing, r"1 of 4 pictures of .* have no label file, the first: .*picture_00002.png\n.*dataset.mask_suffix"),
-        (damage_another_size, r"picture_00000.jpg is 160 x 120 but .*picture_00000.png is 8 x 8"),
+        (
+            damage_a_mask_is_missing,
+            r"1 of 4 images of .* have no label file, the first: .*image_00002.png\n.*dataset.mask_suffix",
+        ),
+        (damage_another_size, r"image_00000.jpg is 160 x 120 but .*image_00000.png is 8 x 8"),
         (
             damage_an_unknown_id,
-            r"picture_00000.png: id 9 at row 0, column 0 is no class .*\(19200 such pixels: 9\)\nknown ids: 0, 1, 2, 3, 255",
+            r"image_00000.png: id 9 at row 0, column 0 is no class .*\(19200 such pixels: 9\)\nknown ids: "
+            r"0, 1, 2, 3, 255",
         ),
         (
             damage_colours_where_ids_were_said,
             r"a label file must hold ids .* RGB with .* colours: .*\ndataset=folder takes colours",
         ),
-        (damage_jpeg_masks, r"picture_00000.jpg: a mask must not be a .jpg file: compression changes ids"),
-        (damage_no_pictures, r"own, split train holds no pictures"),
-        (damage_no_split, r"has neither images/train/ nor train.txt; .*other, val\ntype dataset.val_fraction=0.2"),
+        (damage_jpeg_masks, r"image_00000.jpg: a mask must not be a .jpg file: compression changes ids"),
+        (damage_no_images, r"own, split train holds no images"),
+        (
+            damage_no_split,
+            r"has neither images/train/ nor train.txt; .*other, val\ntype dataset.val_fraction=0.2",
+        ),
     ],
 )
-def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_each_kind_of_wrong_folder_has_its_own_words(
+    root: Path, damage: Callable[[Path], None], words: str
+) -> None:
     damage(root)
     with pytest.raises(DataError, match=words):
         Folder(root=str(root), split="train")[0]
@@ -209,7 +240,10 @@ def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callabl
         ('classes: ["\\e[2J", b]', r"the class name '.x1b\[2J' cannot stand in a table"),
         (f"classes: [{'x' * 101}, b]", "the class name 'xxx.*' cannot stand in a table"),
         (f"classes: {{a: [0, 0, 0], b: {LAUGHS}}}", "is neither an id nor a colour"),
-        (f"classes: [a, b]\nlabel_map: {{0: a, 1: {LAUGHS}}}", "label_map leads to .*, which is not in classes"),
+        (
+            f"classes: [a, b]\nlabel_map: {{0: a, 1: {LAUGHS}}}",
+            "label_map leads to .*, which is not in classes",
+        ),
         (f"classes: [a, b]\nignore: {LAUGHS}", "is neither an id nor a colour"),
         ("classes: [a, b]\nnames: [a]", "names is not one of classes, ignore, label_map"),
         ("classes: {a: [0, 0, 0], b: [0, 0, 0]}", "two classes have the same colour"),
@@ -217,7 +251,10 @@ def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callabl
         ("classes: {a: '#00zz00', b: [0, 0, 0]}", "is neither an id nor a colour"),
         ("classes: [a, b]\nignore: 1", "1 is both class 'b' and in ignore"),
         ("classes: [a, b]\nignore: text", "'text' is neither an id nor a colour"),
-        ("classes: [a, b]\nlabel_map: {0: a, 1: c}", "leads to 'c', which is not in classes\nclasses: a, b, or ignore"),
+        (
+            "classes: [a, b]\nlabel_map: {0: a, 1: c}",
+            "leads to 'c', which is not in classes\nclasses: a, b, or ignore",
+        ),
         ("classes: [a, b]\nlabel_map: {0: a, 1: a}", "label_map gives nothing to b"),
         ("classes: [a, b]\nlabel_map: [0, 1]", "label_map must be a table"),
         ("classes: [a, b]\nlabel_map: {0: a, 70000: b}", "70000 is not a raw id from 0 to 65535"),
@@ -226,13 +263,19 @@ def test_each_kind_of_wrong_folder_has_its_own_words(root: Path, damage: Callabl
         ("classes: {a: [0, 0, 0], b: [1, 1, 1], b: [2, 2, 2]}", "b stands twice"),
         ("classes: [a, b]\nlabel_map: {'0,0,0': a, '#000000': b}", "label_map has #000000 twice"),
         ("classes: [a, b]\nlabel_map: {0: a, '#000000': b}", "label_map holds both ids and colours"),
-        ("classes: [a, b]\nlabel_map: {0: a, 1: b}\nignore: [[0, 0, 0]]", "ignore holds colours, but the masks hold ids"),
+        (
+            "classes: [a, b]\nlabel_map: {0: a, 1: b}\nignore: [[0, 0, 0]]",
+            "ignore holds colours, but the masks hold ids",
+        ),
         ("classes: [a, b, c, d]\nignore: [[0, 0, 0]]", "ignore holds colours, but the masks hold ids"),
         ("classes: [a, b]\nlabel_map:\n  #804080: a", "label_map must be a table .*\ncolours need quotes"),
         ("classes: [a, b]\nlabel_map: {[0, 0, 0]: a}", "a key must be one value; write colours as texts"),
         ("classes:\n- a: [0, 0, 0]\n- b: [1, 1, 1]", "classes must be a list of names"),
         ("classes: " + "[" * 3000, "is not YAML"),
-        ("classes: [a, b]\nlabel_map: {'0,0,0': a, '0,0,1': b}\nignore: [0, 0, 2]", "ignore holds ids, but the masks hold colours"),
+        (
+            "classes: [a, b]\nlabel_map: {'0,0,0': a, '0,0,1': b}\nignore: [0, 0, 2]",
+            "ignore holds ids, but the masks hold colours",
+        ),
     ],
 )
 def test_each_kind_of_wrong_table_has_its_own_words(root: Path, content: str, words: str) -> None:
@@ -244,7 +287,8 @@ def test_each_kind_of_wrong_table_has_its_own_words(root: Path, content: str, wo
 
 def test_names_and_ids_are_what_was_written(root: Path) -> None:
     (root / "classes.yaml").write_text(
-        "classes: [no, yes, 2024-99-99, 010]\nlabel_map: {000: no, 01: yes, 2: 2024-99-99, 03: 010}\nignore: 255"
+        "classes: [no, yes, 2024-99-99, 010]\nlabel_map: {000: no, 01: yes, 2: 2024-99-99, 03: "
+        "010}\nignore: 255"
     )
     samples = Folder(root=str(root), split="train")
     assert samples.classes == ["no", "yes", "2024-99-99", "010"]
@@ -264,10 +308,16 @@ def test_a_palette_in_another_order_than_the_table_is_not_guessed_at(tmp_path: P
     save_masks(tmp_path, [Image.fromarray(COLOURS[ids]).quantize(3)] * 3)
     write_table(tmp_path, classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]})
     with pytest.raises(
-        DataError, match=r"its ids \[0, 1, 2\] and its colours .* mean different classes by classes.yaml\nsay which by a label_map"
+        DataError,
+        match=r"its ids \[0, 1, 2\] and its colours .* mean different classes by classes.yaml\nsay which "
+        r"by a label_map",
     ):
         Folder(root=str(tmp_path), split="train", val_fraction=0.4)
-    write_table(tmp_path, classes=["ground", "road", "car"], label_map={"0,0,0": "ground", "128,64,128": "road", "0,0,142": "car"})
+    write_table(
+        tmp_path,
+        classes=["ground", "road", "car"],
+        label_map={"0,0,0": "ground", "128,64,128": "road", "0,0,142": "car"},
+    )
     assert (Folder(root=str(tmp_path), split="train", val_fraction=0.4)[0].label == ids).all()
 
 
@@ -277,7 +327,11 @@ def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(
         mask = Image.fromarray(ids)
         mask.putpalette(palette.flatten().tolist())
         save_masks(tmp_path / name, [mask] * 3)
-        write_table(tmp_path / name, classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]}, ignore=[[255, 255, 255]])
+        write_table(
+            tmp_path / name,
+            classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]},
+            ignore=[[255, 255, 255]],
+        )
         samples = Folder(root=str(tmp_path / name), split="train", val_fraction=0.4)
         assert not samples.label_map.by_colour
         assert (samples[0].label == ids).all()
@@ -293,14 +347,16 @@ def test_grey_masks_of_the_tables_greys_are_read_as_colours(tmp_path: Path) -> N
 def test_a_seeded_split_never_mixes_splits_that_are_there(root: Path) -> None:
     shutil.rmtree(root / "images/val")
     for split in ("train", "val"):
-        with pytest.raises(DataError, match=r"has splits of its own \(train\), which dataset.val_fraction=0.4 would mix"):
+        with pytest.raises(
+            DataError, match=r"has splits of its own \(train\), which dataset.val_fraction=0.4 would mix"
+        ):
             Folder(root=str(root), split=split, val_fraction=0.4)
 
 
-def test_a_split_needs_a_picture_on_each_side(tmp_path: Path) -> None:
+def test_a_split_needs_a_image_on_each_side(tmp_path: Path) -> None:
     save_masks(tmp_path, [Image.new("L", (4, 4))])
     write_table(tmp_path, classes=["a", "b"])
-    with pytest.raises(DataError, match=r"holds 1 pictures, too few for dataset.val_fraction=0.2"):
+    with pytest.raises(DataError, match=r"holds 1 images, too few for dataset.val_fraction=0.2"):
         Folder(root=str(tmp_path), split="train", val_fraction=0.2)
 
 
@@ -312,7 +368,7 @@ def test_names_in_lists_are_names_not_patterns(root: Path) -> None:
     assert [image.name for image, _ in Folder(root=str(root), split="mine").pairs] == ["a[1].jpg"]
     for line in ("a*", "**", ".", "x" * 5000):
         (root / "mine.txt").write_text(line)
-        with pytest.raises(DataError, match="names 0 pictures"):
+        with pytest.raises(DataError, match="names 0 images"):
             Folder(root=str(root), split="mine")
 
 
@@ -333,12 +389,12 @@ def test_upper_case_suffixes_are_read(root: Path) -> None:
     assert len(Folder(root=str(root), split="train")) == 4
 
 
-def test_two_pictures_or_two_masks_of_one_name_are_refused(root: Path) -> None:
-    shutil.copy(root / "masks/train/picture_00000.png", root / "masks/train/picture_00000.tif")
-    with pytest.raises(DataError, match="has 2 masks: picture_00000.png, picture_00000.tif"):
+def test_two_images_or_two_masks_of_one_name_are_refused(root: Path) -> None:
+    shutil.copy(root / "masks/train/image_00000.png", root / "masks/train/image_00000.tif")
+    with pytest.raises(DataError, match="has 2 masks: image_00000.png, image_00000.tif"):
         Folder(root=str(root), split="train")
-    shutil.copy(root / "images/train/picture_00000.jpg", root / "images/train/picture_00000.png")
-    with pytest.raises(DataError, match="picture_00000 is the name of more than one picture"):
+    shutil.copy(root / "images/train/image_00000.jpg", root / "images/train/image_00000.png")
+    with pytest.raises(DataError, match="image_00000 is the name of more than one image"):
         Folder(root=str(root), split="train")
 
 

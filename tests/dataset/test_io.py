@@ -40,15 +40,15 @@ def test_a_colour_label_is_an_error_that_lists_its_colours(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
-def test_any_picture_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
+def test_any_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(path)
     assert read_image(path).shape == (4, 5, 3)
     assert (read_image(path) == 255).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n cut", b"\xff\xd8\xff\xe0 cut"])
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     for read in (read_image, read_label):
         with pytest.raises(DataError, match="bad.png"):
@@ -63,7 +63,7 @@ def test_a_truncated_jpeg_is_an_error(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_sixteen_bit_pictures_are_refused_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 4000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match="more than 8 bits"):
         read_image(tmp_path / "deep.png")
@@ -94,10 +94,12 @@ def test_exif_orientation_is_applied_where_it_makes_the_sizes_agree(tmp_path: Pa
         read_pair(tmp_path / "photo.jpg", tmp_path / "other.png", read=read_label)
 
 
-def test_a_turned_picture_that_fits_both_ways_is_refused(tmp_path: Path) -> None:
+def test_a_turned_image_that_fits_both_ways_is_refused(tmp_path: Path) -> None:
     save_rotated(tmp_path / "square.jpg", 8, 8)
     Image.new("L", (8, 8)).save(tmp_path / "square.png")
-    with pytest.raises(DataError, match=r"square.jpg is to be shown turned \(EXIF\), and .*square.png fits it both ways"):
+    with pytest.raises(
+        DataError, match=r"square.jpg is to be shown turned \(EXIF\), and .*square.png fits it both ways"
+    ):
         read_pair(tmp_path / "square.jpg", tmp_path / "square.png", read=read_label)
 
 
@@ -116,7 +118,9 @@ def test_transparency_of_a_grey_label_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [TypeError, struct.error, AttributeError, ZeroDivisionError, KeyError])
-def test_whatever_pillow_raises_is_told_of_the_file(tmp_path: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_pillow_raises_is_told_of_the_file(
+    tmp_path: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def odd(image: Image.Image) -> Image.Image:
         raise error("odd EXIF")
 

@@ -15,7 +15,9 @@ def test_every_raw_id_is_mapped() -> None:
 def test_an_unknown_id_is_named_with_file_value_pixel_and_count() -> None:
     raw = np.zeros((4, 4), np.uint8)
     raw[2, 3] = raw[3, 0] = 12
-    with pytest.raises(DataError, match=r"x.png: id 12 at row 2, column 3 .*\(2 such pixels: 12\)\nknown ids: 0"):
+    with pytest.raises(
+        DataError, match=r"x.png: id 12 at row 2, column 3 .*\(2 such pixels: 12\)\nknown ids: 0"
+    ):
         LabelMap({0: 0})(raw, path="x.png")
 
 
@@ -32,7 +34,10 @@ def test_colours_are_mapped_and_an_unknown_one_is_named() -> None:
     raw = np.array([[[0, 0, 0], [128, 64, 1]]], np.uint8)
     assert label_map(raw, path="x").tolist() == [[0, 1]]
     raw[0, 0] = (255, 255, 255)
-    with pytest.raises(DataError, match=r"colour \(255, 255, 255\) at row 0, column 0 .*\nknown colours: \(0, 0, 0\), \(128, 64, 1\)"):
+    with pytest.raises(
+        DataError,
+        match=r"colour \(255, 255, 255\) at row 0, column 0 .*\nknown colours: \(0, 0, 0\), \(128, 64, 1\)",
+    ):
         label_map(raw, path="x")
 
 
@@ -49,4 +54,10 @@ def test_a_map_is_a_look_up_pixel_by_pixel(train_ids: dict[int, int], seed: int)
 def test_vocs_palette_is_the_development_kits() -> None:
     # from the kit's documentation: aeroplane, bicycle, tvmonitor, and void at 255
     palette = voc_palette(256)
-    assert [palette[index] for index in (0, 1, 2, 20, 255)] == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (0, 64, 128), (224, 224, 192)]
+    assert [palette[index] for index in (0, 1, 2, 20, 255)] == [
+        (0, 0, 0),
+        (128, 0, 0),
+        (0, 128, 0),
+        (0, 64, 128),
+        (224, 224, 192),
+    ]

@@ -10,7 +10,7 @@ from deeplabx.errors import DataError
 
 
 class Numbers:
-    """Ten pictures that hold their own index."""
+    """Ten images that hold their own index."""
 
     classes, palette, ignore_index, note = ["a"], [(0, 0, 0)], IGNORE_INDEX, ""
 
@@ -32,29 +32,44 @@ def noisy(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tup
     return image, rng.integers(0, 200, label.shape, dtype=np.uint8)
 
 
-def batches(samples: Numbers, *, first_step: int = 0, last_step: int = 7, workers: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    samples: Numbers, *, first_step: int = 0, last_step: int = 7, workers: int = 0
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     found = training_batches(
-        samples, noisy, batch_size=4, seed=5, first_step=first_step, last_step=last_step, workers=workers, pin_memory=False
+        samples,
+        noisy,
+        batch_size=4,
+        seed=5,
+        first_step=first_step,
+        last_step=last_step,
+        workers=workers,
+        pin_memory=False,
     )
     return [(batch.images, batch.labels) for batch in found]
 
 
-def test_every_epoch_is_a_permutation_and_no_picture_is_left_out() -> None:
-    addresses = [address for batch in BatchAddresses(10, batch_size=4, seed=0, first_step=0, last_step=5) for address in batch]
+def test_every_epoch_is_a_permutation_and_no_image_is_left_out() -> None:
+    addresses = [
+        address
+        for batch in BatchAddresses(10, batch_size=4, seed=0, first_step=0, last_step=5)
+        for address in batch
+    ]
     assert [address.epoch for address in addresses] == [0] * 10 + [1] * 10
-    orders = [[address.picture for address in addresses[start : start + 10]] for start in (0, 10)]
+    orders = [[address.image for address in addresses[start : start + 10]] for start in (0, 10)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert orders[0] != orders[1]
 
 
 def test_a_data_set_smaller_than_the_batch_is_seen_evenly() -> None:
     batch = next(iter(BatchAddresses(3, batch_size=9, seed=0, first_step=0, last_step=1)))
-    assert set(Counter(address.picture for address in batch).values()) == {3}
+    assert set(Counter(address.image for address in batch).values()) == {3}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers: int) -> None:
-    for (images, labels), (other_images, other_labels) in zip(batches(Numbers()), batches(Numbers(), workers=workers), strict=True):
+    for (images, labels), (other_images, other_labels) in zip(
+        batches(Numbers()), batches(Numbers(), workers=workers), strict=True
+    ):
         assert torch.equal(images, other_images)
         assert torch.equal(labels, other_labels)
 
@@ -62,10 +77,12 @@ def test_workers_change_nothing(workers: int) -> None:
 def test_a_resumed_stream_is_the_tail_of_the_whole() -> None:
     whole, tail = batches(Numbers()), batches(Numbers(), first_step=3)
     assert len(tail) == 4
-    assert all(torch.equal(a[1], b[1]) and torch.equal(a[0], b[0]) for a, b in zip(whole[3:], tail, strict=True))
+    assert all(
+        torch.equal(a[1], b[1]) and torch.equal(a[0], b[0]) for a, b in zip(whole[3:], tail, strict=True)
+    )
 
 
-def test_one_picture_is_augmented_anew_in_each_epoch() -> None:
+def test_one_image_is_augmented_anew_in_each_epoch() -> None:
     noise: dict[int, list[torch.Tensor]] = {}
     for images, labels in batches(Numbers(), last_step=5):
         for image, label in zip(images, labels, strict=True):

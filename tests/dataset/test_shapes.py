@@ -10,7 +10,7 @@ def shapes(split: str) -> SegmentationSet:
     return build_dataset("shapes", split=split, train_images=200, val_images=50)
 
 
-def test_a_picture_is_a_function_of_split_and_index() -> None:
+def test_a_image_is_a_function_of_split_and_index() -> None:
     first, again = shapes("train")[7], shapes("train")[7]
     assert (first.image == again.image).all()
     assert (first.label == again.label).all()
@@ -33,7 +33,7 @@ def test_objects_have_a_void_border() -> None:
 
 
 def test_colour_alone_cannot_tell_the_classes() -> None:
-    """The best a per-pixel colour model can do, its table of 16^3 colours filled from 200 pictures."""
+    """The best a per-pixel colour model can do, its table of 16^3 colours filled from 200 images."""
     training, validation = shapes("train"), shapes("val")
     counts = np.zeros((16**3, 7))
     for index in range(200):

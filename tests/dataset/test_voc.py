@@ -33,7 +33,10 @@ def test_train_aug_is_voc_and_sbd_without_val(root: Path) -> None:
     val = (root / LISTS / "val.txt").read_text().split()
     label = root / "VOCdevkit/VOC2012/SegmentationClass" / f"{val[0]}.png"
     ids = np.array(Image.open(label))
-    savemat(root / "benchmark_RELEASE/dataset/cls" / f"{val[0]}.mat", {"GTcls": {"Segmentation": np.zeros_like(ids)}})  # SBD has val's too
+    savemat(
+        root / "benchmark_RELEASE/dataset/cls" / f"{val[0]}.mat",
+        {"GTcls": {"Segmentation": np.zeros_like(ids)}},
+    )  # SBD has val's too
     samples = VOC(root=str(root), split="train_aug")
     names = {samples[index].name for index in range(len(samples))}
     assert len(samples) == len(names) == 8  # 4 of train, 4 of SBD alone
@@ -43,7 +46,10 @@ def test_train_aug_is_voc_and_sbd_without_val(root: Path) -> None:
 
 def test_vocs_own_label_is_taken_before_sbds(root: Path) -> None:
     name = (root / LISTS / "train.txt").read_text().split()[0]
-    savemat(root / "benchmark_RELEASE/dataset/cls" / f"{name}.mat", {"GTcls": {"Segmentation": np.zeros((120, 160), np.uint8)}})
+    savemat(
+        root / "benchmark_RELEASE/dataset/cls" / f"{name}.mat",
+        {"GTcls": {"Segmentation": np.zeros((120, 160), np.uint8)}},
+    )
     samples = VOC(root=str(root), split="train_aug")
     assert next(path for image, path in samples.pairs if image.stem == name).suffix == ".png"
 
@@ -51,7 +57,10 @@ def test_vocs_own_label_is_taken_before_sbds(root: Path) -> None:
 def test_sbds_labels_are_the_matrix_in_the_file(root: Path) -> None:
     expected = np.random.default_rng(0).integers(0, 21, (120, 160), dtype=np.uint8)
     path = next((root / "benchmark_RELEASE/dataset/cls").glob("*.mat"))
-    savemat(path, {"GTcls": {"Boundaries": np.zeros((20, 1)), "Segmentation": expected, "CategoriesPresent": [1, 2]}})
+    savemat(
+        path,
+        {"GTcls": {"Boundaries": np.zeros((20, 1)), "Segmentation": expected, "CategoriesPresent": [1, 2]}},
+    )
     samples = VOC(root=str(root), split="train_aug")
     (index,) = [index for index, (_, label) in enumerate(samples.pairs) if label.stem == path.stem]
     assert (samples[index].label == expected).all()
@@ -61,13 +70,17 @@ def test_segmentation_class_aug_is_used_where_it_is(root: Path) -> None:
     voc = root / "VOCdevkit/VOC2012"
     names = [path.stem for path in sorted((voc / "JPEGImages").iterdir())]
     for name in names:
-        write_ids(voc / "SegmentationClassAug" / f"{name}.png", np.full((120, 160), 3, np.uint8), voc_palette(21))
+        write_ids(
+            voc / "SegmentationClassAug" / f"{name}.png", np.full((120, 160), 3, np.uint8), voc_palette(21)
+        )
     samples = VOC(root=str(root), split="train_aug")
     assert len(samples) == 8  # without a list: all but val's four
     assert (samples[0].label == 3).all()
     (root / LISTS / "trainaug.txt").write_text(f"{names[0]}\n{names[9]}\n")
     assert len(VOC(root=str(root), split="train_aug")) == 2
-    (root / LISTS / "train_aug.txt").write_text(f"/JPEGImages/{names[9]}.jpg /SegmentationClassAug/{names[9]}.png\n")
+    (root / LISTS / "train_aug.txt").write_text(
+        f"/JPEGImages/{names[9]}.jpg /SegmentationClassAug/{names[9]}.png\n"
+    )
     (pair,) = VOC(root=str(root), split="train_aug").pairs
     assert [path.stem for path in pair] == [names[9], names[9]]
 
@@ -76,7 +89,9 @@ def test_train_aug_leaves_val_out_whatever_its_list_says(root: Path) -> None:
     voc = root / "VOCdevkit/VOC2012"
     val, train = ((root / LISTS / f"{split}.txt").read_text().split() for split in ("val", "train"))
     for name in (*val, *train):
-        write_ids(voc / "SegmentationClassAug" / f"{name}.png", np.zeros((120, 160), np.uint8), voc_palette(21))
+        write_ids(
+            voc / "SegmentationClassAug" / f"{name}.png", np.zeros((120, 160), np.uint8), voc_palette(21)
+        )
     (root / LISTS / "train_aug.txt").write_text("\n".join([*train, val[0]]))
     assert {image.stem for image, _ in VOC(root=str(root), split="train_aug").pairs} == set(train)
 
@@ -88,7 +103,9 @@ def test_an_empty_sbd_is_not_the_official_train(root: Path) -> None:
         VOC(root=str(root), split="train_aug")
 
 
-@pytest.mark.parametrize("line", ["{} 1", "\ufeff{}", "{}.jpg", "{}\r", "/JPEGImages/{}.jpg /SegmentationClass/{}.png"])
+@pytest.mark.parametrize(
+    "line", ["{} 1", "\ufeff{}", "{}.jpg", "{}\r", "/JPEGImages/{}.jpg /SegmentationClass/{}.png"]
+)
 def test_every_way_to_write_a_list_is_read(root: Path, line: str) -> None:
     name = (root / LISTS / "val.txt").read_text().split()[0]
     (root / LISTS / "val.txt").write_text(line.format(name, name) + "\n", encoding="utf-8")
@@ -97,7 +114,10 @@ def test_every_way_to_write_a_list_is_read(root: Path, line: str) -> None:
 
 def test_without_train_aug_it_is_said_how_published_numbers_differ(root: Path) -> None:
     shutil.rmtree(root / "benchmark_RELEASE")
-    with pytest.raises(DataError, match=r"train_aug needs .*SegmentationClassAug.*\n.*train_split=train.* 10,582 pictures; .* has 1,464"):
+    with pytest.raises(
+        DataError,
+        match=r"train_aug needs .*SegmentationClassAug.*\n.*train_split=train.* 10,582 images; .* has 1,464",
+    ):
         VOC(root=str(root), split="train_aug")
     assert "1,464" in VOC(root=str(root), split="train").note
     assert VOC(root=str(root), split="val").note == ""
@@ -122,7 +142,12 @@ def test_a_damaged_mat_file_is_named(root: Path, content: bytes) -> None:
 
 def test_a_mat_file_of_something_else_is_named(root: Path) -> None:
     path = next((root / "benchmark_RELEASE/dataset/cls").glob("*.mat"))
-    for content in ({"other": 1}, {"GTcls": 1}, {"GTcls": {"Segmentation": "text"}}, {"GTcls": {"Segmentation": np.eye(3)}}):
+    for content in (
+        {"other": 1},
+        {"GTcls": 1},
+        {"GTcls": {"Segmentation": "text"}},
+        {"GTcls": {"Segmentation": np.eye(3)}},
+    ):
         savemat(path, content)
         samples = VOC(root=str(root), split="train_aug")
         (index,) = [index for index, (_, label) in enumerate(samples.pairs) if label == path]
@@ -139,11 +164,13 @@ def test_wrong_roots_and_splits(root: Path, tmp_path: Path) -> None:
         VOC(root=str(root), split="test")
     (root / LISTS / "val.txt").write_text("2012_000004\n../../../etc/passwd\n")
     with pytest.raises(
-        DataError, match=r"have no picture file, the first: .*VOC2012/JPEGImages/passwd.jpg"
+        DataError, match=r"have no image file, the first: .*VOC2012/JPEGImages/passwd.jpg"
     ):  # inside, whatever a list says
         VOC(root=str(root), split="val")
     (root / LISTS / "val.txt").write_text("2012_000004\n2012_999999\n")
-    with pytest.raises(DataError, match=r"1 of 2 pictures of .*split val have no picture file, the first: .*2012_999999.jpg"):
+    with pytest.raises(
+        DataError, match=r"1 of 2 images of .*split val have no image file, the first: .*2012_999999.jpg"
+    ):
         VOC(root=str(root), split="val")
     (root / LISTS / "val.txt").unlink()
     with pytest.raises(DataError, match=r"val.txt is missing"):

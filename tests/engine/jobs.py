@@ -14,9 +14,9 @@ from deeplabx.dataset import build_dataset
 from deeplabx.engine import distributed
 from deeplabx.engine.evaluator import Predictor, evaluate
 from deeplabx.errors import DataError
-from tests.engine.states import IMAGES, LABELS, in_float64, model_without_noise, state_of
+from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
 
-PICTURES = 7  # an uneven share
+VAL_IMAGES = 7  # an uneven share
 
 
 def measured() -> dict[str, Any]:
@@ -40,7 +40,7 @@ def share(tensor: Tensor) -> Tensor:
 
 
 def batch() -> tuple[Tensor, Tensor]:
-    """Twelve pictures with uneven void, and this process's share of them."""
+    """Twelve images with uneven void, and this process's share of them."""
     images, labels = torch.cat([IMAGES, IMAGES.flip(1)]), torch.cat([LABELS, LABELS.flip(2)])
     return share(images), share(labels)
 
@@ -50,7 +50,7 @@ def gradient(*, accumulate: int) -> dict[str, Tensor]:
     state = state_of(model_without_noise().double(), accumulate=accumulate)
     state.normalization = in_float64  # type: ignore[assignment]
     kept: dict[str, Tensor] = {}
-    state.take_step = lambda: kept.update({n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None})  # type: ignore[method-assign]
+    state.take_step = lambda: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
     state.update(*batch())
     return kept
 
@@ -75,7 +75,7 @@ def curve(*, steps: int) -> list[float]:
 
 
 def evaluated() -> str:
-    samples = build_dataset("shapes", split="val", train_images=1, val_images=PICTURES)
+    samples = build_dataset("shapes", split="val", train_images=1, val_images=VAL_IMAGES)
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 7, 3, padding=1)
     normalization = model_without_noise().backbone.normalization

@@ -14,7 +14,7 @@ from deeplabx.schedule import build_schedule
 torch.manual_seed(0)
 IMAGES = torch.randint(0, 256, (6, 33, 33, 3), dtype=torch.uint8)
 LABELS = torch.randint(0, 4, (6, 33, 33), dtype=torch.uint8)
-LABELS[0] = 255  # uneven void: one picture is all void, another nearly
+LABELS[0] = 255  # uneven void: one image is all void, another nearly
 LABELS[1, 2:] = 255
 
 
@@ -44,3 +44,8 @@ def model_without_noise() -> DeepLab:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of each parameter's gradient by name."""
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}

@@ -36,7 +36,9 @@ def test_what_does_not_change_is_its_own_average_to_the_bit() -> None:
     average = Average(model, decay=0.9)  # type: ignore[arg-type]
     for _ in range(30):
         average.update(model)  # type: ignore[arg-type]
-    assert all(torch.equal(value, model.state_dict()[name]) for name, value in average.model.state_dict().items())
+    assert all(
+        torch.equal(value, model.state_dict()[name]) for name, value in average.model.state_dict().items()
+    )
 
 
 def test_a_step_that_was_left_out_is_no_part_of_the_average() -> None:
@@ -52,7 +54,9 @@ def test_a_step_that_was_left_out_is_no_part_of_the_average() -> None:
     assert state.average.updates == 1
     for name, value in state.evaluated_model.state_dict().items():  # the first update has a decay of 0.1
         if value.is_floating_point():
-            assert torch.allclose(value, 0.1 * before[name] + 0.9 * state.model.state_dict()[name], atol=1e-6), name
+            assert torch.allclose(
+                value, 0.1 * before[name] + 0.9 * state.model.state_dict()[name], atol=1e-6
+            ), name
 
 
 def test_without_a_decay_the_model_itself_is_evaluated() -> None:

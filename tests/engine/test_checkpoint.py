@@ -22,10 +22,19 @@ def saved(tmp_path: Path) -> Path:
 def test_a_checkpoint_is_a_folder_without_pickle_and_with_a_manifest(saved: Path) -> None:
     assert saved.name == "step-00000001"
     files = {path.name for path in saved.iterdir()}
-    assert files == {"model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"}
+    assert files == {
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "config.json",
+        "MANIFEST.json",
+    }
     manifest = json.loads((saved / "MANIFEST.json").read_text())
     assert set(manifest) == files - {"MANIFEST.json"}
-    assert all(entry["size"] == (saved / name).stat().st_size and len(entry["sha256"]) == 64 for name, entry in manifest.items())
+    assert all(
+        entry["size"] == (saved / name).stat().st_size and len(entry["sha256"]) == 64
+        for name, entry in manifest.items()
+    )
     assert not list(saved.parent.glob(".tmp-*"))
 
 
@@ -36,7 +45,10 @@ def test_restore_brings_back_weights_momentum_and_step(saved: Path) -> None:
     checkpoints.restore(fresh, checkpoints.verified(saved))
     assert fresh.step == 1
     assert state.update(IMAGES, LABELS).loss == fresh.update(IMAGES, LABELS).loss
-    assert all(torch.equal(a, b) for a, b in zip(state.model.state_dict().values(), fresh.model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(state.model.state_dict().values(), fresh.model.state_dict().values(), strict=True)
+    )
 
 
 @pytest.fixture
@@ -51,7 +63,10 @@ def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path)
     state = state_of(model_without_noise(), ema_decay=0.5)
     state.update(IMAGES, LABELS)
     found = checkpoints.verified(averaged)
-    for tensors, model in ((found.model_tensors(), state.evaluated_model), (found.raw_tensors(), state.model)):
+    for tensors, model in (
+        (found.model_tensors(), state.evaluated_model),
+        (found.raw_tensors(), state.model),
+    ):
         assert tensors is not None
         assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
     fresh = state_of(model_without_noise(), ema_decay=0.5)
@@ -61,7 +76,10 @@ def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path)
     state.update(IMAGES, LABELS)
     fresh.update(IMAGES, LABELS)
     for one, other in ((state.model, fresh.model), (state.evaluated_model, fresh.evaluated_model)):
-        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )
     (averaged / "raw.safetensors").write_bytes(b"cut")
     with pytest.raises(CheckpointError, match=r"raw.safetensors is not what MANIFEST.json says"):
         checkpoints.verified(averaged)
@@ -82,7 +100,9 @@ def test_equal_states_have_equal_bytes(tmp_path: Path) -> None:
     assert shas[0] == shas[1]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_any_damage_to_any_file_is_found(saved: Path, name: str, damage: str) -> None:
     path = saved / name
@@ -108,7 +128,9 @@ def test_the_newest_valid_one_is_taken_and_the_damaged_one_is_told(tmp_path: Pat
     assert "step-00000002 is damaged: state.json" in complaints[0]
 
 
-def test_an_interrupted_save_leaves_nothing_and_the_earlier_ones(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_save_leaves_nothing_and_the_earlier_ones(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = state_of(model_without_noise())
     checkpoints.restore(state, checkpoints.verified(saved))
     state.update(IMAGES, LABELS)
@@ -202,7 +224,15 @@ def test_best_names_the_best_of_the_state_though_the_process_died_before_it_was_
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": "1"}, {"step": -1}, {"step": 10**30}, {"best": []}, {"best": {"step": 1}}, {"schema_version": 1}]
+    "change",
+    [
+        {"step": "1"},
+        {"step": -1},
+        {"step": 10**30},
+        {"best": []},
+        {"best": {"step": 1}},
+        {"schema_version": 1},
+    ],
 )
 def test_a_state_that_no_run_writes_is_refused(saved: Path, change: dict[str, object]) -> None:
     state = json.loads((saved / "state.json").read_text())
@@ -220,9 +250,13 @@ def test_tensors_of_another_model_are_a_checkpoint_error(saved: Path) -> None:
 def test_a_tensor_that_torch_would_pass_over_is_missed(saved: Path) -> None:
     tensors = checkpoints.Checkpoint(saved).model_tensors()
     model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)
-    counters = {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    counters = {
+        name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")
+    }
     checkpoints.fill(model, {**counters, **tensors}, source=saved)
     name = "backbone.bn1.num_batches_tracked"
     assert name in counters
     with pytest.raises(CheckpointError, match=rf"1 tensors are missing, the first: {name}"):
-        checkpoints.fill(model, {key: value for key, value in {**counters, **tensors}.items() if key != name}, source=saved)
+        checkpoints.fill(
+            model, {key: value for key, value in {**counters, **tensors}.items() if key != name}, source=saved
+        )

@@ -19,8 +19,12 @@ def frames(request: pytest.FixtureRequest, fake_root: Root, real_root: Root) -> 
     return Cityscapes(root=str(root("cityscapes")), split="val")
 
 
-def test_scores_equal_the_official_scorers(frames: Cityscapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(np, "in1d", np.isin, raising=False)  # which the scorer needs and numpy 2.4 has no more
+def test_scores_equal_the_official_scorers(
+    frames: Cityscapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        np, "in1d", np.isin, raising=False
+    )  # which the scorer needs and numpy 2.4 has no more
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official  # noqa: N813
 
     torch.manual_seed(0)
@@ -41,4 +45,6 @@ def test_scores_equal_the_official_scorers(frames: Cityscapes, tmp_path: Path, m
     assert ours.miou == theirs["averageScoreClasses"]
     assert 0 < ours.miou < 1
     for name, score in ours.per_class_iou.items():
-        assert score == theirs["classScores"][name] or (score is None and np.isnan(theirs["classScores"][name])), name
+        assert score == theirs["classScores"][name] or (
+            score is None and np.isnan(theirs["classScores"][name])
+        ), name

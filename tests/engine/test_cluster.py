@@ -6,7 +6,13 @@ from deeplabx.errors import DeviceError
 
 @pytest.mark.parametrize(
     ("nodes", "host"),
-    [("gpu7", "gpu7"), ("gpu[07-09,12],login1", "gpu07"), ("a-1,b", "a-1"), ("rack[3,5]", "rack3"), ("n[012]", "n012")],
+    [
+        ("gpu7", "gpu7"),
+        ("gpu[07-09,12],login1", "gpu07"),
+        ("a-1,b", "a-1"),
+        ("rack[3,5]", "rack3"),
+        ("n[012]", "n012"),
+    ],
 )
 def test_the_first_host_of_slurms_short_form(nodes: str, host: str) -> None:
     assert first_host(nodes) == host
@@ -32,7 +38,10 @@ def step(rank: int) -> dict[str, str]:
 def test_a_task_of_slurms_is_a_process_of_torchruns() -> None:
     environment = step(3)
     adopt_slurm(environment)
-    assert {name: environment[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")} == {
+    assert {
+        name: environment[name]
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+    } == {
         "RANK": "3",
         "WORLD_SIZE": "4",
         "LOCAL_RANK": "1",

@@ -16,13 +16,21 @@ from tests.engine import jobs
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("norm", "kind"), [("auto", nn.SyncBatchNorm), ("sync", nn.SyncBatchNorm), ("batch", nn.BatchNorm2d)])
-def test_norm_is_synchronized_over_several_gpus(norm: str, kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("auto", nn.SyncBatchNorm), ("sync", nn.SyncBatchNorm), ("batch", nn.BatchNorm2d)]
+)
+def test_norm_is_synchronized_over_several_gpus(
+    norm: str, kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3)
     names = list(model.state_dict())
-    assert distributed.synchronize_norm(model, norm=norm, device=torch.device("cuda")) == (kind is nn.SyncBatchNorm)
-    assert {type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)} == {kind}
+    assert distributed.synchronize_norm(model, norm=norm, device=torch.device("cuda")) == (
+        kind is nn.SyncBatchNorm
+    )
+    assert {
+        type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    } == {kind}
     assert list(model.state_dict()) == names
 
 
@@ -30,11 +38,17 @@ def test_a_frozen_norm_stays_frozen_on_several_gpus(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm="frozen")
     assert not distributed.synchronize_norm(model, norm="frozen", device=torch.device("cuda"))
-    assert all(isinstance(module, FrozenBatchNorm2d) for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    assert all(
+        isinstance(module, FrozenBatchNorm2d)
+        for module in model.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    )
 
 
 def test_auto_precision_is_what_the_processor_computes_in() -> None:
-    assert resolve_precision("auto", CPU) == ("bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32")
+    assert resolve_precision("auto", CPU) == (
+        "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    )
     assert resolve_precision("bf16", CPU) == "bf16"
 
 
@@ -47,7 +61,7 @@ def test_cpu_means_cpu() -> None:
     assert resolve_device("cpu") == CPU
 
 
-# --- several processes: launched once for all that is measured -----------------------------------------------------------------------
+# --- several processes: launched once for all that is measured ----------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +87,16 @@ def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor])
 
 
 @pytest.mark.parametrize("name", ["gradient", "gradient_in_passes"])
-def test_the_gradient_is_that_of_one_process_with_the_same_batch(alone: dict[str, Any], together: dict[str, Any], name: str) -> None:
+def test_the_gradient_is_that_of_one_process_with_the_same_batch(
+    alone: dict[str, Any], together: dict[str, Any], name: str
+) -> None:
     assert relative_error(alone["gradient"], together[name]) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["weights", "averages"])
-def test_the_weights_after_steps_are_those_of_one_process(alone: dict[str, Any], together: dict[str, Any], name: str) -> None:
+def test_the_weights_after_steps_are_those_of_one_process(
+    alone: dict[str, Any], together: dict[str, Any], name: str
+) -> None:
     assert relative_error(alone[name], together[name]) < 1e-5  # float32, summed in another order
 
 

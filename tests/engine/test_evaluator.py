@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Brightness(nn.Module):
-    """Class by the red channel of each pixel alone: what a picture's surroundings are cannot matter."""
+    """Class by the red channel of each pixel alone: what an image's surroundings are cannot matter."""
 
     def forward(self, images: Tensor) -> Tensor:
         red = images[:, :1] + 10.4
@@ -44,42 +44,47 @@ class Divide(nn.Module):
         return logits / self.by
 
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
-EXPECTED = (PICTURE[..., 0] > 100).astype(int)
+IMAGE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+EXPECTED = (IMAGE[..., 0] > 100).astype(int)
 
 
-@pytest.mark.parametrize("settings", [{}, {"crop": (64, 48)}, {"window": 16}, {"window": 64}, {"flip": True}, {"window": 20, "flip": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"crop": (64, 48)}, {"window": 16}, {"window": 64}, {"flip": True}, {"window": 20, "flip": True}],
+)
 def test_every_way_gives_a_pixelwise_models_answer(settings: dict) -> None:
-    ids = Predictor(Brightness(), PLAIN, CPU, **settings).ids(PICTURE)
+    ids = Predictor(Brightness(), PLAIN, CPU, **settings).ids(IMAGE)
     assert ids.shape == (37, 53)
     assert (ids.numpy() == EXPECTED).all()
 
 
-def test_several_scales_average_and_agree_on_a_smooth_picture() -> None:
+def test_several_scales_average_and_agree_on_a_smooth_image() -> None:
     columns = np.linspace(0, 255, 64)
-    picture = np.tile(columns[None, :, None], (48, 1, 3)).astype(np.uint8)
-    ids = Predictor(Brightness(), PLAIN, CPU, scales=[0.5, 1.0, 2.0]).ids(picture)
-    expected = picture[..., 0] > 100
+    image = np.tile(columns[None, :, None], (48, 1, 3)).astype(np.uint8)
+    ids = Predictor(Brightness(), PLAIN, CPU, scales=[0.5, 1.0, 2.0]).ids(image)
+    expected = image[..., 0] > 100
     assert (ids.numpy() == expected).mean() > 0.97
 
 
-def test_scales_are_of_the_picture() -> None:
+def test_scales_are_of_the_image() -> None:
     model = Sizes()
-    Predictor(model, PLAIN, CPU, scales=[0.5, 1.5], flip=True).ids(PICTURE)
+    Predictor(model, PLAIN, CPU, scales=[0.5, 1.5], flip=True).ids(IMAGE)
     assert [shape[-2:] for shape in model.seen] == [(18, 26), (18, 26), (56, 80), (56, 80)]
 
 
 def test_the_crop_pads_right_and_below_with_the_rounded_mean_pixel() -> None:
     model = Sizes()
-    Predictor(model, PLAIN, CPU, crop=(40, 60)).ids(PICTURE)
+    Predictor(model, PLAIN, CPU, crop=(40, 60)).ids(IMAGE)
     assert model.seen == [(1, 3, 40, 60)]
     assert torch.allclose(model.last[0, :, -1, -1], torch.tensor([10 - 10.4, 21 - 20.6, 0.0]), atol=1e-5)
-    assert torch.allclose(model.last[0, :, 0, 0], torch.from_numpy(PICTURE[0, 0]).float() - torch.tensor(PLAIN.mean), atol=1e-5)
+    assert torch.allclose(
+        model.last[0, :, 0, 0], torch.from_numpy(IMAGE[0, 0]).float() - torch.tensor(PLAIN.mean), atol=1e-5
+    )
 
 
-def test_a_larger_picture_is_not_cut_to_the_crop() -> None:
+def test_a_larger_image_is_not_cut_to_the_crop() -> None:
     model = Sizes()
-    Predictor(model, PLAIN, CPU, crop=(20, 60)).ids(PICTURE)
+    Predictor(model, PLAIN, CPU, crop=(20, 60)).ids(IMAGE)
     assert model.seen == [(1, 3, 37, 60)]
 
 
@@ -92,11 +97,11 @@ def test_windows_cover_everything_and_stay_inside(length: int) -> None:
     assert covered.min() >= 1
 
 
-def test_padding_leaves_the_picture_where_it_is() -> None:
-    picture = torch.arange(12, dtype=torch.uint8).reshape(1, 2, 2, 3)
-    padded = pad(picture, 3, 4, (7, 8, 9))
+def test_padding_leaves_the_image_where_it_is() -> None:
+    image = torch.arange(12, dtype=torch.uint8).reshape(1, 2, 2, 3)
+    padded = pad(image, 3, 4, (7, 8, 9))
     assert padded.shape == (1, 3, 4, 3)
-    assert torch.equal(padded[:, :2, :2], picture)
+    assert torch.equal(padded[:, :2, :2], image)
     assert padded[0, 2, 3].tolist() == [7, 8, 9]
 
 
@@ -123,9 +128,9 @@ def test_another_data_sets_classes_are_refused() -> None:
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_crf_refines_the_probabilities_of_one_view_and_of_several(flip: bool) -> None:
     model, crf = Brightness(), DenseCRF(2, bilateral_rgb=20.0)
-    picture = torch.from_numpy(PICTURE)
-    softmax = (model(PLAIN(picture[None])) / 50).softmax(dim=1)[0]
-    expected = crf(picture, softmax).argmax(dim=0)
+    image = torch.from_numpy(IMAGE)
+    softmax = (model(PLAIN(image[None])) / 50).softmax(dim=1)[0]
+    expected = crf(image, softmax).argmax(dim=0)
     assert not torch.equal(expected, softmax.argmax(dim=0))
     soft = nn.Sequential(model, Divide(50))
-    assert torch.equal(Predictor(soft, PLAIN, CPU, flip=flip, crf=crf).ids(PICTURE), expected)
+    assert torch.equal(Predictor(soft, PLAIN, CPU, flip=flip, crf=crf).ids(IMAGE), expected)

@@ -17,7 +17,9 @@ def test_one_device_is_a_plain_call() -> None:
 
 def test_torchrun_decides_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(DeviceError, match=r"trainer.devices=2, but 4 processes were started\ntype trainer.devices=auto"):
+    with pytest.raises(
+        DeviceError, match=r"trainer.devices=2, but 4 processes were started\ntype trainer.devices=auto"
+    ):
         launch(lambda: 7, devices="2")
 
 
@@ -39,7 +41,9 @@ def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
         ("kill", DeviceError, r"^rank 1 was killed by SIGKILL"),
     ],
 )
-def test_the_first_failure_is_told_with_its_rank(kind: str, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_failure_is_told_with_its_rank(
+    kind: str, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(error, match=words) as raised:
         launch(jobs.fails_on_rank_1, kind, devices="2")
     if kind == "bug":
@@ -48,7 +52,10 @@ def test_the_first_failure_is_told_with_its_rank(kind: str, error: type[Exceptio
 
 
 def test_the_processes_die_with_their_parent(tmp_path: Path) -> None:
-    code = f"from tests.engine import jobs; from deeplabx.engine.launch import launch; launch(jobs.process_ids, {tmp_path!r}, devices='2')"
+    code = (
+        "from tests.engine import jobs; from deeplabx.engine.launch import launch; "
+        f"launch(jobs.process_ids, {tmp_path!r}, devices='2')"
+    )
     code = f"from pathlib import PosixPath\nif __name__ == '__main__':\n    {code}"
     script = tmp_path / "main.py"
     script.write_text(code)

@@ -16,7 +16,9 @@ HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); {do}"
 
 def holder(folder: Path, do: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", HOLD.format(do=do), folder], stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(do=do), folder], stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
@@ -24,7 +26,10 @@ def holder(folder: Path, do: str) -> subprocess.Popen[str]:
 
 def test_a_second_run_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     with holder(tmp_path, "time.sleep(60)") as process:
-        with pytest.raises(ConfigError, match=rf"in use by another run \(process {process.pid} on "), locked(tmp_path):
+        with (
+            pytest.raises(ConfigError, match=rf"in use by another run \(process {process.pid} on "),
+            locked(tmp_path),
+        ):
             pass
         process.kill()
     with locked(tmp_path) as warning:
@@ -32,7 +37,9 @@ def test_a_second_run_is_refused_and_told_by_whom(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_a_main_process_that_was_killed(tmp_path: Path) -> None:
-    with holder(tmp_path, "import os; child = os.fork(); print(child, flush=True) if child else None; time.sleep(60)") as process:
+    with holder(
+        tmp_path, "import os; child = os.fork(); print(child, flush=True) if child else None; time.sleep(60)"
+    ) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.kill()

@@ -17,7 +17,9 @@ def test_waiting_for_data_is_measured_and_hinted_at(tmp_path: Path) -> None:
     with RunLog(tmp_path, first_step=0, max_iters=1, batch_size=1, log_every=1) as log:
         assert list(log.timed([1, 2])) == [1, 2]
         log.total_wait, log.total_compute = 1.0, 3.0
-        assert log.data_wait_words(2) == "time: 3 s computing, 1 s (25%) waiting for data; try trainer.workers=4"
+        assert (
+            log.data_wait_words(2) == "time: 3 s computing, 1 s (25%) waiting for data; try trainer.workers=4"
+        )
         log.total_wait = 0.1
         assert "try" not in log.data_wait_words(2)
 

@@ -22,7 +22,11 @@ print(faults() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
 def test_what_was_freed_is_not_asked_for_again() -> None:
     kept, given_back = (
-        int(subprocess.run([sys.executable, "-c", CODE.format(line)], capture_output=True, text=True, check=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", CODE.format(line)], capture_output=True, text=True, check=True
+            ).stdout
+        )
         for line in ("keep_freed_memory()", "")
     )
     assert given_back > 5 * 16  # where pages are huge

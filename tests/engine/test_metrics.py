@@ -17,10 +17,14 @@ def test_the_matrix_equals_scikit_learns_to_the_integer(classes: int, seed: int)
     rng = np.random.default_rng(seed)
     labels = rng.choice([*range(classes), 255], (13, 17)).astype(np.uint8)
     predicted = rng.integers(0, classes, (13, 17))
-    ours = confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(labels), num_classes=classes, ignore_index=255)
+    ours = confusion_matrix(
+        torch.from_numpy(predicted), torch.from_numpy(labels), num_classes=classes, ignore_index=255
+    )
     valid = labels != 255
     expected = (
-        sklearn_confusion(labels[valid], predicted[valid], labels=list(range(classes))) if valid.any() else np.zeros((classes, classes))
+        sklearn_confusion(labels[valid], predicted[valid], labels=list(range(classes)))
+        if valid.any()
+        else np.zeros((classes, classes))
     )
     assert ours.dtype == torch.int64
     assert (ours.numpy() == expected).all()
@@ -35,11 +39,13 @@ def test_values_equal_scikit_learns() -> None:
     assert result.miou == pytest.approx(per_class.mean(), rel=1e-12)
     assert result.pixel_accuracy == pytest.approx(accuracy_score(labels, predicted), rel=1e-12)
     assert result.mean_class_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted), rel=1e-12)
-    assert result.frequency_weighted_iou == pytest.approx(jaccard_score(labels, predicted, average="weighted"), rel=1e-12)
+    assert result.frequency_weighted_iou == pytest.approx(
+        jaccard_score(labels, predicted, average="weighted"), rel=1e-12
+    )
 
 
 def test_absent_but_predicted_counts_zero_and_neither_is_left_out() -> None:
-    #                          a  b  c  d   a labelled and hit, b never labelled but predicted, c nothing, d labelled and missed
+    # a  b  c  d   a labelled and hit, b never labelled but predicted, c nothing, d labelled and missed
     result = metrics(torch.tensor([[6, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [4, 0, 0, 0]]), list("abcd"))
     assert result.per_class_iou == {"a": 0.5, "b": 0.0, "c": None, "d": 0.0}
     assert result.absent == ["c"]
@@ -57,4 +63,8 @@ def test_an_empty_matrix_has_no_miou_but_no_error_either() -> None:
 def test_the_sha_names_the_matrix() -> None:
     one, two = torch.eye(3, dtype=torch.int64), torch.eye(3, dtype=torch.int64) * 2
     names = ["a", "b", "c"]
-    assert metrics(one, names).confusion_sha256 == metrics(one.clone(), names).confusion_sha256 != metrics(two, names).confusion_sha256
+    assert (
+        metrics(one, names).confusion_sha256
+        == metrics(one.clone(), names).confusion_sha256
+        != metrics(two, names).confusion_sha256
+    )

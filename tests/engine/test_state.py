@@ -8,14 +8,14 @@ import deeplabx
 from deeplabx.engine import state as state_module
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import DivergedError
-from tests.engine.states import IMAGES, LABELS, in_float64, model_without_noise, state_of
+from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
 
 
 def gradients(accumulate: int) -> tuple[float, dict[str, Tensor]]:
     state = state_of(model_without_noise().double(), accumulate=accumulate)
     state.normalization = in_float64  # type: ignore[assignment]
     kept: dict[str, Tensor] = {}
-    state.take_step = lambda: kept.update({n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None})  # type: ignore[method-assign]
+    state.take_step = lambda: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
     return state.update(IMAGES, LABELS).loss, kept
 
 
@@ -25,7 +25,9 @@ def test_accumulation_has_the_loss_and_gradient_of_the_big_batch(accumulate: int
     loss, parts = gradients(accumulate)
     assert loss == pytest.approx(whole_loss, rel=1e-6)  # the loss itself is taken in float32
     for name, gradient in whole.items():
-        assert torch.allclose(parts[name], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max() + 1e-12)), name
+        assert torch.allclose(
+            parts[name], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max() + 1e-12)
+        ), name
 
 
 def test_the_loss_is_the_mean_over_the_valid_pixels_of_the_whole_batch() -> None:
@@ -69,7 +71,10 @@ def test_clipping_bounds_the_step() -> None:
     for group in state.optimizer.param_groups:
         group["weight_decay"] = 0.0
     state.update(IMAGES, LABELS)
-    moved = sum(float((value.detach() - before[name]).square().sum()) for name, value in model.named_parameters()) ** 0.5
+    moved = (
+        sum(float((value.detach() - before[name]).square().sum()) for name, value in model.named_parameters())
+        ** 0.5
+    )
     assert moved == pytest.approx(0.1 * 0.01, rel=1e-2)
 
 
@@ -118,7 +123,9 @@ def poisoned(state: TrainState, *, loss: bool) -> None:
 @pytest.mark.parametrize("loss", [True, False])
 def test_a_step_that_is_not_finite_is_left_out_where_that_is_asked_for(loss: bool) -> None:
     torch.manual_seed(0)
-    model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)  # its batch norm is not frozen
+    model = deeplabx.build_model(
+        "deeplabv3plus", backbone="resnet18", num_classes=4
+    )  # its batch norm is not frozen
     state = state_of(model, on_nonfinite="skip")
     state.update(IMAGES, LABELS)
     healthy, forward_loss = copy.deepcopy(model.state_dict()), state.forward_loss

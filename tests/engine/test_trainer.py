@@ -79,14 +79,26 @@ def saves(run: Run) -> list[str]:
 def test_evaluations_and_saves_come_as_they_are_due() -> None:
     run = run_of(7, mious={2: 0.3, 4: 0.2, 6: 0.4, 7: 0.1})
     run.fit()
-    assert saves(run) == ["evaluate 2", "save 2 best", "save 3", "evaluate 4", "evaluate 6", "save 6 best", "evaluate 7", "save 7 needed"]
+    assert saves(run) == [
+        "evaluate 2",
+        "save 2 best",
+        "save 3",
+        "evaluate 4",
+        "evaluate 6",
+        "save 6 best",
+        "evaluate 7",
+        "save 7 needed",
+    ]
     assert run.state.best["step"] == 6
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGTERM, PreemptedError), (signal.SIGUSR1, PreemptedError), (signal.SIGINT, StoppedError)]
+    ("number", "error"),
+    [(signal.SIGTERM, PreemptedError), (signal.SIGUSR1, PreemptedError), (signal.SIGINT, StoppedError)],
 )
-def test_a_stop_in_an_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(number: int, error: type[Exception]) -> None:
+def test_a_stop_in_an_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(
+    number: int, error: type[Exception]
+) -> None:
     run = run_of(4, on_evaluate=lambda: os.kill(os.getpid(), number))
     with pytest.raises(error, match="saved at step 2"):
         run.fit()

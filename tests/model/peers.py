@@ -1,7 +1,8 @@
 """Models of other libraries, whose logits ours must give when both hold the same weights.
 
-tests/model/data/*.json.gz hold the names and shapes of a library's tensors, and every 16th pixel of its output in float64 on `picture` after
-`model.double().eval()` with the weights of `fill`: {"library": "torchvision 0.29.2", "shapes": ..., "size": [65, 97], "logits": ...}.
+tests/model/data/*.json.gz hold the names and shapes of a library's tensors, and every 16th pixel of its
+output in float64 on `image` after `model.double().eval()` with the weights of `fill`: {"library":
+"torchvision 0.29.2", "shapes": ..., "size": [65, 97], "logits": ...}.
 """
 
 import gzip
@@ -42,16 +43,24 @@ class LastFeatures(nn.Module):
 
 def golden(name: str) -> Golden:
     stored = json.loads(gzip.decompress((DATA / f"{name}.json.gz").read_bytes()))
-    return Golden(stored["shapes"], (stored["size"][0], stored["size"][1]), torch.tensor(stored["logits"], dtype=torch.float64))
+    return Golden(
+        stored["shapes"],
+        (stored["size"][0], stored["size"][1]),
+        torch.tensor(stored["logits"], dtype=torch.float64),
+    )
 
 
 def fill(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """A tensor for every name, drawn from the name alone, in float64; large enough that logits depend on the picture, small enough to stay finite."""
+    """A tensor for every name, drawn from the name alone, in float64; large enough that logits depend on the
+    image, small enough to stay finite.
+    """
     return {name: drawn(name, tuple(shape)) for name, shape in shapes.items()}
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
-    random = np.random.RandomState(crc32(name.encode()))  # whose numbers never change from one numpy to the next
+    random = np.random.RandomState(
+        crc32(name.encode())
+    )  # whose numbers never change from one numpy to the next
     kind = name.rpartition(".")[2]
     if kind == "num_batches_tracked":
         return torch.tensor(0)
@@ -63,14 +72,22 @@ def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(random.standard_normal(shape) * spread)
 
 
-def picture(height: int, width: int) -> Tensor:
+def image(height: int, width: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(0).standard_normal((1, 3, height, width)))
 
 
-def difference(model: nn.Module, name: str, *, theirs: Callable[[str], str], order: Mapping[str, Sequence[int]] | None = None) -> float:
-    """The largest difference of our logits from the library's, relative to its largest. `theirs` gives the library's name of a tensor of ours.
+def difference(
+    model: nn.Module,
+    name: str,
+    *,
+    theirs: Callable[[str], str],
+    order: Mapping[str, Sequence[int]] | None = None,
+) -> float:
+    """The largest difference of our logits from the library's, relative to its largest. `theirs` gives the
+    library's name of a tensor of ours.
 
-    order: by the library's name, in which order ours has the input channels. First all names and shapes are compared.
+    order: by the library's name, in which order ours has the input channels. First all names and shapes are
+    compared.
     """
     expected = golden(name)
     names = {ours: theirs(ours) for ours in model.state_dict()}
@@ -79,6 +96,6 @@ def difference(model: nn.Module, name: str, *, theirs: Callable[[str], str], ord
     weights |= {name: weights[name][:, list(channels)] for name, channels in (order or {}).items()}
     model.double().eval().load_state_dict({ours: weights[name] for ours, name in names.items()})
     with torch.no_grad():
-        logits = model(picture(*expected.size))[:, :, ::EVERY, ::EVERY]
+        logits = model(image(*expected.size))[:, :, ::EVERY, ::EVERY]
     assert logits.shape == expected.logits.shape
     return float((logits - expected.logits).abs().max() / expected.logits.abs().max())

@@ -12,7 +12,9 @@ def test_two_3x3_of_256_follow_the_concatenation() -> None:
 
 def test_the_separable_form_is_depthwise_then_1x1() -> None:
     decoder = Decoder(256, 24, separable=True, align_corners=True)
-    kernels = [tuple(module.weight.shape) for module in decoder.refine.modules() if isinstance(module, nn.Conv2d)]
+    kernels = [
+        tuple(module.weight.shape) for module in decoder.refine.modules() if isinstance(module, nn.Conv2d)
+    ]
     assert kernels == [(304, 1, 3, 3), (256, 304, 1, 1), (256, 1, 3, 3), (256, 256, 1, 1)]
 
 

@@ -23,7 +23,7 @@ SIDES = (33, 64, 65, 97, 513, 769, 1025)
         *(("deeplabv3plus", name) for name in ("mobilenetv3_large", "efficientnet_lite0", "resnet50_beta")),
     ],
 )
-def test_logits_have_exactly_the_pictures_size(model: str, backbone: str) -> None:
+def test_logits_have_exactly_the_images_size(model: str, backbone: str) -> None:
     with torch.device("meta"):
         network = deeplabx.build_model(model, backbone=backbone, num_classes=5).eval()
         for size in zip(SIDES, reversed(SIDES), strict=True) if backbone == "resnet18" else [(64, 97)]:
@@ -31,9 +31,13 @@ def test_logits_have_exactly_the_pictures_size(model: str, backbone: str) -> Non
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(("backbone", "output_stride"), [("mobilenetv2", 8), ("resnet18", 16), ("resnet18", 32)])
+@pytest.mark.parametrize(
+    ("backbone", "output_stride"), [("mobilenetv2", 8), ("resnet18", 16), ("resnet18", 32)]
+)
 def test_logits_are_finite_from_one_output_stride_up(model: str, backbone: str, output_stride: int) -> None:
-    network = deeplabx.build_model(model, backbone=backbone, num_classes=5, output_stride=output_stride).eval()
+    network = deeplabx.build_model(
+        model, backbone=backbone, num_classes=5, output_stride=output_stride
+    ).eval()
     with torch.no_grad():
         for size in [(output_stride, output_stride), (output_stride + 1, 47), (65, 33)]:
             logits = network(torch.randn(1, 3, *size))
@@ -51,8 +55,18 @@ def test_logits_are_finite_from_one_output_stride_up(model: str, backbone: str, 
         ("deeplabv3plus", "resnet50", {"decoder_convolutions": 1}, 39_761_845),  # a well-known port
         ("deeplabv3plus", "resnet101", {"decoder_convolutions": 1}, 58_753_973),
         ("deeplabv3plus", "mobilenetv2", {"decoder_convolutions": 1, "separable": False}, 5_225_717),
-        ("deeplabv3", "resnet50_v1c", {"channels": 512, "projection_kernel": 3}, 65_749_365),  # mmsegmentation's, less its auxiliary head
-        ("deeplabv3plus", "resnet50_v1c", {"channels": 512, "projection_kernel": 3, "separable": True}, 41_226_213),
+        (
+            "deeplabv3",
+            "resnet50_v1c",
+            {"channels": 512, "projection_kernel": 3},
+            65_749_365,
+        ),  # mmsegmentation's, less its auxiliary head
+        (
+            "deeplabv3plus",
+            "resnet50_v1c",
+            {"channels": 512, "projection_kernel": 3, "separable": True},
+            41_226_213,
+        ),
         ("deeplabv3", "mobilenetv2", {}, 2_113_557),  # the paper's 2.11 M: no atrous branches
         ("deeplabv1", "vgg16", {}, 20_505_429),  # 20.5 M in v1, table 2
         ("deeplabv1", "vgg16", {"fc6": "7x7"}, 134_346_581),  # 134.3 M there
@@ -96,7 +110,9 @@ def test_changing_the_output_stride_reuses_the_weights() -> None:
 
 def test_null_means_as_the_backbone_says() -> None:
     by_backbone = deeplabx.build_model("deeplabv3plus", backbone="mobilenetv2", num_classes=4)
-    said = deeplabx.build_model("deeplabv3plus", backbone="mobilenetv2", num_classes=4, separable=True, atrous_rates=[6, 12, 18])
+    said = deeplabx.build_model(
+        "deeplabv3plus", backbone="mobilenetv2", num_classes=4, separable=True, atrous_rates=[6, 12, 18]
+    )
     dense = deeplabx.build_model("deeplabv3plus", backbone="mobilenetv2", num_classes=4, separable=False)
     assert by_backbone.state_dict().keys() == said.state_dict().keys()
     assert dense.state_dict().keys() != said.state_dict().keys()

@@ -17,19 +17,30 @@ def without_dropout(model: DeepLab) -> DeepLab:
 
 
 @pytest.mark.parametrize(
-    ("fc6", "output_stride", "kernel_size", "rate"), [("large_fov", 8, 3, 12), ("large_fov", 16, 3, 6), ("7x7", 8, 7, 4), ("7x7", 32, 7, 1)]
+    ("fc6", "output_stride", "kernel_size", "rate"),
+    [("large_fov", 8, 3, 12), ("large_fov", 16, 3, 6), ("7x7", 8, 7, 4), ("7x7", 32, 7, 1)],
 )
-def test_fc6_sees_the_same_field_at_every_output_stride(fc6: str, output_stride: int, kernel_size: int, rate: int) -> None:
+def test_fc6_sees_the_same_field_at_every_output_stride(
+    fc6: str, output_stride: int, kernel_size: int, rate: int
+) -> None:
     with torch.device("meta"):
-        model = deeplabx.build_model("deeplabv1", backbone="vgg16", num_classes=21, output_stride=output_stride, fc6=fc6)
+        model = deeplabx.build_model(
+            "deeplabv1", backbone="vgg16", num_classes=21, output_stride=output_stride, fc6=fc6
+        )
     layer = model.get_submodule("classifier.fc6")
     assert isinstance(layer, nn.Conv2d)
-    assert (layer.kernel_size[0], layer.dilation[0], layer.out_channels) == (kernel_size, rate, 1024 if fc6 == "large_fov" else 4096)
+    assert (layer.kernel_size[0], layer.dilation[0], layer.out_channels) == (
+        kernel_size,
+        rate,
+        1024 if fc6 == "large_fov" else 4096,
+    )
 
 
 def test_vgg_at_stride_8_is_the_papers() -> None:
     with torch.device("meta"):
-        features = deeplabx.build_model("deeplabv1", backbone="vgg16", num_classes=21).get_submodule("backbone.features")
+        features = deeplabx.build_model("deeplabv1", backbone="vgg16", num_classes=21).get_submodule(
+            "backbone.features"
+        )
     pools = [module.stride for module in features.modules() if isinstance(module, nn.MaxPool2d)]
     rates = [module.dilation[0] for module in features.modules() if isinstance(module, nn.Conv2d)]
     assert pools == [2, 2, 2, 1, 1]

@@ -17,8 +17,20 @@ from deeplabx.model.norm import freeze_norm
 from deeplabx.optimizer import build_optimizer
 
 # More of the same units, and seconds each
-DEEP = ("resnet34", "resnet101", "resnet152", "resnet101_beta", "resnet101_caffe", "resnet101_v1c", "xception65", "xception71")
-BACKBONES = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in schema.options("backbone")]
+DEEP = (
+    "resnet34",
+    "resnet101",
+    "resnet152",
+    "resnet101_beta",
+    "resnet101_caffe",
+    "resnet101_v1c",
+    "xception65",
+    "xception71",
+)
+BACKBONES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
+    for name in schema.options("backbone")
+]
 STRIDES = (2, 4, 8, 16)
 SIDE = 129
 
@@ -34,7 +46,9 @@ def traced(backbone: Backbone) -> dict[str, int]:
     strides: dict[str, int] = {}
 
     def note(name: str, output: Tensor) -> None:
-        strides[name] = round((SIDE - 1) / (output.shape[-1] - 1)) if output.shape[-1] > 1 else 0  # 0: behind a pooling, of no stride
+        strides[name] = (
+            round((SIDE - 1) / (output.shape[-1] - 1)) if output.shape[-1] > 1 else 0
+        )  # 0: behind a pooling, of no stride
 
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -45,13 +59,17 @@ def traced(backbone: Backbone) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_layers_of_a_backbone_are_all_of_it_and_have_the_strides_that_are_traced(name: str) -> None:
-    """At output stride 8 they are those of the network of stride 32. A unit is kept whole, so a few of its convolutions are finer than its end."""
+    """At output stride 8 they are those of the network of stride 32. A unit is kept whole, so a few of its
+    convolutions are finer than its end.
+    """
     settings = settings_of(name)
     with torch.device("meta"):
         strides = traced(build_backbone(name, output_stride=32, **settings))
         backbone = build_backbone(name, output_stride=8, **settings)
     layers = [module for module, _ in backbone.layers()]
-    assert {id(own) for layer in layers for own in layer.parameters()} == {id(own) for own in backbone.parameters()}
+    assert {id(own) for layer in layers for own in layer.parameters()} == {
+        id(own) for own in backbone.parameters()
+    }
     order = list(strides)
     for stride in STRIDES:
         kept = {id(module) for layer in backbone.up_to(stride) for module in layer.modules()}
@@ -59,7 +77,9 @@ def test_the_layers_of_a_backbone_are_all_of_it_and_have_the_strides_that_are_tr
         assert all(strides[convolution] <= stride for convolution in frozen)
         assert frozen == order[: len(frozen)], "the layers up to a stride come first"
         rest = [convolution for convolution in order if convolution not in frozen]
-        assert not rest or any(strides[convolution] > stride for convolution in rest[:6]), "the unit after them is coarser"
+        assert not rest or any(strides[convolution] > stride for convolution in rest[:6]), (
+            "the unit after them is coarser"
+        )
     assert backbone.up_to(32) == [backbone]
 
 
@@ -77,10 +97,20 @@ def test_a_step_changes_all_but_what_is_frozen(name: str) -> None:
     model = deeplabx.build_model("lraspp", backbone=name, num_classes=3, backbone_settings=settings)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, 0.5)  # of units that begin as the identity nothing but this weight would have a gradient
+            nn.init.constant_(
+                module.weight, 0.5
+            )  # of units that begin as the identity nothing but this weight would have a gradient
     frozen_modules = {id(module) for layer in model.backbone.up_to(4) for module in layer.modules()}
-    owners = {f"{owner}.{own}": id(module) for owner, module in model.named_modules() for own, _ in module.named_parameters(recurse=False)}
-    owners |= {f"{owner}.{own}": id(module) for owner, module in model.named_modules() for own, _ in module.named_buffers(recurse=False)}
+    owners = {
+        f"{owner}.{own}": id(module)
+        for owner, module in model.named_modules()
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    owners |= {
+        f"{owner}.{own}": id(module)
+        for owner, module in model.named_modules()
+        for own, _ in module.named_buffers(recurse=False)
+    }
     freeze_up_to(model, 4)
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     before = {tensor: value.detach().clone() for tensor, value in tensors.items()}
@@ -97,11 +127,18 @@ def test_no_graph_is_built_for_a_frozen_beginning() -> None:
     model = deeplabx.build_model("lraspp", backbone="resnet18", num_classes=3)
     freeze_up_to(model, 8)
     features = model.train().backbone(torch.randn(2, 3, 33, 33))
-    assert [feature.requires_grad for feature in features] == [False, False, True, True]  # of strides 4, 8, 16 and the last
+    assert [feature.requires_grad for feature in features] == [
+        False,
+        False,
+        True,
+        True,
+    ]  # of strides 4, 8, 16 and the last
 
 
 def test_at_32_the_whole_backbone_is_frozen_also_the_blocks_of_a_cascade() -> None:
-    model = deeplabx.build_model("lraspp", backbone="resnet18", num_classes=3, backbone_settings={"blocks": 6})
+    model = deeplabx.build_model(
+        "lraspp", backbone="resnet18", num_classes=3, backbone_settings={"blocks": 6}
+    )
     freeze_up_to(model, 32)
     before = copy.deepcopy(model.backbone.state_dict())
     step_of(model)
@@ -110,7 +147,9 @@ def test_at_32_the_whole_backbone_is_frozen_also_the_blocks_of_a_cascade() -> No
 
 
 def test_norms_that_see_all_processes_are_frozen_too() -> None:
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(deeplabx.build_model("lraspp", backbone="resnet18", num_classes=3))
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(
+        deeplabx.build_model("lraspp", backbone="resnet18", num_classes=3)
+    )
     freeze_norm(model.backbone)
     before = copy.deepcopy(model.backbone.state_dict())
     model.backbone.train()(torch.randn(2, 3, 33, 33))
@@ -121,7 +160,9 @@ def test_norms_that_see_all_processes_are_frozen_too() -> None:
 def test_a_network_of_timm_that_is_no_chain_can_only_be_frozen_whole() -> None:
     pytest.importorskip("timm")
     backbone = build_backbone("timm", output_stride=16, model="mobilenetv3_small_050")
-    with pytest.raises(ConfigError, match=r"timm does not say which layers .*\ntrainer.freeze_stride=32 freezes all of it"):
+    with pytest.raises(
+        ConfigError, match=r"timm does not say which layers .*\ntrainer.freeze_stride=32 freezes all of it"
+    ):
         backbone.up_to(4)
     assert backbone.up_to(32) == [backbone]
 
@@ -129,5 +170,7 @@ def test_a_network_of_timm_that_is_no_chain_can_only_be_frozen_whole() -> None:
 def test_a_stride_that_nothing_is_as_fine_as_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = deeplabx.build_model("lraspp", backbone="resnet18", num_classes=3)
     monkeypatch.setattr(type(model.backbone), "layers", lambda backbone: [(backbone, 4)])
-    with pytest.raises(ConfigError, match=r"trainer.freeze_stride=2, but no layer .*\ntype trainer.freeze_stride=4"):
+    with pytest.raises(
+        ConfigError, match=r"trainer.freeze_stride=2, but no layer .*\ntype trainer.freeze_stride=4"
+    ):
         freeze_up_to(model, 2)

@@ -11,7 +11,9 @@ def test_align_corners_keeps_the_corners() -> None:
 
 
 @pytest.mark.parametrize(("scale", "size"), [(0.5, (161, 17)), (0.75, (241, 25)), (1.0, (321, 33))])
-def test_rescaling_with_align_corners_scales_the_distance_of_the_corners(scale: float, size: tuple[int, int]) -> None:
+def test_rescaling_with_align_corners_scales_the_distance_of_the_corners(
+    scale: float, size: tuple[int, int]
+) -> None:
     x = torch.arange(321.0)[:, None].expand(321, 33)[None, None]
     y = rescale(x, scale, align_corners=True)
     assert y.shape[-2:] == size

@@ -10,7 +10,9 @@ def test_a_frozen_norm_changes_neither_statistics_nor_affine() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     freeze_norm(model)
     before = {name: value.clone() for name, value in model[1].state_dict().items()}
-    optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1.0)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=1.0
+    )
     model.train()
     for _ in range(3):
         model(torch.randn(2, 3, 5, 5)).square().mean().backward()
@@ -23,13 +25,17 @@ def test_frozen_norms_of_a_whole_model_are_bit_equal_after_training_steps() -> N
     model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=3, norm="frozen")
     norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     before = {name: [tensor.clone() for tensor in norm.state_dict().values()] for name, norm in norms.items()}
-    optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.1
+    )
     for _ in range(3):
         model.train()(torch.randn(2, 3, 33, 33)).square().mean().backward()
         optimizer.step()
     assert len(norms) == 20 + 6 + 3  # ResNet-18, ASPP, decoder
     for name, norm in norms.items():
-        assert all(torch.equal(old, new) for old, new in zip(before[name], norm.state_dict().values(), strict=True)), name
+        assert all(
+            torch.equal(old, new) for old, new in zip(before[name], norm.state_dict().values(), strict=True)
+        ), name
 
 
 def test_group_norm_takes_the_place_and_the_affine_of_every_batch_norm() -> None:
@@ -43,13 +49,13 @@ def test_group_norm_takes_the_place_and_the_affine_of_every_batch_norm() -> None
     assert torch.equal(second.weight, torch.zeros(64))
 
 
-def test_a_picture_under_group_norm_does_not_see_the_others_of_its_batch() -> None:
+def test_a_image_under_group_norm_does_not_see_the_others_of_its_batch() -> None:
     model = deeplabx.build_model("deeplabv3plus", backbone="mobilenetv2", num_classes=3, norm="group")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    pictures = torch.randn(2, 3, 33, 33)
-    assert torch.allclose(model(pictures)[:1], model(pictures[:1]), atol=1e-5)
+    images = torch.randn(2, 3, 33, 33)
+    assert torch.allclose(model(images)[:1], model(images[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.0003, 0.5])

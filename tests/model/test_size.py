@@ -11,12 +11,17 @@ from deeplabx.model import DeepLab
 from deeplabx.model.size import billions, convolutions, parameter_count, stages
 
 
-def on_meta(model: str, backbone: str, *, output_stride: int = 16, num_classes: int = 21, **settings: Any) -> DeepLab:
+def on_meta(
+    model: str, backbone: str, *, output_stride: int = 16, num_classes: int = 21, **settings: Any
+) -> DeepLab:
     with torch.device("meta"):
-        return deeplabx.build_model(model, backbone=backbone, num_classes=num_classes, output_stride=output_stride, **settings).eval()
+        return deeplabx.build_model(
+            model, backbone=backbone, num_classes=num_classes, output_stride=output_stride, **settings
+        ).eval()
 
 
-# multiply-adds at 513 x 513 in billions: plain, and on padded grids as the papers count; the paper's own figure
+# multiply-adds at 513 x 513 in billions: plain, and on padded grids as the papers count; the paper's own
+# figure
 @pytest.mark.parametrize(
     ("model", "backbone", "output_stride", "separable", "plain", "paper"),
     [
@@ -32,8 +37,12 @@ def on_meta(model: str, backbone: str, *, output_stride: int = 16, num_classes: 
         ("deeplabv3", "mobilenetv2", 16, None, 2.74, 2.75),
     ],
 )
-def test_multiply_adds(model: str, backbone: str, output_stride: int, separable: bool | None, plain: float, paper: float) -> None:
-    ran = convolutions(on_meta(model, backbone, output_stride=output_stride, separable=separable), height=513, width=513)
+def test_multiply_adds(
+    model: str, backbone: str, output_stride: int, separable: bool | None, plain: float, paper: float
+) -> None:
+    ran = convolutions(
+        on_meta(model, backbone, output_stride=output_stride, separable=separable), height=513, width=513
+    )
     assert billions(ran) == pytest.approx(plain, rel=1e-3)
     assert billions(ran, padded=True) == pytest.approx(paper, rel=4e-3)
 
@@ -41,7 +50,9 @@ def test_multiply_adds(model: str, backbone: str, output_stride: int, separable:
 def test_multiply_adds_of_v3plus_on_resnet101_beta_at_stride_16_do_not_fit_the_papers() -> None:
     ran = convolutions(on_meta("deeplabv3plus", "resnet101_beta"), height=513, width=513)
     assert billions(ran) == pytest.approx(97.81, rel=1e-3)
-    assert billions(ran, padded=True) == pytest.approx(102.59, rel=1e-3)  # 101.28 in the paper; its rows for stride 8 and 32 fit
+    assert billions(ran, padded=True) == pytest.approx(
+        102.59, rel=1e-3
+    )  # 101.28 in the paper; its rows for stride 8 and 32 fit
 
 
 def test_multiply_adds_on_a_cityscapes_frame() -> None:
@@ -65,12 +76,18 @@ def test_plain_multiply_adds_are_torchs_own_count() -> None:
     model = on_meta("deeplabv3plus", "xception41", output_stride=8)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 129, 97, device="meta"))
-    assert billions(convolutions(model, height=129, width=97)) == pytest.approx(counter.get_total_flops() / 2e9, rel=1e-12)
+    assert billions(convolutions(model, height=129, width=97)) == pytest.approx(
+        counter.get_total_flops() / 2e9, rel=1e-12
+    )
 
 
 def test_stages_tell_stride_rate_and_channels_in_order() -> None:
     model = on_meta("deeplabv3", "resnet50", output_stride=16)
-    own = [convolution for convolution in convolutions(model, height=513, width=513) if convolution.name.startswith("backbone.")]
+    own = [
+        convolution
+        for convolution in convolutions(model, height=513, width=513)
+        if convolution.name.startswith("backbone.")
+    ]
     assert [tuple(stage) for stage in stages(own, height=513)] == [
         (2, 1, 64, 1),
         (4, 1, 64, 3),
@@ -83,5 +100,15 @@ def test_stages_tell_stride_rate_and_channels_in_order() -> None:
 
 def test_strides_are_powers_of_two_where_the_side_is_no_multiple() -> None:
     model = on_meta("deeplabv3", "mobilenetv2", output_stride=32)
-    own = [convolution for convolution in convolutions(model, height=513, width=513) if convolution.name.startswith("backbone.")]
-    assert [stage.stride for stage in stages(own, height=513)] == [2, 4, 8, 16, 32]  # 513 / 17 is nearer to 30
+    own = [
+        convolution
+        for convolution in convolutions(model, height=513, width=513)
+        if convolution.name.startswith("backbone.")
+    ]
+    assert [stage.stride for stage in stages(own, height=513)] == [
+        2,
+        4,
+        8,
+        16,
+        32,
+    ]  # 513 / 17 is nearer to 30

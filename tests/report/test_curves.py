@@ -11,10 +11,10 @@ def test_the_curves_are_drawn_from_metrics_jsonl(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     path = draw_curves(tmp_path)
     assert path == tmp_path / "plots" / "curves.png"
-    with Image.open(path) as picture:
-        assert min(picture.size) > 200
+    with Image.open(path) as image:
+        assert min(image.size) > 200
 
 
-def test_without_a_logged_step_there_is_no_picture(tmp_path: Path) -> None:
+def test_without_a_logged_step_there_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
     assert draw_curves(tmp_path) is None

@@ -15,24 +15,29 @@ from deeplabx.errors import CheckpointError
 from deeplabx.model import DeepLab
 from deeplabx.weights import read_foreign
 from deeplabx.weights.contract import Imported, Importer
-from tests.model.peers import EVERY, fill, golden, picture
+from tests.model.peers import EVERY, fill, golden, image
 
 SAME = 1e-9  # relative, in float64
 ROUNDED = 1e-6  # the same, where the kept numbers have fewer digits
 Shapes = dict[str, list[int]]
 
 
-# --- names and shapes -----------------------------------------------------------------------------------------------------------------
+# --- names and shapes ---------------------------------------------------------------------------------------
 
 
 def deeper(shapes: Shapes, counts: Sequence[int], *, layer: str = "layer{}.", first: int = 1) -> Shapes:
-    """The names and shapes of a ResNet with those of more units: each further one is as the second of its block."""
+    """The names and shapes of a ResNet with those of more units: each further one is as the second of its
+    block.
+    """
     more = dict(shapes)
     for block, count in enumerate(counts, start=1):
         second = layer.format(block) + f"{first}."
         for name, shape in shapes.items():
             if second in name:
-                more |= {name.replace(second, layer.format(block) + f"{unit}."): shape for unit in range(first + 1, first + count - 1)}
+                more |= {
+                    name.replace(second, layer.format(block) + f"{unit}."): shape
+                    for unit in range(first + 1, first + count - 1)
+                }
     return more
 
 
@@ -64,7 +69,7 @@ def without_values(shapes: Shapes) -> dict[str, Tensor]:
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
-# --- the network ----------------------------------------------------------------------------------------------------------------------
+# --- the network --------------------------------------------------------------------------------------------
 
 
 def imported(importer: Importer, table: Mapping[str, Tensor]) -> Imported:
@@ -84,7 +89,9 @@ def network(found: Imported) -> DeepLab:
         model = deeplabx.build_model(
             found.settings["model"],
             backbone=found.settings["backbone"],
-            num_classes=next(len(tensor) for name, tensor in found.tensors.items() if name.endswith("classify.weight")),
+            num_classes=next(
+                len(tensor) for name, tensor in found.tensors.items() if name.endswith("classify.weight")
+            ),
             backbone_settings=of_group(found.settings, "backbone."),
             **of_group(found.settings, "model."),
         )
@@ -95,7 +102,10 @@ def network(found: Imported) -> DeepLab:
 def backbone(found: Imported, **settings: Any) -> nn.Module:
     """The backbone of the settings, filled with the tensors less the classifier's."""
     with torch.device("meta"):
-        model = build_backbone(found.settings["backbone"], **{"output_stride": 32, **of_group(found.settings, "backbone."), **settings})
+        model = build_backbone(
+            found.settings["backbone"],
+            **{"output_stride": 32, **of_group(found.settings, "backbone."), **settings},
+        )
     own = model.state_dict()
     fill_exactly(model, {name: tensor for name, tensor in found.tensors.items() if name in own})
     return model.eval()
@@ -103,11 +113,13 @@ def backbone(found: Imported, **settings: Any) -> nn.Module:
 
 def fill_exactly(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     own = model.state_dict()
-    assert {name: tensor.shape for name, tensor in tensors.items()} == {name: tensor.shape for name, tensor in own.items()}
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        name: tensor.shape for name, tensor in own.items()
+    }
     model.load_state_dict(tensors, strict=True, assign=True)
 
 
-# --- what tests state -----------------------------------------------------------------------------------------------------------------
+# --- what tests state ---------------------------------------------------------------------------------------
 
 
 def from_disk(folder: Path, table: Mapping[str, Tensor], *, under: str | None = None) -> dict[str, Tensor]:
@@ -122,16 +134,20 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 def difference(importer: Importer, name: str) -> float:
-    """The largest difference of an imported model's logits from those kept of the peer `name`, relative to its largest."""
+    """The largest difference of an imported model's logits from those kept of the peer `name`, relative to
+    its largest.
+    """
     expected = golden(name)
     model = network(imported(importer, fill(expected.shapes)))
     with torch.no_grad():
-        logits = cast(Tensor, model(picture(*expected.size)))
+        logits = cast(Tensor, model(image(*expected.size)))
     return relative(logits[:, :, ::EVERY, ::EVERY], expected.logits)
 
 
 def assert_a_cut_file_is_refused(importer: Importer, shapes: Shapes, *, but: Iterable[str] = ()) -> None:
-    """That the absence of a tensor (two are tried) is an error that names it. but: those by which a network is known."""
+    """That the absence of a tensor (two are tried) is an error that names it. but: those by which a network
+    is known.
+    """
     table = without_values(shapes)
     names = [name for name in shapes if not name.endswith("num_batches_tracked") and name not in but]
     for name in (names[len(names) // 2], names[-1]):

@@ -130,7 +130,11 @@ def weights(url: str, body: bytes = BODY, *, wanted: str = "") -> Known:
 
 def left_in(cache: Path) -> set[str]:
     """What is in the cache besides lock files."""
-    return {path.name for path in cache.iterdir() if not path.name.endswith(".lock")} if cache.is_dir() else set()
+    return (
+        {path.name for path in cache.iterdir() if not path.name.endswith(".lock")}
+        if cache.is_dir()
+        else set()
+    )
 
 
 def fetching(entry: Known) -> subprocess.Popen[str]:
@@ -158,7 +162,8 @@ def test_a_file_is_fetched_once_and_verified(digits: int, server: Server, cache:
         (sends(BODY[:-1000], length=len(BODY)), "the connection ended 1000 bytes too early"),
         (
             sends(b"<html>Please log in"),
-            f"what came is not the file: its sha256 begins with {sha256(b'<html>Please log in')[:8]}, not with",
+            f"what came is not the file: its sha256 begins with {sha256(b'<html>Please log in')[:8]}, not "
+            "with",
         ),
         (lambda handler: handler.send_error(404), "the server answers 404 Not Found"),
         (lambda handler: handler.close_connection, "Remote end closed connection without response"),
@@ -178,7 +183,10 @@ def test_what_fails_is_told_with_what_to_put_where_and_leaves_nothing(
         cached(entry)
     first, *rest = str(caught.value).splitlines()
     assert first.startswith(f"{entry.name} cannot be downloaded: {why}")
-    assert rest == [f"put {entry.url}", f"as {cache / 'a.pth'}, or in weights/ of another folder: DEEPLABX_CACHE=FOLDER"]
+    assert rest == [
+        f"put {entry.url}",
+        f"as {cache / 'a.pth'}, or in weights/ of another folder: DEEPLABX_CACHE=FOLDER",
+    ]
     assert server.asked == ["/a.pth"]  # no retries
     assert left_in(cache) == set()
 
@@ -194,7 +202,9 @@ def test_without_a_network_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(CheckpointError, match=r"cannot be downloaded: no network \(.*Name or service not known\)"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot be downloaded: no network \(.*Name or service not known\)"
+    ):
         cached(entry)
 
 
@@ -235,7 +245,9 @@ def test_damage_in_the_cache_is_named_and_left_alone(server: Server) -> None:
     assert len(server.asked) == 1
 
 
-def test_a_full_disk_is_not_mistaken_for_the_network(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_not_mistaken_for_the_network(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, os.strerror(28))
 
@@ -312,11 +324,17 @@ def zip_link(name: str) -> zipfile.ZipInfo:
     return info
 
 
-@pytest.mark.parametrize(("file", "pack"), [("a.tgz", tgz), ("a.tar.gz", tgz), ("a.zip", zipped), ("a.whl", zipped)])
-def test_what_is_wanted_of_an_archive_is_unpacked_beside_it(file: str, pack: Callable[[Members], bytes], cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "pack"), [("a.tgz", tgz), ("a.tar.gz", tgz), ("a.zip", zipped), ("a.whl", zipped)]
+)
+def test_what_is_wanted_of_an_archive_is_unpacked_beside_it(
+    file: str, pack: Callable[[Members], bytes], cache: Path
+) -> None:
     folder = unpacked(archive_of(cache, file, pack(PACKAGE)))
     assert folder == cache / f"{file}.unpacked"
-    assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {
+    assert {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    } == {
         "model.json": b"{}",
         "deep/shard": BODY,
     }
@@ -385,9 +403,16 @@ def test_what_a_kill_left_half_unpacked_does_not_count(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(BODY[:-1]), lambda path: path.write_bytes(BODY + b"0")]
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(BODY[:-1]),
+        lambda path: path.write_bytes(BODY + b"0"),
+    ],
 )
-def test_a_folder_that_is_not_what_the_archive_holds_is_named(damage: Callable[[Path], object], cache: Path) -> None:
+def test_a_folder_that_is_not_what_the_archive_holds_is_named(
+    damage: Callable[[Path], object], cache: Path
+) -> None:
     entry = archive_of(cache, "a.tgz", tgz(PACKAGE))
     folder = unpacked(entry)
     damage(folder / "deep" / "shard")

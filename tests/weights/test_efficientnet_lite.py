@@ -38,7 +38,9 @@ def foreign() -> Table:
     table: Table = {}
 
     def convolution(name: str, *shape: int) -> None:
-        table[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / shape[1] / shape[2] / shape[3]) ** 0.5
+        table[f"{name}.weight"] = (
+            torch.randn(shape, generator=generator) * (2 / shape[1] / shape[2] / shape[3]) ** 0.5
+        )
 
     def norm(name: str, channels: int) -> None:
         for part in ("weight", "running_var"):
@@ -68,7 +70,10 @@ def their_features(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """The package's network, from its own tensors, on odd sides."""
 
     def norm(x: Tensor, name: str) -> Tensor:
-        mean, variance, scale, bias = (table[f"{name}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias"))
+        mean, variance, scale, bias = (
+            table[f"{name}.{part}"][:, None, None]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
         return (x - mean) / (variance + 1e-3).sqrt() * scale + bias
 
     x = norm(F.conv2d(x, table["_conv_stem.weight"], stride=2, padding=1), "_bn0").clamp(0, 6)
@@ -77,7 +82,9 @@ def their_features(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
         if expansion > 1:
             y = norm(F.conv2d(y, table[f"{name}_expand_conv.weight"]), f"{name}_bn0").clamp(0, 6)
         kernel = table[f"{name}_depthwise_conv.weight"]
-        y = norm(F.conv2d(y, kernel, stride=stride, padding=side // 2, groups=len(kernel)), f"{name}_bn1").clamp(0, 6)
+        y = norm(
+            F.conv2d(y, kernel, stride=stride, padding=side // 2, groups=len(kernel)), f"{name}_bn1"
+        ).clamp(0, 6)
         y = norm(F.conv2d(y, table[f"{name}_project_conv.weight"]), f"{name}_bn2")
         x = x + y if inputs == outputs and stride == 1 else y
     return x
@@ -88,7 +95,9 @@ def test_the_features_are_the_packages(foreign: Table) -> None:
     assert imported is not None
     backbone = build_backbone("efficientnet_lite0", output_stride=32).eval()
     own = backbone.state_dict()
-    backbone.load_state_dict({name: value for name, value in imported.tensors.items() if name in own}, strict=True)
+    backbone.load_state_dict(
+        {name: value for name, value in imported.tensors.items() if name in own}, strict=True
+    )
     images = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours, theirs = backbone(images).high, their_features(foreign, images)
@@ -123,6 +132,10 @@ def test_another_network_of_the_package_is_not_its_own(foreign: Table, name: str
 
 def test_a_cut_file_and_one_of_other_widths_are_refused_by_name(foreign: Table) -> None:
     with pytest.raises(CheckpointError, match=r"lacks _blocks\.9\._bn1\.bias"):
-        ml_illustrated_efficientnet_lite0({name: value for name, value in foreign.items() if name != "_blocks.9._bn1.bias"})
-    with pytest.raises(CheckpointError, match=r"_conv_stem\.weight is \[40, 3, 3, 3\] and not \[32, 3, 3, 3\]"):
+        ml_illustrated_efficientnet_lite0(
+            {name: value for name, value in foreign.items() if name != "_blocks.9._bn1.bias"}
+        )
+    with pytest.raises(
+        CheckpointError, match=r"_conv_stem\.weight is \[40, 3, 3, 3\] and not \[32, 3, 3, 3\]"
+    ):
         ml_illustrated_efficientnet_lite0({**foreign, "_conv_stem.weight": torch.zeros(40, 3, 3, 3)})

@@ -49,7 +49,9 @@ def made_up_table() -> Table:
     table: Table = {}
 
     def convolution(name: str, side: int, inputs: int, outputs: int) -> None:
-        kernel = torch.randn(side, side, inputs, outputs, generator=generator) * (2 / side / side / inputs) ** 0.5
+        kernel = (
+            torch.randn(side, side, inputs, outputs, generator=generator) * (2 / side / side / inputs) ** 0.5
+        )
         table[f"{name}/Conv2D/merged_input"] = kernel
         table[f"{name}/BatchNorm/FusedBatchNorm/Offset"] = torch.randn(outputs, generator=generator) * 0.3
 
@@ -59,8 +61,12 @@ def made_up_table() -> Table:
         if number:
             convolution(f"{name}/expand", 1, inputs, hidden)
         table[f"{name}/depthwise/depthwise_weights"] = torch.randn(3, 3, hidden, 1, generator=generator) / 3
-        table[f"{name}/depthwise/BatchNorm/FusedBatchNorm/Scaled"] = torch.rand(hidden, generator=generator) + 0.5
-        table[f"{name}/depthwise/BatchNorm/FusedBatchNorm/Offset"] = torch.randn(hidden, generator=generator) * 0.3
+        table[f"{name}/depthwise/BatchNorm/FusedBatchNorm/Scaled"] = (
+            torch.rand(hidden, generator=generator) + 0.5
+        )
+        table[f"{name}/depthwise/BatchNorm/FusedBatchNorm/Offset"] = (
+            torch.randn(hidden, generator=generator) * 0.3
+        )
         convolution(f"{name}/project", 1, hidden, outputs)
     convolution("aspp0", 1, 320, 256)
     convolution("image_pooling", 1, 320, 256)
@@ -77,7 +83,7 @@ def made_up() -> Table:
 
 
 def their_logits(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """The graph from its picture to logits/semantic/BiasAdd, as its model.json has it, from its own tensors."""
+    """The graph from its image to logits/semantic/BiasAdd, as its model.json has it, from its own tensors."""
 
     def convolution(x: Tensor, name: str, *, stride: int = 1, padding: int = 0) -> Tensor:
         kernel = table[f"{name}/Conv2D/merged_input"].permute(3, 2, 0, 1)
@@ -89,7 +95,10 @@ def their_logits(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
         y = convolution(x, f"{name}/expand").clamp(0, 6) if number else x
         kernel = table[f"{name}/depthwise/depthwise_weights"].permute(2, 3, 0, 1)
         y = F.conv2d(y, kernel, None, stride, padding=rate, dilation=rate, groups=len(kernel))
-        scale, offset = (table[f"{name}/depthwise/BatchNorm/FusedBatchNorm/{part}"][:, None, None] for part in ("Scaled", "Offset"))
+        scale, offset = (
+            table[f"{name}/depthwise/BatchNorm/FusedBatchNorm/{part}"][:, None, None]
+            for part in ("Scaled", "Offset")
+        )
         y = convolution((y * scale + offset).clamp(0, 6), f"{name}/project")
         x = x + y if inputs == outputs and stride == 1 else y
     pooled = convolution(x.mean((2, 3), keepdim=True), "image_pooling").relu().expand(-1, -1, *x.shape[2:])
@@ -124,7 +133,11 @@ def test_the_logits_are_those_of_the_graph(made_up: Table, tmp_path: Path) -> No
 def test_only_constants_of_the_graph_are_left_out(made_up: Table) -> None:
     imported = google_deeplabv3_mobilenetv2({**made_up, "surprise": torch.zeros(3)})
     assert imported is not None
-    assert imported.left_out == {"Reshape": "a constant of the graph", "sub_1/x": "a constant of the graph", "surprise": "not in our model"}
+    assert imported.left_out == {
+        "Reshape": "a constant of the graph",
+        "sub_1/x": "a constant of the graph",
+        "surprise": "not in our model",
+    }
     assert "freeze_backbone_norm" in imported.note
 
 
@@ -135,25 +148,53 @@ def test_other_names_are_not_its_own() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("MobilenetV2/expanded_conv_9/depthwise/BatchNorm/FusedBatchNorm/Scaled", None, "lacks MobilenetV2/expanded_conv_9/depthwise"),
-        ("image_pooling/BatchNorm/FusedBatchNorm/Offset", None, "lacks image_pooling/BatchNorm/FusedBatchNorm/Offset"),
-        ("aspp0/Conv2D/merged_input", torch.zeros(1, 320, 256), r"a tensor of shape \[1, 320, 256\] stands where a kernel belongs"),
-        ("concat_projection/Conv2D/merged_input", torch.zeros(()), r"a tensor of shape \[\] stands where a kernel belongs"),
-        ("MobilenetV2/expanded_conv/depthwise/depthwise_weights", torch.zeros(3, 3), "stands where a depthwise kernel belongs"),
+        (
+            "MobilenetV2/expanded_conv_9/depthwise/BatchNorm/FusedBatchNorm/Scaled",
+            None,
+            "lacks MobilenetV2/expanded_conv_9/depthwise",
+        ),
+        (
+            "image_pooling/BatchNorm/FusedBatchNorm/Offset",
+            None,
+            "lacks image_pooling/BatchNorm/FusedBatchNorm/Offset",
+        ),
+        (
+            "aspp0/Conv2D/merged_input",
+            torch.zeros(1, 320, 256),
+            r"a tensor of shape \[1, 320, 256\] stands where a kernel belongs",
+        ),
+        (
+            "concat_projection/Conv2D/merged_input",
+            torch.zeros(()),
+            r"a tensor of shape \[\] stands where a kernel belongs",
+        ),
+        (
+            "MobilenetV2/expanded_conv/depthwise/depthwise_weights",
+            torch.zeros(3, 3),
+            "stands where a depthwise kernel belongs",
+        ),
     ],
 )
-def test_a_cut_or_damaged_file_is_refused_by_name(made_up: Table, name: str, value: Tensor | None, reason: str) -> None:
-    damaged = {other: tensor for other, tensor in made_up.items() if other != name} | ({} if value is None else {name: value})
+def test_a_cut_or_damaged_file_is_refused_by_name(
+    made_up: Table, name: str, value: Tensor | None, reason: str
+) -> None:
+    damaged = {other: tensor for other, tensor in made_up.items() if other != name} | (
+        {} if value is None else {name: value}
+    )
     with pytest.raises(CheckpointError, match=reason):
         google_deeplabv3_mobilenetv2(damaged)
 
 
 def test_the_real_files_logits_are_tensorflows(real_weights: Root) -> None:
-    """The kept numbers were made by TensorFlow.js 4.22 (Node, wasm), which executed the file's own graph on the picture that `truth.drawn` draws.
+    """The kept numbers were made by TensorFlow.js 4.22 (Node, wasm), which executed the file's own graph on
+    the image that `truth.drawn` draws.
 
-    They are the 21 numbers of logits/semantic/BiasAdd (65 x 65 x 21) at six places, of which the last is in the padding.
+    They are the 21 numbers of logits/semantic/BiasAdd (65 x 65 x 21) at six places, of which the last is in
+    the padding.
     """
-    imported = google_deeplabv3_mobilenetv2(read_tfjs(real_weights("deeplabv3_mnv2_pascal_trainval_tfjs") / "model.json"))
+    imported = google_deeplabv3_mobilenetv2(
+        read_tfjs(real_weights("deeplabv3_mnv2_pascal_trainval_tfjs") / "model.json")
+    )
     assert imported is not None
     truth = truth_of(imported)
     assert truth is not None

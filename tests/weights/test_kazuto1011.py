@@ -6,7 +6,7 @@ import torch
 from deeplabx.backbone.contract import CAFFE
 from deeplabx.errors import CheckpointError
 from deeplabx.weights.kazuto1011 import kazuto1011_deeplab
-from tests.model.peers import EVERY, fill, golden, picture
+from tests.model.peers import EVERY, fill, golden, image
 from tests.weights.foreign import (
     SAME,
     Shapes,
@@ -33,10 +33,10 @@ def test_logits_without_aspp_are_kazuto1011s() -> None:
 
 
 def test_logits_of_three_scales_are_kazuto1011s() -> None:
-    expected = golden(V2)  # of a picture in BGR
+    expected = golden(V2)  # of an image in BGR
     model = network(imported(kazuto1011_deeplab, fill(expected.shapes)))
     with torch.no_grad():
-        logits = model(picture(*expected.size).flip(1))
+        logits = model(image(*expected.size).flip(1))
     assert isinstance(logits, torch.Tensor)
     assert relative(logits[:, :, ::EVERY, ::EVERY], expected.logits) < SAME
 
@@ -47,22 +47,31 @@ def test_logits_of_three_scales_are_kazuto1011s() -> None:
         (golden(V1).shapes, "deeplabv3", None),
         (one_scale(), "deeplabv2", [1.0]),
         (golden(V2).shapes, "deeplabv2", [1.0, 0.5, 0.75]),
-        (renumbered(one_scale(), r"layer4\.block(\d+)\.", {unit: unit for unit in range(1, 7)}), "deeplabv2", [1.0]),
+        (
+            renumbered(one_scale(), r"layer4\.block(\d+)\.", {unit: unit for unit in range(1, 7)}),
+            "deeplabv2",
+            [1.0],
+        ),
     ],
     ids=["v1", "v2", "v2_msc", "v2_resnet50"],
 )
 def test_settings(shapes: Shapes, model: str, scales: list[float] | None) -> None:
     found = imported(kazuto1011_deeplab, without_values(shapes))
     deep = any("layer4.block23" in name for name in shapes)
-    assert (found.settings["model"], found.settings["backbone"]) == (model, "resnet101_caffe" if deep else "resnet50_caffe")
+    assert (found.settings["model"], found.settings["backbone"]) == (
+        model,
+        "resnet101_caffe" if deep else "resnet50_caffe",
+    )
     assert found.settings.get("model.scales") == scales
     assert found.normalization == CAFFE
     assert found.left_out == {}
     network(found)
 
 
-def test_his_pictures_are_bgr() -> None:
-    table = without_values(one_scale()) | {"layer1.conv1.conv.weight": torch.arange(64.0 * 3 * 49).view(64, 3, 7, 7)}
+def test_his_images_are_bgr() -> None:
+    table = without_values(one_scale()) | {
+        "layer1.conv1.conv.weight": torch.arange(64.0 * 3 * 49).view(64, 3, 7, 7)
+    }
     kernel = imported(kazuto1011_deeplab, table).tensors["backbone.conv1.weight"]
     assert torch.equal(kernel[:, 0], table["layer1.conv1.conv.weight"][:, 2])
     assert torch.equal(kernel[:, 1], table["layer1.conv1.conv.weight"][:, 1])
@@ -71,7 +80,9 @@ def test_his_pictures_are_bgr() -> None:
 @pytest.mark.parametrize("shapes", [golden(V1).shapes, golden(V2).shapes], ids=["v1", "v2_msc"])
 def test_a_cut_or_changed_file_is_refused_by_name(shapes: Shapes) -> None:
     assert_a_cut_file_is_refused(kazuto1011_deeplab, shapes)
-    assert_another_shape_is_refused(kazuto1011_deeplab, shapes, next(name for name in shapes if "layer3.block2.reduce.conv" in name))
+    assert_another_shape_is_refused(
+        kazuto1011_deeplab, shapes, next(name for name in shapes if "layer3.block2.reduce.conv" in name)
+    )
 
 
 @pytest.mark.parametrize(

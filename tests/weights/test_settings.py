@@ -27,7 +27,9 @@ PEERS: dict[str, Importer] = {
     "kazuto1011_deeplabv1_resnet101": kazuto1011_deeplab,
     "kazuto1011_deeplabv2_resnet101_msc": kazuto1011_deeplab,
 }
-SEGMENTATION = [name for name in PEERS if "deeplab" in name and name != "vainf_deeplabv3_resnet50"]  # settings of each kind
+SEGMENTATION = [
+    name for name in PEERS if "deeplab" in name and name != "vainf_deeplabv3_resnet50"
+]  # settings of each kind
 ALL: set[Importer] = {*PEERS.values(), timm_classification, *IMPORTERS.values()}
 
 
@@ -35,10 +37,17 @@ ALL: set[Importer] = {*PEERS.values(), timm_classification, *IMPORTERS.values()}
 def test_typed_settings_build_the_network_of_the_tensors(name: str, compose: Compose) -> None:
     found = imported(PEERS[name], without_values(golden(name).shapes))
     number = next(len(tensor) for key, tensor in found.tensors.items() if key.endswith("classify.weight"))
-    config = compose(*(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in found.settings.items()))
+    config = compose(
+        *(
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in found.settings.items()
+        )
+    )
     with torch.device("meta"):
         expected = model_of(config, num_classes=number).state_dict()
-    assert {key: tensor.shape for key, tensor in expected.items()} == {key: tensor.shape for key, tensor in found.tensors.items()}
+    assert {key: tensor.shape for key, tensor in expected.items()} == {
+        key: tensor.shape for key, tensor in found.tensors.items()
+    }
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -20,13 +20,18 @@ ARRAYS: dict[str, np.ndarray] = {
 
 
 def write_tfjs(folder: Path, arrays: Mapping[str, np.ndarray], *, shard_bytes: int = 64) -> Path:
-    """A TensorFlow.js model: a model.json and shards of little-endian numbers, which end wherever they are full."""
+    """A TensorFlow.js model: a model.json and shards of little-endian numbers, which end wherever they are
+    full.
+    """
     content = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays.values())
     cuts = range(0, len(content), shard_bytes)
     paths = [f"group1-shard{number}of{len(cuts)}" for number in range(1, len(cuts) + 1)]
     for path, start in zip(paths, cuts, strict=True):
         (folder / path).write_bytes(content[start : start + shard_bytes])
-    weights = [{"name": name, "shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()]
+    weights = [
+        {"name": name, "shape": list(array.shape), "dtype": str(array.dtype)}
+        for name, array in arrays.items()
+    ]
     model = {"modelTopology": {}, "weightsManifest": [{"paths": paths, "weights": weights}]}
     (folder / "model.json").write_text(json.dumps(model))
     return folder / "model.json"
@@ -44,7 +49,9 @@ def test_what_was_written_is_read(tmp_path: Path, shard_bytes: int) -> None:
 def test_groups_of_weights_have_shards_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(np.float32(1).tobytes())
     (tmp_path / "b").write_bytes(np.float32(2).tobytes())
-    groups = [{"paths": [name], "weights": [{"name": name, "shape": [], "dtype": "float32"}]} for name in "ab"]
+    groups = [
+        {"paths": [name], "weights": [{"name": name, "shape": [], "dtype": "float32"}]} for name in "ab"
+    ]
     (tmp_path / "model.json").write_text(json.dumps({"weightsManifest": groups}))
     assert read_tfjs(tmp_path / "model.json") == {"a": torch.tensor(1.0), "b": torch.tensor(2.0)}
 
@@ -129,7 +136,9 @@ def with_entry(folder: Path, entry: dict[str, Any]) -> Path:
 
 
 def test_a_quantized_weight_is_refused_by_name(tmp_path: Path) -> None:
-    refused(with_entry(tmp_path, {"quantization": {"min": 0, "scale": 0.1, "dtype": "uint8"}}), "a is quantized")
+    refused(
+        with_entry(tmp_path, {"quantization": {"min": 0, "scale": 0.1, "dtype": "uint8"}}), "a is quantized"
+    )
 
 
 @pytest.mark.parametrize("shape", [None, 3])
@@ -146,8 +155,14 @@ def test_a_weight_without_a_shape_is_refused(tmp_path: Path, shape: Any) -> None
         (b"{}", "cannot be read as a TensorFlow.js model: KeyError: 'weightsManifest'"),
         (b"[]", "cannot be read as a TensorFlow.js model: TypeError"),
         (b'{"weightsManifest": [1]}', "cannot be read as a TensorFlow.js model: TypeError"),
-        (b'{"weightsManifest": [{"paths": []}]}', "cannot be read as a TensorFlow.js model: KeyError: 'weights'"),
-        (b'{"weightsManifest": [{"paths": "a", "weights": []}]}', "its weightsManifest is not a list of paths and weights"),
+        (
+            b'{"weightsManifest": [{"paths": []}]}',
+            "cannot be read as a TensorFlow.js model: KeyError: 'weights'",
+        ),
+        (
+            b'{"weightsManifest": [{"paths": "a", "weights": []}]}',
+            "its weightsManifest is not a list of paths and weights",
+        ),
         (b'{"weightsManifest": ""}', "its weightsManifest is not a list of paths and weights"),
         (b'{"weightsManifest": {}}', "its weightsManifest is not a list of paths and weights"),
         (b'{"weightsManifest": [{"paths": [], "weights": [3]}]}', "has no name, shape and dtype"),

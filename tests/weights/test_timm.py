@@ -10,7 +10,7 @@ import torch
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
 from deeplabx.weights.contract import network_of
 from deeplabx.weights.timm import timm_classification
-from tests.model.peers import fill, golden, picture
+from tests.model.peers import fill, golden, image
 from tests.weights.foreign import (
     ROUNDED,
     Shapes,
@@ -34,8 +34,16 @@ def deep_stem(widths: tuple[int, int, int], *, blocks: tuple[int, ...] = (3, 4, 
     """Of resnet50s, resnet50c and their like: torchvision's names but for the stem."""
     first, second, third = widths
     under_deeplab = golden("torchvision_deeplabv3_resnet50").shapes
-    shapes = {name.removeprefix("backbone."): shape for name, shape in under_deeplab.items() if name.startswith("backbone.layer")}
-    shapes |= {"layer1.0.conv1.weight": [64, third, 1, 1], "layer1.0.downsample.0.weight": [256, third, 1, 1], **norm("bn1", third)}
+    shapes = {
+        name.removeprefix("backbone."): shape
+        for name, shape in under_deeplab.items()
+        if name.startswith("backbone.layer")
+    }
+    shapes |= {
+        "layer1.0.conv1.weight": [64, third, 1, 1],
+        "layer1.0.downsample.0.weight": [256, third, 1, 1],
+        **norm("bn1", third),
+    }
     shapes |= {
         "conv1.0.weight": [first, 3, 3, 3],
         **norm("conv1.1", first),
@@ -48,15 +56,24 @@ def deep_stem(widths: tuple[int, int, int], *, blocks: tuple[int, ...] = (3, 4, 
 def xception(name: str) -> Shapes:
     shapes = golden(XCEPTION65).shapes
     if name == "xception41":  # eight units fewer in the middle flow
-        shapes = renumbered(shapes, r"blocks\.(\d+)\.", {**{unit: unit for unit in range(11)}, 19: 11, 20: 12})
+        shapes = renumbered(
+            shapes, r"blocks\.(\d+)\.", {**{unit: unit for unit in range(11)}, 19: 11, 20: 12}
+        )
     if name == "xception71":
-        shapes = {name: list(tensor.shape) for name, tensor in network_of({"backbone": name}).state_dict().items()}
+        shapes = {
+            name: list(tensor.shape) for name, tensor in network_of({"backbone": name}).state_dict().items()
+        }
     return {**shapes, **linear("head.fc", 2048, 1000)}
 
 
 def lite0() -> Shapes:
     shapes = golden("timm_tf_efficientnet_lite0_features").shapes
-    return {**shapes, "conv_head.weight": [1280, 320, 1, 1], **norm("bn2", 1280), **linear("classifier", 1280, 1000)}
+    return {
+        **shapes,
+        "conv_head.weight": [1280, 320, 1, 1],
+        **norm("bn2", 1280),
+        **linear("classifier", 1280, 1000),
+    }
 
 
 TABLES: dict[str, Callable[[], Shapes]] = {
@@ -71,7 +88,9 @@ TABLES: dict[str, Callable[[], Shapes]] = {
 LARGE = ("resnet101_beta", "resnet101_v1c", "xception71")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TABLES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TABLES]
+)
 def test_a_backbone_is_known_and_filled(name: str) -> None:
     found = imported(timm_classification, without_values(TABLES[name]()))
     assert found.settings == {"backbone": name}
@@ -82,22 +101,29 @@ def test_a_backbone_is_known_and_filled(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "every", "peer"),
-    [("efficientnet_lite0", 16, "timm_tf_efficientnet_lite0_features"), pytest.param("xception65", 64, XCEPTION65, marks=pytest.mark.slow)],
+    [
+        ("efficientnet_lite0", 16, "timm_tf_efficientnet_lite0_features"),
+        pytest.param("xception65", 64, XCEPTION65, marks=pytest.mark.slow),
+    ],
 )
 def test_features_are_timms(tmp_path: Path, name: str, every: int, peer: str) -> None:
     expected = golden(peer)
     found = imported(timm_classification, from_disk(tmp_path, fill(TABLES[name]())))
     with torch.no_grad():
-        high = backbone(found, output_stride=16)(picture(*expected.size)).high
+        high = backbone(found, output_stride=16)(image(*expected.size)).high
     assert relative(high[:, ::every], expected.logits) < ROUNDED
 
 
 @pytest.mark.parametrize("name", ["resnet50_beta", "xception41", "efficientnet_lite0"])
 def test_a_cut_or_changed_network_is_refused_by_name(name: str) -> None:
     shapes = TABLES[name]()
-    known_by = [key for key in shapes if key in ("conv1.0.weight", "fc.weight", "head.fc.weight", "classifier.weight")]
+    known_by = [
+        key for key in shapes if key in ("conv1.0.weight", "fc.weight", "head.fc.weight", "classifier.weight")
+    ]
     assert_a_cut_file_is_refused(timm_classification, shapes, but=known_by)
-    assert_another_shape_is_refused(timm_classification, shapes, next(key for key in shapes if key.startswith(("layer4", "blocks.3"))))
+    assert_another_shape_is_refused(
+        timm_classification, shapes, next(key for key in shapes if key.startswith(("layer4", "blocks.3")))
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,5 +142,8 @@ def test_other_networks_are_not_taken(shapes: Shapes) -> None:
 
 
 def test_the_beta_networks_say_that_their_features_differ() -> None:
-    assert "the features are not timm's" in imported(timm_classification, without_values(TABLES["resnet50_beta"]())).note
+    assert (
+        "the features are not timm's"
+        in imported(timm_classification, without_values(TABLES["resnet50_beta"]())).note
+    )
     assert imported(timm_classification, without_values(TABLES["resnet50_v1c"]())).note == ""

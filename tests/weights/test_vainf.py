@@ -32,8 +32,14 @@ def test_logits_are_vainfs(name: str) -> None:
 @pytest.mark.parametrize(("name", "model"), [(V3, "deeplabv3"), (V3PLUS, "deeplabv3plus")])
 @pytest.mark.parametrize(("backbone", "counts"), [("resnet50", (3, 4, 6, 3)), ("resnet101", (3, 4, 23, 3))])
 def test_settings(name: str, model: str, backbone: str, counts: tuple[int, ...]) -> None:
-    found = imported(vainf_deeplab, without_values(deeper(golden(name).shapes, counts, layer="backbone.layer{}.")))
-    assert (found.settings["model"], found.settings["backbone"], found.settings["backbone.output_stride"]) == (model, backbone, 16)
+    found = imported(
+        vainf_deeplab, without_values(deeper(golden(name).shapes, counts, layer="backbone.layer{}."))
+    )
+    assert (
+        found.settings["model"],
+        found.settings["backbone"],
+        found.settings["backbone.output_stride"],
+    ) == (model, backbone, 16)
     assert found.normalization == IMAGENET
     assert found.left_out == {}
     assert "backbone.output_stride=8" in found.note
@@ -64,11 +70,15 @@ def test_a_cut_or_changed_file_is_refused_by_name(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", [V3, V3PLUS])
-def test_a_variant_that_is_another_network_is_refused_with_what_makes_it_so(name: str, other: str, said: str) -> None:
+def test_a_variant_that_is_another_network_is_refused_with_what_makes_it_so(
+    name: str, other: str, said: str
+) -> None:
     with pytest.raises(CheckpointError, match=said):
         vainf_deeplab(without_values({**golden(name).shapes, other: [1]}))
 
 
 def test_wide_resnet_is_refused() -> None:
     with pytest.raises(CheckpointError, match="Wide ResNet"):
-        vainf_deeplab(without_values({**golden(V3).shapes, "backbone.layer1.0.conv2.weight": [128, 128, 3, 3]}))
+        vainf_deeplab(
+            without_values({**golden(V3).shapes, "backbone.layer1.0.conv2.weight": [128, 128, 3, 3]})
+        )
