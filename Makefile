@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow chaos check format build clean
+.PHONY: help setup demo timm test test-slow chaos check format build clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ $(READY): pyproject.toml
 
 demo: setup  ## train on the embedded data set: under three minutes on two cores
 	$(BIN)/deeplabx train
+
+# --no-deps, so that a CPU torch stays. This torchvision is the one of torch 2.13.0; PyPI's build of it cannot
+# load its operators without CUDA, so tests/conftest.py declares those that its import needs.
+timm: setup  ## add timm to .venv beside a CPU torch 2.13.0; without it the tests of backbone=timm are skipped
+	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0 timm==1.0.31
 
 test: setup  ## the test suite, a process on each of two cores; real data from DEEPLABX_TEST_DATA where it is set
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'

@@ -12,7 +12,7 @@ import time
 import torch
 
 import deeplabx
-from deeplabx.engine.memory import keep_freed_memory
+from deeplabx.process.memory import keep_freed_memory
 from deeplabx.engine.state import TrainState
 from deeplabx.loss import build_loss
 from deeplabx.optimizer import build_optimizer

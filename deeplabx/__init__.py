@@ -5,7 +5,7 @@ first name used.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "load"]
+__all__ = ["build_model", "compose", "load", "register"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ would be right.
 import errno
 import os
 import re
+from collections.abc import Iterable
 from reprlib import Repr
 
 
@@ -92,6 +93,19 @@ PATH_ERRORS = (
     errno.EEXIST,
     errno.EIO,
 )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?', or nothing when no known name is near.
+
+    Of dotted keys, one with the same last part is nearer than any other: `lr` is near `optimizer.lr`.
+    """
+    import difflib  # here, because only a wrong name needs it
+
+    known = list(known)
+    last = [key for key in known if "." in key and key.rpartition(".")[2] == name.rpartition(".")[2]]
+    found = sorted(last, key=lambda key: key.count(".")) or difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {found[0]}?" if found else ""
 
 
 def quoted(value: object) -> str:

@@ -1,6 +1,7 @@
 """What tests share: a config composed as the command line would, and a tiny run on `shapes`."""
 
 import functools
+import importlib.util
 import os
 import signal
 import subprocess
@@ -10,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra
 import pytest
+import torch
 
-from deeplabx import checks
-from deeplabx import config as schema
+from deeplabx import cli
+from deeplabx.command.compose import composed
+from deeplabx.config import checks
 
 TINY = [
     "dataset.train_images=12",
@@ -30,14 +32,33 @@ TINY = [
 ]
 Compose = Callable[..., Any]
 TrainTiny = Callable[..., Path]
+Deeplabx = Callable[..., "Ended"]
 Root = Callable[[str], Path]
+
+
+def declared_operators() -> torch.library.Library | None:
+    """Declare the operators that importing torchvision (and so timm) needs, if its own cannot be loaded: with
+    PyPI's build beside a CPU torch. They are only declared: no network of timm calls them.
+    """
+    found = importlib.util.find_spec("torchvision")
+    if torch.backends.cuda.is_built() or found is None or found.origin is None:
+        return None
+    try:
+        torch.ops.load_library(Path(found.origin).with_name("_C.so"))  # as torchvision itself does
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None
+
+
+TORCHVISION = declared_operators()  # the operators are declared as long as this object lives
 
 
 def compose_plain(*overrides: str, command: str = "train") -> Any:
     """The checked config of `deeplabx <command> <overrides>`."""
-    schema.register_schemas(command)
-    with hydra.initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
-        return checks.checked(hydra.compose(command, list(overrides)))
+    return checks.checked(composed(command, overrides))
 
 
 @pytest.fixture
@@ -45,10 +66,38 @@ def compose() -> Compose:
     return compose_plain
 
 
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def deeplabx(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deeplabx:
+    """Run `deeplabx words...` in tmp_path and in this process, with the handlers of signals restored afterwards."""
+
+    def run(*words: str) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        capfd.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main(list(words))
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
+
+
 @pytest.fixture
 def train_tiny(tmp_path: Path) -> TrainTiny:
     """Train the tiny run in tmp_path/<name>; its folder."""
-    from deeplabx.train import train
+    from deeplabx.command.train import train
 
     def run(name: str, *overrides: str) -> Path:
         folder = tmp_path / name
@@ -62,7 +111,7 @@ def train_tiny(tmp_path: Path) -> TrainTiny:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished tiny run that tests may read, not change."""
-    from deeplabx.train import train
+    from deeplabx.command.train import train
 
     folder = tmp_path_factory.mktemp("tiny_run")
     train(compose_plain(*TINY), folder, overrides=TINY)

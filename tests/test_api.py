@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import deeplabx
-from deeplabx.build import described, restored
+from deeplabx.run.description import stored_model
 
 
 def test_importing_deeplabx_imports_no_torch() -> None:
@@ -31,7 +31,7 @@ def test_load_gives_a_model_that_predicts_as_the_command_does(tiny_run: Path) ->
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     with torch.inference_mode():
         ids = model(model.preprocess(image)).argmax(1)[0]
-    assert torch.equal(ids, restored(described(str(tiny_run))).ids(image))
+    assert torch.equal(ids, stored_model(str(tiny_run)).predictor().ids(image))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deeplabx import __version__, cli, config
+from deeplabx import __version__, cli
+from deeplabx.command.compose import choices
 
 # Runs a command line and tells on the last line of stderr which heavy modules it imported.
 SPY = """
@@ -160,7 +161,7 @@ def test_a_config_folder_of_ones_own(tmp_path: Path) -> None:
 
 def test_list_prints_groups_and_options(tmp_path: Path) -> None:
     done = deeplabx("list", cwd=tmp_path)
-    assert f"backbone   {' '.join(config.options('backbone'))}\n" in done.stdout
+    assert f"backbone   {' '.join(choices('backbone'))}\n" in done.stdout
     assert "xception65" in done.stdout
     assert "torch" not in done.stderr
 

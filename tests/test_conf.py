@@ -1,46 +1,63 @@
 """Every YAML composes and builds; found by glob, so a new file is tested without a line here."""
 
+import math
 import re
 from pathlib import Path
 
-import hydra
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from deeplabx import config as schema
-from deeplabx.build import model_of, own_settings
-from deeplabx.loss import build_loss
-from deeplabx.optimizer import build_optimizer
-from deeplabx.schedule import build_schedule
+from deeplabx.command.compose import choices, composed, conf_dir, schema_of
+from deeplabx.command.table import COMMANDS, Command
+from deeplabx.registry import GROUPS, option
+from deeplabx.run.build import augment_of, loss_of, model_of, optimizer_of, schedule_of
 from tests.conftest import Compose
 
-CONF = schema.conf_dir()
+CONF = conf_dir()
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 
 
-def overrides_of(group: str, option: str) -> list[str]:
-    if (group, option) == ("backbone", "timm"):
+def overrides_of(group: str, name: str) -> list[str]:
+    if (group, name) == ("backbone", "timm"):
         return ["backbone=timm", "backbone.model=resnet18d"]
-    return [f"+recipe={option}"] if group == "recipe" else [f"{group}={option}"]
+    return [f"+recipe={name}"] if group == "recipe" else [f"{group}={name}"]
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
-def test_every_option_composes_and_builds(compose: Compose, group: str, option: str) -> None:
-    if (group, option) == ("backbone", "timm"):
+@pytest.mark.parametrize(("group", "name"), OPTIONS, ids="/".join)
+def test_every_option_composes_and_builds(compose: Compose, group: str, name: str) -> None:
+    if (group, name) == ("backbone", "timm"):
         pytest.importorskip("timm")
-    config = compose(*overrides_of(group, option))
+    config = compose(*overrides_of(group, name))
     with torch.device("meta"):
-        model = model_of(config, num_classes=3)
-    optimizer = build_optimizer(config.optimizer.name, model, **own_settings(config.optimizer))
-    assert optimizer.param_groups
-    assert 0 < build_schedule(config.schedule.name, **own_settings(config.schedule))(0) <= 1
-    build_loss(config.loss.name)
+        model = model_of(config, num_classes=3, in_channels=3)
+    assert len(optimizer_of(config, model).param_groups) > 1
+    assert 0 < schedule_of(config.schedule)(0) <= 1
+    logits, labels = torch.zeros(1, 3, 2, 2), torch.tensor([[[0, 1], [2, 255]]])
+    assert float(loss_of(config.loss)(logits, labels, ignore_index=255)) == pytest.approx(3 * math.log(3))
+    size = config.augment.crop_size
+    augment = augment_of(config.augment, pad_pixel=(1, 2, 3), ignore_index=255)
+    rng = np.random.default_rng(0)
+    image, label = augment(np.zeros((9, 12, 3), np.uint8), np.zeros((9, 12), np.uint8), rng)
+    assert (image.shape, label.shape) == ((size, size, 3), (size, size))
 
 
-@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "recipe"], ids="/".join)
-def test_an_option_is_named_as_its_file(group: str, option: str) -> None:
-    assert yaml.safe_load((CONF / group / f"{option}.yaml").read_text())["name"] == option
+@pytest.mark.parametrize(("group", "name"), [pair for pair in OPTIONS if pair[0] in GROUPS], ids="/".join)
+def test_a_yaml_says_what_its_option_is_registered_as(group: str, name: str) -> None:
+    lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+    assert lines[0] == f"# {option(group, name).words}"
+    assert lines[2] == f"  - /schema/{group}/{name}@_here_"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_of_the_project_has_a_yaml(group: str) -> None:
+    assert choices(group) == sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("group", "name"), [pair for pair in OPTIONS if pair[0] != "recipe"], ids="/".join)
+def test_an_option_is_named_as_its_file(group: str, name: str) -> None:
+    assert yaml.safe_load((CONF / group / f"{name}.yaml").read_text())["name"] == name
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
@@ -48,7 +65,7 @@ def test_a_yaml_says_in_its_first_line_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("option", schema.options("recipe"))
+@pytest.mark.parametrize("option", choices("recipe"))
 def test_a_recipe_says_how_to_run_it_what_to_expect_and_whose_number_it_is(option: str) -> None:
     package, command, expected, *_ = (CONF / "recipe" / f"{option}.yaml").read_text().splitlines()
     assert package == "# @package _global_"
@@ -81,12 +98,10 @@ def test_a_recipe_beats_the_data_set_and_what_is_typed_beats_the_recipe(compose:
     )
 
 
-@pytest.mark.parametrize("command", schema.COMMANDS)
-def test_every_command_composes(command: str) -> None:
-    schema.register_schemas(command)
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(command, ["dataset=voc"] if command == "data_fake" else [])
-    assert set(schema.COMMANDS[command].__dataclass_fields__) == set(config)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one.schema], ids=lambda command: command.key)
+def test_every_command_composes(command: Command) -> None:
+    config = composed(command.words, command.defaults)
+    assert set(schema_of(command).__dataclass_fields__) == set(config)  # type: ignore[attr-defined]
 
 
 def test_conf_holds_yaml_only() -> None:

@@ -38,7 +38,7 @@ from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.fake import FOLDER_CLASSES, write_fake
 from deeplabx.dataset.io import write_ids
 from deeplabx.dataset.labels import voc_palette
-from deeplabx.engine.signals import StopRequest
+from deeplabx.process.signals import StopRequest
 from deeplabx.engine.state import TrainState, Update
 
 POWER = 0.9

@@ -23,7 +23,7 @@ from benchmarks.chaos.commands import (
     weights_of,
 )
 from benchmarks.chaos.row import Measured, Row
-from deeplabx.engine.launch import launch
+from deeplabx.process.launch import launch
 from tests.engine import jobs
 
 LONG = "schedule.max_iters=5000"

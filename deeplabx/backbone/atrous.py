@@ -2,6 +2,10 @@
 
 from typing import NamedTuple
 
+from deeplabx.errors import ConfigError
+
+OUTPUT_STRIDES = (8, 16, 32)
+
 
 class Step(NamedTuple):
     """How one strided convolution and what follows it are built."""
@@ -17,6 +21,8 @@ def atrous_steps(strides: list[int], *, output_stride: int) -> list[Step]:
     The strided convolution itself keeps the old rate. So the network computes exactly what the strided one
     does, at more places: every k-th of its features is the strided network's.
     """
+    if output_stride not in OUTPUT_STRIDES:
+        raise ConfigError(f"backbone.output_stride={output_stride} is not one of 8, 16, 32")
     steps, reached, rate = [], 1, 1
     for stride in strides:
         if reached * stride <= output_stride:

@@ -65,6 +65,8 @@ class Backbone(nn.Module):
     separable: bool  # whether ASPP and decoder take separable 3x3 convolutions
     atrous_branches: bool  # whether DeepLabv3's head has its atrous branches
     # whether two more layers come before the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
+    # Whether its tensors have another program's names, so that files of that program fit as they are.
+    keeps_foreign_names: bool = False
     fully_connected: bool = False
 
     def forward(self, images: Tensor) -> Features:

@@ -33,17 +33,10 @@ READERS_RAISE = (
     ArithmeticError,
     struct.error,
 )
-NESTED = (
-    "state_dict",
-    "model_state",
-    "model",
-)  # under which programs keep a model's tensors beside those of their optimizer
-NUMBERS: list[Any] = [
-    np.float64(0).__reduce__()[0],
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-]  # of a score that lies beside them
+# Under which programs keep a model's tensors beside those of their optimizer.
+NESTED = ("state_dict", "model_state", "model")
+# Of a score that lies beside them.
+NUMBERS: list[Any] = [np.float64(0).__reduce__()[0], np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
 BACKBONE_FILE = "backbone.safetensors"  # what `weights import` writes for a classification network
 LONGEST_LIST = 20_000  # characters of a list of tensors; the names in a stranger's file may be of any length
 
@@ -161,9 +154,8 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: objec
     Raises CheckpointError when there is none.
     """
     own = model.state_dict()
-    first = next(
-        (name for name, value in own.items() if value.ndim == 4), ""
-    )  # the first convolution's kernel
+    # The first convolution's kernel.
+    first = next((name for name, value in own.items() if value.ndim == 4), "")
     inflated = [name for name in tensors if name == first and takes_other_bands(own[name], tensors[name])]
     tensors = {
         name: inflate(value, own[name].shape[1]) if name in inflated else value

@@ -16,10 +16,8 @@ from deeplabx.backbone.contract import Backbone, Features, Normalization
 from deeplabx.errors import ConfigError, printable
 
 FIT = "resnet50d, convnext_tiny or efficientnet_b0"  # at every output stride
-PROBE = (
-    75,
-    97,
-)  # sides of the image that a network is tried on: divided by two and two again, they are odd and even in turn
+# Sides of the image that a network is tried on: divided by two and two again, they are odd and even in turn.
+PROBE = (75, 97)
 # what timm's networks raise on an output stride or an image that they cannot take, over one network of each
 # of its modules
 CANNOT = (AssertionError, RuntimeError, TypeError)
@@ -34,6 +32,7 @@ class TimmBackbone(Backbone):
     """
 
     atrous_branches = True
+    keeps_foreign_names = True
 
     def __init__(self, network: Any, *, output_stride: int, children: dict[str, str]) -> None:
         super().__init__()
@@ -56,9 +55,8 @@ class TimmBackbone(Backbone):
             mean=tuple(255 * value for value in mean), std=tuple(255 * value for value in std)
         )
         kernels = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-        self.separable = any(
-            kernel.groups == kernel.in_channels > 1 for kernel in kernels
-        )  # as the network's own convolutions
+        # As the network's own convolutions.
+        self.separable = any(kernel.groups == kernel.in_channels > 1 for kernel in kernels)
         self.register_state_dict_post_hook(rename_to_timms)
         self.register_load_state_dict_pre_hook(rename_to_ours)
 
@@ -175,9 +173,8 @@ def fitting(model: str, *, output_stride: int, in_channels: int) -> TimmBackbone
     features that models ask for.
     """
     timm = library()
-    settings = (
-        {} if output_stride == 32 else {"output_stride": output_stride}
-    )  # many know no other than 32, and no such setting
+    # Many know no other than 32, and no such setting.
+    settings = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
         network = timm.create_model(
             model, pretrained=False, features_only=True, in_chans=in_channels, **settings

@@ -41,6 +41,9 @@ HOW_TO_GET = (
 class CamVid(LabelledFiles):
     """`root` holds train, trainannot, val, valannot, ...; only the split asked for must be there."""
 
+    classes = CLASSES
+    palette = PALETTE
+
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="camvid", how_to_get=HOW_TO_GET)
         images, labels = base / split, base / f"{split}annot"
@@ -50,9 +53,4 @@ class CamVid(LabelledFiles):
                 hint=HOW_TO_GET,
             )
         pairs = [(frame, labels / f"{frame.stem}.png") for frame in images_in(images)]
-        super().__init__(
-            complete(pairs, where=images, hint=HOW_TO_GET),
-            classes=CLASSES,
-            palette=PALETTE,
-            label_map=LabelMap(LABEL_MAP),
-        )
+        super().__init__(complete(pairs, where=images, hint=HOW_TO_GET), label_map=LabelMap(LABEL_MAP))

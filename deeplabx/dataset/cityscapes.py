@@ -71,6 +71,9 @@ class Cityscapes(LabelledFiles):
     be there.
     """
 
+    classes = [label.name for label in CLASS_TABLE]
+    palette = [label.colour for label in CLASS_TABLE]
+
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="cityscapes", how_to_get=HOW_TO_GET)
         if split not in SPLITS:
@@ -92,12 +95,8 @@ class Cityscapes(LabelledFiles):
             "labelIds",
         )
         pairs: Pairs = [(frame, label_of(base, kind, frame, suffix)) for kind, frame in frames]
-        super().__init__(
-            complete(pairs, where=f"{base}, split {split}", hint=HOW_TO_GET),
-            classes=[label.name for label in CLASS_TABLE],
-            palette=[label.colour for label in CLASS_TABLE],
-            label_map=LabelMap(SUFFIXES[suffix]),
-        )
+        pairs = complete(pairs, where=f"{base}, split {split}", hint=HOW_TO_GET)
+        super().__init__(pairs, label_map=LabelMap(SUFFIXES[suffix]))
 
 
 def frames_of(base: Path, kind: str, part: str) -> list[Path]:

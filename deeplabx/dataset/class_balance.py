@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deeplabx.dataset.contract import SegmentationSet
-from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.loader import prepare_worker
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError
 
 LABELS = 8  # that a worker counts before it answers
@@ -29,25 +28,22 @@ class PixelCounts(NamedTuple):
 class LabelCounts(Dataset):
     """Of each label what `count_pixels` sums, int64 2 x classes; an error is a value, as in AugmentedSet."""
 
-    def __init__(self, samples: SegmentationSet, places: Sequence[int], *, skip_unreadable: bool) -> None:
-        self.samples, self.places, self.skip_unreadable = samples, places, skip_unreadable
+    def __init__(self, samples: ReadableSet, indices: Sequence[int]) -> None:
+        self.samples, self.indices = samples, indices
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> np.ndarray | DataError:
         classes = len(self.samples.classes)
         try:
-            label = label_of(self.samples, self.places[index])
+            label = self.samples.read_label(self.indices[index])
         except DataError as error:
-            return np.zeros((2, classes), np.int64) if self.skip_unreadable else error
+            return error
+        if label is None:
+            return np.zeros((2, classes), np.int64)
         own = np.bincount(label.reshape(-1), minlength=256)[:classes]
         return np.stack([own, np.where(own > 0, own.sum(), 0)])
-
-
-def label_of(samples: SegmentationSet, index: int) -> np.ndarray:
-    """The train ids of one image, which itself is not decoded where it has a file of its own."""
-    return samples.label(index) if isinstance(samples, LabelledFiles) else samples[index].label
 
 
 def total(counts: list[np.ndarray | DataError]) -> Tensor | DataError:
@@ -57,20 +53,19 @@ def total(counts: list[np.ndarray | DataError]) -> Tensor | DataError:
 
 
 def count_pixels(
-    samples: SegmentationSet,
-    places: Sequence[int],
+    samples: ReadableSet,
+    indices: Sequence[int],
     *,
     workers: int,
-    skip_unreadable: bool = False,
     worker_init: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """int64 2 x classes over the images at `places`: the pixels of each class, and those of the images that
-    hold it.
+    """int64 2 x classes over the images of these indices: the pixels of each class, and those of the images
+    that hold it.
 
-    Raises the DataError of the first label that cannot be read, unless `skip_unreadable`.
+    Raises the DataError of the first label that cannot be read, unless `samples` passes over it.
     """
     loader = DataLoader(
-        LabelCounts(samples, places, skip_unreadable=skip_unreadable),
+        LabelCounts(samples, indices),
         batch_size=LABELS,
         collate_fn=total,
         num_workers=workers,

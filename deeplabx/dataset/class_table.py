@@ -42,9 +42,8 @@ class ClassTable(NamedTuple):
         by_colour = with_ignored(
             given or {colour: index for index, colour in enumerate(colours)}, ignored, tuple, names, path
         )
-        guessed = not given and bool(
-            colours
-        )  # a table of colours may be used with masks of colours, or of ids
+        # A table of colours may be used with masks of colours, or of ids.
+        guessed = not given and bool(colours)
         by_colours = (
             colours_are_meant(masks, by_id, by_colour, path)
             if guessed

@@ -1,6 +1,7 @@
-"""What the loop, the evaluator and the checkpoint may ask of a data set."""
+"""What the loop, the evaluator and the checkpoint ask of a data set."""
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,19 +11,37 @@ Palette = list[Colour]
 
 
 class Sample(NamedTuple):
-    image: np.ndarray  # uint8 H x W x 3, RGB
+    image: np.ndarray  # uint8 H x W x channels; of 3 channels, RGB
     label: np.ndarray  # uint8 H x W, train ids 0..C-1 and the ignore index
-    name: str
 
 
-class SegmentationSet(Protocol):
-    """One split. Train ids are 0..len(classes)-1; pixels of `ignore_index` count nowhere."""
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel, of pixels in 0..255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class SegmentationSet(ABC):
+    """One split. Train ids are 0..len(classes)-1; pixels of `ignore_index` are not counted.
+
+    A data set whose classes are fixed has `classes` and `palette` as attributes of its class.
+    """
 
     classes: list[str]
     palette: Palette
-    ignore_index: int
-    note: str  # what a reader of numbers trained on this split should know; may be empty
+    ignore_index: int = IGNORE_INDEX
+    note: str = ""  # what a reader of numbers trained on this split should know
+    channels: int = 3  # of an image: the input channels of the network
+    statistics: Statistics | None = None  # of its images; None: those that the backbone's weights expect
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Sample: ...
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Raises DataError for a sample that cannot be read."""
+
+    def label(self, index: int) -> np.ndarray:
+        """The label alone; faster than the sample where the image is a file of its own."""
+        return self[index].label

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplabx.dataset.contract import IGNORE_INDEX, Palette, Sample
+from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.io import IMAGE_SUFFIXES, read_label, read_pair
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.errors import DataError
@@ -13,14 +13,11 @@ from deeplabx.errors import DataError
 Pairs = list[tuple[Path, Path]]
 
 
-class LabelledFiles:
+class LabelledFiles(SegmentationSet):
     """One split as pairs of an image and a label file, the raw ids of which are checked as they are read."""
 
-    ignore_index = IGNORE_INDEX
-    note = ""
-
-    def __init__(self, pairs: Pairs, *, classes: list[str], palette: Palette, label_map: LabelMap) -> None:
-        self.pairs, self.classes, self.palette, self.label_map = pairs, classes, palette, label_map
+    def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
+        self.pairs, self.label_map = pairs, label_map
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -28,7 +25,7 @@ class LabelledFiles:
     def __getitem__(self, index: int) -> Sample:
         image_path, label_path = self.pairs[index]
         image, raw = read_pair(image_path, label_path, read=self.read_raw)
-        return Sample(image, self.label_map(raw, path=label_path), image_path.stem)
+        return Sample(image, self.label_map(raw, path=label_path))
 
     def label(self, index: int) -> np.ndarray:
         """The label alone, uint8 H x W of train ids; the image is not read."""

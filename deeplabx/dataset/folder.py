@@ -63,7 +63,8 @@ class Folder(LabelledFiles):
             "name has at the end",
         )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
-        super().__init__(pairs, classes=table.names, palette=table.palette, label_map=table.label_map)
+        super().__init__(pairs, label_map=table.label_map)
+        self.classes, self.palette = table.names, table.palette
 
     def read_raw(self, path: Path) -> np.ndarray:
         return read_colours(path) if self.label_map.by_colour else read_label(path)

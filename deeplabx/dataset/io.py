@@ -17,9 +17,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 ORIENTATION = 0x0112  # the EXIF tag
 UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
-warnings.filterwarnings(
-    "ignore", category=UserWarning, module=r"PIL\."
-)  # on damaged tags; what cannot be read raises
+# On damaged tags; what cannot be read raises.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
 # on damaged files and odd EXIF, by fuzzing
 PILLOW_RAISES = (

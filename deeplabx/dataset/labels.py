@@ -34,9 +34,8 @@ class LabelMap:
         Raises DataError naming file, value and pixel for the first raw value that the map lacks.
         """
         if self.by_colour:
-            raw = (
-                cv2.cvtColor(raw, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF
-            )  # red, green, blue from the highest bits down
+            # Red, green, blue from the highest bits down.
+            raw = cv2.cvtColor(raw, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF
             ids = self.table[raw]
         elif raw.dtype == np.uint8:
             ids = np.asarray(cv2.LUT(raw, self.table[:256]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deeplabx.dataset.contract import SegmentationSet
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError, DeeplabxError
 
 MOST_UNREADABLE = 100  # images in a row: then the data set is not where it is looked for
@@ -76,32 +76,29 @@ class Example(NamedTuple):
 class AugmentedSet(Dataset):
     """Augmented samples; the random numbers of each are a function of (seed, epoch, index).
 
-    skip_unreadable: the next image that can be read takes the place of one that cannot. Otherwise the error
-    is returned as a value: raised in a worker process, it would arrive as that process's traceback.
+    The next image that can be read takes the place of one that is passed over. An error is returned as a
+    value: raised in a worker process, it would arrive as that process's traceback.
     """
 
-    def __init__(
-        self, samples: SegmentationSet, augment: Augment, *, seed: int, skip_unreadable: bool
-    ) -> None:
-        self.samples, self.augment, self.seed, self.skip_unreadable = samples, augment, seed, skip_unreadable
+    def __init__(self, samples: ReadableSet, augment: Augment, *, seed: int) -> None:
+        self.samples, self.augment, self.seed = samples, augment, seed
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, address: Address) -> Example | DeeplabxError:
-        unreadable: list[str] = []
-        for place in range(min(len(self), MOST_UNREADABLE)):
-            try:
-                sample = self.samples[(address.image + place) % len(self)]
-            except DataError as error:
-                if not self.skip_unreadable:
-                    return error
-                unreadable.append(error.message)
-                continue
-            random = np.random.default_rng([self.seed, address.epoch, address.image])
-            return Example(*self.augment(sample.image, sample.label, random), unreadable)
+        try:
+            for offset in range(min(len(self), MOST_UNREADABLE)):
+                sample = self.samples.read((address.image + offset) % len(self))
+                if sample is not None:
+                    random = np.random.default_rng([self.seed, address.epoch, address.image])
+                    image, label = self.augment(sample.image, sample.label, random)
+                    return Example(image, label, self.samples.take_errors())
+        except DataError as error:
+            return error
+        errors = self.samples.take_errors()
         return DataError(
-            f"{len(unreadable)} images in a row cannot be read, the first: {unreadable[0]}",
+            f"{len(errors)} images in a row cannot be read, the first: {errors[0]}",
             hint="is dataset.root the right one?",
         )
 
@@ -120,7 +117,7 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
 
 
 def training_batches(
-    samples: SegmentationSet,
+    samples: ReadableSet,
     augment: Augment,
     *,
     batch_size: int,
@@ -130,19 +127,18 @@ def training_batches(
     workers: int,
     pin_memory: bool,
     worker_init: Callable[[int], None] | None = None,
-    skip_unreadable: bool = False,
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the
-    first sample that cannot be read, unless `skip_unreadable`. worker_init: what each worker begins with,
-    besides one thread.
+    first sample that cannot be read, unless `samples` passes over it. worker_init: what each worker begins
+    with, besides one thread.
 
     Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter
     would wait for them for ever.
     """
     loader = DataLoader(
-        AugmentedSet(samples, augment, seed=seed, skip_unreadable=skip_unreadable),
+        AugmentedSet(samples, augment, seed=seed),
         batch_sampler=BatchAddresses(
             len(samples),
             batch_size=batch_size,

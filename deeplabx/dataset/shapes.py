@@ -11,7 +11,7 @@ import colorsys
 import cv2
 import numpy as np
 
-from deeplabx.dataset.contract import IGNORE_INDEX, Palette, Sample
+from deeplabx.dataset.contract import IGNORE_INDEX, Palette, Sample, SegmentationSet
 from deeplabx.errors import DataError
 
 CLASSES = ["background", "disc", "square", "triangle", "ring", "cross", "bar"]
@@ -30,11 +30,9 @@ ROWS, COLUMNS = (grid.astype(np.float32) for grid in np.mgrid[:HEIGHT, :WIDTH])
 BORDER = np.ones((5, 5), np.uint8)  # the void border is two pixels wide
 
 
-class Shapes:
+class Shapes(SegmentationSet):
     classes = CLASSES
     palette = PALETTE
-    ignore_index = IGNORE_INDEX
-    note = ""
 
     def __init__(self, *, split: str, train_images: int, val_images: int, root: str | None = None) -> None:
         if root is not None:
@@ -58,7 +56,7 @@ class Shapes:
             draw_object(rng, image, label)
         noise = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(2, 6)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
-        return Sample(image, label, f"shapes_{self.split}_{index:05d}")
+        return Sample(image, label)
 
 
 def draw_ground(rng: np.random.Generator) -> np.ndarray:

@@ -57,6 +57,9 @@ class VOC(LabelledFiles):
     it is not beside VOCdevkit.
     """
 
+    classes = CLASSES
+    palette = voc_palette(len(CLASSES))
+
     def __init__(self, *, root: str | None, split: str, sbd_root: str | None = None) -> None:
         base = root_folder(root, name="voc", how_to_get=HOW_TO_GET)
         voc = year_folder(base)
@@ -67,12 +70,8 @@ class VOC(LabelledFiles):
             if split == "train_aug"
             else official_pairs(voc, split)
         )
-        super().__init__(
-            complete(pairs, where=f"{voc}, split {split}", hint=HOW_TO_GET),
-            classes=CLASSES,
-            palette=voc_palette(len(CLASSES)),
-            label_map=LabelMap(LABEL_MAP),
-        )
+        pairs = complete(pairs, where=f"{voc}, split {split}", hint=HOW_TO_GET)
+        super().__init__(pairs, label_map=LabelMap(LABEL_MAP))
         self.note = PUBLISHED if split == "train" else ""
 
     def read_raw(self, path: Path) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Checkpoints: a folder of safetensors and JSON that exists whole or not at all.
 
-    checkpoints/step-00001000/  model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
+    checkpoints/step-00001000/
+        model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
     checkpoints/best.json  checkpoints/last.json  {"checkpoint": "step-00001000", "step": 1000, "miou": 0.7}
 
-model.safetensors is what is evaluated and predicts. Where that is an average, raw.safetensors beside it is
-the model that learns.
+model.safetensors is the model that is evaluated and predicts. Where that has EMA weights, raw.safetensors
+beside it is the model that is trained.
 
 Everything is read as data: nothing is unpickled, nothing is built from a name in a file.
 """
@@ -20,27 +21,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deeplabx.engine.distributed import shared
 from deeplabx.engine.durable import arriving, remove, replace, tidy
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
+from deeplabx.process.distributed import broadcast
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "MANIFEST.json"
 RAW = "raw.safetensors"
-REPORT = "import.txt"  # of weights that came from elsewhere: where each tensor comes from
+REPORT = "import.txt"  # of imported weights: where each tensor comes from
 LONGEST_NAME = 255  # of a file
 STATE_TYPES = {
     "step": int,
-    "max_iters": int,
     "evaluated": int,
     "skipped_in_a_row": int,
     "ema_updates": int,
-    "seed": int,
     "best": dict,
     "scaler": dict,
 }
-MOST = 2**31 - 1  # of a step or seed
+MOST = 2**31 - 1  # of a step
 KEEP_NEWEST = 2
 
 
@@ -51,9 +50,9 @@ class Checkpoint:
     path: Path
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The run's config, the data set's classes and palette, and the preprocessing: what `config.json`
-        holds.
+    def description(self) -> dict[str, Any]:
+        """What `config.json` holds: the run's config, the data set's classes and palette, and the
+        preprocessing.
         """
         return read_json(self.path / "config.json")
 
@@ -92,22 +91,18 @@ class Checkpoint:
 # --- save ---------------------------------------------------------------------------------------------------
 
 
-def save(state: TrainState, folder: Path, *, config: dict[str, Any]) -> Path:
-    """Write `folder`/step-…; the path. Raises DivergedError rather than keep weights that are not finite."""
+def save(state: TrainState, folder: Path, *, description: dict[str, Any]) -> Path:
+    """Write `folder`/step-...; the path. Raises DivergedError for weights that are not finite."""
     models = {"model.safetensors": on_cpu(state.evaluated_model.state_dict())}
-    if state.average:
+    if state.ema:
         models[RAW] = on_cpu(state.model.state_dict())
     for tensors in models.values():
         refuse_nonfinite(tensors)
     final = folder / f"step-{state.step:08d}"
     try:
         with arriving(final, over=True) as unfinished:  # over the same step, saved before a resume
-            write(
-                unfinished,
-                {**models, "optimizer.safetensors": on_cpu(state.optimizer_tensors())},
-                state=state.state_dict(),
-                config=config,
-            )
+            models["optimizer.safetensors"] = on_cpu(state.optimizer_tensors())
+            write(unfinished, models, state=state.state_dict(), description=description)
     finally:
         tidy(folder)
     return final
@@ -118,7 +113,7 @@ def write(
     tensors: dict[str, dict[str, Tensor]],
     *,
     state: dict[str, Any],
-    config: dict[str, Any],
+    description: dict[str, Any],
     report: str = "",
 ) -> None:
     """Write the files of a checkpoint: tables of tensors by file, and a report for people, where there is
@@ -127,47 +122,38 @@ def write(
     for name, table in tensors.items():
         save_file(table, folder / name)
     (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
-    (folder / "config.json").write_text(as_json(config))
+    (folder / "config.json").write_text(as_json(description))
     if report:
         (folder / REPORT).write_text(report)
-    (folder / MANIFEST).write_text(
-        as_json({path.name: fingerprint(path) for path in sorted(folder.iterdir())})
-    )
+    manifest = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(as_json(manifest))
 
 
 def write_untrained(
-    final: Path, model: dict[str, Tensor], *, max_iters: int, seed: int, config: dict[str, Any], report: str
+    final: Path, model: dict[str, Tensor], *, description: dict[str, Any], report: str
 ) -> None:
-    """Write a checkpoint of weights that no run of ours has trained, where there is nothing yet."""
-    state = {name: kind() for name, kind in STATE_TYPES.items()} | {"max_iters": max_iters, "seed": seed}
+    """Write a checkpoint of weights that no run has trained, where there is nothing yet."""
+    state = {name: kind() for name, kind in STATE_TYPES.items()}
+    tensors = {"model.safetensors": model, "optimizer.safetensors": {}}
     with arriving(final, over=False) as unfinished:
-        write(
-            unfinished,
-            {"model.safetensors": model, "optimizer.safetensors": {}},
-            state=state,
-            config=config,
-            report=report,
-        )
+        write(unfinished, tensors, state=state, description=description, report=report)
 
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
 
 
-def keep(state: TrainState, folder: Path, *, config: dict[str, Any], best: bool) -> None:
-    """Save, let `last` (and `best`) name the new checkpoint, and only then remove older ones."""
-    path = save(state, folder, config=config)
-    for name in ("last", "best") if best else ("last",):
-        point(folder, name, path, step=state.step, miou=state.best_miou if best else None)
+def keep(state: TrainState, folder: Path, *, description: dict[str, Any]) -> None:
+    """Save, let `last` (and `best`, where it is) name the new checkpoint, and only then remove older ones."""
+    path = save(state, folder, description=description)
+    for name in ("last", "best") if state.is_best else ("last",):
+        point(folder, name, path, step=state.step, miou=state.best_miou if state.is_best else None)
     prune(folder)
 
 
 def refuse_nonfinite(model: dict[str, Tensor]) -> None:
-    bad = [
-        name
-        for name, tensor in model.items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-    ]
+    floating = {name: tensor for name, tensor in model.items() if tensor.is_floating_point()}
+    bad = [name for name, tensor in floating.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise DivergedError(
             f"{len(bad)} tensors are not finite, the first: {bad[0]}; not saved",
@@ -190,8 +176,8 @@ def prune(folder: Path) -> None:
 
 
 def repair(folder: Path, state: TrainState) -> None:
-    """Before a run goes on: what a killed save left goes, and `best` names the best of `state`, though the
-    process died between save and pointer.
+    """Before a run goes on: remove what a killed save left, and let `best` name the best of `state`, also
+    where the process died between save and pointer.
     """
     if not folder.is_dir():
         return
@@ -267,8 +253,8 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that verifies, None where there is none yet; and a line for each newer one that
     did not.
 
-    Raises CheckpointError where there are some and none verifies: to start anew would be to write over what
-    is left of them.
+    Raises CheckpointError where there are some and none verifies: a new start would overwrite what is left of
+    them.
     """
     complaints: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
@@ -279,7 +265,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     if complaints:
         raise CheckpointError(
             f"none of {len(complaints)} checkpoints can be used: {complaints[0]}",
-            hint="put a copy of one back in its place",
+            hint="restore one from a backup",
         )
     return None, []
 
@@ -337,7 +323,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
 
 
 class Content(NamedTuple):
-    """What a run goes on from."""
+    """What a run continues from."""
 
     path: Path
     model: dict[str, Tensor]
@@ -362,11 +348,11 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     All processes take what the main one read: the folder need not be on every machine. Raises CheckpointError
     when it does not fit the run.
     """
-    content = shared(None if checkpoint is None else read(checkpoint))
+    content = broadcast(None if checkpoint is None else read(checkpoint))
     if content is None:
         return
     path = content.path
-    if (content.raw is None) != (state.average is None):
+    if (content.raw is None) != (state.ema is None):
         raise CheckpointError(
             f"{path} does not fit the run it is in: {RAW} goes with trainer.ema_decay, and one of the two "
             "is missing"
@@ -377,12 +363,7 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     try:
         state.load_optimizer_tensors(content.optimizer)
         state.load_state_dict(content.scalars)
-    except (
-        RuntimeError,
-        KeyError,
-        ValueError,
-        TypeError,
-    ) as error:  # what torch raises for tensors and tables that do not fit
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:  # as torch raises for what does not fit
         raise CheckpointError(
             f"{path} does not fit the run it is in: {' '.join(str(error).split())[:200]}"
         ) from None

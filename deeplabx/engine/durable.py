@@ -1,16 +1,14 @@
-"""Files and folders that are there whole or not at all, whatever happens to the process or to the machine."""
+"""Files and folders that exist whole or not at all, whatever happens to the process or to the machine."""
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-UNFINISHED, REPLACED = (
-    ".tmp-",
-    ".replaced-",
-)  # how the names begin of what is not there yet, and of what makes room
+UNFINISHED = ".tmp-"  # how the name begins of what is not whole yet
+REPLACED = ".replaced-"  # and of a folder that makes room for a new one
 
 
 def sync(path: Path) -> None:
@@ -22,54 +20,68 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def unfinished(final: Path) -> Iterator[Path]:
+    """A new path beside `final`, which is removed at the end unless it was renamed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f"{UNFINISHED}{final.name}-{uuid.uuid4().hex}")
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):  # it was renamed; or the disk fails, and the first error is the one to tell
+            remove(temporary)
+
+
+@contextmanager
+def arriving_file(final: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `final`, also over an older one, once it is on the disk; after an
+    error nothing is left of it.
+    """
+    with unfinished(final) as temporary:
+        yield temporary
+        sync(temporary)
+        temporary.rename(final)
+        sync(final.parent)
+
+
 def replace(path: Path, text: str) -> None:
     """Let `path` hold `text` instead of what it held."""
-    temporary = path.with_name(f"{UNFINISHED}{path.name}")
-    try:
+    with arriving_file(path) as temporary:
         temporary.write_text(text)
-        sync(temporary)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 @contextmanager
 def arriving(final: Path, *, over: bool) -> Iterator[Path]:
-    """A folder to fill with files, which becomes `final` once it is whole and on the disk; after an error
-    nothing is left of it.
+    """A folder to fill, which becomes `final` once it is whole and on the disk; after an error nothing is
+    left of it.
 
     over: whether it takes the place of a folder that is there; else only of an empty one, and OSError is
     raised for another.
     """
-    beside = final.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=beside))
-    try:
+    with unfinished(final) as temporary:
+        temporary.mkdir()
         yield temporary
-        for path in temporary.iterdir():
+        for path in (*temporary.rglob("*"), temporary):
             sync(path)
-        sync(temporary)
-        temporary.chmod(0o755)
-        replaced = beside / f"{REPLACED}{final.name}" if over and final.exists() else None
+        replaced = final.with_name(f"{REPLACED}{final.name}") if over and final.exists() else None
         if replaced:
             final.rename(replaced)
         temporary.rename(final)
-        sync(beside)
+        sync(final.parent)
         if replaced:
             remove(replaced)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def tidy(folder: Path) -> None:
-    """Take away what a killed process left in `folder`. What had made room for a folder that never came goes
-    back to its place.
+def tidy(folder: Path, names: str = "*") -> None:
+    """Remove what a killed process left unfinished in `folder`. What had made room for a folder that never
+    came goes back to its place.
+
+    names: a pattern of the names, without our prefixes.
     """
-    for path in folder.glob(f"{REPLACED}*"):
+    for path in folder.glob(f"{REPLACED}{names}"):
         place = folder / path.name.removeprefix(REPLACED)
         remove(path) if place.exists() else path.rename(place)
-    for path in folder.glob(f"{UNFINISHED}*"):
+    for path in folder.glob(f"{UNFINISHED}{names}"):
         remove(path)
 
 

@@ -1,177 +1,49 @@
-"""Evaluation: whole images at their own size, or windows; several scales and flip; one way for training, eval
-and predict.
-"""
+"""Evaluation: one confusion matrix over a whole split."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from deeplabx.backbone.contract import Normalization
-from deeplabx.dataset.contract import SegmentationSet
-from deeplabx.engine.distributed import agreed, gathered, own_share, sum_in_place
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
-from deeplabx.engine.signals import StopRequest
-from deeplabx.errors import CheckpointError, DataError
-from deeplabx.model.crf import DenseCRF
+from deeplabx.engine.predictor import Predictor
+from deeplabx.errors import CheckpointError
+from deeplabx.process.distributed import agreed, gathered, own_share, sum_in_place
+from deeplabx.process.signals import StopRequest
 
-WINDOW_OVERLAP = 1 / 3  # of the window's side
 
-
-class LeftError(Exception):
-    """An evaluation was left because of the signal `number`."""
+class InterruptedEvaluationError(Exception):
+    """An evaluation was interrupted by the signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """uint8 images to class ids, on one device, in float32 unless `dtype` is another.
-
-    crop: (height, width) that a smaller image is padded to with the mean pixel, right and below; logits are
-    cut back, labels never resized. window: side of square windows that overlap by a third; None = the whole
-    image. Several scales or flips average their probabilities. crf: refines the probabilities, at the image's
-    own size.
-    """
-
-    model: nn.Module
-    normalization: Normalization
-    device: torch.device
-    scales: Sequence[float] = (1.0,)
-    flip: bool = False
-    window: int | None = None
-    crop: tuple[int, int] | None = None
-    crf: DenseCRF | None = None
-    dtype: torch.dtype | None = None
-
-    @torch.inference_mode()
-    def ids(self, image: np.ndarray) -> Tensor:
-        """uint8 H x W x 3 to int64 ids H x W, on the device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)[None]
-        scores = self.views(pixels)
-        if self.crf is not None:
-            scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
-        return scores.max(dim=1).indices[0]  # on 1 x 11 x 360 x 480, contiguous, argmax took 35 ms and max 4
-
-    def views(self, image: Tensor) -> Tensor:
-        """Scores 1 x C x H x W: logits of the one view, or the mean probability of several."""
-        if self.one_view:
-            return self.logits(image)
-        height, width = image.shape[1:3]
-        flips = (False, True) if self.flip else (False,)
-        total = torch.zeros(())
-        for scale in self.scales:
-            view = resized(image, scale)
-            for flipped in flips:
-                logits = self.logits(view.flip(2) if flipped else view)
-                logits = logits.flip(3) if flipped else logits
-                logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True)
-                total = logits.softmax(dim=1) if total.ndim == 0 else total.add_(logits.softmax(dim=1))
-        return total.div_(len(self.scales) * len(flips))
-
-    @property
-    def one_view(self) -> bool:
-        """Whether the image is seen once, as it is."""
-        return tuple(self.scales) == (1.0,) and not self.flip
-
-    def logits(self, image: Tensor) -> Tensor:
-        """uint8 1 x H x W x 3 to float32 logits 1 x C x H x W."""
-        if self.window is None:
-            return self.forward(image)
-        height, width = image.shape[1:3]
-        window = self.window
-        total, counts = torch.zeros(()), torch.zeros(height, width, device=self.device)
-        for top in starts(height, window):
-            for left in starts(width, window):
-                part = self.forward(
-                    image[:, top : top + window, left : left + window], least=(window, window)
-                )
-                if total.ndim == 0:
-                    total = torch.zeros(1, part.shape[1], height, width, device=self.device)
-                total[:, :, top : top + window, left : left + window] += part
-                counts[top : top + window, left : left + window] += 1
-        return total / counts
-
-    def forward(self, image: Tensor, *, least: tuple[int, int] | None = None) -> Tensor:
-        """One pass over an image that is padded to `least`, or to `crop`; the logits cut back to the
-        image.
-        """
-        height, width = image.shape[1:3]
-        least = least or self.crop or (1, 1)
-        padded = pad(image, max(height, least[0]), max(width, least[1]), self.normalization.pad_pixel)
-        images = self.normalization(padded)
-        with torch.autocast(
-            self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None
-        ):
-            logits = self.model(images)
-        return logits[:, :, :height, :width].float()
-
-
-def resized(image: Tensor, scale: float) -> Tensor:
-    """A uint8 image 1 x H x W x 3 scaled bilinearly, antialiased when it shrinks."""
-    if scale == 1.0:
-        return image
-    size = [max(1, round(side * scale)) for side in image.shape[1:3]]
-    scaled = F.interpolate(image.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=scale < 1)
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def pad(image: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
-    """An image 1 x h x w x 3 with `pixel` to its right and below, 1 x height x width x 3."""
-    if tuple(image.shape[1:3]) == (height, width):
-        return image
-    padded = torch.tensor(pixel, dtype=image.dtype, device=image.device).expand(1, height, width, -1).clone()
-    padded[:, : image.shape[1], : image.shape[2]] = image
-    return padded
-
-
-def starts(length: int, window: int) -> list[int]:
-    """Where windows begin so that they cover `length`; the last one ends at its end."""
-    if length <= window:
-        return [0]
-    stride = max(1, int(window * (1 - WINDOW_OVERLAP)))
-    return [*range(0, length - window, stride), length - window]
-
-
 def evaluate(
-    predictor: Predictor,
-    samples: SegmentationSet,
-    *,
-    skip_unreadable: bool = False,
-    stop: StopRequest | None = None,
-    progress: bool = False,
+    predictor: Predictor, samples: ReadableSet, *, stop: StopRequest | None = None, progress: bool = False
 ) -> Metrics:
     """The metrics of a whole split, at the labels' own size.
 
-    Of several processes each takes its share of the images, and all get the result; none waits for another
-    before the end. skip_unreadable: an image that cannot be read is listed in the result and not counted;
-    otherwise its DataError is raised. The model's mode is restored. Raises LeftError in all processes when
-    any was asked to stop on the way.
+    Each of several processes takes its share of the images, and all get the result; none waits for another
+    before the end. An image that `samples` passes over is listed in the result and not counted. The model's
+    mode is restored. Raises InterruptedEvaluationError in all processes when any of them was asked to stop on
+    the way.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
     training = predictor.model.training
-    unreadable: list[str] = []
     counted = 0
+    samples.take_errors()  # of earlier readers: this evaluation lists its own
     predictor.model.eval()
     try:
-        for index in tqdm(
-            own_share(range(len(samples))), desc="evaluate", unit="image", leave=False, disable=not progress
-        ):
+        indices = own_share(range(len(samples)))
+        for index in tqdm(indices, desc="evaluate", unit="image", leave=False, disable=not progress):
             if stop is not None and stop.number is not None:
                 break
-            try:
-                sample = samples[index]
-            except DataError as error:
-                if not skip_unreadable:
-                    raise
-                unreadable.append(error.message)
+            sample = samples.read(index)
+            if sample is None:
                 continue
             predicted = predictor.ids(sample.image)
             labels = torch.from_numpy(sample.label).to(predictor.device)
@@ -183,15 +55,14 @@ def evaluate(
         predictor.model.train(training)
     asked, (images,) = agreed(stop, counted)
     if asked is not None:
-        raise LeftError(asked)
-    unreadable = gathered(unreadable)
+        raise InterruptedEvaluationError(asked)
+    unreadable = gathered(samples.take_errors())
     assert images + len(unreadable) == len(samples), f"{images} images evaluated of {len(samples)}"
-    return replace(
-        metrics(sum_in_place(confusion), list(samples.classes)), images=int(images), unreadable=unreadable
-    )
+    result = metrics(sum_in_place(confusion), list(samples.classes))
+    return replace(result, images=int(images), unreadable=unreadable)
 
 
-def refuse_other_classes(samples: SegmentationSet, classes: list[str], *, source: object) -> None:
+def refuse_other_classes(samples: ReadableSet, classes: list[str], *, source: object) -> None:
     """Raise CheckpointError unless a data set has the classes that a checkpoint was trained on."""
     if list(samples.classes) != classes:
         raise CheckpointError(

@@ -1,54 +1,84 @@
-"""One run to a folder: two that write into one would damage each other."""
+"""Locks on files, which the kernel releases however a process ends: one run to a folder, and one process or
+thread at a time to make a file of the cache.
+"""
 
 import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from deeplabx.engine.durable import tidy
 from deeplabx.errors import ConfigError
 
 NAME = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+HELD = (BlockingIOError, PermissionError)  # POSIX allows EAGAIN and EACCES
+
+
+def lock(file: IO[str], call: Callable[[IO[str], int], object], *, wait: bool = False) -> bool:
+    """Lock a file that is open for writing; False on a file system without locks. Raises one of HELD where
+    another has the lock, unless `wait`.
+
+    call: fcntl.lockf, whose lock belongs to this process alone, so that loader workers do not inherit it and
+    outlive a killed main process with it; or fcntl.flock, whose lock also holds between threads.
+    """
+    try:
+        call(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Keep other runs out of `folder`; a warning where its file system has no locks, else an empty text.
-    Raises ConfigError where one is at work.
-
-    A POSIX lock (lockf) belongs to this process alone. A flock would be inherited by loader workers, and
-    outlive a main process that was killed.
+    """Keep other runs out of `folder`: two that write into one would damage each other. A warning where its
+    file system has no locks, else an empty text. Raises ConfigError where another run uses it.
     """
     path = folder / NAME
+    warning = f"{folder} is on a file system without locks: see that no second run writes there"
     while True:
-        file = path.open("a+")
+        with path.open("a+") as file:
+            try:
+                held = lock(file, fcntl.lockf)
+            except HELD:
+                file.seek(0)
+                raise ConfigError(
+                    f"{folder} is in use by another run ({file.read().strip()})",
+                    hint="wait for it, or choose another folder: hydra.run.dir=FOLDER",
+                ) from None
+            if not (path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino):
+                continue  # the run before this one removed its lock file between our two calls
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            try:
+                yield "" if held else warning
+            finally:
+                if [entry.name for entry in folder.iterdir()] == [NAME]:
+                    path.unlink()  # the run never began
+            return
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait until no other process or thread makes `path`, keep others from it meanwhile, and remove what
+    killed ones left of it. On a file system without locks, two may make it at the same time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (*NO_LOCKS, errno.EACCES, errno.EAGAIN):
-                raise
-            file.seek(0)
-            owner = file.read().strip()
-            file.close()
-            if error.errno in NO_LOCKS:
-                yield f"{folder} is on a file system without locks: see that no second run writes there"
-                return
-            raise ConfigError(
-                f"{folder} is in use by another run ({owner})",
-                hint="wait for it, or choose another folder: hydra.run.dir=FOLDER",
-            ) from None
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
-        file.close()  # the run before us took its lock file away between our two calls
-    with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        try:
-            yield ""
-        finally:
-            if [entry.name for entry in folder.iterdir()] == [NAME]:
-                path.unlink()  # the run never began
+            held = lock(file, fcntl.flock)
+        except HELD:
+            if sys.stderr.isatty():
+                print(f"waiting for another process, which makes {path}", file=sys.stderr)
+            held = lock(file, fcntl.flock, wait=True)
+        if held:
+            tidy(path.parent, f"{path.name}-*")
+        yield

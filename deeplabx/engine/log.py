@@ -1,5 +1,5 @@
-"""What a run says: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and TensorBoard.
-One process of a run says it.
+"""The log of a run: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and
+TensorBoard. One process of a run says it.
 """
 
 import json
@@ -46,6 +46,9 @@ class Log:
         pass
 
     def unreadable(self, files: Iterable[str]) -> None:
+        pass
+
+    def closing(self, workers: int) -> None:
         pass
 
 
@@ -137,9 +140,7 @@ class RunLog(Log):
         self.compute += seconds
         self.bar.update()
         if update.skipped:
-            self.say(
-                f"step {state.step}: loss or gradient was not finite ({update.loss}); the step was left out"
-            )
+            self.say(f"step {state.step}: loss or gradient was not finite ({update.loss}); step skipped")
         if update.valid == 0:
             self.say(f"step {state.step}: no pixel of the batch is labelled, so nothing was learned from it")
         if state.step % self.log_every and state.step != self.max_iters:
@@ -198,6 +199,10 @@ class RunLog(Log):
             for name, value in values.items():
                 if value is not None:
                     self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+
+    def closing(self, workers: int) -> None:
+        """Say where the time went."""
+        self.say(self.data_wait_words(workers))
 
     def data_wait_words(self, workers: int) -> str:
         """Where the time went; with a hint when the device waited for data."""

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Normalization
-from deeplabx.engine import distributed
-from deeplabx.engine.average import Average
-from deeplabx.engine.signals import StopRequest
+from deeplabx.engine.ema import EMA
 from deeplabx.errors import DivergedError
-from deeplabx.loss import LossSum
-from deeplabx.model import DeepLab
-from deeplabx.schedule import Schedule
+from deeplabx.loss.contract import Loss
+from deeplabx.model.contract import DeepLab
+from deeplabx.process import distributed
+from deeplabx.process.signals import StopRequest
+from deeplabx.schedule.contract import Schedule
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_SKIPPED = 20  # steps in a row: a model that gives no finite loss on that many batches will not recover
@@ -24,16 +24,16 @@ MOST_SKIPPED = 20  # steps in a row: a model that gives no finite loss on that m
 class Update(NamedTuple):
     loss: float  # of the whole batch, over all processes
     valid: int  # pixels that counted
-    stop: int | None  # the signal that asked some process to stop, before the gradients were computed
-    skipped: bool  # the loss or its gradient was not finite, and the model was left as it was
+    stop: int | None  # the signal by which the run, or any process of it, was asked to stop
+    skipped: bool  # the loss or its gradient was not finite, and the model was not changed
 
 
 class TrainState:
-    """Model, its average, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
+    """Model, EMA weights, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
     All else is fixed at construction.
 
     precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into. on_nonfinite: abort or
-    skip, what a step does whose loss or gradient is not finite. ema_decay: of the model's average, None for
+    skip, what to do in a step whose loss or gradient is not finite. ema_decay: of the EMA weights, None for
     none.
     """
 
@@ -42,7 +42,7 @@ class TrainState:
         model: DeepLab,
         optimizer: torch.optim.Optimizer,
         *,
-        loss_sum: LossSum,
+        loss: Loss,
         schedule: Schedule,
         max_iters: int,
         normalization: Normalization,
@@ -62,15 +62,14 @@ class TrainState:
         self.skipped_in_a_row = 0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-        self.loss_sum, self.schedule, self.max_iters = loss_sum, schedule, max_iters
+        self.loss, self.schedule, self.max_iters = loss, schedule, max_iters
         self.normalization, self.ignore_index, self.device = normalization, ignore_index, device
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = distributed.parallel(
-            model, device
-        )  # with the main process's weights, from which the average begins
-        self.average = None if ema_decay is None else Average(model, decay=ema_decay)
+        # Gives all processes the main one's weights, with which the EMA begins.
+        self.network = distributed.parallel(model, device)
+        self.ema = None if ema_decay is None else EMA(model, decay=ema_decay)
 
     @property
     def best_miou(self) -> float:
@@ -78,8 +77,17 @@ class TrainState:
 
     @property
     def evaluated_model(self) -> DeepLab:
-        """What is evaluated and kept: the average where there is one, else the model itself."""
-        return self.model if self.average is None else self.average.model
+        """What is evaluated and saved: the EMA weights where there are any, else the model itself."""
+        return self.model if self.ema is None else self.ema.model
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.max_iters
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the best evaluation is of this step."""
+        return self.best.get("step") == self.step
 
     @property
     def lr(self) -> float:
@@ -89,30 +97,30 @@ class TrainState:
         )
 
     def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
-        """One optimizer step on this process's part of a batch: uint8 images N x H x W x 3, uint8 labels N x
-        H x W, N divisible by `accumulate`.
+        """One optimizer step on this process's part of a batch: uint8 images N x H x W x channels, uint8
+        labels N x H x W, N divisible by `accumulate`.
 
-        Of the labels, every `label_stride`-th counts, as the model is taught. The loss, of several outputs
-        their weighted sum, is divided by the valid pixels of the whole batch, so its gradient depends neither
-        on `accumulate` nor on the number of processes. Loss and gradient are those of all processes, so all
-        agree on whether they are finite.
+        Every `label_stride`-th label counts, as the model asks. The loss, of several outputs their weighted
+        sum, is divided by the valid pixels (or by the images with any) of the whole batch, so its gradient
+        depends neither on `accumulate` nor on the number of processes. Loss and gradient are those of all
+        processes, so all agree on whether they are finite.
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         torch.manual_seed(noise)  # dropout noise is a function of (seed, step, rank)
         self.network.train()
         stride = self.model.label_stride
         labels = labels[:, ::stride, ::stride]
-        number, (total,) = distributed.agreed(stop, int((labels != self.ignore_index).sum()))
-        valid, loss = int(total), 0.0
+        valid = (labels != self.ignore_index).flatten(1).sum(dim=1)  # of each image
+        asked, (pixels, with_pixels) = distributed.agreed(stop, int(valid.sum()), int((valid > 0).sum()))
+        divisor = max(1, int(pixels if self.loss.per == "pixel" else with_pixels))
         untouched = [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
-        for place, (some_images, some_labels) in enumerate(
-            zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True), start=1
-        ):
-            with self.averaging(last=place == self.accumulate):
-                part = self.forward_loss(some_images, some_labels) / max(1, valid)
-                self.scaler.scale(
-                    part * distributed.world_size()
-                ).backward()  # the processes' gradients are averaged, the loss is a sum
+        loss = 0.0
+        passes = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
+        for number, (some_images, some_labels) in enumerate(passes, start=1):
+            with self.no_sync(last=number == self.accumulate):
+                part = self.forward_loss(some_images, some_labels) / divisor
+                # The processes' gradients are averaged, the loss is a sum.
+                self.scaler.scale(part * distributed.world_size()).backward()
             loss += float(part.detach())
         (loss,) = distributed.summed([loss])
         what = self.not_finite(loss)
@@ -123,9 +131,13 @@ class TrainState:
             self.skipped_in_a_row = 0
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return Update(loss, valid, number, skipped=bool(what))
+        if stop is not None and distributed.world_size() == 1:
+            asked = (
+                stop.number
+            )  # several processes must stop at one step, so they only heed what all have heard
+        return Update(loss, int(pixels), asked, skipped=bool(what))
 
-    def averaging(self, *, last: bool) -> AbstractContextManager[Any]:
+    def no_sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over the processes in the last pass of a step only."""
         if isinstance(self.network, nn.parallel.DistributedDataParallel) and not last:
             return self.network.no_sync()
@@ -133,25 +145,22 @@ class TrainState:
 
     def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of one pass, with a graph."""
-        images = self.normalization(
-            images.to(self.device, non_blocking=True)
-        )  # channels_last, as images are decoded
+        images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last in memory
         labels = labels.to(self.device, non_blocking=True).long()
         with self.autocast():
             outputs = self.network(images)
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        losses = [self.loss_sum(logits.float(), labels, ignore_index=self.ignore_index) for logits in outputs]
-        return torch.stack(
-            [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
-        ).sum()
+        losses = [self.loss(logits.float(), labels, ignore_index=self.ignore_index) for logits in outputs]
+        weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
+        return torch.stack(weighted).sum()
 
     def autocast(self) -> AbstractContextManager[Any]:
         dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
 
     def not_finite(self, loss: float) -> str:
-        """Which of loss and gradient is not finite, with its value; empty when both are. The gradient is
-        unscaled and clipped on the way.
+        """Which of loss and gradient is not finite, with its value; empty when both are. It also unscales and
+        clips the gradient.
         """
         if not math.isfinite(loss):
             return f"the loss is {loss}"
@@ -159,18 +168,13 @@ class TrainState:
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
-        # in fp16 a gradient overflows now and then: the scaler leaves that step out, and scales less from
-        # then on
-        return (
-            ""
-            if self.scaler.is_enabled() or torch.isfinite(norm)
-            else f"the gradient's norm is {float(norm)}"
-        )
+        # In fp16 a gradient overflows now and then: the scaler skips that step, and scales less from then on.
+        if self.scaler.is_enabled() or torch.isfinite(norm):
+            return ""
+        return f"the gradient's norm is {float(norm)}"
 
     def abort_or_skip(self, what: str, untouched: list[Tensor]) -> None:
-        """Raise DivergedError, or put the buffers back to what they were before the step: batch norm has seen
-        values that are not finite.
-        """
+        """Raise DivergedError, or restore the buffers: batch norm has seen values that are not finite."""
         self.skipped_in_a_row += 1
         if self.on_nonfinite == "abort" or self.skipped_in_a_row > MOST_SKIPPED:
             again = f", as in the {MOST_SKIPPED} steps before it" if self.on_nonfinite == "skip" else ""
@@ -186,13 +190,13 @@ class TrainState:
         factor = self.schedule(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        scale = self.scaler.get_scale() if self.average else 1.0
+        scale = self.scaler.get_scale() if self.ema else 1.0
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if (
-            self.average and self.scaler.get_scale() >= scale
-        ):  # in fp16, a smaller scale tells that the step was left out
-            self.average.update(self.model)
+            self.ema and self.scaler.get_scale() >= scale
+        ):  # in fp16, a smaller scale means that it skipped the step
+            self.ema.update(self.model)
 
     # --- what is saved --------------------------------------------------------------------------------------
 
@@ -219,31 +223,26 @@ class TrainState:
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, slot = key.rpartition("/")
-            same_shape = value.shape == parameters[name].shape
-            slots.setdefault(index[name], {})[slot] = (
-                torch.empty_like(parameters[name]).detach().copy_(value) if same_shape else value
-            )
-        self.optimizer.load_state_dict(
-            {"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+            if value.shape == parameters[name].shape:
+                value = torch.empty_like(parameters[name]).detach().copy_(value)
+            slots.setdefault(index[name], {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
 
     def state_dict(self) -> dict[str, Any]:
         """The scalars; model and optimizer tensors are saved beside them."""
         return {
             "step": self.step,
-            "max_iters": self.max_iters,
             "evaluated": self.evaluated,
             "best": self.best,
             "skipped_in_a_row": self.skipped_in_a_row,
-            "seed": self.seed,
-            "precision": self.precision,
             "scaler": self.scaler.state_dict(),
-            "ema_updates": self.average.updates if self.average else 0,
+            "ema_updates": self.ema.updates if self.ema else 0,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.best = state["step"], state["best"]
         self.evaluated, self.skipped_in_a_row = state["evaluated"], state["skipped_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
-        if self.average:
-            self.average.updates = state["ema_updates"]
+        if self.ema:
+            self.ema.updates = state["ema_updates"]

@@ -1,16 +1,16 @@
-"""The loop, and nothing else."""
+"""The training loop."""
 
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from deeplabx.dataset.loader import Batch
-from deeplabx.engine.distributed import world_size
-from deeplabx.engine.evaluator import LeftError
+from deeplabx.engine.evaluator import InterruptedEvaluationError
 from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
-from deeplabx.engine.signals import StopRequest, stopped
+from deeplabx.engine.saver import Saver
 from deeplabx.engine.state import TrainState
+from deeplabx.process.signals import StopRequest, stopped
 
 
 def fit(
@@ -19,48 +19,58 @@ def fit(
     *,
     stop: StopRequest,
     evaluate: Callable[[], Metrics],
-    save: Callable[[bool, bool], bool],
+    saver: Saver,
     log: Log,
     eval_every: int,
     save_every: int,
 ) -> None:
-    """Train to `state.max_iters`: one batch a step, evaluate and save every so often and at the end.
+    """Train to `state.max_iters`, one batch a step; evaluate and save every so often and at the end.
 
-    evaluate raises LeftError when it is left because of `stop`. save(best, needed): whether the state was
-    saved, being the best so far or not; where a save is needed, a full disk is its error. A stop finishes the
-    step, saves, and raises PreemptedError or StoppedError; an evaluation that was left or had not begun is
-    made up for when the run is resumed.
+    A signal finishes the step, saves, and raises PreemptedError or StoppedError. `evaluate` raises
+    InterruptedEvaluationError when it is interrupted by `stop`; such an evaluation is made up for when the
+    run is resumed. A full disk costs a periodic checkpoint, and raises ResourceError for one that is needed.
     """
-
-    def conclude(asked: int | None) -> None:
-        """What follows a step: an evaluation, a save and the end, as they are due."""
-        finished, best, before = state.step == state.max_iters, False, state.best
-        due = evaluation_due(state, eval_every)
-        if due and not asked:
-            try:
-                result = evaluate()
-            except LeftError as left:
-                asked = left.number
-            else:
-                state.evaluated, due = state.step, False
-                log.evaluation(state.step, result)
-                best = result.miou > state.best_miou
-                if best:
-                    state.best = {"step": state.step, **result.to_plain()}
-        needed = finished or asked is not None
-        if (best or needed or state.step % save_every == 0) and not save(best, needed):
-            state.best = before  # a best checkpoint that is not on the disk is none
-        if asked and (due or not finished):
+    for asked in updates(state, batches, stop=stop, log=log, eval_every=eval_every):
+        if asked is None and evaluation_due(state, eval_every):
+            asked = evaluated(state, evaluate, log)
+        if state.finished or asked is not None:
+            saver.save()
+        elif state.is_best or state.step % save_every == 0:
+            saver.try_save()
+        if asked is not None and not (state.finished and state.evaluated == state.step):
             raise stopped(asked, f"{signal.Signals(asked).name} received: saved at step {state.step}")
 
-    if state.step and evaluation_due(state, eval_every):
-        conclude(None)
+
+def updates(
+    state: TrainState, batches: Iterable[Batch], *, stop: StopRequest, log: Log, eval_every: int
+) -> Iterator[int | None]:
+    """One update for each batch, and after each the signal that asked to stop, if any.
+
+    A run that was stopped before an evaluation begins with that evaluation: nothing is updated before the
+    first yield.
+    """
+    if evaluation_due(state, eval_every):
+        yield None
     for batch in log.timed(batches):
         begin = time.perf_counter()
         update = state.update(batch.images, batch.labels, stop=stop)
         log.step(state, update, seconds=time.perf_counter() - begin)
-        conclude(update.stop if world_size() > 1 else stop.number)  # several processes must stop at one step
+        yield update.stop
 
 
 def evaluation_due(state: TrainState, eval_every: int) -> bool:
-    return state.evaluated != state.step and (state.step % eval_every == 0 or state.step == state.max_iters)
+    """Whether this step is to be evaluated and has not been. Step 0 is not."""
+    return state.evaluated != state.step and (state.step % eval_every == 0 or state.finished)
+
+
+def evaluated(state: TrainState, evaluate: Callable[[], Metrics], log: Log) -> int | None:
+    """Evaluate, and keep the result where it is the best; the signal that interrupted it, if any."""
+    try:
+        result = evaluate()
+    except InterruptedEvaluationError as interrupted:
+        return interrupted.number
+    state.evaluated = state.step
+    log.evaluation(state.step, result)
+    if result.miou > state.best_miou:
+        state.best = {"step": state.step, **result.to_plain()}
+    return None

@@ -1,5 +1,6 @@
 """What the commands may ask of a model, and what all models share."""
 
+from collections.abc import Sequence
 from math import ceil
 from typing import TypedDict
 
@@ -28,7 +29,8 @@ class DeepLab(nn.Module):
     align_corners: of every resize. auxiliary_weight: of the loss of a second head, None for none.
     """
 
-    multi_grid = False  # whether a ResNet under it has its multi-grid, where nothing else is said
+    # The multi-grid of a backbone that has one, where no other is given; None: DeepLabv3's.
+    multi_grid: Sequence[int] | None = ()
     reference_stride = 16  # the output stride that its atrous rates are written for
 
     def __init__(

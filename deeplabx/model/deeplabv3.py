@@ -23,7 +23,7 @@ class DeepLabV3(DeepLab):
     models have.
     """
 
-    multi_grid = True
+    multi_grid = None
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ class DeepLabV3Plus(DeepLab):
     (table 2).
     """
 
-    multi_grid = True
+    multi_grid = None
 
     def __init__(
         self,

@@ -1,8 +1,14 @@
 """Norm layers: which kind, and how fast the statistics follow."""
 
+from collections.abc import Callable
 from math import gcd
+from typing import TypeVar
 
 from torch import nn
+
+from deeplabx.errors import ConfigError
+
+Model = TypeVar("Model", bound=nn.Module)
 
 GROUPS = 32  # 1803.08494, section 4.1
 
@@ -55,3 +61,34 @@ def has_folded_norm(model: nn.Module) -> bool:
         and bool((module.running_var == 1 - module.eps).all())
         for module in model.modules()
     )
+
+
+NORMS: dict[str, Callable[[nn.Module], None]] = {"frozen": freeze_norm, "group": group_norm}
+KEPT = (
+    "auto",
+    "batch",
+    "sync",
+)  # batch norm as built; the processes of a run synchronize it for auto and sync
+
+
+def apply_norm(model: Model, *, norm: str, momentum: float | None = None) -> Model:
+    """Give a model of batch norms another norm, in place. momentum: as `set_momentum`; None for 0.1."""
+    if norm not in (*KEPT, *NORMS):
+        raise ConfigError(f"model.norm={norm} is not one of {', '.join((*KEPT, *NORMS))}")
+    if momentum is not None:
+        set_momentum(model, momentum)
+    if norm in NORMS:
+        NORMS[norm](model)
+    return model
+
+
+def norm_summary(model: nn.Module, *, images: int) -> str:
+    """What the norm layers of a model see of a batch, in words. images: that a batch norm sees at once."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    frozen = sum(isinstance(module, FrozenBatchNorm2d) for module in norms)
+    if not norms:
+        has_group_norm = any(isinstance(module, nn.GroupNorm) for module in model.modules())
+        return "group norm" if has_group_norm else "no batch norm"
+    if frozen == len(norms):
+        return "batch norm is frozen"
+    return f"batch norm sees {images}" + (f", {frozen} of {len(norms)} are frozen" if frozen else "")

@@ -1,1 +1,1 @@
-"""Images made from what a run computed or wrote to disk."""
+"""Figures and images made of what a run computed or wrote to disk."""

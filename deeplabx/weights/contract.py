@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone import Normalization, build_backbone
+from deeplabx.backbone.contract import Normalization
 from deeplabx.errors import CheckpointError
-from deeplabx.model import build_head
 
 BATCH_NORM_EPS = 1e-5  # of every batch norm of ours that an importer fills, where it is not told another
 BATCH_NORM = (
@@ -16,7 +15,7 @@ BATCH_NORM = (
     "bias",
     "running_mean",
     "running_var",
-)  # what each holds, besides the counter of its batches
+)  # what each holds, besides the counter of batches
 COUNTER = "num_batches_tracked"
 
 
@@ -31,13 +30,9 @@ class Origin(NamedTuple):
         return "made" if self.theirs is None else "changed" if self.words else "taken"
 
     def __str__(self) -> str:
-        return (
-            self.words
-            if self.theirs is None
-            else f"{self.theirs} ({self.words})"
-            if self.words
-            else self.theirs
-        )
+        if self.theirs is None:
+            return self.words
+        return f"{self.theirs} ({self.words})" if self.words else self.theirs
 
 
 class Imported(NamedTuple):
@@ -46,24 +41,29 @@ class Imported(NamedTuple):
     """
 
     source: str  # whose it is and what: "torchvision's DeepLabv3"
-    settings: dict[
-        str, Any
-    ]  # {"model": "deeplabv3", "backbone": "resnet50", "model.head_convolution": True, ...}
+    settings: dict[str, Any]  # {"model": "deeplabv3", "backbone": "resnet50", "model.aspp": False, ...}
     normalization: Normalization  # what the weights were trained with
-    tensors: dict[
-        str, Tensor
-    ]  # by our names: of the model, or, without one, of the backbone and of its classifier
+    tensors: dict[str, Tensor]  # by our names: of the model; without one, of the backbone and its classifier
     origins: dict[str, Origin]  # by our names
     left_out: dict[str, str]  # by the foreign names: why
-    note: str = ""  # what who trains with it should know
+    note: str = ""  # what to know before training with it
 
     @property
     def num_classes(self) -> int:
         """Of a model: how many outputs its classifier has."""
         return next(len(tensor) for name, tensor in self.tensors.items() if name.endswith("classify.weight"))
 
+    @property
+    def published_dataset(self) -> str | None:
+        """Of a model: the data set whose classes it has, by their number; models seldom name them."""
+        return {21: "voc", 19: "cityscapes"}.get(self.num_classes)
 
-Importer = Callable[[Mapping[str, Tensor]], Imported | None]  # None where the names are not those it knows
+
+# The network that an importer's settings describe, without memory (on the meta device): names and shapes.
+# With a model its num_classes can be given; without one it is the backbone.
+Build = Callable[..., nn.Module]
+# Of another program's tensors: None where the names are not those that the importer knows.
+Importer = Callable[[Mapping[str, Tensor], Build], Imported | None]
 
 
 class Conversion:
@@ -179,23 +179,6 @@ class Conversion:
             if theirs not in self.used and theirs not in self.left_out:
                 self.leave_out(theirs, "not in our model")
         return Imported(self.source, settings, normalization, self.tensors, self.origins, self.left_out, note)
-
-
-def network_of(settings: Mapping[str, Any], *, num_classes: int = 1) -> nn.Module:
-    """The network that an importer's settings build, on the meta device: names and shapes. A backbone where
-    they name no model.
-    """
-    of_backbone, of_model = (
-        {name.removeprefix(group): value for name, value in settings.items() if name.startswith(group)}
-        for group in ("backbone.", "model.")
-    )
-    with torch.device("meta"):
-        backbone = build_backbone(settings["backbone"], **{"output_stride": 32, **of_backbone})
-        return (
-            build_head(settings["model"], backbone, num_classes=num_classes, **of_model)
-            if "model" in settings
-            else backbone
-        )
 
 
 def renamed(name: str, prefixes: Mapping[str, str]) -> str:

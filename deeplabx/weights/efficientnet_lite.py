@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from deeplabx.backbone.efficientnet_lite import TABLE, EfficientNetLite
-from deeplabx.weights.contract import Conversion, Imported, network_of, renamed
+from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 
 SOURCE = "ML Illustrated's EfficientNet-Lite0"
 SETTINGS = {"backbone": "efficientnet_lite0"}
@@ -16,12 +16,8 @@ UNITS = [
     for block, (expansion, _, repeats, _, _) in enumerate(TABLE)
     for repeat in range(repeats)
 ]
-PLAIN = {
-    "conv_dw": "_depthwise_conv",
-    "bn1": "_bn1",
-    "conv_pw": "_project_conv",
-    "bn2": "_bn2",
-}  # of a unit without expansion
+# Of a unit without expansion.
+PLAIN = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 EXPANDED = {
     "conv_pw": "_expand_conv",
     "bn1": "_bn0",
@@ -36,7 +32,7 @@ NOTE = (
 )
 
 
-def ml_illustrated_efficientnet_lite0(foreign: Mapping[str, Tensor]) -> Imported | None:
+def ml_illustrated_efficientnet_lite0(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of efficientnet-lite0-*.pth. None for other names, and for a network of another depth or
     with squeeze-excite.
     """
@@ -53,7 +49,7 @@ def ml_illustrated_efficientnet_lite0(foreign: Mapping[str, Tensor]) -> Imported
         return None
     conversion = Conversion(foreign, source=SOURCE)
     theirs = names()
-    conversion.take_network(network_of(SETTINGS), lambda ours: renamed(ours, theirs))
+    conversion.take_network(build(SETTINGS), lambda ours: renamed(ours, theirs))
     if "_fc.weight" in foreign:  # the classifier, in timm's names
         conversion.take("conv_head.weight", "_conv_head.weight")
         conversion.take_norm("bn2", "_bn1")

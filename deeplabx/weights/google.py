@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deeplabx.backbone.contract import MINUS_ONE_TO_ONE
-from deeplabx.weights.contract import Conversion, Imported
+from deeplabx.weights.contract import Build, Conversion, Imported
 from deeplabx.weights.tfjs import depthwise_in_our_layout, in_our_layout
 
 STEM = "MobilenetV2/Conv"
@@ -18,7 +18,7 @@ SOURCE = "Google's DeepLabv3 on MobileNetV2"
 NOTE = "its batch norms are folded and have no statistics: train with trainer.freeze_backbone_norm=true"
 
 
-def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor]) -> Imported | None:
+def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of deeplabv3_mnv2_*, kernels in TensorFlow's layout. None for other names."""
     if f"{STEM}/Conv2D/merged_input" not in foreign or "logits/semantic/weights" not in foreign:
         return None
@@ -30,9 +30,8 @@ def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor]) -> Imported | No
     for number in range(UNITS):
         theirs = "MobilenetV2/expanded_conv" + (f"_{number}" if number else "")
         ours = f"backbone.features.{number + 1}.conv"
-        first = int(
-            number > 0
-        )  # the place of the depthwise convolution, after the expansion where there is one
+        # The place of the depthwise convolution, after the expansion where there is one.
+        first = int(number > 0)
         if first:
             take_convolution(conversion, f"{ours}.0", f"{theirs}/expand")
         take_depthwise(conversion, f"{ours}.{first}", f"{theirs}/depthwise")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeplabx.backbone.contract import CAFFE
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.contract import Conversion, Imported, network_of, renamed
+from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import count, has
 
 MULTI_SCALE = "base."  # before all names of a network that fuses three scales
@@ -21,7 +21,7 @@ DILATED = {"model.align_corners": False, "backbone.output_stride": 8, "backbone.
 NOTE = "the tensors do not tell its atrous rates and scales: these are those of all its configs"
 
 
-def kazuto1011_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
+def kazuto1011_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of deeplabv2_resnet101_msc-*.pth, of the same without MSC, and of
     deeplabv1_resnet101-coco.pth. None for other names.
     """
@@ -29,9 +29,9 @@ def kazuto1011_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
     if not has(foreign, f"{prefix}layer2.block1.reduce."):
         return None
     if has(foreign, f"{prefix}aspp.c0."):
-        return deeplabv2(foreign, prefix=prefix)
+        return deeplabv2(foreign, build, prefix=prefix)
     if has(foreign, "fc.") and ("fc.weight" not in foreign or foreign["fc.weight"].ndim == 4):
-        return without_aspp(foreign)
+        return without_aspp(foreign, build)
     raise CheckpointError(
         "this looks like a network of kazuto1011's deeplab-pytorch, but neither DeepLabv2 nor what is "
         "called v1 there",
@@ -40,7 +40,7 @@ def kazuto1011_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
     )
 
 
-def deeplabv2(foreign: Mapping[str, Tensor], *, prefix: str) -> Imported:
+def deeplabv2(foreign: Mapping[str, Tensor], build: Build, *, prefix: str) -> Imported:
     backbone = resnet_name(foreign, prefix=prefix)
     settings = {
         "model": "deeplabv2",
@@ -50,25 +50,29 @@ def deeplabv2(foreign: Mapping[str, Tensor], *, prefix: str) -> Imported:
         **DILATED,
     }
     conversion = Conversion(foreign, source=f"kazuto1011's DeepLabv2 on {backbone}")
-    return converted(conversion, settings, prefix=prefix, classifier="aspp.c0", note=NOTE)
+    return converted(conversion, settings, build, prefix=prefix, classifier="aspp.c0", note=NOTE)
 
 
-def without_aspp(foreign: Mapping[str, Tensor]) -> Imported:
+def without_aspp(foreign: Mapping[str, Tensor], build: Build) -> Imported:
     backbone = resnet_name(foreign)
     settings = {"model": "deeplabv3", "model.aspp": False, "backbone": backbone, **DILATED}
     conversion = Conversion(
         foreign, source=f"kazuto1011's DeepLabv1 on {backbone}, a classifier without ASPP"
     )
-    return converted(conversion, settings, prefix="", classifier="fc")
+    return converted(conversion, settings, build, prefix="", classifier="fc")
 
 
 def converted(
-    conversion: Conversion, settings: dict[str, Any], *, prefix: str, classifier: str, note: str = ""
+    conversion: Conversion,
+    settings: dict[str, Any],
+    build: Build,
+    *,
+    prefix: str,
+    classifier: str,
+    note: str = "",
 ) -> Imported:
     num_classes = conversion.num_classes(f"{prefix}{classifier}.weight")
-    conversion.take_network(
-        network_of(settings, num_classes=num_classes), lambda ours: prefix + name_there(ours)
-    )
+    conversion.take_network(build(settings, num_classes=num_classes), lambda ours: prefix + name_there(ours))
     conversion.take(
         "backbone.conv1.weight",
         prefix + FIRST_KERNEL,
@@ -81,9 +85,8 @@ def converted(
 
 def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str:
     """Caffe's ResNet of so many units. Raises CheckpointError where none of ours has them."""
-    units = tuple(
-        count(foreign, f"{prefix}layer{block}.block") - 1 for block in range(2, 6)
-    )  # which begin at 1
+    # Which begin at 1.
+    units = tuple(count(foreign, f"{prefix}layer{block}.block") - 1 for block in range(2, 6))
     if units not in BACKBONES:
         raise CheckpointError(
             f"this looks like a network of kazuto1011's deeplab-pytorch, on a ResNet of {list(units)} units",

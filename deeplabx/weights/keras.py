@@ -9,18 +9,17 @@ from torch import Tensor
 
 from deeplabx.backbone.contract import Normalization
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.contract import BATCH_NORM_EPS, Conversion, Imported
+from deeplabx.weights.contract import BATCH_NORM_EPS, Build, Conversion, Imported
 from deeplabx.weights.tfjs import in_our_layout
 
 SOURCE = "Keras's ResNet-50"
 EPS = 1e-3  # of its batch norms
-KERAS = Normalization(
-    mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0)
-)  # keras.applications' caffe mode, here in RGB order
+# Keras.applications' caffe mode, here in RGB order.
+KERAS = Normalization(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
 UNITS = {2: "abc", 3: "abcd", 4: "abcdef", 5: "abc"}  # by the number of the stage; ours count from 1
 
 
-def keras_resnet50(foreign: Mapping[str, Tensor]) -> Imported | None:
+def keras_resnet50(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of a layers model whose stem is bn_conv1 and whose first block is res2a. None for other
     names.
     """

@@ -6,14 +6,13 @@ a file's name, are here: whatever is fetched is verified. Other files (Google's 
 Hugging Face hub) are the user's to download and to name by their path.
 """
 
-import difflib
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE, Normalization
 from deeplabx.backbone.efficientnet_lite import EfficientNetLite
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, nearest
 from deeplabx.weights.keras import KERAS
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -286,10 +285,9 @@ def known(name: str) -> Known:
     """The weights of a name. Raises CheckpointError, with the nearest name, where there are none."""
     if name in BY_NAME:
         return BY_NAME[name]
-    near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
-    meant = f" Did you mean {near[0]}?" if near else ""
     raise CheckpointError(
-        f"{name} is not the name of known weights.{meant}", hint="`deeplabx weights list` lists them"
+        f"{name} is not the name of known weights.{nearest(name, BY_NAME)}",
+        hint="`deeplabx weights list` lists them",
     )
 
 

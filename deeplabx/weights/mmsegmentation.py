@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplabx.backbone import RESNETS
 from deeplabx.backbone.contract import IMAGENET
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.contract import Conversion, Imported, network_of, renamed
+from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import has, linear, resnet_name
 
 PARTS = {"backbone", "decode_head", "auxiliary_head"}  # what has a neck too is another network
 PROJECTION = "decode_head.bottleneck.conv.weight"
 CLASSIFIER = "decode_head.conv_seg.weight"
 OF_STEM = {"conv1.": "stem.", "bn1.": "stem.7."}
+DEEP_STEMS = ("resnet50", "resnet101")  # those of which there is a v1c
 AUXILIARY = ("auxiliary_head.convs.0.", "auxiliary_head.conv_seg.")
 AUXILIARY_WEIGHT = 0.4  # of all its configs
 NOTE = (
@@ -56,7 +56,7 @@ def of_head(*, separable: bool) -> dict[str, str]:
     }
 
 
-def mmsegmentation_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
+def mmsegmentation_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of deeplabv3_r50-d8_*, deeplabv3plus_r101-d8_* and their like; r50b is of a plain stem.
     None for other names.
     """
@@ -88,11 +88,13 @@ def mmsegmentation_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
     else:
         for name in auxiliary:
             conversion.leave_out(name, "a head for training of another form than ours")
-    take_deeplab(conversion, settings, separable=plus)
+    take_deeplab(conversion, settings, build, separable=plus)
     return conversion.done(settings, IMAGENET, note=NOTE)
 
 
-def take_deeplab(conversion: Conversion, settings: Mapping[str, Any], *, separable: bool) -> None:
+def take_deeplab(
+    conversion: Conversion, settings: Mapping[str, Any], build: Build, *, separable: bool
+) -> None:
     num_classes = conversion.num_classes(CLASSIFIER)
     if num_classes == 1:
         raise CheckpointError(
@@ -105,7 +107,7 @@ def take_deeplab(conversion: Conversion, settings: Mapping[str, Any], *, separab
         for ours, theirs in stem_names(str(settings["backbone"])).items()
     }
     names = {**stem, **of_head(separable=separable)}
-    conversion.take_network(network_of(settings, num_classes=num_classes), lambda ours: renamed(ours, names))
+    conversion.take_network(build(settings, num_classes=num_classes), lambda ours: renamed(ours, names))
     channels = settings["model.channels"]
     conversion.take(
         "aspp.project.0.weight",
@@ -116,15 +118,13 @@ def take_deeplab(conversion: Conversion, settings: Mapping[str, Any], *, separab
     conversion.refuse_others("backbone.", "decode_head.")
 
 
-def mmsegmentation_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
+def mmsegmentation_classification(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of open-mmlab://resnet50_v1c and resnet101_v1c. None for other names."""
     backbone = resnet_of(foreign) if "stem.0.weight" in foreign else None
     if backbone is None:
         return None
     conversion = Conversion(foreign, source=f"mmsegmentation's {backbone}")
-    conversion.take_network(
-        network_of({"backbone": backbone}), lambda ours: renamed(ours, stem_names(backbone))
-    )
+    conversion.take_network(build({"backbone": backbone}), lambda ours: renamed(ours, stem_names(backbone)))
     if "fc.weight" in foreign:
         for name in linear("fc"):
             conversion.take(name, name)
@@ -137,8 +137,9 @@ def resnet_of(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str | None:
     name = resnet_name(foreign, prefix=prefix)
     if name is None or not has(foreign, f"{prefix}layer1.0.conv3."):
         return None
-    name = f"{name}_v1c" if has(foreign, f"{prefix}stem.") else name
-    return name if name in RESNETS else None
+    if not has(foreign, f"{prefix}stem."):
+        return name
+    return f"{name}_v1c" if name in DEEP_STEMS else None
 
 
 def stem_names(backbone: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
-from deeplabx.weights.contract import Imported
+from deeplabx.weights.contract import Build, Imported
 from deeplabx.weights.torchvision import count, linear, named_as_ours, norm, resnet_name
 
 STEMS = {32: "v1c", 64: "beta"}  # by the width of the first 3x3
@@ -29,16 +29,21 @@ LITE0_NOTE = (
 )
 
 
-def timm_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
+def timm_classification(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of resnet50s, resnet101s, resnet50c, resnet101c, xception41, 65 and 71, and
     tf_efficientnet_lite0. None for others.
     """
     if "conv1.0.weight" in foreign and "fc.weight" in foreign:
-        return deep_stem(foreign)
+        return deep_stem(foreign, build)
     if "head.fc.weight" in foreign and (name := XCEPTIONS.get(count(foreign, "blocks."))):
         classifier, source = linear("head.fc"), f"timm's {name}"
         return named_as_ours(
-            foreign, {"backbone": name}, classifier=classifier, source=source, normalization=MINUS_ONE_TO_ONE
+            foreign,
+            build,
+            {"backbone": name},
+            classifier=classifier,
+            source=source,
+            normalization=MINUS_ONE_TO_ONE,
         )
     if (
         "classifier.weight" in foreign
@@ -46,6 +51,7 @@ def timm_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
     ):
         return named_as_ours(
             foreign,
+            build,
             {"backbone": "efficientnet_lite0"},
             classifier=["conv_head.weight", *norm("bn2"), *linear("classifier")],
             source="timm's tf_efficientnet_lite0",
@@ -55,7 +61,7 @@ def timm_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
     return None
 
 
-def deep_stem(foreign: Mapping[str, Tensor]) -> Imported | None:
+def deep_stem(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """A ResNet whose stem is three 3x3. None for one that also differs elsewhere, as ResNet-D in its
     shortcuts.
     """
@@ -64,6 +70,7 @@ def deep_stem(foreign: Mapping[str, Tensor]) -> Imported | None:
         return None
     return named_as_ours(
         foreign,
+        build,
         {"backbone": f"{name}_{stem}"},
         classifier=linear("fc"),
         source=f"timm's {name}{'s' if stem == 'beta' else 'c'}",

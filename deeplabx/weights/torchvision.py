@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deeplabx.backbone.contract import IMAGENET, Normalization
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.contract import BATCH_NORM, COUNTER, Conversion, Imported, network_of, renamed
+from deeplabx.weights.contract import BATCH_NORM, COUNTER, Build, Conversion, Imported, renamed
 
 RESNETS: dict[
     tuple[bool, tuple[int, ...]], str
@@ -20,10 +20,8 @@ RESNETS: dict[
     (True, (3, 8, 36, 3)): "resnet152",
 }
 MOBILENETV3 = {13: "mobilenetv3_small", 17: "mobilenetv3_large"}  # by the number of `features`
-HALVED = {
-    "mobilenetv3_small": 288,
-    "mobilenetv3_large": 480,
-}  # channels of the last 1x1 after a last block of half its channels
+# Channels of the last 1x1 after a last block of half its channels.
+HALVED = {"mobilenetv3_small": 288, "mobilenetv3_large": 480}
 AUXILIARY_WEIGHT = 0.5  # of its reference training
 OF_HEAD = {
     "convolution.0.": "classifier.1.",
@@ -59,18 +57,18 @@ def of_aspp(prefix: str) -> dict[str, str]:
 # --- segmentation -------------------------------------------------------------------------------------------
 
 
-def torchvision_segmentation(foreign: Mapping[str, Tensor]) -> Imported | None:
+def torchvision_segmentation(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of deeplabv3_* and lraspp_*. None for other names."""
     if has(foreign, "backbone.layer1.") and has(foreign, "classifier.0.convs."):
-        return deeplabv3_on_resnet(foreign)
+        return deeplabv3_on_resnet(foreign, build)
     if has(foreign, "backbone.1.block.") and has(foreign, "classifier.0.convs."):
-        return deeplabv3_on_mobilenetv3(foreign)
+        return deeplabv3_on_mobilenetv3(foreign, build)
     if has(foreign, "backbone.1.block.") and has(foreign, "classifier.cbr."):
-        return lraspp(foreign)
+        return lraspp(foreign, build)
     return None
 
 
-def deeplabv3_on_resnet(foreign: Mapping[str, Tensor]) -> Imported:
+def deeplabv3_on_resnet(foreign: Mapping[str, Tensor], build: Build) -> Imported:
     backbone = dilated_resnet(foreign, source="torchvision's DeepLabv3")
     conversion = Conversion(foreign, source=f"torchvision's DeepLabv3 on {backbone}")
     settings: dict[str, Any] = {
@@ -83,13 +81,13 @@ def deeplabv3_on_resnet(foreign: Mapping[str, Tensor]) -> Imported:
     }
     if has(foreign, "aux_classifier."):
         settings["model.auxiliary_weight"] = AUXILIARY_WEIGHT
-    network = network_of(settings, num_classes=conversion.num_classes("classifier.4.weight"))
+    network = build(settings, num_classes=conversion.num_classes("classifier.4.weight"))
     conversion.take_network(network, lambda ours: renamed(ours, {**of_aspp("classifier.0"), **OF_HEAD}))
     conversion.refuse_others("backbone.", "classifier.", "aux_classifier.")
     return conversion.done(settings, IMAGENET)
 
 
-def deeplabv3_on_mobilenetv3(foreign: Mapping[str, Tensor]) -> Imported:
+def deeplabv3_on_mobilenetv3(foreign: Mapping[str, Tensor], build: Build) -> Imported:
     of_backbone = dilated_mobilenetv3(foreign, source="torchvision's DeepLabv3")
     conversion = Conversion(foreign, source=f"torchvision's DeepLabv3 on {of_backbone['backbone']}")
     settings = {
@@ -100,7 +98,7 @@ def deeplabv3_on_mobilenetv3(foreign: Mapping[str, Tensor]) -> Imported:
         "model.align_corners": False,
         **of_backbone,
     }
-    network = network_of(settings, num_classes=conversion.num_classes("classifier.4.weight"))
+    network = build(settings, num_classes=conversion.num_classes("classifier.4.weight"))
     conversion.take_network(
         network, lambda ours: renamed(ours, {**OF_MOBILENETV3, **of_aspp("classifier.0"), **OF_HEAD})
     )
@@ -115,11 +113,11 @@ def deeplabv3_on_mobilenetv3(foreign: Mapping[str, Tensor]) -> Imported:
     return conversion.done(settings, IMAGENET)
 
 
-def lraspp(foreign: Mapping[str, Tensor]) -> Imported:
+def lraspp(foreign: Mapping[str, Tensor], build: Build) -> Imported:
     of_backbone = dilated_mobilenetv3(foreign, source="torchvision's Lite R-ASPP")
     conversion = Conversion(foreign, source=f"torchvision's Lite R-ASPP on {of_backbone['backbone']}")
     settings = {"model": "lraspp", "model.align_corners": False, **of_backbone}
-    network = network_of(settings, num_classes=conversion.num_classes("classifier.high_classifier.weight"))
+    network = build(settings, num_classes=conversion.num_classes("classifier.high_classifier.weight"))
     conversion.take_network(network, lambda ours: renamed(ours, OF_LRASPP))
     conversion.refuse_others("backbone.", "classifier.")
     return conversion.done(settings, IMAGENET)
@@ -152,13 +150,14 @@ def dilated_mobilenetv3(foreign: Mapping[str, Tensor], *, source: str) -> dict[s
 # --- classification -----------------------------------------------------------------------------------------
 
 
-def torchvision_classification(foreign: Mapping[str, Tensor]) -> Imported | None:
+def torchvision_classification(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of a ResNet, MobileNet or VGG-16 with its classifier, which stays under its own names. None
     for other names, and for other widths: ResNeXt and Wide ResNet have those of ResNet.
     """
     if "fc.weight" in foreign and (name := resnet_name(foreign)) is not None:
         return named_as_ours(
             foreign,
+            build,
             {"backbone": name},
             classifier=linear("fc"),
             source=f"torchvision's {name}",
@@ -168,7 +167,12 @@ def torchvision_classification(foreign: Mapping[str, Tensor]) -> Imported | None
         classifier = ["features.18.0.weight", *norm("features.18.1"), *linear("classifier.1")]
         source = "torchvision's mobilenet_v2"
         return named_as_ours(
-            foreign, {"backbone": "mobilenetv2"}, classifier=classifier, source=source, normalization=IMAGENET
+            foreign,
+            build,
+            {"backbone": "mobilenetv2"},
+            classifier=classifier,
+            source=source,
+            normalization=IMAGENET,
         )
     if (
         "classifier.3.weight" in foreign
@@ -177,15 +181,17 @@ def torchvision_classification(foreign: Mapping[str, Tensor]) -> Imported | None
     ):
         classifier = [*linear("classifier.0"), *linear("classifier.3")]
         source = f"torchvision's {settings['backbone']}"
-        return named_as_ours(foreign, settings, classifier=classifier, source=source, normalization=IMAGENET)
+        return named_as_ours(
+            foreign, build, settings, classifier=classifier, source=source, normalization=IMAGENET
+        )
     if "classifier.6.weight" in foreign and has(foreign, "features.28."):
-        return vgg16(foreign)
+        return vgg16(foreign, build)
     return None
 
 
-def vgg16(foreign: Mapping[str, Tensor]) -> Imported | None:
+def vgg16(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     settings = {"backbone": "vgg16"}
-    network = network_of(settings)
+    network = build(settings)
     if {name for name in foreign if not name.startswith("classifier.")} - set(network.state_dict()):
         return None
     conversion = Conversion(foreign, source="torchvision's vgg16")
@@ -200,6 +206,7 @@ def vgg16(foreign: Mapping[str, Tensor]) -> Imported | None:
 
 def named_as_ours(
     foreign: Mapping[str, Tensor],
+    build: Build,
     settings: dict[str, Any],
     *,
     classifier: Iterable[str],
@@ -210,7 +217,7 @@ def named_as_ours(
     """A backbone whose names are ours, and its classifier. None where there are other tensors too, as of
     squeeze and excitation: another network.
     """
-    network = network_of(settings)
+    network = build(settings)
     classifier = list(classifier)
     if set(foreign) - {*network.state_dict(), *classifier}:
         return None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deeplabx.backbone.contract import IMAGENET
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.contract import Conversion, Imported, network_of, renamed
+from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import dilated_resnet, has, of_aspp
 
 OF_DEEPLABV3 = {
@@ -41,7 +41,7 @@ OTHER_BACKBONES = {  # by what their names begin with: why they cannot be import
 }
 
 
-def vainf_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
+def vainf_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
     """The weights of deeplabv3_resnet* and deeplabv3plus_resnet*. None for other names."""
     plus = has(foreign, "classifier.aspp.convs.")
     if not (plus or has(foreign, "classifier.classifier.0.convs.")):
@@ -64,7 +64,7 @@ def vainf_deeplab(foreign: Mapping[str, Tensor]) -> Imported | None:
         else (OF_DEEPLABV3, "classifier.classifier.4.weight")
     )
     conversion.take_network(
-        network_of(settings, num_classes=conversion.num_classes(classifier)),
+        build(settings, num_classes=conversion.num_classes(classifier)),
         lambda ours: renamed(ours, prefixes),
     )
     if plus:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.backbone.atrous import atrous_steps
+from deeplabx.registry import OPTIONS, build
 from tests.backbone.test_contract import LARGE
 
 
@@ -31,7 +31,7 @@ INEXACT = (
     [
         *(
             pytest.param(name, 8, marks=[pytest.mark.slow] if name in LARGE else [])
-            for name in BACKBONES
+            for name in OPTIONS["backbone"]
             if name not in INEXACT
         ),
         ("vgg16", 16),
@@ -41,8 +41,8 @@ INEXACT = (
 )
 def test_the_converted_network_computes_the_strided_one_at_more_places(name: str, output_stride: int) -> None:
     torch.manual_seed(0)
-    strided = build_backbone(name, output_stride=32).double().eval()
-    converted = build_backbone(name, output_stride=output_stride).double().eval()
+    strided = build("backbone", name, output_stride=32).double().eval()
+    converted = build("backbone", name, output_stride=output_stride).double().eval()
     converted.load_state_dict(strided.state_dict())
     for parameter in converted.parameters():  # residual branches begin at zero: give each its say
         torch.nn.init.normal_(parameter, std=0.1)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from deeplabx import config
-from deeplabx.backbone import BACKBONES, build_backbone
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
+from deeplabx.command.compose import choices
+from deeplabx.registry import OPTIONS, build
 
 # Large ones are more of the same units, and seconds each; timm's are in test_timm_models.py
 LARGE = (
@@ -20,7 +20,7 @@ LARGE = (
 )
 OWN = [
     pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
-    for name in config.options("backbone")
+    for name in choices("backbone")
     if name != "timm"
 ]
 
@@ -29,7 +29,7 @@ OWN = [
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_a_backbone_keeps_its_promise(name: str, output_stride: int) -> None:
     with torch.device("meta"):
-        backbone = build_backbone(name, output_stride=output_stride).eval()
+        backbone = build("backbone", name, output_stride=output_stride).eval()
         for height, width in ((65, 97), (1025, 33), *(() if "caffe" in name else ((64, 50),))):
             low_level, middle, auxiliary, high = backbone(torch.zeros(1, 3, height, width))
             assert low_level.shape == (1, backbone.low_level_channels, ceil(height / 4), ceil(width / 4))
@@ -46,14 +46,14 @@ def test_a_backbone_keeps_its_promise(name: str, output_stride: int) -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_a_backbone_takes_images_of_any_number_of_bands(name: str) -> None:
     with torch.device("meta"):
-        backbone = build_backbone(name, output_stride=16, in_channels=5).eval()
+        backbone = build("backbone", name, output_stride=16, in_channels=5).eval()
         assert backbone(torch.zeros(1, 5, 65, 33)).high.shape == (1, backbone.channels, 5, 3)
         with pytest.raises(RuntimeError, match="channel"):
             backbone(torch.zeros(1, 3, 65, 33))
 
 
 def test_every_backbone_has_a_yaml_and_every_yaml_a_backbone() -> None:
-    assert sorted(BACKBONES) == config.options("backbone")
+    assert sorted(OPTIONS["backbone"]) == choices("backbone")
 
 
 def test_normalization_is_the_formula_in_channels_last() -> None:

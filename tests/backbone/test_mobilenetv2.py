@@ -1,18 +1,20 @@
 from torch import nn
 
-from deeplabx.backbone import build_backbone
+from deeplabx.registry import build
 
 
 def test_parameters_are_torchvisions() -> None:
     # torchvision's `features` (2,223,872) less its last 1x1 to 1280 with its norm, which DeepLab does not use
     assert (
-        sum(parameter.numel() for parameter in build_backbone("mobilenetv2", output_stride=16).parameters())
+        sum(
+            parameter.numel() for parameter in build("backbone", "mobilenetv2", output_stride=16).parameters()
+        )
         == 2223872 - 320 * 1280 - 2 * 1280
     )
 
 
 def test_names_are_torchvisions() -> None:
-    names = set(build_backbone("mobilenetv2", output_stride=16).state_dict())
+    names = set(build("backbone", "mobilenetv2", output_stride=16).state_dict())
     assert {
         "features.0.0.weight",
         "features.1.conv.1.weight",
@@ -23,7 +25,7 @@ def test_names_are_torchvisions() -> None:
 
 
 def test_rates_at_output_stride_8_are_those_of_googles_model() -> None:
-    backbone = build_backbone("mobilenetv2", output_stride=8)
+    backbone = build("backbone", "mobilenetv2", output_stride=8)
     rates = [
         kernel.dilation[0]
         for kernel in backbone.modules()

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone import Backbone, build_backbone
+from deeplabx.backbone.contract import Backbone
 from deeplabx.backbone.mobilenetv3 import MobileNetV3, SqueezeExcite, mobilenetv3_large, mobilenetv3_small
+from deeplabx.registry import build
 from tests.model import peers
 
 NAMES = ("mobilenetv3_large", "mobilenetv3_small")
@@ -34,7 +35,7 @@ def rates(backbone: Backbone) -> list[int]:
 def test_parameters_and_channels(
     name: str, reduced_tail: bool, parameters: int, channels: tuple[int, ...]
 ) -> None:
-    backbone = build_backbone(name, output_stride=16, reduced_tail=reduced_tail).eval()
+    backbone = build("backbone", name, output_stride=16, reduced_tail=reduced_tail).eval()
     assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
     assert tuple(features.shape[1] for features in backbone(torch.zeros(1, 3, 33, 33))) == channels
 
@@ -53,7 +54,7 @@ class High(nn.Module):
     [("mobilenetv3_large", "mobilenet_v3_large"), ("mobilenetv3_small", "mobilenet_v3_small")],
 )
 def test_names_and_features_are_torchvisions(name: str, theirs: str) -> None:
-    network = High(build_backbone(name, output_stride=32))
+    network = High(build("backbone", name, output_stride=32))
     assert (
         peers.difference(
             network, f"torchvision_{theirs}_features", theirs=lambda ours: ours.removeprefix("backbone.")
@@ -76,7 +77,9 @@ def test_the_new_rate_begins_after_the_strided_unit_or_with_it(
     output_stride: int, dilate_strided: bool, expected: list[int]
 ) -> None:
     assert (
-        rates(build_backbone("mobilenetv3_large", output_stride=output_stride, dilate_strided=dilate_strided))
+        rates(
+            build("backbone", "mobilenetv3_large", output_stride=output_stride, dilate_strided=dilate_strided)
+        )
         == expected
     )
 
@@ -86,8 +89,8 @@ def test_the_new_rate_begins_after_the_strided_unit_or_with_it(
 def test_with_gates_that_see_nothing_the_converted_network_computes_the_strided_one_at_more_places(
     name: str, output_stride: int
 ) -> None:
-    strided = build_backbone(name, output_stride=32).double().eval()
-    converted = build_backbone(name, output_stride=output_stride).double().eval()
+    strided = build("backbone", name, output_stride=32).double().eval()
+    converted = build("backbone", name, output_stride=output_stride).double().eval()
     weights = peers.fill({key: tensor.shape for key, tensor in strided.state_dict().items()})
     weights |= {
         key: torch.zeros_like(tensor) for key, tensor in weights.items() if key.endswith("fc2.weight")

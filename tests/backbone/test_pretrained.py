@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deeplabx.backbone import build_backbone
 from deeplabx.backbone.pretrained import inflate, load_matching, read_tensors
 from deeplabx.errors import CheckpointError
+from deeplabx.registry import build
 
 
 def test_weights_are_loaded_by_name_and_shape_and_the_rest_is_listed(tmp_path: Path) -> None:
-    source = build_backbone("resnet18", output_stride=32)
+    source = build("backbone", "resnet18", output_stride=32)
     tensors = {
         **source.state_dict(),
         "fc.weight": torch.zeros(1000, 512),
@@ -22,7 +22,7 @@ def test_weights_are_loaded_by_name_and_shape_and_the_rest_is_listed(tmp_path: P
     }
     del tensors["bn1.bias"]
     torch.save(tensors, tmp_path / "file.pth")
-    model = build_backbone("resnet18", output_stride=16)
+    model = build("backbone", "resnet18", output_stride=16)
     loaded = load_matching(model, read_tensors(tmp_path / "file.pth"), source="file.pth")
     assert torch.equal(
         model.state_dict()["layer2.0.conv1.weight"], source.state_dict()["layer2.0.conv1.weight"]
@@ -36,7 +36,7 @@ def test_weights_are_loaded_by_name_and_shape_and_the_rest_is_listed(tmp_path: P
 
 
 def test_a_module_that_is_left_out_whole_is_told_by_its_name() -> None:
-    model = build_backbone("resnet18", output_stride=16)
+    model = build("backbone", "resnet18", output_stride=16)
     tensors = {
         name: value
         for name, value in model.state_dict().items()
@@ -53,7 +53,7 @@ def test_a_file_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="fits no tensor"):
         load_matching(
-            build_backbone("resnet18", output_stride=16),
+            build("backbone", "resnet18", output_stride=16),
             read_tensors(tmp_path / "other.safetensors"),
             source="other",
         )
@@ -107,7 +107,7 @@ def test_only_a_table_of_names_and_plain_tensors_is_weights(tmp_path: Path, cont
 
 
 def test_names_in_a_file_are_listed_as_they_can_be_printed() -> None:
-    model = build_backbone("resnet18", output_stride=16)
+    model = build("backbone", "resnet18", output_stride=16)
     tensors = {**model.state_dict(), "\x1b[2J": torch.zeros(1), "x" * 10**6: torch.zeros(1)}
     report = load_matching(model, tensors, source="file.pth").report("file.pth")
     assert "2 not in the model: \\x1b[2J, xxx" in report
@@ -144,8 +144,8 @@ def test_a_missing_file_says_what_leaving_it_unset_means(tmp_path: Path) -> None
     [("resnet18", 1), ("resnet50_beta", 2), ("mobilenetv2", 4), ("vgg16", 13), ("xception41", 5)],
 )
 def test_the_first_convolution_is_fitted_to_the_number_of_bands(name: str, bands: int) -> None:
-    rgb = build_backbone(name, output_stride=32).eval()
-    many = build_backbone(name, output_stride=32, in_channels=bands).eval()
+    rgb = build("backbone", name, output_stride=32).eval()
+    many = build("backbone", name, output_stride=32, in_channels=bands).eval()
     loaded = load_matching(many, rgb.state_dict(), source="rgb")
     assert len(loaded.inflated) == 1
     assert "1 fitted to the number of bands" in loaded.report("rgb")

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from deeplabx.backbone import build_backbone
 from deeplabx.backbone.resnet import resnet50_caffe, resnet50_keras
 from deeplabx.errors import ConfigError
+from deeplabx.registry import build
 
 
 # torchvision's published counts less their fully connected layer (1000 classes)
@@ -14,7 +14,7 @@ from deeplabx.errors import ConfigError
 )
 def test_parameters_are_torchvisions(name: str, parameters: int) -> None:
     assert (
-        sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters())
+        sum(parameter.numel() for parameter in build("backbone", name, output_stride=16).parameters())
         == parameters
     )
 
@@ -26,14 +26,14 @@ def test_parameters_are_torchvisions(name: str, parameters: int) -> None:
 def test_parameters_of_v1c_are_others(name: str, parameters: int) -> None:
     with torch.device("meta"):
         assert (
-            sum(parameter.numel() for parameter in build_backbone(name, output_stride=8).parameters())
+            sum(parameter.numel() for parameter in build("backbone", name, output_stride=8).parameters())
             == parameters
         )
 
 
 def test_v1c_has_another_stem_and_the_strides_of_torchvisions() -> None:
     with torch.device("meta"):
-        backbone, plain = (build_backbone(name, output_stride=32) for name in ("resnet50_v1c", "resnet50"))
+        backbone, plain = (build("backbone", name, output_stride=32) for name in ("resnet50_v1c", "resnet50"))
     own = [
         tuple(module.weight.shape)
         for module in backbone.get_submodule("conv1").modules()
@@ -52,7 +52,7 @@ def strided(backbone: nn.Module) -> list[str]:
 
 
 def test_names_are_torchvisions() -> None:
-    names = set(build_backbone("resnet50", output_stride=16).state_dict())
+    names = set(build("backbone", "resnet50", output_stride=16).state_dict())
     assert {
         "conv1.weight",
         "bn1.running_var",
@@ -68,12 +68,14 @@ def rate_of(convolution: nn.Module) -> int:
 
 
 def test_multi_grid_multiplies_the_last_blocks_rates() -> None:
-    backbone = build_backbone("resnet50", output_stride=16, multi_grid=(1, 2, 4))
+    backbone = build("backbone", "resnet50", output_stride=16, multi_grid=(1, 2, 4))
     rates = [rate_of(backbone.get_submodule(f"layer4.{unit}.conv2")) for unit in range(3)]
     assert rates == [1, 4, 8]  # the first unit carried the stride and keeps rate 1; the others are 2 x (2, 4)
     assert (
         rate_of(
-            build_backbone("resnet50", output_stride=32, multi_grid=(1, 2, 4)).get_submodule("layer4.2.conv2")
+            build("backbone", "resnet50", output_stride=32, multi_grid=(1, 2, 4)).get_submodule(
+                "layer4.2.conv2"
+            )
         )
         == 4
     )
@@ -81,20 +83,20 @@ def test_multi_grid_multiplies_the_last_blocks_rates() -> None:
 
 def test_a_multi_grid_of_another_length_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"backbone.multi_grid=\[1, 2\] must have 3 rates"):
-        build_backbone("resnet50", output_stride=16, multi_grid=[1, 2])
+        build("backbone", "resnet50", output_stride=16, multi_grid=[1, 2])
 
 
 def test_a_unit_begins_as_the_identity() -> None:
-    unit = build_backbone("resnet50", output_stride=16).get_submodule("layer1.1").eval()
+    unit = build("backbone", "resnet50", output_stride=16).get_submodule("layer1.1").eval()
     x = torch.rand(1, 256, 5, 5)
     assert torch.equal(unit(x), x)
 
 
 def test_beta_has_the_stride_in_the_last_unit_of_blocks_1_to_3() -> None:
-    backbone = build_backbone("resnet50_beta", output_stride=32)
+    backbone = build("backbone", "resnet50_beta", output_stride=32)
     assert strided(backbone) == ["conv1.0", "layer1.2.conv2", "layer2.3.conv2", "layer3.5.conv2"]
     assert [
-        rate_of(build_backbone("resnet50_beta", output_stride=16).get_submodule(f"layer4.{unit}.conv2"))
+        rate_of(build("backbone", "resnet50_beta", output_stride=16).get_submodule(f"layer4.{unit}.conv2"))
         for unit in range(3)
     ] == [
         2,
@@ -104,7 +106,7 @@ def test_beta_has_the_stride_in_the_last_unit_of_blocks_1_to_3() -> None:
 
 
 def test_betas_low_level_features_are_those_before_the_stride_of_block_1() -> None:
-    backbone = build_backbone("resnet50_beta", output_stride=16).eval()
+    backbone = build("backbone", "resnet50_beta", output_stride=16).eval()
     images = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
         stem = backbone.get_submodule("maxpool")(
@@ -115,7 +117,7 @@ def test_betas_low_level_features_are_those_before_the_stride_of_block_1() -> No
 
 
 def test_a_shortcut_that_only_changes_resolution_has_no_weights() -> None:
-    unit = build_backbone("resnet50_beta", output_stride=32).get_submodule("layer1.2").eval()
+    unit = build("backbone", "resnet50_beta", output_stride=32).get_submodule("layer1.2").eval()
     x = torch.rand(1, 256, 5, 7)
     assert torch.equal(unit(x), x[:, :, ::2, ::2])  # its residual branch begins at zero
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeplabx.backbone import build_backbone
+from deeplabx.registry import build
 from tests.model import peers
 
 
@@ -12,13 +12,13 @@ from tests.model import peers
 )
 def test_parameters_are_timms(name: str, parameters: int) -> None:
     assert (
-        sum(parameter.numel() for parameter in build_backbone(name, output_stride=16).parameters())
+        sum(parameter.numel() for parameter in build("backbone", name, output_stride=16).parameters())
         == parameters
     )
 
 
 def test_names_are_timms() -> None:
-    names = set(build_backbone("xception65", output_stride=16).state_dict())
+    names = set(build("backbone", "xception65", output_stride=16).state_dict())
     assert {
         "stem.1.conv.weight",
         "stem.1.bn.bias",
@@ -30,7 +30,7 @@ def test_names_are_timms() -> None:
 
 
 def test_the_last_features_are_timms() -> None:
-    network = peers.LastFeatures(build_backbone("xception65", output_stride=16), every=64)
+    network = peers.LastFeatures(build("backbone", "xception65", output_stride=16), every=64)
     assert (
         peers.difference(
             network, "timm_xception65_features", theirs=lambda ours: ours.removeprefix("backbone.")
@@ -41,7 +41,7 @@ def test_the_last_features_are_timms() -> None:
 
 @pytest.mark.parametrize(("name", "unit"), [("xception41", 1), ("xception65", 1), ("xception71", 2)])
 def test_low_level_features_are_those_before_the_stride_from_4_to_8(name: str, unit: int) -> None:
-    backbone = build_backbone(name, output_stride=16).eval()
+    backbone = build("backbone", name, output_stride=16).eval()
     images = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
         x = backbone.get_submodule("stem")(images)
@@ -56,14 +56,14 @@ def test_low_level_features_are_those_before_the_stride_from_4_to_8(name: str, u
 
 
 def test_a_unit_begins_as_its_shortcut_and_the_norms_have_the_released_epsilon() -> None:
-    backbone = build_backbone("xception41", output_stride=16).eval()
+    backbone = build("backbone", "xception41", output_stride=16).eval()
     x = torch.randn(1, 728, 5, 5)
     assert torch.equal(backbone.get_submodule("blocks.5")(x), x)
     assert {module.eps for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}
 
 
 def test_the_exit_flow_is_dilated_from_its_last_unit_on() -> None:
-    backbone = build_backbone("xception65", output_stride=16)
+    backbone = build("backbone", "xception65", output_stride=16)
     dilated = [
         name
         for name, module in backbone.named_modules()

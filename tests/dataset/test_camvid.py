@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplabx.dataset import build_dataset
 from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
 
@@ -16,7 +16,7 @@ def root(fake_root: Root, tmp_path: Path) -> Path:
 
 
 def test_void_is_ignored_and_the_other_ids_stay(root: Path) -> None:
-    samples = build_dataset("camvid", root=str(root), split="val")
+    samples = open_dataset("camvid", root=str(root), split="val")
     image, label, name = samples[0]
     raw = np.array(Image.open(root / "valannot" / f"{name}.png"))
     assert (label == np.where(raw == 11, 255, raw)).all()
@@ -27,31 +27,31 @@ def test_void_is_ignored_and_the_other_ids_stay(root: Path) -> None:
 
 def test_wrong_roots_say_what_was_expected_and_found(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset.root is not set"):
-        build_dataset("camvid", root=None, split="val")
+        open_dataset("camvid", root=None, split="val")
     with pytest.raises(DataError, match=r"dataset.root=.*no: there is no such folder\nget it from"):
-        build_dataset("camvid", root=str(tmp_path / "no"), split="val")
+        open_dataset("camvid", root=str(tmp_path / "no"), split="val")
     with pytest.raises(
         DataError, match=r"must hold test/ and testannot/, but it holds train, trainannot, val, valannot"
     ):
-        build_dataset("camvid", root=str(root), split="test")
+        open_dataset("camvid", root=str(root), split="test")
     label = sorted((root / "valannot").iterdir())[1]
     label.unlink()
     with pytest.raises(
         DataError, match=rf"1 of 4 images of .* have no label file, the first: .*{label.name}"
     ):
-        build_dataset("camvid", root=str(root), split="val")
+        open_dataset("camvid", root=str(root), split="val")
 
 
 def test_an_id_that_is_no_class_names_its_file(root: Path) -> None:
     label = sorted((root / "valannot").iterdir())[0]
     Image.fromarray(np.full((120, 160), 12, np.uint8)).save(label)
     with pytest.raises(DataError, match=rf"{label.name}: id 12 at row 0, column 0"):
-        build_dataset("camvid", root=str(root), split="val")[0]
+        open_dataset("camvid", root=str(root), split="val")[0]
 
 
 def test_the_real_frames(camvid_root: Path) -> None:
     for split, images in (("train", 367), ("val", 101)):
-        samples = build_dataset("camvid", root=str(camvid_root), split=split)
+        samples = open_dataset("camvid", root=str(camvid_root), split=split)
         assert len(samples) == images
         sample = samples[images // 2]
         assert sample.image.shape == (360, 480, 3)

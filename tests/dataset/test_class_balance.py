@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from deeplabx.dataset import build_dataset
 from deeplabx.dataset.class_balance import BALANCES, balanced_weights, count_pixels, label_of
 from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
 COUNTS = torch.tensor([[6_000_000, 300_000, 0, 1_024], [7_000_000, 1_000_000, 0, 500_000]])
@@ -20,7 +20,7 @@ WHOLE = 6_301_024
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pixels_are_counted_as_a_loop_counts_them(fake_root: Root, name: str, workers: int) -> None:
     sizes = {"train_images": 9, "val_images": 1} if name == "shapes" else {"root": str(fake_root(name))}
-    samples = build_dataset(name, split="train", **sizes)
+    samples = open_dataset(name, split="train", **sizes)
     own, around = ([0] * len(samples.classes) for _ in range(2))
     for index in range(len(samples)):
         values = [value for value in samples[index].label.reshape(-1).tolist() if value != 255]
@@ -32,13 +32,13 @@ def test_pixels_are_counted_as_a_loop_counts_them(fake_root: Root, name: str, wo
 
 
 def test_shares_add_up_to_the_whole() -> None:
-    samples = build_dataset("shapes", split="train", train_images=7, val_images=1)
+    samples = open_dataset("shapes", split="train", train_images=7, val_images=1)
     shares = [count_pixels(samples, range(7)[rank::3], workers=0) for rank in range(3)]
     assert torch.equal(sum(shares), count_pixels(samples, range(7), workers=0))  # type: ignore[arg-type]
 
 
 def test_labels_are_counted_without_their_images(fake_root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = build_dataset("voc", root=str(fake_root("voc")), split="train")
+    samples = open_dataset("voc", root=str(fake_root("voc")), split="train")
     expected = samples[0].label
     monkeypatch.setattr("deeplabx.dataset.files.read_pair", lambda *_, **__: pytest.fail("an image was read"))
     assert np.array_equal(label_of(samples, 0), expected)
@@ -46,7 +46,7 @@ def test_labels_are_counted_without_their_images(fake_root: Root, monkeypatch: p
 
 def test_a_label_that_cannot_be_read_is_an_error_or_passed_over(fake_root: Root, tmp_path: Path) -> None:
     root = Path(shutil.copytree(fake_root("folder"), tmp_path / "own"))
-    samples = build_dataset("folder", root=str(root), split="train")
+    samples = open_dataset("folder", root=str(root), split="train")
     broken, *others = range(len(samples))
     without = count_pixels(samples, others, workers=0)
     sorted((root / "masks" / "train").iterdir())[0].write_bytes(b"no image")

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import yaml
 
-from deeplabx import config
-from deeplabx.dataset import build_dataset
+from deeplabx.command.compose import choices
 from deeplabx.dataset.fake import FAKES, write_fake
 from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
 
 @pytest.mark.parametrize("name", FAKES)
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_every_reader_reads_its_fake(name: str, split: str, fake_root: Root) -> None:
-    samples = build_dataset(name, root=str(fake_root(name)), split=split)
+    samples = open_dataset(name, root=str(fake_root(name)), split=split)
     assert len(samples) == 4
     for index in range(len(samples)):
         image, label, _ = samples[index]
@@ -38,7 +38,7 @@ def test_a_fake_is_a_function_of_its_seed(name: str, tmp_path: Path) -> None:
 
 
 def test_every_data_set_of_files_has_a_fake() -> None:
-    assert sorted([*FAKES, "shapes"]) == config.options("dataset")
+    assert sorted([*FAKES, "shapes"]) == choices("dataset")
 
 
 def test_nothing_is_written_where_something_is(tmp_path: Path) -> None:

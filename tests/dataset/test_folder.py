@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from deeplabx.dataset import build_dataset
 from deeplabx.dataset.folder import Folder
 from deeplabx.errors import ConfigError, DataError
+from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
 # a list of lists through aliases: a few hundred characters, and 9^9 elements when printed
@@ -401,9 +401,9 @@ def test_two_images_or_two_masks_of_one_name_are_refused(root: Path) -> None:
 @pytest.mark.parametrize("split", ["/etc", "../images", "a\0b"])
 def test_a_split_stays_under_the_root(root: Path, split: str) -> None:
     with pytest.raises(ConfigError, match="leads out of dataset.root"):
-        build_dataset("folder", root=str(root), split=split)
+        open_dataset("folder", root=str(root), split=split)
 
 
 def test_what_the_system_refuses_is_a_data_error(root: Path) -> None:
     with pytest.raises(DataError, match="File name too long"):
-        build_dataset("folder", root=str(root), split="x" * 5000)
+        open_dataset("folder", root=str(root), split="x" * 5000)

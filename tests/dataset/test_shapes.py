@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from deeplabx.dataset import build_dataset
 from deeplabx.dataset.contract import SegmentationSet
 from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
 
 
 def shapes(split: str) -> SegmentationSet:
-    return build_dataset("shapes", split=split, train_images=200, val_images=50)
+    return open_dataset("shapes", split=split, train_images=200, val_images=50)
 
 
 def test_a_image_is_a_function_of_split_and_index() -> None:
@@ -58,6 +58,6 @@ def cells(samples: SegmentationSet, index: int) -> tuple[np.ndarray, np.ndarray]
 
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(DataError, match="split=test is not a split of shapes"):
-        build_dataset("shapes", split="test", train_images=1, val_images=1)
+        open_dataset("shapes", split="test", train_images=1, val_images=1)
     with pytest.raises(DataError, match="generated and have no root"):
-        build_dataset("shapes", split="val", train_images=1, val_images=1, root="/data")
+        open_dataset("shapes", split="val", train_images=1, val_images=1, root="/data")

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from deeplabx.dataset import build_dataset
 from deeplabx.dataset.io import write_ids
 from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.voc import VOC
 from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
 LISTS = "VOCdevkit/VOC2012/ImageSets/Segmentation"
@@ -33,10 +33,11 @@ def test_train_aug_is_voc_and_sbd_without_val(root: Path) -> None:
     val = (root / LISTS / "val.txt").read_text().split()
     label = root / "VOCdevkit/VOC2012/SegmentationClass" / f"{val[0]}.png"
     ids = np.array(Image.open(label))
+    # SBD has val's too.
     savemat(
         root / "benchmark_RELEASE/dataset/cls" / f"{val[0]}.mat",
         {"GTcls": {"Segmentation": np.zeros_like(ids)}},
-    )  # SBD has val's too
+    )
     samples = VOC(root=str(root), split="train_aug")
     names = {samples[index].name for index in range(len(samples))}
     assert len(samples) == len(names) == 8  # 4 of train, 4 of SBD alone
@@ -188,7 +189,7 @@ def test_an_id_that_is_no_class_names_file_value_and_pixel(root: Path) -> None:
 
 def test_the_real_files(real_root: Root) -> None:
     for split, images in (("train", 437), ("val", 223), ("trainval", 660)):
-        samples = build_dataset("voc", root=str(real_root("voc")), split=split)
+        samples = open_dataset("voc", root=str(real_root("voc")), split=split)
         assert len(samples) == images
         image, label, _ = samples[images // 2]
         assert image.shape[:2] == label.shape

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplabx.dataset import build_dataset
-from deeplabx.engine import distributed
-from deeplabx.engine.evaluator import Predictor, evaluate
+from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import DataError
+from deeplabx.process import distributed
+from deeplabx.run.build import open_dataset
 from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
 
 VAL_IMAGES = 7  # an uneven share
@@ -75,7 +76,7 @@ def curve(*, steps: int) -> list[float]:
 
 
 def evaluated() -> str:
-    samples = build_dataset("shapes", split="val", train_images=1, val_images=VAL_IMAGES)
+    samples = open_dataset("shapes", split="val", train_images=1, val_images=VAL_IMAGES)
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 7, 3, padding=1)
     normalization = model_without_noise().backbone.normalization

@@ -1,15 +1,18 @@
 """A small state without noise, and a batch with uneven void."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 import deeplabx
 from deeplabx.engine.state import TrainState
-from deeplabx.loss import cross_entropy
-from deeplabx.model import DeepLab
+from deeplabx.loss.cross_entropy import CrossEntropy
+from deeplabx.model.contract import DeepLab
 from deeplabx.model.norm import freeze_norm
-from deeplabx.optimizer import build_optimizer
-from deeplabx.schedule import build_schedule
+from deeplabx.optimizer.groups import parameter_groups
+from deeplabx.optimizer.sgd import sgd
+from deeplabx.schedule.poly import poly
 
 torch.manual_seed(0)
 IMAGES = torch.randint(0, 256, (6, 33, 33, 3), dtype=torch.uint8)
@@ -21,9 +24,9 @@ LABELS[1, 2:] = 255
 def state_of(model: DeepLab, **settings: object) -> TrainState:
     return TrainState(
         model,
-        build_optimizer("sgd", model, lr=0.1, weight_decay=1e-4, momentum=0.9),
-        loss_sum=cross_entropy,
-        schedule=build_schedule("poly", max_iters=10, warmup_iters=0, power=0.9),
+        sgd(parameter_groups(model, lr=0.1, weight_decay=1e-4), momentum=0.9),
+        loss=CrossEntropy(),
+        schedule=partial(poly, max_iters=10),
         max_iters=10,
         normalization=model.backbone.normalization,
         ignore_index=255,

@@ -16,7 +16,7 @@ from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
 def saved(tmp_path: Path) -> Path:
     state = state_of(model_without_noise())
     state.update(IMAGES, LABELS)
-    return checkpoints.save(state, tmp_path, config={"classes": ["a"]})
+    return checkpoints.save(state, tmp_path, description={"classes": ["a"]})
 
 
 def test_a_checkpoint_is_a_folder_without_pickle_and_with_a_manifest(saved: Path) -> None:
@@ -55,7 +55,7 @@ def test_restore_brings_back_weights_momentum_and_step(saved: Path) -> None:
 def averaged(tmp_path: Path) -> Path:
     state = state_of(model_without_noise(), ema_decay=0.5)
     state.update(IMAGES, LABELS)
-    return checkpoints.save(state, tmp_path, config={"classes": ["a"]})
+    return checkpoints.save(state, tmp_path, description={"classes": ["a"]})
 
 
 def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path) -> None:
@@ -71,8 +71,8 @@ def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path)
         assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
     fresh = state_of(model_without_noise(), ema_decay=0.5)
     checkpoints.restore(fresh, found)
-    assert fresh.average
-    assert fresh.average.updates == 1
+    assert fresh.ema
+    assert fresh.ema.updates == 1
     state.update(IMAGES, LABELS)
     fresh.update(IMAGES, LABELS)
     for one, other in ((state.model, fresh.model), (state.evaluated_model, fresh.evaluated_model)):
@@ -96,7 +96,7 @@ def test_equal_states_have_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         state = state_of(model_without_noise())
         state.update(IMAGES, LABELS)
-        shas.append((checkpoints.save(state, tmp_path / name, config={}) / "MANIFEST.json").read_text())
+        shas.append((checkpoints.save(state, tmp_path / name, description={}) / "MANIFEST.json").read_text())
     assert shas[0] == shas[1]
 
 
@@ -119,7 +119,7 @@ def test_the_newest_valid_one_is_taken_and_the_damaged_one_is_told(tmp_path: Pat
     state = state_of(model_without_noise())
     for _ in range(2):
         state.update(IMAGES, LABELS)
-        checkpoints.save(state, tmp_path, config={})
+        checkpoints.save(state, tmp_path, description={})
     (tmp_path / "step-00000002" / "state.json").write_text("{}")
     found, complaints = checkpoints.newest(tmp_path)
     assert found is not None
@@ -140,7 +140,7 @@ def test_an_interrupted_save_leaves_nothing_and_the_earlier_ones(
 
     monkeypatch.setattr(durable, "sync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        checkpoints.save(state, saved.parent, config={})
+        checkpoints.save(state, saved.parent, description={})
     assert [path.name for path in saved.parent.iterdir()] == ["step-00000001"]
     checkpoints.verified(saved)
 
@@ -149,7 +149,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     model = model_without_noise()
     nn.init.constant_(model.classify.bias, float("inf"))  # type: ignore[union-attr, arg-type]
     with pytest.raises(DivergedError, match="classify.bias"):
-        checkpoints.save(state_of(model), tmp_path, config={})
+        checkpoints.save(state_of(model), tmp_path, description={})
     assert not list(tmp_path.iterdir())
 
 
@@ -157,7 +157,7 @@ def test_best_and_the_newest_two_are_kept(tmp_path: Path) -> None:
     state = state_of(model_without_noise())
     for step in range(1, 6):
         state.step = step
-        path = checkpoints.save(state, tmp_path, config={})
+        path = checkpoints.save(state, tmp_path, description={})
         if step == 2:
             checkpoints.point(tmp_path, "best", path, step=step, miou=0.5)
         checkpoints.prune(tmp_path)
@@ -205,7 +205,7 @@ def test_a_step_that_is_saved_again_takes_the_place_of_the_first(saved: Path) ->
     state = state_of(model_without_noise())
     checkpoints.restore(state, checkpoints.verified(saved))
     state.best = {"step": 1, "miou": 0.25}
-    assert checkpoints.save(state, saved.parent, config={}) == saved
+    assert checkpoints.save(state, saved.parent, description={}) == saved
     assert checkpoints.verified(saved).state["best"]["miou"] == 0.25
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
@@ -214,7 +214,7 @@ def test_best_names_the_best_of_the_state_though_the_process_died_before_it_was_
     state = state_of(model_without_noise())
     for step in (1, 2):
         state.step, state.best = step, {"step": step, "miou": step / 10}
-        checkpoints.save(state, tmp_path, config={})
+        checkpoints.save(state, tmp_path, description={})
     checkpoints.point(tmp_path, "best", tmp_path / "step-00000001", step=1, miou=0.1)
     checkpoints.repair(tmp_path, state)
     assert checkpoints.pointed(tmp_path, "best") == tmp_path / "step-00000002"

@@ -9,7 +9,8 @@ from PIL import Image
 
 from deeplabx.backbone.contract import MINUS_ONE_TO_ONE
 from deeplabx.dataset.cityscapes import CLASS_TABLE, Cityscapes
-from deeplabx.engine.evaluator import Predictor, evaluate
+from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.predictor import Predictor
 from tests.conftest import Root
 
 
@@ -22,9 +23,8 @@ def frames(request: pytest.FixtureRequest, fake_root: Root, real_root: Root) -> 
 def test_scores_equal_the_official_scorers(
     frames: Cityscapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        np, "in1d", np.isin, raising=False
-    )  # which the scorer needs and numpy 2.4 has no more
+    # Which the scorer needs and numpy 2.4 has no more.
+    monkeypatch.setattr(np, "in1d", np.isin, raising=False)
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official  # noqa: N813
 
     torch.manual_seed(0)

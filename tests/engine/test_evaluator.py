@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Normalization
-from deeplabx.dataset import build_dataset
 from deeplabx.engine.evaluator import Predictor, evaluate, pad, refuse_other_classes, starts
 from deeplabx.errors import CheckpointError
 from deeplabx.model.crf import DenseCRF
+from deeplabx.run.build import open_dataset
 
 PLAIN = Normalization(mean=(10.4, 20.6, 30.0), std=(1.0, 1.0, 1.0))
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_padding_leaves_the_image_where_it_is() -> None:
 
 
 def test_the_models_mode_is_restored() -> None:
-    samples = build_dataset("shapes", split="val", train_images=1, val_images=2)
+    samples = open_dataset("shapes", split="val", train_images=1, val_images=2)
 
     class Seven(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def test_the_models_mode_is_restored() -> None:
 
 
 def test_another_data_sets_classes_are_refused() -> None:
-    samples = build_dataset("shapes", split="val", train_images=1, val_images=2)
+    samples = open_dataset("shapes", split="val", train_images=1, val_images=2)
     with pytest.raises(CheckpointError, match="knows 2 classes"):
         refuse_other_classes(samples, ["a", "b"], source="step-1")
 

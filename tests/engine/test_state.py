@@ -123,9 +123,8 @@ def poisoned(state: TrainState, *, loss: bool) -> None:
 @pytest.mark.parametrize("loss", [True, False])
 def test_a_step_that_is_not_finite_is_left_out_where_that_is_asked_for(loss: bool) -> None:
     torch.manual_seed(0)
-    model = deeplabx.build_model(
-        "deeplabv3plus", backbone="resnet18", num_classes=4
-    )  # its batch norm is not frozen
+    # Its batch norm is not frozen.
+    model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)
     state = state_of(model, on_nonfinite="skip")
     state.update(IMAGES, LABELS)
     healthy, forward_loss = copy.deepcopy(model.state_dict()), state.forward_loss

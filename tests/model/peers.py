@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone import Backbone
+from deeplabx.backbone.contract import Backbone
 
 DATA = Path(__file__).parent / "data"
 EVERY = 16  # pixels from one kept logit to the next

@@ -3,14 +3,17 @@ from typing import cast
 import pytest
 import torch
 
-from deeplabx.backbone import build_backbone
 from deeplabx.model.aspp import ASPP, ImagePooling
+from deeplabx.registry import build
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(8, [12, 24, 36]), (16, [6, 12, 18]), (32, [3, 6, 9])])
 def test_rates_follow_the_output_stride(output_stride: int, rates: list[int]) -> None:
     aspp = ASPP(
-        build_backbone("resnet18", output_stride=output_stride), 8, atrous_rates=[6, 12, 18], separable=False
+        build("backbone", "resnet18", output_stride=output_stride),
+        8,
+        atrous_rates=[6, 12, 18],
+        separable=False,
     )
     assert [
         module.dilation[0] for module in aspp.branches.modules() if isinstance(module, torch.nn.Conv2d)
@@ -18,7 +21,7 @@ def test_rates_follow_the_output_stride(output_stride: int, rates: list[int]) ->
 
 
 def test_branches_are_1x1_the_rates_and_image_pooling() -> None:
-    aspp = ASPP(build_backbone("resnet18", output_stride=16), atrous_rates=[6, 12, 18], separable=False)
+    aspp = ASPP(build("backbone", "resnet18", output_stride=16), atrous_rates=[6, 12, 18], separable=False)
     dilations = [
         module.dilation[0] for module in aspp.branches.modules() if isinstance(module, torch.nn.Conv2d)
     ]
@@ -29,7 +32,7 @@ def test_branches_are_1x1_the_rates_and_image_pooling() -> None:
 
 def test_the_projections_kernel_may_be_a_3x3_of_any_width() -> None:
     aspp = ASPP(
-        build_backbone("resnet18", output_stride=16),
+        build("backbone", "resnet18", output_stride=16),
         8,
         atrous_rates=[6],
         separable=False,
@@ -52,7 +55,11 @@ def test_image_pooling_is_the_mean_at_every_place() -> None:
 
 def test_image_pooling_over_a_crop_is_the_mean_of_every_window_of_that_side() -> None:
     aspp = ASPP(
-        build_backbone("resnet18", output_stride=16), 8, atrous_rates=[6], separable=False, image_pooling=65
+        build("backbone", "resnet18", output_stride=16),
+        8,
+        atrous_rates=[6],
+        separable=False,
+        image_pooling=65,
     )
     pooling = cast(ImagePooling, aspp.branches[-1].eval())
     x = torch.randn(1, 512, 9, 7)

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 import deeplabx
-from deeplabx import config
-from deeplabx.backbone import build_backbone
+from deeplabx.command.compose import conf_dir
 from deeplabx.errors import ConfigError
-from deeplabx.model import MODELS, build_head
+from deeplabx.registry import OPTIONS, build
 
 ONE_OF_EACH_FAMILY = ("mobilenetv2", "resnet18", "resnet50_caffe", "vgg16", "xception41")
 SIDES = (33, 64, 65, 97, 513, 769, 1025)
@@ -19,7 +18,7 @@ SIDES = (33, 64, 65, 97, 513, 769, 1025)
 @pytest.mark.parametrize(
     ("model", "backbone"),
     [
-        *itertools.product(MODELS, ONE_OF_EACH_FAMILY),
+        *itertools.product(OPTIONS["model"], ONE_OF_EACH_FAMILY),
         *(("deeplabv3plus", name) for name in ("mobilenetv3_large", "efficientnet_lite0", "resnet50_beta")),
     ],
 )
@@ -30,7 +29,7 @@ def test_logits_have_exactly_the_images_size(model: str, backbone: str) -> None:
             assert network(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", OPTIONS["model"])
 @pytest.mark.parametrize(
     ("backbone", "output_stride"), [("mobilenetv2", 8), ("resnet18", 16), ("resnet18", 32)]
 )
@@ -87,7 +86,7 @@ def test_the_auxiliary_head_speaks_in_training_only() -> None:
     assert network.eval()(images).shape == main.shape
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", OPTIONS["model"])
 def test_bands_other_than_three(model: str) -> None:
     network = deeplabx.build_model(model, backbone="resnet18", num_classes=4, in_channels=6).eval()
     with torch.no_grad():
@@ -119,14 +118,14 @@ def test_null_means_as_the_backbone_says() -> None:
 
 
 def test_every_model_has_a_yaml_and_every_yaml_a_model() -> None:
-    assert sorted(MODELS) == config.options("model")
+    assert sorted(OPTIONS["model"]) == sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
 
 
 def test_wrong_names_and_strides_are_refused() -> None:
-    backbone = build_backbone("resnet18", output_stride=16)
+    backbone = build("backbone", "resnet18", output_stride=16)
     with pytest.raises(ConfigError, match="model=unet is not known"):
-        build_head("unet", backbone, num_classes=2)
+        build("model", "unet", backbone, num_classes=2)
     with pytest.raises(ConfigError, match="backbone=vit is not known"):
-        build_backbone("vit", output_stride=16)
+        build("backbone", "vit", output_stride=16)
     with pytest.raises(ConfigError, match="output_stride=12"):
-        build_backbone("resnet18", output_stride=12)
+        build("backbone", "resnet18", output_stride=12)

@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 import deeplabx
-from deeplabx.loss import cross_entropy
-from deeplabx.model import DeepLab
+from deeplabx.model.contract import DeepLab
 from tests.engine.states import IMAGES, LABELS, state_of
 
 

@@ -4,7 +4,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import deeplabx
-from deeplabx.loss import cross_entropy
 from tests.engine.states import IMAGES, LABELS, state_of
 
 

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 
 import deeplabx
-from deeplabx import config as schema
-from deeplabx.backbone import Backbone, build_backbone
+from deeplabx.backbone.contract import Backbone
+from deeplabx.command.compose import choices
 from deeplabx.errors import ConfigError
-from deeplabx.model import DeepLab
+from deeplabx.model.contract import DeepLab
 from deeplabx.model.freeze import freeze_up_to
 from deeplabx.model.norm import freeze_norm
-from deeplabx.optimizer import build_optimizer
+from deeplabx.optimizer.groups import parameter_groups
+from deeplabx.optimizer.sgd import sgd
+from deeplabx.registry import build
 
 # More of the same units, and seconds each
 DEEP = (
@@ -27,9 +29,8 @@ DEEP = (
     "xception65",
     "xception71",
 )
-BACKBONES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
-    for name in schema.options("backbone")
+OPTIONS["backbone"] = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in choices("backbone")
 ]
 STRIDES = (2, 4, 8, 16)
 SIDE = 129
@@ -57,15 +58,15 @@ def traced(backbone: Backbone) -> dict[str, int]:
     return strides
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", OPTIONS["backbone"])
 def test_the_layers_of_a_backbone_are_all_of_it_and_have_the_strides_that_are_traced(name: str) -> None:
     """At output stride 8 they are those of the network of stride 32. A unit is kept whole, so a few of its
     convolutions are finer than its end.
     """
     settings = settings_of(name)
     with torch.device("meta"):
-        strides = traced(build_backbone(name, output_stride=32, **settings))
-        backbone = build_backbone(name, output_stride=8, **settings)
+        strides = traced(build("backbone", name, output_stride=32, **settings))
+        backbone = build("backbone", name, output_stride=8, **settings)
     layers = [module for module, _ in backbone.layers()]
     assert {id(own) for layer in layers for own in layer.parameters()} == {
         id(own) for own in backbone.parameters()
@@ -85,13 +86,13 @@ def test_the_layers_of_a_backbone_are_all_of_it_and_have_the_strides_that_are_tr
 
 def step_of(model: DeepLab) -> None:
     """One step of plain SGD on noise; every gradient is kept."""
-    optimizer = build_optimizer("sgd", model, lr=0.1, weight_decay=0.1, momentum=0.0)
+    optimizer = sgd(parameter_groups(model, lr=0.1, weight_decay=0.1), momentum=0.0)
     torch.manual_seed(0)
     model.train()(torch.randn(2, 3, 33, 33)).square().sum().backward()
     optimizer.step()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", OPTIONS["backbone"])
 def test_a_step_changes_all_but_what_is_frozen(name: str) -> None:
     settings = settings_of(name)
     model = deeplabx.build_model("lraspp", backbone=name, num_classes=3, backbone_settings=settings)
@@ -159,7 +160,7 @@ def test_norms_that_see_all_processes_are_frozen_too() -> None:
 
 def test_a_network_of_timm_that_is_no_chain_can_only_be_frozen_whole() -> None:
     pytest.importorskip("timm")
-    backbone = build_backbone("timm", output_stride=16, model="mobilenetv3_small_050")
+    backbone = build("backbone", "timm", output_stride=16, model="mobilenetv3_small_050")
     with pytest.raises(
         ConfigError, match=r"timm does not say which layers .*\ntrainer.freeze_stride=32 freezes all of it"
     ):

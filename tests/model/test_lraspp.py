@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deeplabx.api import build_model
-from deeplabx.backbone import Features
+from deeplabx.backbone.contract import Features
 from deeplabx.errors import ConfigError
 from deeplabx.model.lraspp import LRASPP
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import deeplabx
-from deeplabx.model import DeepLab
+from deeplabx.model.contract import DeepLab
 from deeplabx.model.size import billions, convolutions, parameter_count, stages
 
 

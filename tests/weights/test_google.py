@@ -8,7 +8,7 @@ from torch import Tensor
 
 import deeplabx
 from deeplabx.errors import CheckpointError
-from deeplabx.model import DeepLab
+from deeplabx.model.contract import DeepLab
 from deeplabx.weights.contract import Imported
 from deeplabx.weights.google import google_deeplabv3_mobilenetv2
 from deeplabx.weights.tfjs import read_tfjs

@@ -91,9 +91,8 @@ def test_the_features_are_keras(foreign: Table, sides: tuple[int, int]) -> None:
     images = torch.randint(
         0, 256, (1, *sides, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
     )
-    caffe = images.flip(3) - torch.tensor(
-        [103.939, 116.779, 123.68]
-    )  # preprocess_input of keras.applications, mode caffe
+    # Preprocess_input of keras.applications, mode caffe.
+    caffe = images.flip(3) - torch.tensor([103.939, 116.779, 123.68])
     with torch.no_grad():
         ours, theirs = (
             backbone(imported.normalization(images)).high,

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from deeplabx.backbone import BACKBONES
 from deeplabx.errors import CheckpointError
-from deeplabx.model import MODELS
+from deeplabx.registry import OPTIONS
 from deeplabx.weights.known import (
     ALL,
     BY_NAME,
@@ -37,9 +36,9 @@ def test_a_row_is_complete(entry: Known) -> None:
         assert entry.sha256.startswith(tag[1])
     assert re.fullmatch(r"https://[^?#]+/[A-Za-z0-9_.-]+", entry.url)
     assert len(entry.normalization.mean) == len(entry.normalization.std) == 3
-    assert entry.backbone in BACKBONES
-    assert entry.model is None or entry.model in MODELS
-    assert bool(entry.wanted) == entry.file.endswith((".tgz", ".tar.gz", ".zip", ".whl"))
+    assert entry.backbone in OPTIONS["backbone"]
+    assert entry.model is None or entry.model in OPTIONS["model"]
+    assert bool(entry.wanted) == entry.file.endswith((".tgz", ".tar.gz"))  # what can be unpacked
 
 
 def test_names_and_files_are_each_there_once() -> None:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from deeplabx.backbone.contract import IMAGENET
 from deeplabx.backbone.pretrained import read_tensors
-from deeplabx.build import model_of
 from deeplabx.errors import CheckpointError
-from deeplabx.model import DeepLab
+from deeplabx.model.contract import DeepLab
 from deeplabx.model.layers import resize
+from deeplabx.run.build import model_of
 from deeplabx.weights.contract import Imported, network_of
 from deeplabx.weights.mmsegmentation import mmsegmentation_classification, mmsegmentation_deeplab
 from tests.conftest import Compose
@@ -225,9 +225,8 @@ def test_another_network_is_refused_in_words(change: dict[str, Any], words: str)
 
 def test_other_names_are_not_its_own() -> None:
     shapes = golden(V3).shapes
-    assert (
-        mmsegmentation_deeplab(on_meta(shapes | {"neck.conv.weight": [1]})) is None
-    )  # FastFCN, which has the same head
+    # FastFCN, which has the same head.
+    assert mmsegmentation_deeplab(on_meta(shapes | {"neck.conv.weight": [1]})) is None
     assert (
         mmsegmentation_deeplab(
             on_meta({name.removeprefix("decode_"): shape for name, shape in shapes.items()})

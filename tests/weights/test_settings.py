@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from deeplabx.build import model_of
-from deeplabx.weights import IMPORTERS
+from deeplabx.run.build import model_of
 from deeplabx.weights.contract import Importer
+from deeplabx.weights.importers import IMPORTERS
 from deeplabx.weights.kazuto1011 import kazuto1011_deeplab
 from deeplabx.weights.timm import timm_classification
 from deeplabx.weights.torchvision import torchvision_classification, torchvision_segmentation
@@ -27,9 +27,8 @@ PEERS: dict[str, Importer] = {
     "kazuto1011_deeplabv1_resnet101": kazuto1011_deeplab,
     "kazuto1011_deeplabv2_resnet101_msc": kazuto1011_deeplab,
 }
-SEGMENTATION = [
-    name for name in PEERS if "deeplab" in name and name != "vainf_deeplabv3_resnet50"
-]  # settings of each kind
+# Settings of each kind.
+SEGMENTATION = [name for name in PEERS if "deeplab" in name and name != "vainf_deeplabv3_resnet50"]
 ALL: set[Importer] = {*PEERS.values(), timm_classification, *IMPORTERS.values()}
 
 

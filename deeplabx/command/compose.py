@@ -1,0 +1,262 @@
+"""Hydra: the config of a command, its jobs and its help.
+
+Three names of Hydra's that are not public are used, here and nowhere else: - ConfigLoaderImpl is the only
+implementation of its ConfigLoader, which composes. - Hydra runs jobs and sweeps with a given loader;
+`hydra.main` would make its own. - FileConfigSource reads YAML files; ours is the same under another scheme,
+with a look at their size first. Nothing of Hydra's is replaced: `hydra.compose` and `hydra.main` of other
+programs in this process work as before.
+"""
+
+import argparse
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement, SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.types import RunMode
+from omegaconf import DictConfig, flag_override
+
+from deeplabx import registry
+from deeplabx.command.table import BY_WORDS, FLAGS, Command
+from deeplabx.config import checks, schema, trusted
+from deeplabx.config.words import explained
+from deeplabx.errors import ConfigError
+
+LOCK = threading.RLock()  # Hydra's registries and its parser's caches belong to the whole process
+
+
+def schema_of(command: Command) -> type:
+    """The dataclass of a command's settings."""
+    return getattr(schema, command.schema)
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: in the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(
+        f"no conf/ folder in {package} or beside it", hint="reinstall deeplabx: its YAML files are missing"
+    )
+
+
+def choices(group: str) -> list[str]:
+    """The options of a group, recipes included, sorted by name."""
+    files = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
+    return sorted(files | set(registry.OPTIONS.get(group, ())))
+
+
+# --- what Hydra reads ---------------------------------------------------------------------------------------
+
+
+class Folders(ConfigSearchPath):
+    """A search path of YAML folders. A YAML file can add folders to it, but no packages."""
+
+    def __init__(self) -> None:
+        self.elements: list[SearchPathElement] = []
+
+    def get_path(self) -> list[SearchPathElement]:
+        return self.elements
+
+    def append(self, provider: str, path: str, anchor: SearchPathQuery | None = None) -> None:
+        self.insert(len(self.elements), provider, path)
+
+    def prepend(self, provider: str, path: str, anchor: SearchPathQuery | str | None = None) -> None:
+        self.insert(0, provider, path)
+
+    def insert(self, index: int, provider: str, path: str) -> None:
+        trusted.refuse_package(provider, path)
+        path = path.removeprefix("file://")
+        scheme = "" if "://" in path else f"{YamlFiles.scheme()}://"
+        self.elements.insert(index, SearchPathElement(provider, scheme + path))
+
+
+class YamlFiles(FileConfigSource):
+    """A folder of YAML files, each no larger than it looks."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "yaml"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path) / self._normalize_file_name(config_path)
+        if path.is_file():
+            trusted.refuse_large(path.read_bytes(), path=path)
+        return super().load_config(config_path)
+
+
+class DataOnly(ConfigLoader):
+    """Hydra's loader, whose composed configs are checked before logging, callbacks or plugins are made of
+    them.
+    """
+
+    def __init__(self, folders: Folders) -> None:
+        self.loader = ConfigLoaderImpl(folders)
+
+    def load_configuration(
+        self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any
+    ) -> DictConfig:
+        config = self.loader.load_configuration(config_name, overrides, *rest, **named)
+        if config_name is not None or overrides:  # neither: `--hydra-help`, which is Hydra's config alone
+            trusted.refuse_code(config)
+        return config
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        config = self.loader.load_sweep_config(master_config, sweep_overrides)
+        trusted.refuse_code(config)
+        return config
+
+    def get_search_path(self) -> ConfigSearchPath:
+        return self.loader.get_search_path()
+
+    def get_sources(self) -> list[ConfigSource]:
+        return self.loader.get_sources()
+
+    def list_groups(self, parent_name: str) -> list[str]:
+        return self.loader.list_groups(parent_name)
+
+    def get_group_options(
+        self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG, *rest: Any, **named: Any
+    ) -> list[str]:
+        return self.loader.get_group_options(group_name, results_filter, *rest, **named)
+
+    def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> Any:
+        return self.loader.compute_defaults_list(config_name, overrides, run_mode)
+
+
+def loader_of(
+    command: Command, folders: Sequence[str | Path] = (), *, primary: str | Path | None = None
+) -> DataOnly:
+    """A loader of the command's config. folders: further ones, of the user's own. primary: instead of
+    conf/.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--config-dir {folder}: there is no such folder")
+    Plugins.instance().register(YamlFiles)
+    if hydra.__version__.startswith("1.3."):
+        hydra.version.setbase("1.3")  # 1.3 asks for it, 1.4 deprecates it
+    setup_globals()
+    JobRuntime().set("name", "deeplabx")
+    store_schemas(command)
+    path = Folders()
+    path.append("hydra", "pkg://hydra.conf")
+    path.append("main", str(primary or conf_dir()))
+    for folder in folders:
+        path.append("command-line", str(Path(folder).absolute()))
+    path.append("schema", "structured://")
+    return DataOnly(path)
+
+
+def store_schemas(command: Command) -> None:
+    """Let Hydra know the command's schema, and each option's; an option without a YAML file is its schema."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name=command.key, node=schema_of(command))
+    for group, options in registry.OPTIONS.items():
+        for option in options.values():
+            store.store(group=f"schema/{group}", name=option.name, node=option.settings)
+            if not (conf_dir() / group / f"{option.name}.yaml").is_file():
+                store.store(group=group, name=option.name, node=option.settings(name=option.name))
+
+
+# --- a config, or a command's jobs --------------------------------------------------------------------------
+
+
+def composed(words: str, overrides: Sequence[str] = (), *, folders: Sequence[str | Path] = ()) -> DictConfig:
+    """The config of `deeplabx WORDS overrides...`. It can be called in any thread, and in a notebook.
+
+    Raises ConfigError naming the setting, the value found and what would be right.
+    """
+    command = BY_WORDS[words]
+    with LOCK:
+        try:
+            config = loader_of(command, folders).load_configuration(
+                command.key, list(overrides), run_mode=RunMode.RUN, from_shell=False
+            )
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise in_words(error, command) from error
+    with flag_override(config, ["struct", "readonly"], False):
+        del config["hydra"]
+    return config
+
+
+def training_config(
+    overrides: Sequence[str] = (), *, folders: Sequence[str | Path] = ()
+) -> schema.TrainConfig:
+    """The checked config of `deeplabx train overrides...`; in any thread.
+
+    folders: further config folders, as --config-dir. Raises ConfigError naming the setting that is wrong.
+    """
+    return checks.checked(composed("train", overrides, folders=folders))
+
+
+def in_words(error: Exception, command: Command) -> ConfigError:
+    """What stopped a composition. Hydra's grammar lets builtin errors through too, so it can be any."""
+    return explained(
+        error,
+        command=command.words,
+        schema=schema_of(command),
+        families=registry.families(),
+        choices=choices,
+    )
+
+
+def run_hydra(
+    command: Command,
+    flags: Mapping[str, str],
+    overrides: list[str],
+    task: Callable[[DictConfig], float | None],
+) -> None:
+    """What the flags ask for: help, a printed config, one job or a sweep. `task` is called once for each job.
+
+    Lets errors of Hydra and of its composition pass as they are.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing
+    folders = [flags["--config-dir"]] if "--config-dir" in flags else []
+    loader = loader_of(command, folders, primary=flags.get("--config-path"))
+    app = Hydra(task_name="deeplabx", config_loader=loader)
+    name = flags.get("--config-name", command.key)
+    if "--help" in flags or "--hydra-help" in flags:
+        show = app.app_help if "--help" in flags else app.hydra_help
+        arguments = SimpleNamespace(overrides=overrides, resolve="--resolve" in flags, hydra_help=None)
+        show(name, args_parser=flags_parser(), args=arguments)
+    elif "--cfg" in flags:
+        app.show_cfg(name, overrides, flags["--cfg"], flags.get("--package"), "--resolve" in flags)
+    elif "--info" in flags:
+        app.show_info(flags["--info"], config_name=name, overrides=overrides)
+    elif "--multirun" in flags:
+        app.multirun(name, task, overrides)
+    else:
+        app.run(name, task, overrides)
+
+
+def flags_parser() -> argparse.ArgumentParser:
+    """Of the flags, for Hydra's help text."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*", help="settings, as key=value")
+    for flag, values in FLAGS.items():
+        parser.add_argument(flag, action="store_true", help="" if not values else " | ".join(values))
+    return parser
+
+
+def complete(command: Command, query: str) -> None:
+    """Print what can follow a command line. query: as Hydra's shell completion has it, such as
+    `query=bash`.
+    """
+    Hydra(task_name="deeplabx", config_loader=loader_of(command)).shell_completion(command.key, [query])

@@ -1,0 +1,18 @@
+"""deeplabx data: what can be done with a data set besides training on it."""
+
+import shlex
+from pathlib import Path
+
+from deeplabx.command.job import Job
+from deeplabx.dataset.fake import write_fake
+
+
+def fake(job: Job) -> None:
+    """Write a small made-up data set in the original layout."""
+    config, name = job.config, job.config.dataset.name
+    write_fake(name, Path(config.out), images=config.images, seed=config.seed)
+    print(
+        f"{config.images} images per split of made-up {name} in {config.out}\n"
+        f"next: deeplabx train dataset={name} dataset.root={shlex.quote(config.out)} augment.crop_size=65 "
+        "schedule.max_iters=20 trainer.batch_size=4"
+    )

@@ -1,0 +1,310 @@
+"""deeplabx doctor: what is installed, what the machine has, and what to type where something is in the
+way.
+"""
+
+import math
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import torch
+from packaging.requirements import Requirement  # hydra-core brings it along
+from torch import distributed as dist
+from torch.cuda import nccl
+
+from deeplabx import __version__
+from deeplabx.errors import ConfigError
+from deeplabx.process.distributed import cores, resolve_device, resolve_precision
+
+GIB = 2**30
+UNKNOWN = "not known"
+
+
+class Row(NamedTuple):
+    name: str
+    value: str
+    warning: str = ""  # what is wrong, and what to type
+
+
+def main(words: list[str]) -> str:
+    if words:
+        raise ConfigError(f"doctor takes no settings: {' '.join(words)}")
+    return doctor()
+
+
+def doctor() -> str:
+    """The whole report: versions, device, cores, memory and disk, extras, and last the warnings."""
+    needs = own_requirements()
+    sections = {
+        "versions": versions(needs),
+        "device": device(),
+        "processes": processes(),
+        "storage": storage(),
+        "extras": extras(needs),
+    }
+    rows = [row for section in sections.values() for row in section]
+    width = max(len(row.name) for row in rows)
+    lines: list[str] = []
+    for title, section in sections.items():
+        lines += [title, *(f"  {row.name:<{width}}  {row.value}" for row in section), ""]
+    warnings = [f"  {row.warning}" for row in rows if row.warning]
+    return "\n".join([*lines, *(["warnings", *warnings] if warnings else ["nothing to complain about"])])
+
+
+def own_requirements() -> list[Requirement]:
+    """What the installed deeplabx says that it and its extras need; nothing where it was only put on the
+    path.
+    """
+    try:
+        return [Requirement(line) for line in metadata.requires("deeplabx") or []]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def applies(requirement: Requirement, extra: str = "") -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def installed(package: str) -> str:
+    """Its version, or nothing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def is_met(requirement: Requirement) -> bool:
+    version = installed(requirement.name)
+    return bool(version) and requirement.specifier.contains(version, prereleases=True)
+
+
+def versions(needs: Sequence[Requirement]) -> list[Row]:
+    """deeplabx, the system, and each package that every installation needs."""
+    unlisted = (
+        ""
+        if needs
+        else "deeplabx is not installed, so what it needs is not known: type pip install -e . in its folder"
+    )
+    rows = [
+        Row("deeplabx", __version__, unlisted),
+        Row("python", platform.python_version()),
+        Row("system", platform.platform()),
+    ]
+    for need in filter(applies, needs):
+        found = installed(need.name) or "not installed"
+        wrong = f"{need.name} is {found}, deeplabx needs {need}: type pip install '{need}'"
+        rows.append(Row(need.name, found, "" if is_met(need) else wrong))
+    return rows
+
+
+def extras(needs: Sequence[Requirement]) -> list[Row]:
+    """Each optional extra: installed, or what it lacks and the line that adds it."""
+    rows = []
+    for extra in sorted(
+        {name for need in needs for name in re.findall(r'extra == "(.+?)"', str(need.marker))}
+    ):
+        lacking = [
+            need.name for need in needs if applies(need, extra) and not applies(need) and not is_met(need)
+        ]
+        rows.append(
+            Row(
+                extra,
+                f"lacks {', '.join(lacking)}: pip install 'deeplabx[{extra}]'" if lacking else "installed",
+            )
+        )
+    return rows
+
+
+def device() -> list[Row]:
+    """The GPUs, the CPU, driver and libraries, and what `auto` takes."""
+    chosen = resolve_device("auto")
+    on_gpu = chosen.type == "cuda"
+    built_for = (
+        f"CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else f"ROCm {torch.version.hip}"
+        if torch.version.hip
+        else "the CPU only"
+    )
+    return [
+        *(gpu(index) for index in range(torch.cuda.device_count() if on_gpu else 0)),
+        Row("cpu", cpu_model(text_of(Path("/proc/cpuinfo")))),
+        Row("torch is built for", built_for),
+        driver(present=shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia").exists()),
+        *([Row("cuDNN", str(torch.backends.cudnn.version()))] if on_gpu else []),
+        *([Row("NCCL", ".".join(map(str, nccl.version())))] if on_gpu and has_nccl() else []),
+        Row("trainer.devices=auto", str(chosen)),
+        Row("trainer.precision=auto", resolve_precision("auto", chosen)),
+    ]
+
+
+def gpu(index: int) -> Row:
+    properties = torch.cuda.get_device_properties(index)
+    memory, warning = f"{size(properties.total_memory)}, free {UNKNOWN}", ""
+    try:
+        memory = " of ".join(map(size, torch.cuda.mem_get_info(index))) + " free"
+    except RuntimeError as error:  # its memory is full, or another process has it for itself
+        reason = (str(error).splitlines() or [""])[0]
+        warning = (
+            f"GPU {index} cannot be used ({reason}): nvidia-smi lists what runs on it; meanwhile "
+            "type trainer.devices=cpu"
+        )
+    return Row(
+        f"GPU {index}",
+        f"{properties.name}, {memory}, compute capability {properties.major}.{properties.minor}",
+        warning,
+    )
+
+
+def driver(*, present: bool) -> Row:
+    """NVIDIA's driver, with a warning where it is here and torch uses no GPU."""
+    warning = ""
+    if present and not torch.backends.cuda.is_built():
+        warning = (
+            f"an NVIDIA driver is here, but torch {torch.__version__} is built for the CPU only: "
+            "type pip install --force-reinstall torch"
+        )
+    elif present and not torch.cuda.is_available():
+        look = "type nvidia-smi to see whether there is one, unset CUDA_VISIBLE_DEVICES, or update the driver"
+        warning = (
+            f"an NVIDIA driver is here, but torch for CUDA {torch.version.cuda} finds no GPU that it "
+            f"can use: {look}"
+        )
+    return Row("NVIDIA driver", driver_version() if present else "none found", warning)
+
+
+def driver_version() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return UNKNOWN
+    return (answer.split() or [UNKNOWN])[0]  # a line for each GPU, all the same
+
+
+def cpu_model(cpuinfo: str) -> str:
+    found = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine() or UNKNOWN
+
+
+def has_nccl() -> bool:
+    return dist.is_available() and dist.is_nccl_available()
+
+
+def processes() -> list[Row]:
+    """Cores, threads, and whether trainer.devices=N can have several processes."""
+    threads, limit = torch.get_num_threads(), cgroup_limits().cores
+    usable = max(1, int(min(cores(), limit)))
+    crowd = (
+        f"torch computes with {threads} threads where {usable} can run: type OMP_NUM_THREADS={usable} "
+        "before the command"
+    )
+    has = {"gloo": dist.is_available() and dist.is_gloo_available(), "nccl": has_nccl()}
+    lacking = [name for name in has if not has[name] and (name == "gloo" or torch.cuda.is_available())]
+    alone = (
+        f"torch lacks {' and '.join(lacking)}, so trainer.devices=N cannot work: type trainer.devices=auto"
+    )
+    words = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has.items())
+    return [
+        Row("cores", f"{cores()} of {os.cpu_count() or UNKNOWN}"),
+        Row("cores by cgroup", "no limit" if limit == math.inf else f"{limit:g}"),
+        Row("torch threads", str(threads), crowd if threads > usable else ""),
+        Row("several processes", f"{'not ' if lacking else ''}possible ({words})", alone if lacking else ""),
+    ]
+
+
+def storage() -> list[Row]:
+    passed = (
+        "loader workers pass batches through it; type trainer.workers=0, or start docker with --shm-size=8g"
+    )
+    written = "checkpoints go there; free some, or work in a folder of another disk"
+    return [
+        Row("memory", memory(text_of(Path("/proc/meminfo")))),
+        Row("memory by cgroup", size(cgroup_limits().memory)),
+        room("shared memory", Path("/dev/shm"), at_least=GIB, otherwise=passed),
+        room("disk", Path(), at_least=5 * GIB, otherwise=written),
+        open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+    ]
+
+
+def memory(meminfo: str) -> str:
+    kibibytes = dict(re.findall(r"^(\w+): +(\d+) kB", meminfo, re.MULTILINE))
+    if not {"MemTotal", "MemAvailable"} <= set(kibibytes):
+        return UNKNOWN
+    return (
+        f"{size(int(kibibytes['MemAvailable']) * 1024)} of {size(int(kibibytes['MemTotal']) * 1024)} "
+        "available"
+    )
+
+
+def room(name: str, folder: Path, *, at_least: int, otherwise: str) -> Row:
+    """Free and total bytes there, and the warning `otherwise` under `at_least` free ones."""
+    try:
+        where, usage = folder.absolute(), shutil.disk_usage(folder)
+    except OSError:  # macOS shares memory without a folder for it, and the current folder may be deleted
+        return Row(name, UNKNOWN)
+    warning = f"{name} has {size(usage.free)} free in {where}: {otherwise}" if usage.free < at_least else ""
+    return Row(name, f"{size(usage.free)} of {size(usage.total)} free in {where}", warning)
+
+
+def open_files(limit: int) -> Row:
+    if limit == resource.RLIM_INFINITY:
+        return Row("open files", "no limit")
+    few = (
+        f"only {limit} files may be open, and loader workers open many: type ulimit -n 4096 before the "
+        "command, or trainer.workers=0"
+    )
+    return Row("open files", f"at most {limit}", few if limit < 1024 else "")
+
+
+class Limits(NamedTuple):
+    cores: float = math.inf
+    memory: float = math.inf
+
+
+def cgroup_limits(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> Limits:
+    """The tightest of this process's cgroups and those around them, as containers and batch systems set
+    them.
+    """
+    found = [Limits()]
+    for line in text_of(membership).splitlines():
+        _, controllers, path = line.split(":", 2)  # version 2 names no controllers
+        own = PurePosixPath(path.lstrip("/"))
+        found += [limits_in(root / controllers / part) for part in (own, *own.parents)]
+    return Limits(min(limits.cores for limits in found), min(limits.memory for limits in found))
+
+
+def limits_in(cgroup: Path) -> Limits:
+    """Of both versions: for no limit stands `max` (version 2), -1 (cores) or nearly 2 ** 63 (bytes)."""
+    cores = (
+        text_of(cgroup / "cpu.max")
+        or text_of(cgroup / "cpu.cfs_quota_us") + text_of(cgroup / "cpu.cfs_period_us")
+    ).split()
+    memory = (text_of(cgroup / "memory.max") or text_of(cgroup / "memory.limit_in_bytes")).strip()
+    return Limits(
+        int(cores[0]) / int(cores[1]) if len(cores) == 2 and cores[0].isdecimal() else math.inf,
+        int(memory) if memory.isdecimal() and int(memory) < 2**60 else math.inf,
+    )
+
+
+def text_of(path: Path) -> str:
+    """What the system says there; nothing where it has no such file."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def size(count: float) -> str:
+    if count == math.inf:
+        return "no limit"
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,65 @@
+"""deeplabx extend: a run is trained for more steps than it was planned for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from deeplabx.command.job import Job
+from deeplabx.command.train import train
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.lock import locked
+from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.run.build import schedule_of
+from deeplabx.run.description import Change
+from deeplabx.run.folder import (
+    EXTENSIONS,
+    config_of,
+    extensions_of,
+    overrides_of,
+    refuse_changed,
+    refuse_links_out,
+    write_config,
+    write_extensions,
+)
+
+
+def main(job: Job) -> float:
+    max_iters = int(job.config.schedule.max_iters)
+    return extend(job.folder, max_iters=max_iters, change=lambda config: job.changed(config, training=True))
+
+
+def extend(folder: Path, *, max_iters: int, change: Change) -> float:
+    """Train the run in `folder` up to `max_iters`, and say what that means for its learning rate."""
+    refuse_links_out(folder)
+    before = config_of(folder)
+    found, _ = checkpoints.newest(folder / "checkpoints")
+    if found is None:
+        raise CheckpointError(
+            f"{folder} holds no checkpoint to continue from",
+            hint="train it first, with the schedule.max_iters you want",
+        )
+    step, planned = int(found.state["step"]), before.schedule.max_iters
+    if max_iters <= planned:
+        raise ConfigError(
+            f"schedule.max_iters={max_iters} does not extend a run of {planned}",
+            hint=f"type more than {planned}",
+        )
+    after = change(before)
+    after = replace(after, schedule=replace(after.schedule, max_iters=max_iters), resume=True)
+    record = [*extensions_of(folder), {"at_step": step, "from": planned, "to": max_iters}]
+    refuse_changed(after, found, record)
+    with locked(folder):
+        write_extensions(folder, record)
+        write_config(folder, after)
+        (folder / "DONE").unlink(missing_ok=True)
+    old, new = schedule_of(before.schedule), schedule_of(replace(before.schedule, max_iters=max_iters))
+    lr = after.optimizer.lr
+    print(
+        f"{folder} is at step {step} of {planned}, with a learning rate of "
+        f"{lr * old(min(step, planned - 1)):.3g}.\n"
+        f"In a schedule of {max_iters} steps it is {lr * new(step):.3g} there: it rises, and decays again. "
+        "The weights "
+        f"will not be those of a run of\n{max_iters} steps from the start; {EXTENSIONS} in the run's "
+        "folder records it. "
+        f"For those, train a new run with schedule.max_iters={max_iters}."
+    )
+    return train(after, folder, overrides=overrides_of(folder))

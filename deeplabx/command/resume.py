@@ -1,0 +1,20 @@
+"""deeplabx resume: an interrupted run continues in its folder, with its own config."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from deeplabx.command.job import Job
+from deeplabx.command.train import train
+from deeplabx.run.description import Change
+from deeplabx.run.folder import config_of, overrides_of, refuse_links_out
+
+
+def main(job: Job) -> float:
+    return resume(job.folder, change=lambda config: job.changed(config, training=True))
+
+
+def resume(folder: Path, *, change: Change) -> float:
+    """Continue the run in `folder`. change: of its config, where that does not affect its weights."""
+    refuse_links_out(folder)
+    config = replace(change(config_of(folder)), resume=True)
+    return train(config, folder, overrides=overrides_of(folder))

@@ -1,0 +1,217 @@
+"""deeplabx train."""
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from deeplabx.command.job import Job
+from deeplabx.config import schema
+from deeplabx.dataset.check.single_class import refuse_single_class
+from deeplabx.dataset.loader import Batch, training_batches
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.lock import locked
+from deeplabx.engine.log import Log, RunLog
+from deeplabx.engine.metrics import Metrics
+from deeplabx.engine.saver import Saver
+from deeplabx.engine.trainer import fit
+from deeplabx.errors import ConfigError, PreemptedError, StoppedError
+from deeplabx.process.distributed import (
+    broadcast,
+    broadcast_buffers,
+    gathered,
+    is_main,
+    rank,
+    resolve_device,
+    synchronize_norm,
+    world_size,
+)
+from deeplabx.process.launch import launch
+from deeplabx.process.memory import keep_freed_memory
+from deeplabx.process.signals import StopRequest, ignore_signals
+from deeplabx.report.curves import draw_curves
+from deeplabx.report.samples import draw_samples
+from deeplabx.run.build import (
+    augment_of,
+    dataset_of,
+    freeze,
+    model_of,
+    normalization_of,
+    predictor_of,
+    state_of,
+)
+from deeplabx.run.class_weights import with_class_weights
+from deeplabx.run.description import Description
+from deeplabx.run.folder import (
+    extensions_of,
+    mark,
+    next_command,
+    refuse_changed,
+    refuse_or_find_finished,
+    write_result,
+    write_run_files,
+)
+from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
+from deeplabx.run.opening import opening_words
+from deeplabx.run.resolve import images_per_norm, resolved
+
+EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
+
+
+def main(job: Job) -> float:
+    return train(job.config, job.folder, overrides=job.overrides)
+
+
+def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
+    """Train in `folder`, where no other run is at work; the best mIoU. Leaves DONE, FAILED or INTERRUPTED
+    there.
+    """
+    with locked(folder) as warning:
+        if warning:
+            print(warning, file=sys.stderr)
+        finished = refuse_or_find_finished(folder, resume=config.resume)
+        if finished is not None:
+            print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
+            return finished
+        trainer = config.trainer
+        try:
+            best = launch(
+                worker, config, folder, overrides, devices=trainer.devices, max_restarts=trainer.max_restarts
+            )
+        except ConfigError:
+            raise  # nothing began, so nothing is changed
+        except (StoppedError, PreemptedError) as stopped:
+            stopped.hint = next_command(folder)
+            mark(folder, "INTERRUPTED", str(stopped))
+            raise
+        except KeyboardInterrupt:
+            mark(folder, "INTERRUPTED", "stopped immediately, not saved")
+            raise StoppedError("stopped immediately, not saved", hint=next_command(folder)) from None
+        except Exception as error:
+            mark(folder, "FAILED", str(error))
+            raise
+        (folder / "DONE").write_text("")
+        return best
+
+
+def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
+    """One process of a run. The best mIoU."""
+    with StopRequest() as stop:
+        return run(config, folder, overrides, stop)
+
+
+def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: StopRequest) -> float:
+    """Data, model, state, loop."""
+    started = time.perf_counter()
+    device = resolve_device(config.trainer.devices)
+    keep_freed_memory()
+    training = dataset_of(config.dataset, split=config.dataset.train_split)
+    validation = dataset_of(config.dataset, split=config.dataset.split)
+    config = resolved(config, images=len(training), device=device)
+    refuse_single_class(training)
+
+    torch.manual_seed(config.seed)
+    model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
+    # The main process reads for all: the others may be on machines that do not have the run's folder. A run's
+    # own newest valid checkpoint comes first, then init_from, then backbone.weights.
+    found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
+    initial = InitialWeights([])
+    if is_main() and not found:
+        initial = load_initial_weights(config, model, classes=training.classes)
+    stored = Description.of(found) if found else None
+    of_weights = broadcast(stored.normalization if stored else initial.normalization)
+    model.backbone.normalization = normalization_of(model, training, of_weights)
+    config, absent = with_class_weights(config, training, stored)
+
+    synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
+    freeze(config.trainer, model)
+    norm_images = images_per_norm(config, synchronized=synchronized)
+    state = state_of(config, model, ignore_index=training.ignore_index, device=device)
+    if found:
+        refuse_changed(config, found, extensions_of(folder))
+    checkpoints.restore(state, found)
+    if is_main():
+        checkpoints.repair(folder / "checkpoints", state)
+        write_run_files(config, folder, overrides, device)
+
+    normalization = model.backbone.normalization
+    description = Description(
+        config, list(training.classes), training.palette, training.ignore_index, normalization
+    )
+    predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
+    batches = training_batches(
+        training,
+        augment_of(config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index),
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        first_step=state.step,
+        last_step=state.max_iters,
+        workers=config.trainer.workers,
+        pin_memory=device.type == "cuda",
+        worker_init=ignore_signals,
+        rank=rank(),
+        world_size=world_size(),
+    )
+    log = log_of(config, folder, first_step=state.step)
+    unreadable: set[str] = set()
+
+    def draw() -> None:
+        if is_main():
+            path = folder / "samples" / f"step-{state.step:08d}.png"
+            draw_samples(predictor, validation, path, count=config.trainer.samples)
+
+    def evaluate_and_draw() -> Metrics:
+        broadcast_buffers(predictor.model)
+        result = evaluate(predictor, validation, stop=stop, progress=log.terminal)
+        log.unreadable([*gathered(list(unreadable)), *result.unreadable])
+        draw()
+        return result
+
+    with log, closing(batches):
+        opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
+        for line in [*complaints, *initial.words, *opening, *absent]:
+            log.say(line)
+        if state.step == 0:
+            draw()
+        fit(
+            state,
+            noting_unreadable(batches, unreadable),
+            stop=stop,
+            evaluate=evaluate_and_draw,
+            saver=Saver(state, folder / "checkpoints", description=description.to_plain(), log=log),
+            log=log,
+            eval_every=config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS),
+            save_every=config.trainer.save_every,
+        )
+        if is_main():
+            write_result(folder, state, seconds=time.perf_counter() - started)
+            draw_curves(folder)
+        log.closing(config.trainer.workers)
+        log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
+        log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=IMAGE")
+    return state.best_miou
+
+
+def noting_unreadable(batches: Iterable[Batch], unreadable: set[str]) -> Iterator[Batch]:
+    """The batches; what could not be read for them goes into `unreadable`."""
+    for batch in batches:
+        unreadable.update(batch.unreadable)
+        yield batch
+
+
+def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int) -> Log:
+    """The run's log in the main process, a silent one in the others."""
+    if not is_main():
+        return Log()
+    return RunLog(
+        folder,
+        first_step=first_step,
+        max_iters=config.schedule.max_iters,
+        batch_size=config.trainer.batch_size,
+        log_every=config.trainer.log_every,
+    )

@@ -1,0 +1,216 @@
+"""From a composed config to checked dataclasses: every value in its range, then the rules across settings."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deeplabx.config import schema
+from deeplabx.config.fields import walk
+from deeplabx.errors import ConfigError, nearest
+
+LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: finer ones have no neighbours left
+
+
+def checked(config: DictConfig) -> Any:
+    """The composed config as plain dataclasses, every value in its range. Raises ConfigError naming the
+    setting.
+    """
+    try:
+        missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
+        plain = None if missing else OmegaConf.to_object(config)
+        missing = missing or [key for key, value, _ in walk(plain) if value == MISSING]  # removed with ~
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {' '.join(str(error.msg or error).split())[:200]}") from None
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} must be given", hint=f"type {missing[0]}=...")
+    refuse_added(plain)
+    check(plain)
+    if isinstance(plain, schema.TrainConfig):
+        refuse_contradicting_weights(plain.loss)
+    return plain
+
+
+def refuse_contradicting_weights(loss: schema.LossSettings) -> None:
+    """Raise ConfigError where class weights are both given and to be computed, or where there are none whose
+    priors could be kept. A run's own config has both: there, the given ones are the computed ones.
+    """
+    if not isinstance(loss, schema.ClassWeightedLossSettings):
+        return
+    if loss.class_weights is not None and loss.class_balance is not None:
+        raise ConfigError(
+            f"loss.class_weights={loss.class_weights} and loss.class_balance={loss.class_balance}: set "
+            "only one of them",
+            hint="leave the other null",
+        )
+    if getattr(loss, "keep_priors", False) and loss.class_weights is None and loss.class_balance is None:
+        raise ConfigError(
+            "loss.keep_priors=true, but there are no class weights",
+            hint="type loss.class_balance=enet, or leave it false",
+        )
+
+
+def refuse_added(config: Any, prefix: str = "") -> None:
+    """Raise ConfigError for a setting that no schema has: `+key=value` adds one, but nothing would read
+    it.
+    """
+    known = [one.name for one in dataclasses.fields(config)]
+    for name, value in vars(config).items():
+        if name not in known:
+            raise ConfigError(
+                f"{prefix}{name} is not a setting.{nearest(name, known)}",
+                hint=f"{prefix.rstrip('.') or 'the top'} has {', '.join(known)}",
+            )
+        if dataclasses.is_dataclass(value):
+            refuse_added(value, f"{prefix}{name}.")
+
+
+def check(config: Any, *, training: bool = True) -> None:
+    """Raise ConfigError for the first setting out of range, then for the first broken rule across settings.
+
+    training: whether a run's config is to be trained with; eval and predict use one without its batch.
+    """
+    for key, value, field in walk(config):
+        check_value(key, value, field)
+    if isinstance(config, schema.TrainConfig | schema.ShowConfig):
+        check_parts("model", config.model)
+    if isinstance(config, schema.TrainConfig):
+        check_eval(config.eval)
+        device_count(config.trainer.devices)
+        if training:
+            check_training(config)
+
+
+def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
+    rule = field.metadata
+    if value is None:
+        return
+    if isinstance(value, list) and not value:
+        raise ConfigError(f"{key}=[] is empty", hint="give at least one value, or leave it out")
+    for element in value if isinstance(value, list) else [value]:
+        if "options" in rule and element not in rule["options"]:
+            known = [str(option) for option in rule["options"]]
+            raise ConfigError(
+                f"{key}={element} is not one of {', '.join(known)}.{nearest(str(element), known)}"
+            )
+        if isinstance(element, float) and not math.isfinite(element):
+            raise ConfigError(f"{key}={element} is not a finite number{range_words(rule)}")
+        if outside(element, rule):
+            raise ConfigError(f"{key}={element} is out of range{range_words(rule)}")
+
+
+def outside(value: Any, rule: Mapping[str, Any]) -> bool:
+    if not isinstance(value, int | float):
+        return False
+    at_least, above, at_most, below = (rule.get(name) for name in ("at_least", "above", "at_most", "below"))
+    return (
+        (at_least is not None and value < at_least)
+        or (above is not None and value <= above)
+        or (at_most is not None and value > at_most)
+        or (below is not None and value >= below)
+    )
+
+
+def range_words(rule: Mapping[str, Any]) -> str:
+    words = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
+    said = [f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None]
+    return f": it must be {' and '.join(said)}" if said else ""
+
+
+def check_parts(group: str, settings: Any) -> None:
+    """Raise ConfigError for a setting of a part that the settings beside it leave out."""
+    for field in dataclasses.fields(settings):
+        parts = field.metadata.get("parts", ())
+        value = getattr(settings, field.name)
+        if parts and value != field.default and not any(getattr(settings, part, True) for part in parts):
+            off = " and ".join(f"{group}.{part}=false" for part in parts)
+            raise ConfigError(f"{group}.{field.name}={value} has no effect with {off}", hint="leave it unset")
+
+
+def check_training(config: schema.TrainConfig) -> None:
+    """The rules that no single setting shows."""
+    augment, trainer, backbone = config.augment, config.trainer, config.backbone
+    if augment.crop_size < backbone.output_stride:
+        raise ConfigError(
+            f"augment.crop_size={augment.crop_size} is smaller than "
+            f"backbone.output_stride={backbone.output_stride}",
+            hint="the network needs a crop of at least one output stride; 513 and 512 are both fine crops",
+        )
+    if isinstance(augment, schema.StandardAugmentSettings) and augment.scale_min > augment.scale_max:
+        raise ConfigError(
+            f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}"
+        )
+    if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
+        raise ConfigError(
+            f"schedule.warmup_iters={config.schedule.warmup_iters} leaves nothing of "
+            f"schedule.max_iters={config.schedule.max_iters}"
+        )
+    passes = device_count(trainer.devices) * trainer.accumulate
+    if trainer.batch_size % passes:
+        raise ConfigError(
+            f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x "
+            "trainer.accumulate = "
+            f"{passes}",
+            hint=f"take a multiple of {passes}, such as "
+            f"trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
+        )
+    if trainer.freeze_backbone_norm and config.model.norm == "group":
+        raise ConfigError(
+            "trainer.freeze_backbone_norm=true, but model.norm=group leaves no batch norm to freeze"
+        )
+    one_process = config.model.norm == "batch" or (
+        config.model.norm == "auto" and device_count(trainer.devices) == 1
+    )
+    if trainer.batch_size // passes == 1 and one_process and norm_sees_one_value(config):
+        raise ConfigError(
+            f"trainer.batch_size={trainer.batch_size} leaves one image per pass, of which a batch norm "
+            "sees a single "
+            "value: it needs two",
+            hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
+            "model.norm=frozen",
+        )
+
+
+def norm_sees_one_value(config: schema.TrainConfig) -> bool:
+    """Whether some batch norm that learns sees a single value of each image."""
+    size, stride = config.augment.crop_size, config.backbone.output_stride
+    learns = config.model.norm not in ("frozen", "group")
+    return learns and config.model.norm_sees_one_value(crop_size=size, output_stride=stride)
+
+
+def check_eval(config: schema.EvalConfig) -> None:
+    if config.crop is not None and len(config.crop) != 2:
+        raise ConfigError(f"eval.crop={config.crop} must be [height,width]", hint="as in eval.crop=[513,513]")
+    if len(config.crf_position) != 2:
+        raise ConfigError(
+            f"eval.crf_position={config.crf_position} must be [weight,pixels]",
+            hint="as in eval.crf_position=[3,1]",
+        )
+    if len(config.crf_bilateral) != 3:
+        raise ConfigError(
+            f"eval.crf_bilateral={config.crf_bilateral} must be [weight,pixels,grey levels]",
+            hint="as in eval.crf_bilateral=[4,67,3]",
+        )
+    for key, (_, *distances) in (
+        ("crf_position", config.crf_position),
+        ("crf_bilateral", config.crf_bilateral),
+    ):
+        if min(distances) < LEAST_DISTANCE:
+            raise ConfigError(
+                f"eval.{key}={getattr(config, key)}: a distance must be at least {LEAST_DISTANCE}"
+            )
+
+
+def device_count(devices: str) -> int:
+    """How many processes `trainer.devices` asks for; `auto` and `cpu` are one."""
+    if devices in ("auto", "cpu"):
+        return 1
+    if not devices.isdecimal() or int(devices) < 1:
+        raise ConfigError(
+            f"trainer.devices={devices} is not one of auto, cpu, or a number from 1."
+            f"{nearest(devices, ['auto', 'cpu'])}"
+        )
+    return int(devices)

@@ -1,0 +1,108 @@
+"""A config as data in a file, and back. What is read is data: nothing in it is resolved, imported or
+called.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Collection
+from typing import Any, Union
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deeplabx.config import schema
+from deeplabx.config.fields import type_words
+from deeplabx.errors import ConfigError, quoted
+
+SettingsOf = Callable[
+    [str, str], type
+]  # group and option to the dataclass of its settings; raises ConfigError
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON-ready data. The `name` of a group says which dataclass it is read back
+    as.
+    """
+    return dataclasses.asdict(config)
+
+
+def from_plain(cls: type, plain: Any, *, settings_of: SettingsOf, key: str = "") -> Any:
+    """The inverse of `to_plain`. Raises ConfigError for anything that `to_plain` does not write."""
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{key or 'the config'} is not a table of settings")
+    if "name" in plain and isinstance(plain["name"], str):
+        cls = settings_of(key, plain["name"])
+    hints = typing.get_type_hints(cls)
+    unknown, absent = set(plain) - set(hints), set(hints) - set(plain)
+    if unknown or absent:
+        raise ConfigError(
+            f"{key or 'the config'} does not fit this version: unknown {sorted(map(str, unknown))}, "
+            f"absent {sorted(absent)}"
+        )
+    values = {}
+    for name, hint in hints.items():
+        dotted = f"{key}.{name}" if key else name
+        if dataclasses.is_dataclass(hint):
+            values[name] = from_plain(
+                typing.cast(type, hint), plain[name], settings_of=settings_of, key=dotted
+            )
+        else:
+            values[name] = typed(plain[name], hint, key=dotted)
+    return cls(**values)
+
+
+def typed(value: Any, hint: Any, *, key: str) -> Any:
+    if not fits(value, hint):
+        raise ConfigError(f"{key}={quoted(value)} is not {type_words(hint)}")
+    return float(value) if hint is float else value
+
+
+def fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, option) for option in typing.get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(fits(element, typing.get_args(hint)[0]) for element in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def replace_overridden(
+    base: schema.TrainConfig, composed: DictConfig, overrides: list[str], *, own_keys: Collection[str]
+) -> None:
+    """Copy each overridden setting from the composed config of a command onto `base`, groups first and whole.
+
+    overrides: as Hydra lists them. own_keys: settings that only the command has, such as ckpt; not copied.
+    """
+    removed = [override for override in overrides if override.startswith("~")]
+    if removed:
+        raise ConfigError(
+            f"{removed[0]} removes a setting, but the checkpoint's model needs each of them",
+            hint="give it a value: key=value",
+        )
+    names = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if "backbone" in names and not names & {"model", "backbone.output_stride"}:
+        raise ConfigError(
+            "backbone=... needs the model beside it: the backbone takes its output stride from the model",
+            hint="type model=... too, or backbone.output_stride=16",
+        )
+    for name in sorted(names, key=lambda name: "." in name):
+        owner, _, last = name.rpartition(".")
+        if name in own_keys:
+            continue
+        target: Any = base
+        for part in owner.split(".") if owner else []:
+            target = getattr(target, part, None)
+        if not hasattr(target, last):
+            whose = f"this checkpoint's {owner}={getattr(target, 'name', '?')}" if owner else "this command"
+            raise ConfigError(f"{name} is not a setting of {whose}")
+        try:
+            value = OmegaConf.select(composed, name)
+            value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
+        setattr(target, last, value)

@@ -1,0 +1,101 @@
+"""What Hydra and OmegaConf report while they compose, in words that say what to type."""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from deeplabx.config.fields import Families, setting_keys, setting_type, type_words
+from deeplabx.errors import ConfigError, nearest
+
+Choices = Callable[[str], list[str]]  # of a group: the names of its options
+
+
+def explained(
+    error: BaseException, *, command: str, schema: type, families: Families, choices: Choices
+) -> ConfigError:
+    """A composition error of Hydra as one that names the setting, the value found and the choices.
+
+    command: its words, such as "data fake". schema: the dataclass of its settings.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException):
+        return unknown_option(error, families)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"{error.override!r} cannot be read as a setting",
+            hint="settings are key=value; quote a value with , ( ) [ ] { } as key='\"...\"'",
+        )
+    chosen = re.search(r"You must specify '([^']+)'", text)
+    if chosen:
+        group = chosen.group(1)
+        return ConfigError(f"{group}= must be given", hint=f"{group} can be {', '.join(choices(group))}")
+    missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
+    if missing:
+        return ConfigError(f"{missing.group(1)} must be given", hint=f"type {missing.group(1)}=...")
+    key, value = key_and_value(error, text)
+    if key == "recipe":
+        return ConfigError(
+            "recipe is added to the defaults, with a plus", hint=f"type +recipe={value or 'NAME'}"
+        )
+    if not key or key.startswith("hydra"):
+        return ConfigError(
+            f"these settings cannot be composed: {text[:300]}",
+            hint=f"`deeplabx {command} --info defaults` shows what is composed",
+        )
+    declared = setting_type(schema, key, families)
+    if declared is not None and not dataclasses.is_dataclass(declared) and value is not None:
+        return ConfigError(f"{key}={value} must be {type_words(declared)}")
+    return unknown_setting(key, schema, families)
+
+
+def key_and_value(error: BaseException, text: str) -> tuple[str, str | None]:
+    """The setting that an error is about, as Hydra or OmegaConf names it, and the value it was given."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    named = re.search(
+        r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) "
+        r"'?([^'\s=]+)(?:=([^'\s]*))?",
+        text,
+    )
+    key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
+    return re.sub(r"\[\d+\]$", "", key), named.group(2) if named else None  # of a list, the whole
+
+
+def unknown_option(error: MissingConfigException, families: Families) -> ConfigError:
+    group, _, option = str(error.missing_cfg_file or "").rpartition("/")
+    choices = sorted(str(choice) for choice in error.options or [])
+    if not group:
+        return ConfigError(" ".join(str(error).split())[:300])
+    if not choices:
+        groups = [*families, "recipe"]
+        return ConfigError(
+            f"{group} is not a group.{nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}"
+        )
+    return ConfigError(
+        f"{group}={option} is not an option of {group}.{nearest(option, choices)}",
+        hint=f"{group} can be {', '.join(choices)}",
+    )
+
+
+def unknown_setting(key: str, schema: type, families: Families) -> ConfigError:
+    known = setting_keys(schema, families)
+    owner = key.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == owner]
+    choices = [name.rpartition(".")[2] for name in siblings]
+    if key in known and not owner:  # ~key, where the key has no value yet
+        return ConfigError(f"{key}= must be given")
+    if key in known:
+        return ConfigError(
+            f"{key} is not a setting of the {owner} chosen",
+            hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has",
+        )
+    tops = [name for name in typing.get_type_hints(schema) if name not in choices]
+    near = nearest(key, siblings if owner and siblings else [*tops, *known])
+    if not owner or not siblings:
+        return ConfigError(
+            f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}"
+        )
+    return ConfigError(f"{key} is not a setting.{near}", hint=f"{owner} has {', '.join(choices)}")

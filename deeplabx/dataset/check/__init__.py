@@ -1,0 +1,1 @@
+"""What finds faults in a data set before a run begins."""

@@ -1,0 +1,72 @@
+"""A data set whose unreadable samples raise an error or are passed over, as `dataset.on_bad` says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deeplabx.dataset.contract import Sample, SegmentationSet
+from deeplabx.dataset.files import leads_out
+from deeplabx.errors import ConfigError, DataError
+
+
+class ReadableSet(SegmentationSet):
+    """`samples`, read by `read` and `read_label`: where everything that passes over unreadable files does it.
+
+    skip_unreadable: they give None for a sample that cannot be read and keep what is wrong with it, for
+    `take_errors`; otherwise they raise its DataError.
+    """
+
+    def __init__(self, samples: SegmentationSet, *, skip_unreadable: bool = False) -> None:
+        self.samples, self.skip_unreadable = samples, skip_unreadable
+        self.classes, self.palette, self.ignore_index = samples.classes, samples.palette, samples.ignore_index
+        self.note, self.channels, self.statistics = samples.note, samples.channels, samples.statistics
+        self.errors: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def label(self, index: int) -> np.ndarray:
+        return self.samples.label(index)
+
+    def read(self, index: int) -> Sample | None:
+        try:
+            return self.samples[index]
+        except DataError as error:
+            self.skip(error)
+            return None
+
+    def read_label(self, index: int) -> np.ndarray | None:
+        try:
+            return self.samples.label(index)
+        except DataError as error:
+            self.skip(error)
+            return None
+
+    def skip(self, error: DataError) -> None:
+        if not self.skip_unreadable:
+            raise error
+        self.errors.append(error.message)
+
+    def take_errors(self) -> list[str]:
+        """What was wrong with the samples that were passed over since the last call."""
+        errors, self.errors = self.errors, []
+        return errors
+
+
+def opened(
+    builder: Callable[..., SegmentationSet], *, split: str, skip_unreadable: bool = False, **settings: Any
+) -> ReadableSet:
+    """One split of the data set that `builder` makes of its settings, such as root.
+
+    Raises DataError when its files are not as expected.
+    """
+    if leads_out(split):
+        raise ConfigError(f"dataset split {split!r} leads out of dataset.root")
+    try:
+        return ReadableSet(builder(split=split, **settings), skip_unreadable=skip_unreadable)
+    except OSError as error:  # no right to read, a name too long, a link to itself
+        raise DataError(f"{error.filename}: {error.strerror}") from None

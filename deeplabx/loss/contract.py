@@ -1,0 +1,27 @@
+"""What a loss is: a sum, and what it is divided by.
+
+The step divides by the number of pixels or images of the whole batch, over all accumulated passes and
+processes. So a loss that is a plain sum over pixels (cross-entropy) or images (Dice, Lovasz) has the same
+gradient however the batch is split.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+class Loss(nn.Module):
+    """logits N x C x H x W (float32) and labels int64 N x H x W to a 0-d sum.
+
+    per: what the sum is divided by: "pixel", every one whose label is not the ignore index, or "image", every
+    one with such a pixel. Where there is none, the sum must be 0. exact: whether the sum over a batch is the
+    sum over its parts. A loss that looks at a whole batch at once, such as one that chooses the hardest
+    pixels of it, is computed for each pass of each process separately: it states False, and with several
+    passes or processes the log says so.
+    """
+
+    per: Literal["pixel", "image"] = "pixel"
+    exact: bool = True
+
+    def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
+        raise NotImplementedError

@@ -1,0 +1,3 @@
+"""What the processes of a run are and share: how they start, find each other, answer signals and use
+memory.
+"""

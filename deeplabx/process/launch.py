@@ -1,0 +1,275 @@
+"""How a run's processes come together.
+
+`trainer.devices=N` starts them with torch's elastic launcher, from inside the command, so there is one run
+folder, one log and one exit code. Those that torchrun or SLURM started find each other: the main one reads
+the command line, and the others follow it.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed as dist
+
+from deeplabx.errors import DeeplabxError, DeviceError, PreemptedError, StoppedError, resource_error
+from deeplabx.process import meeting
+from deeplabx.process.cluster import is_one_of_several
+from deeplabx.process.distributed import broadcast, cores, rank
+from deeplabx.process.signals import WATCHED, Forwarding, end_with_parent
+
+T = TypeVar("T")
+TIMEOUT = timedelta(seconds=300)  # of a collective: a process that is waited for longer is taken for dead
+
+
+def launch(function: Callable[..., T], *arguments: Any, devices: str, max_restarts: int = 0) -> T:
+    """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes
+    as `devices` says, or as there are where torchrun or SLURM started this one.
+
+    Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the
+    main process's. `function` and its arguments must be picklable. Raises what the first process that failed
+    raised, with its rank. max_restarts: how often all of them are started anew when one is lost (killed, or
+    cut off); an error of ours would only come again, and is raised at once.
+    """
+    processes = int(devices) if devices.isdecimal() else 1
+    if is_one_of_several(os.environ):
+        there = int(os.environ["WORLD_SIZE"])
+        if processes not in (1, there):
+            raise DeviceError(
+                f"trainer.devices={devices}, but {there} processes were started",
+                hint="type trainer.devices=auto",
+            )
+        return as_one(function, arguments)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and processes > gpus:
+        raise DeviceError(
+            f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"type trainer.devices={gpus}"
+        )
+    return function(*arguments) if processes == 1 else several(function, arguments, processes, max_restarts)
+
+
+def as_one(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """`function(*arguments)` in this process and in those that follow it."""
+    if not dist.is_initialized():
+        join_group()
+    broadcast((function, arguments))
+    return in_step(function, arguments)
+
+
+def follow() -> None:
+    """What a process does that is not the main one of those that torchrun or SLURM started: what the main one
+    does, until it is dismissed.
+    """
+    join_group()
+    while (job := broadcast(None)) is not None:
+        in_step(*job)
+    dist.destroy_process_group()
+
+
+def dismiss(*, failed: bool) -> None:
+    """Let those that follow this process go. failed: this one ends with an error; where they worked together,
+    it was an error of all.
+    """
+    if failed and dist.is_initialized():
+        return
+    if not dist.is_initialized():
+        join_group()
+    broadcast(None)
+    dist.destroy_process_group()
+
+
+def in_step(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """`function(*arguments)` in each process of the group; no one leaves it before all are done. An error
+    names the rank.
+    """
+    try:
+        result = function(*arguments)
+        dist.barrier()
+    except (StoppedError, PreemptedError):
+        raise  # of all alike
+    except DeeplabxError as error:
+        error.message = f"rank {rank()}: {error.message}"
+        raise
+    except (dist.DistError, RuntimeError) as error:
+        words = " ".join(str(error).split())[:200]
+        if isinstance(error, dist.DistError) or any(name in words for name in ("gloo", "NCCL", "Connection")):
+            raise DeviceError(f"rank {rank()}: another process of the job ended: {words}") from None
+        raise
+    return result
+
+
+def restarts() -> int:
+    """How often the launcher has started this process anew."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: int, max_restarts: int) -> T:
+    """`function(*arguments)` in `processes` processes of this machine."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
+        # Their report of a failure is many lines; ours follows.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # It counts the semaphores of processes that were killed.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+    with tempfile.TemporaryDirectory(prefix="deeplabx-") as folder, Forwarding() as asked:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=max_restarts,
+            start_method="spawn",
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+            # elastic's own answer to TERM and INT would end the processes before they have saved
+            signals_to_handle="SIGHUP,SIGQUIT",
+        )
+        try:
+            outcome = elastic_launch(config, in_process)(function, arguments, Path(folder))[0]
+        except ChildFailedError as error:
+            if asked.number is not None and not any(
+                would_come_again(report.error) for report in read_reports(Path(folder))
+            ):
+                raise asked.error("stopped at once, without a save") from None
+            raise first_failure(
+                Path(folder), {number: failure.exitcode for number, failure in error.failures.items()}
+            ) from None
+    if isinstance(outcome, StoppedError | PreemptedError):
+        raise asked.error(outcome.message)
+    return outcome
+
+
+def in_process(
+    function: Callable[..., T], arguments: tuple[Any, ...], folder: Path
+) -> T | StoppedError | PreemptedError:
+    """What each process runs. Having saved for a signal is an outcome, not a failure: elastic would stop the
+    others, which are saving too.
+    """
+    end_with_parent()
+    number = int(os.environ["RANK"])
+    refuse_what_would_come_again(number, folder)
+    try:
+        join_group()
+        outcome = outcome_of(function, arguments)
+        for (
+            watched
+        ) in WATCHED:  # the launcher waits for ever for a process that dies between its result and its end
+            signal.signal(watched, signal.SIG_IGN)
+        dist.barrier()
+    except KeyboardInterrupt:
+        Report(number, time.time(), StoppedError("interrupted at once")).write(folder)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - told by the parent, with its rank
+        # Before the connections close: what the others then meet comes later than this.
+        Report(number, time.time(), error, "".join(traceback.format_exception(error))).write(folder)
+        sys.exit(1)
+    dist.destroy_process_group()
+    return outcome
+
+
+def refuse_what_would_come_again(number: int, folder: Path) -> None:
+    """Of a group that was started anew: end this process at once when an error of ours ended the one before
+    it, else forget how that ended.
+    """
+    reports = read_reports(folder)
+    if any(would_come_again(report.error) for report in reports):
+        sys.exit(1)
+    (folder / f"rank-{number}.failure").unlink(missing_ok=True)
+
+
+def would_come_again(error: Exception) -> bool:
+    """Whether an error says that something is wrong, not that a process was lost or asked to stop."""
+    return isinstance(error, DeeplabxError) and not isinstance(error, StoppedError | PreemptedError)
+
+
+def outcome_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | StoppedError | PreemptedError:
+    try:
+        return function(*arguments)
+    except (StoppedError, PreemptedError) as stopped:
+        return stopped
+
+
+def join_group() -> None:
+    """Make this process one of the run's, as the launcher's environment variables say."""
+    if torch.cuda.is_available():
+        # A SLURM task may be shown its own GPU only.
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    else:
+        torch.set_num_threads(max(1, cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        backend = "gloo"
+    meeting.join(backend, timeout=TIMEOUT)
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a process failed, left for the parent in a folder that only this user can open."""
+
+    rank: int
+    time: float
+    error: Exception
+    trace: str = ""
+
+    def write(self, folder: Path) -> None:
+        try:
+            content = pickle.dumps(self)
+        except Exception:  # noqa: BLE001 - an error that cannot be pickled still has its words
+            content = pickle.dumps(
+                Report(
+                    self.rank,
+                    self.time,
+                    RuntimeError(f"{type(self.error).__name__}: {self.error}"),
+                    self.trace,
+                )
+            )
+        (folder / f"rank-{self.rank}.failure").write_bytes(content)
+
+    def told(self) -> Exception:
+        """The error, naming the rank."""
+        ours = self.error if isinstance(self.error, DeeplabxError) else resource_error(self.error)
+        if ours is not None:
+            ours.message = f"rank {self.rank}: {ours.message}"
+            return ours
+        bug = RuntimeError(f"rank {self.rank}: {type(self.error).__name__}: {self.error}")
+        bug.add_note(self.trace)
+        return bug
+
+
+def read_reports(folder: Path) -> list[Report]:
+    return [pickle.loads(path.read_bytes()) for path in folder.glob("rank-*.failure")]
+
+
+def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
+    """Of all processes that failed, the error of the one that began it: the others fail because they waited
+    for it.
+    """
+    reports = read_reports(folder)
+    ends = (-signal.SIGTERM, 0, 1)  # of processes that the launcher ended, or that left a report
+    for number, code in exit_codes.items():
+        if code not in ends and number not in {report.rank for report in reports}:
+            why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            return DeviceError(
+                f"rank {number} {why}",
+                hint="out of memory? A training that has saved is continued by `deeplabx resume RUN`",
+            )
+    if not reports:
+        return DeviceError(
+            f"{len(exit_codes)} processes ended without a word: exit codes {sorted(exit_codes.values())}"
+        )
+    return min(reports, key=lambda report: report.time).told()

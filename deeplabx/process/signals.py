@@ -1,0 +1,102 @@
+"""Signals: a handler only sets a flag, which the loop reads at each step. A second Ctrl-C stops at once."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+from deeplabx.errors import PreemptedError, StoppedError
+
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PR_SET_PDEATHSIG = 1
+
+
+class StopRequest:
+    """`with StopRequest() as stop:` and then `stop.number` is the first signal that asked to stop, or
+    None.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.interrupts = 0
+
+    def __enter__(self) -> Self:
+        self.before = {number: signal.signal(number, self.note) for number in WATCHED}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        self.interrupts += number == signal.SIGINT
+        if self.interrupts > 1:
+            raise KeyboardInterrupt
+        if self.number is None:
+            self.number = number
+
+
+class Forwarding(StopRequest):
+    """The same in the parent of several processes: TERM and USR1 go on to them, and so does the first Ctrl-C,
+    as TERM.
+
+    A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second.
+    """
+
+    def __enter__(self) -> Self:
+        self.over = threading.Event()
+        threading.Thread(target=self.repeat, daemon=True).start()
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        super().__exit__(kind, error, trace)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        super().note(number, frame)
+        self.forward()
+
+    def forward(self) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGUSR1 if self.number == signal.SIGUSR1 else signal.SIGTERM)
+
+    def repeat(self) -> None:
+        """Say it again every second: a process may only have been starting when it was said first."""
+        while not self.over.wait(1.0):
+            if self.number is not None:
+                self.forward()
+
+    def error(self, message: str) -> StoppedError | PreemptedError:
+        """What a run raises that stopped because of the signal."""
+        return stopped(self.number or signal.SIGTERM, message)
+
+
+def stopped(number: int, message: str) -> StoppedError | PreemptedError:
+    return StoppedError(message) if number == signal.SIGINT else PreemptedError(message)
+
+
+def ignore_signals(worker: int) -> None:
+    """Let a loader's worker ignore the signals that the main process answers (else it would die first and
+    take the save with it), and end when the main process does. `worker` is its number, which the loader
+    passes.
+    """
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies, however it dies. Linux only; elsewhere the
+    launcher must clean up.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,188 @@
+"""Every option of every group, declared once. Nothing of an option is imported before it is built.
+
+To add one to the project: its file, a line in BUILT_IN, and a YAML in conf/<group>/ where it has settings of
+its own with defaults. From outside the project, call `register`; the defaults of its settings dataclass are
+its config.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from deeplabx.config import schema
+from deeplabx.errors import ConfigError, nearest
+
+Builder = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of a group. build: its builder, or "module:builder"; settings: the dataclass of its
+    settings.
+    """
+
+    group: str
+    name: str
+    build: Builder | str
+    settings: type
+    words: str  # what it is, in one line
+
+    @property
+    def builder(self) -> Builder:
+        """The callable that makes it. Its keyword-only parameters have the names of the settings."""
+        if not isinstance(self.build, str):
+            return self.build
+        module, _, name = self.build.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def setting_names(self) -> set[str]:
+        return {one.name for one in fields(self.settings)}
+
+
+GROUPS: dict[
+    str, type
+] = {  # what each option's settings must be: the settings that all options of the group share
+    "model": schema.ModelSettings,
+    "backbone": schema.BackboneSettings,
+    "dataset": schema.DatasetSettings,
+    "augment": schema.AugmentSettings,
+    "loss": schema.LossSettings,
+    "optimizer": schema.OptimizerSettings,
+    "schedule": schema.ScheduleSettings,
+}
+OPTIONS: dict[str, dict[str, Option]] = {group: {} for group in GROUPS}
+
+
+def register(group: str, name: str, *, build: Builder | str, settings: type, words: str) -> None:
+    """Add an option: `register("loss", "focal", build=focal, settings=FocalSettings, words="Focal loss")`.
+
+    build: a callable, or "module:callable". settings: a dataclass that extends the group's, such as
+    `deeplabx.config.schema.LossSettings`; its fields have the names of the builder's keyword-only parameters.
+    Raises ConfigError for an unknown group, a name that is taken, and settings that do not extend the
+    group's.
+    """
+    if group not in GROUPS:
+        raise ConfigError(
+            f"{group} is not a group.{nearest(group, GROUPS)}", hint=f"the groups are {', '.join(GROUPS)}"
+        )
+    if name in OPTIONS[group]:
+        raise ConfigError(f"{group}={name} is already registered", hint="register it under another name")
+    if not (isinstance(settings, type) and issubclass(settings, GROUPS[group])):
+        raise ConfigError(
+            f"the settings of {group}={name} do not extend {GROUPS[group].__name__}",
+            hint=f"as in @dataclass class Settings(deeplabx.config.schema.{GROUPS[group].__name__})",
+        )
+    OPTIONS[group][name] = Option(group, name, build, settings, words)
+
+
+def option(group: str, name: str) -> Option:
+    """The option of a group. Raises ConfigError, with the nearest name, when there is none."""
+    if name not in OPTIONS[group]:
+        raise ConfigError(
+            f"{group}={name} is not known.{nearest(name, OPTIONS[group])}",
+            hint=f"{group} can be {', '.join(sorted(OPTIONS[group]))}",
+        )
+    return OPTIONS[group][name]
+
+
+def build(group: str, name: str, *arguments: Any, **settings: Any) -> Any:
+    """What the option's builder makes of `settings`, such as `build("backbone", "resnet50",
+    output_stride=16)`.
+    """
+    return option(group, name).builder(*arguments, **settings)
+
+
+def families() -> dict[str, list[type]]:
+    """The settings dataclasses of each group's options."""
+    return {group: [one.settings for one in options.values()] for group, options in OPTIONS.items()}
+
+
+def settings_of(group: str, name: str) -> type:
+    """The settings dataclass of an option. Raises ConfigError when there is no such option."""
+    return option(group, name).settings
+
+
+RESNET, BACKBONE = schema.ResNetSettings, schema.BackboneSettings
+BUILT_IN: tuple[tuple[str, str, str, type, str], ...] = (
+    ("model", "deeplabv1", "deeplabx.model.deeplabv1:DeepLabV1", schema.DeepLabV1Settings,
+     "DeepLabv1 (1412.7062): fc6 with a large field of view"),
+    ("model", "deeplabv2", "deeplabx.model.deeplabv2:DeepLabV2", schema.DeepLabV2Settings,
+     "DeepLabv2 (1606.00915): the sum of four classifiers at four rates"),
+    ("model", "deeplabv3", "deeplabx.model.deeplabv3:DeepLabV3", schema.DeepLabV3Settings,
+     "DeepLabv3 (1706.05587): ASPP with image pooling on the backbone's last features"),
+    ("model", "deeplabv3plus", "deeplabx.model.deeplabv3plus:DeepLabV3Plus", schema.DeepLabV3PlusSettings,
+     "DeepLabv3+ (1802.02611): DeepLabv3's head and a decoder with the stride-4 features"),
+    ("model", "lraspp", "deeplabx.model.lraspp:LRASPP", schema.LRASPPSettings,
+     "Lite R-ASPP (1905.02244, section 6.4): MobileNetV3's light head"),
+    ("backbone", "mobilenetv2", "deeplabx.backbone.mobilenetv2:mobilenetv2", schema.MobileNetV2Settings,
+     "MobileNetV2, parameter names as torchvision has them"),
+    ("backbone", "mobilenetv3_large", "deeplabx.backbone.mobilenetv3:mobilenetv3_large", schema.MobileNetV3Settings,
+     "MobileNetV3 large (1905.02244), parameter names as torchvision has them"),
+    ("backbone", "mobilenetv3_small", "deeplabx.backbone.mobilenetv3:mobilenetv3_small", schema.MobileNetV3Settings,
+     "MobileNetV3 small (1905.02244), parameter names as torchvision has them"),
+    ("backbone", "resnet18", "deeplabx.backbone.resnet:resnet18", RESNET,
+     "ResNet-18, parameter names as torchvision has them"),
+    ("backbone", "resnet34", "deeplabx.backbone.resnet:resnet34", RESNET,
+     "ResNet-34, parameter names as torchvision has them"),
+    ("backbone", "resnet50", "deeplabx.backbone.resnet:resnet50", RESNET,
+     "ResNet-50, parameter names as torchvision has them"),
+    ("backbone", "resnet101", "deeplabx.backbone.resnet:resnet101", RESNET,
+     "ResNet-101, parameter names as torchvision has them"),
+    ("backbone", "resnet152", "deeplabx.backbone.resnet:resnet152", RESNET,
+     "ResNet-152, parameter names as torchvision has them"),
+    ("backbone", "resnet50_beta", "deeplabx.backbone.resnet:resnet50_beta", RESNET,
+     "ResNet-50 as DeepLab has it: three 3x3 in the stem, the stride in the last unit of blocks 1-3"),
+    ("backbone", "resnet101_beta", "deeplabx.backbone.resnet:resnet101_beta", RESNET,
+     "ResNet-101 as DeepLab has it: three 3x3 in the stem, the stride in the last unit of blocks 1-3"),
+    ("backbone", "resnet50_caffe", "deeplabx.backbone.resnet:resnet50_caffe", RESNET,
+     "ResNet-50 as Caffe has it: the stride in a block's first 1x1, max-pooling in ceil mode"),
+    ("backbone", "resnet101_caffe", "deeplabx.backbone.resnet:resnet101_caffe", RESNET,
+     "ResNet-101 as Caffe has it, DeepLabv2's: the stride in a block's first 1x1, max-pooling in ceil mode"),
+    ("backbone", "resnet50_keras", "deeplabx.backbone.resnet:resnet50_keras", RESNET,
+     "ResNet-50 as Keras has it: Caffe's placement of the strides, without ceil mode"),
+    ("backbone", "resnet50_v1c", "deeplabx.backbone.resnet:resnet50_v1c", RESNET,
+     "ResNet-50 v1c: three 3x3 of 32, 32 and 64 channels in the stem (1812.01187, ResNet-C); "
+     "mmsegmentation's"),
+    ("backbone", "resnet101_v1c", "deeplabx.backbone.resnet:resnet101_v1c", RESNET,
+     "ResNet-101 v1c: three 3x3 of 32, 32 and 64 channels in the stem (1812.01187, ResNet-C); "
+     "mmsegmentation's"),
+    ("backbone", "vgg16", "deeplabx.backbone.vgg:vgg16", BACKBONE,
+     "VGG-16, parameter names as torchvision has them: the backbone of DeepLabv1 and v2"),
+    ("backbone", "xception41", "deeplabx.backbone.xception:xception41", BACKBONE,
+     "Aligned Xception-41 (v3+, section 3.2), parameter names as timm has them"),
+    ("backbone", "xception65", "deeplabx.backbone.xception:xception65", BACKBONE,
+     "Aligned Xception-65 (v3+, section 3.2), parameter names as timm has them"),
+    ("backbone", "xception71", "deeplabx.backbone.xception:xception71", BACKBONE,
+     "Aligned Xception-71 (v3+, section 3.2), parameter names as timm has them"),
+    ("backbone", "efficientnet_lite0", "deeplabx.backbone.efficientnet_lite:efficientnet_lite0", BACKBONE,
+     "EfficientNet-Lite0, parameter names as timm's tf_efficientnet_lite0 has them"),
+    ("backbone", "timm", "deeplabx.backbone.timm_models:timm_backbone", schema.TimmSettings,
+     "Any timm network with features at strides 4 and 8: backbone.model=convnext_tiny; needs deeplabx[timm]"),
+    ("dataset", "shapes", "deeplabx.dataset.shapes:Shapes", schema.ShapesSettings,
+     "Generated images of six shapes on textured ground: embedded, seeded, never stored"),
+    ("dataset", "voc", "deeplabx.dataset.voc:VOC", schema.VOCSettings,
+     "Pascal VOC 2012: root holds VOCdevkit, or is VOC2012; splits train val trainval train_aug (SBD)"),
+    ("dataset", "cityscapes", "deeplabx.dataset.cityscapes:Cityscapes", schema.DatasetSettings,
+     "Cityscapes: root holds leftImg8bit and gtFine; splits train val trainval train_coarse train_extra "
+     "val_coarse"),
+    ("dataset", "camvid", "deeplabx.dataset.camvid:CamVid", schema.DatasetSettings,
+     "CamVid, the 11-class version: root holds train, trainannot, val, valannot, ..."),
+    ("dataset", "folder", "deeplabx.dataset.folder:Folder", schema.FolderSettings,
+     "Your own images: root holds images/<split>, masks/<split> and classes.yaml"),
+    ("augment", "standard", "deeplabx.augment.standard:StandardAugment", schema.StandardAugmentSettings,
+     "The DeepLab pipeline: random scale, pad with the mean pixel and ignore, random crop, flip"),
+    ("loss", "cross_entropy", "deeplabx.loss.cross_entropy:CrossEntropy", schema.CrossEntropySettings,
+     "Cross-entropy: the mean over the valid pixels of the whole batch, each times the weight of its class"),
+    ("optimizer", "sgd", "deeplabx.optimizer.sgd:sgd", schema.SGDSettings,
+     "SGD with momentum; norm layers, biases and depthwise kernels are not decayed"),
+    ("optimizer", "adamw", "deeplabx.optimizer.adamw:adamw", schema.AdamWSettings,
+     "AdamW (1711.05101); norm layers, biases and depthwise kernels are not decayed"),
+    ("schedule", "poly", "deeplabx.schedule.poly:poly", schema.PolySettings,
+     "(1 - step / max_iters) ^ power, after a linear warm-up"),
+    ("schedule", "step", "deeplabx.schedule.step:staircase", schema.StepSettings,
+     "A staircase: the learning rate times `factor` after each `every` steps (v1, section 4)"),
+)  # fmt: skip
+for group_, name_, build_, settings_, words_ in BUILT_IN:
+    register(group_, name_, build=build_, settings=settings_, words=words_)

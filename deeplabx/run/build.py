@@ -1,0 +1,214 @@
+"""From a config to objects: the only place where the name of an option becomes what it builds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from deeplabx import registry
+from deeplabx.backbone.contract import Normalization
+from deeplabx.config import schema
+from deeplabx.config.fields import builder_settings
+from deeplabx.dataset.loader import Augment
+from deeplabx.dataset.readable import ReadableSet, opened
+from deeplabx.engine.predictor import Predictor
+from deeplabx.engine.state import AUTOCAST, TrainState
+from deeplabx.errors import ConfigError
+from deeplabx.loss.contract import Loss
+from deeplabx.model.contract import DeepLab
+from deeplabx.model.crf import DenseCRF
+from deeplabx.model.freeze import freeze_up_to
+from deeplabx.model.norm import apply_norm, freeze_norm
+from deeplabx.optimizer.groups import parameter_groups
+from deeplabx.schedule.contract import Schedule
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+def build_model(
+    name: str,
+    *,
+    backbone: str,
+    num_classes: int,
+    output_stride: int | None = None,
+    in_channels: int = 3,
+    norm: str = "batch",
+    norm_momentum: float | None = None,
+    backbone_settings: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> DeepLab:
+    """A randomly initialised model: `build_model("deeplabv3plus", backbone="resnet101", num_classes=21)`.
+
+    Called on normalised images N x in_channels x H x W it gives logits N x num_classes x H x W.
+    output_stride: 8, 16 or 32; None for that of the paper, 8 for v1 and v2, 16 for v3 and v3+. norm: batch,
+    group, or frozen (statistics and affine stay as loaded). norm_momentum: weight of the newest batch in
+    batch norm's statistics, None for 0.1. `settings` are the model's own, such as atrous_rates;
+    `backbone_settings` the backbone's, such as multi_grid.
+    """
+    model: type[DeepLab] = registry.option("model", name).builder  # type: ignore[assignment]
+    option = registry.option("backbone", backbone)
+    given = {key: value for key, value in (backbone_settings or {}).items() if value is not None}
+    if output_stride is not None:
+        given["output_stride"] = output_stride
+    published = {"output_stride": model.reference_stride, "multi_grid": model.multi_grid}
+    defaults = {key: value for key, value in published.items() if key in option.setting_names}
+    network = option.builder(in_channels=in_channels, **{**defaults, **given})
+    return apply_norm(model(network, num_classes=num_classes, **settings), norm=norm, momentum=norm_momentum)
+
+
+def model_of(
+    config: schema.TrainConfig | schema.ShowConfig, *, num_classes: int, in_channels: int
+) -> DeepLab:
+    """The model that `config.model` and `config.backbone` describe, randomly initialised."""
+    return build_model(
+        config.model.name,
+        backbone=config.backbone.name,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        norm=config.model.norm,
+        norm_momentum=config.model.norm_momentum,
+        backbone_settings=builder_settings(config.backbone),
+        **builder_settings(config.model),
+    )
+
+
+def meta_network(settings: Mapping[str, Any], *, num_classes: int = 1) -> nn.Module:
+    """The network of `deeplabx train` settings such as {"model": "deeplabv3", "backbone": "resnet50",
+    "model.aspp": False}, on the meta device: names and shapes without memory. Without a model it is the
+    backbone.
+    """
+    of_backbone, of_model = (
+        {key.removeprefix(group): value for key, value in settings.items() if key.startswith(group)}
+        for group in ("backbone.", "model.")
+    )
+    with torch.device("meta"):
+        if "model" not in settings:
+            return registry.build("backbone", settings["backbone"], **{"output_stride": 32, **of_backbone})
+        return build_model(
+            settings["model"],
+            backbone=settings["backbone"],
+            num_classes=num_classes,
+            backbone_settings=of_backbone,
+            **of_model,
+        )
+
+
+def freeze(trainer: schema.TrainerConfig, model: DeepLab) -> None:
+    """Freeze what is to stay as loaded. After batch norms were synchronized: that would thaw them."""
+    if trainer.freeze_backbone_norm:
+        freeze_norm(model.backbone)
+    if trainer.freeze_stride is not None:
+        freeze_up_to(model, trainer.freeze_stride)
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
+    """One split of the data set. Raises DataError when its files are not as expected."""
+    skip = config.on_bad == "skip"
+    return open_dataset(config.name, split=split, skip_unreadable=skip, **builder_settings(config))
+
+
+def open_dataset(name: str, *, split: str, skip_unreadable: bool = False, **settings: Any) -> ReadableSet:
+    """One split of a data set by its name. `settings` are its own, such as root."""
+    builder = registry.option("dataset", name).builder
+    return opened(builder, split=split, skip_unreadable=skip_unreadable, **settings)
+
+
+def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], ignore_index: int) -> Augment:
+    settings = builder_settings(config)
+    return registry.build(
+        "augment", config.name, pad_pixel=tuple(pad_pixel), ignore_index=ignore_index, **settings
+    )
+
+
+# --- training and prediction --------------------------------------------------------------------------------
+
+
+def loss_of(config: schema.LossSettings) -> Loss:
+    return registry.build("loss", config.name, **builder_settings(config))
+
+
+def schedule_of(config: schema.ScheduleSettings) -> Schedule:
+    return partial(registry.option("schedule", config.name).builder, **builder_settings(config))
+
+
+def optimizer_of(config: schema.TrainConfig, model: DeepLab) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        model,
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        head_lr_factor=config.trainer.head_lr_factor,
+        head_bias_lr_factor=config.trainer.head_bias_lr_factor,
+    )
+    return registry.build("optimizer", config.optimizer.name, groups, **builder_settings(config.optimizer))
+
+
+def state_of(
+    config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device
+) -> TrainState:
+    return TrainState(
+        model,
+        optimizer_of(config, model),
+        loss=loss_of(config.loss),
+        schedule=schedule_of(config.schedule),
+        max_iters=config.schedule.max_iters,
+        normalization=model.backbone.normalization,
+        ignore_index=ignore_index,
+        device=device,
+        seed=config.seed,
+        precision=config.trainer.precision,
+        accumulate=config.trainer.accumulate,
+        clip_norm=config.trainer.clip_norm,
+        on_nonfinite=config.trainer.on_nonfinite,
+        ema_decay=config.trainer.ema_decay,
+    )
+
+
+def predictor_of(
+    model: nn.Module,
+    config: schema.TrainConfig,
+    normalization: Normalization,
+    *,
+    device: torch.device,
+    precision: str,
+) -> Predictor:
+    crop = config.eval.crop or config.dataset.recommended.eval_crop
+    crf = DenseCRF(config.eval.crf_iterations, *config.eval.crf_position, *config.eval.crf_bilateral)
+    return Predictor(
+        model,
+        normalization,
+        device,
+        scales=config.eval.scales,
+        flip=config.eval.flip,
+        window=config.eval.window,
+        crop=(crop[0], crop[1]) if crop else None,
+        crf=crf if config.eval.crf else None,
+        dtype=AUTOCAST.get(precision),
+    )
+
+
+def published_classes(name: str) -> tuple[list[str], list[tuple[int, int, int]]] | None:
+    """Names and colours of a data set whose classes are fixed; None of one whose files name them."""
+    builder: Callable[..., Any] = registry.option("dataset", name).builder
+    classes = getattr(builder, "classes", None)
+    return None if classes is None else (classes, builder.palette)  # type: ignore[attr-defined]
+
+
+def normalization_of(model: DeepLab, samples: ReadableSet, of_weights: Normalization | None) -> Normalization:
+    """How images are normalised: by the data set's own statistics, else as the weights were trained, else as
+    the backbone is published. Raises ConfigError where that is not one value for each channel.
+    """
+    if samples.statistics is not None:
+        found = Normalization(*samples.statistics)
+    else:
+        found = of_weights or model.backbone.normalization
+    if len(found.mean) != samples.channels:
+        raise ConfigError(
+            f"the images have {samples.channels} channels, but mean and std have {len(found.mean)}",
+            hint="a data set of other than 3 channels must state its statistics",
+        )
+    return found

@@ -1,0 +1,115 @@
+"""What a checkpoint says of itself, and the model that is built from it."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from deeplabx import registry
+from deeplabx.backbone.contract import Normalization
+from deeplabx.config import schema, stored
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.predictor import Predictor
+from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.process.distributed import resolve_device, resolve_precision
+from deeplabx.run.build import model_of, predictor_of
+
+Change = Callable[[schema.TrainConfig], schema.TrainConfig]  # a stored config to the one that is used
+
+
+class Description(NamedTuple):
+    """What a checkpoint's config.json says: enough to rebuild model, preprocessing and classes without the
+    data set.
+    """
+
+    config: schema.TrainConfig
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    ignore_index: int
+    normalization: Normalization
+
+    def to_plain(self) -> dict[str, Any]:
+        return {
+            "config": stored.to_plain(self.config),
+            "classes": self.classes,
+            "palette": [list(colour) for colour in self.palette],
+            "ignore_index": self.ignore_index,
+            "preprocess": {"mean": list(self.normalization.mean), "std": list(self.normalization.std)},
+        }
+
+    @classmethod
+    def of(cls, checkpoint: checkpoints.Checkpoint) -> "Description":
+        return cls.from_plain(checkpoint.description, source=checkpoint.path)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any], *, source: Path) -> "Description":
+        try:
+            found = cls(
+                config=config_from_plain(plain["config"]),
+                classes=list(plain["classes"]),
+                palette=[(colour[0], colour[1], colour[2]) for colour in plain["palette"]],
+                ignore_index=int(plain["ignore_index"]),
+                normalization=Normalization(
+                    mean=tuple(plain["preprocess"]["mean"]), std=tuple(plain["preprocess"]["std"])
+                ),
+            )
+            found.refuse_nonsense()
+            return found
+        except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+            raise CheckpointError(f"{source}/config.json is not one of this version: {error!r}") from None
+
+    def refuse_nonsense(self) -> None:
+        """Raise ValueError for what no run writes."""
+        for name in self.classes:
+            if not (isinstance(name, str) and name.isprintable()):
+                raise ValueError("a class is not a name")
+        if len(self.palette) != len(self.classes):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
+        values = [channel for colour in self.palette for channel in colour]
+        if not all(isinstance(channel, int) and 0 <= channel <= 255 for channel in values):
+            raise ValueError("a colour is not three numbers from 0 to 255")
+        mean, std = self.normalization
+        if not mean or len(mean) != len(std):
+            raise ValueError("preprocess has no mean and std for each channel")
+        if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+            raise ValueError("preprocess is not a finite mean and a positive std")
+
+
+def config_from_plain(plain: Any) -> schema.TrainConfig:
+    """A stored config as dataclasses. Raises ConfigError."""
+    return stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
+
+
+class StoredModel(NamedTuple):
+    """A checkpoint and what it says of itself, before anything is built: what several processes are given."""
+
+    checkpoint: checkpoints.Checkpoint
+    description: Description
+
+    @property
+    def config(self) -> schema.TrainConfig:
+        return self.description.config
+
+    def predictor(self) -> Predictor:
+        """The model in evaluation mode. Raises CheckpointError when the checkpoint's tensors are not the
+        model's.
+        """
+        device = resolve_device(self.config.trainer.devices)
+        classes, normalization = self.description.classes, self.description.normalization
+        model = model_of(self.config, num_classes=len(classes), in_channels=len(normalization.mean))
+        checkpoints.fill(model, self.checkpoint.model_tensors(), source=self.checkpoint.path)
+        model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        precision = resolve_precision(self.config.trainer.precision, device)
+        return predictor_of(model, self.config, normalization, device=device, precision=precision)
+
+
+def stored_model(ckpt: str, *, change: Change = lambda config: config) -> StoredModel:
+    """The checkpoint of `ckpt`. It predicts in float32 and on the best device unless `change` says
+    otherwise.
+    """
+    checkpoint = checkpoints.find(ckpt)
+    description = Description.of(checkpoint)
+    description.config.trainer.precision, description.config.trainer.devices = "fp32", "auto"
+    return StoredModel(checkpoint, description._replace(config=change(description.config)))

@@ -1,0 +1,195 @@
+"""What a run leaves in its folder, and what is read back when it is resumed."""
+
+import contextlib
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from deeplabx import __version__
+from deeplabx.config import schema, stored
+from deeplabx.config.fields import walk
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine import durable
+from deeplabx.engine.state import TrainState
+from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.process.distributed import world_size
+from deeplabx.run.description import Description, config_from_plain
+
+# What may differ when a run is resumed: nothing that its weights depend on.
+FREE_ON_RESUME = (
+    "resume",
+    "dataset.root",
+    "dataset.sbd_root",
+    "trainer.workers",
+    "trainer.devices",
+    "trainer.max_restarts",
+    "trainer.on_nonfinite",
+    "trainer.eval_every",
+    "trainer.save_every",
+    "trainer.log_every",
+    "trainer.samples",
+)
+EXTENSIONS = "extensions.json"
+
+
+# --- read ---------------------------------------------------------------------------------------------------
+
+
+def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
+    """The best mIoU of a finished run, None when there is work to do. Raises ConfigError for a run without
+    `resume`.
+    """
+    started = any((folder / "checkpoints").glob("step-*"))
+    if started and not resume:
+        raise ConfigError(
+            f"{folder} already holds checkpoints",
+            hint="add resume=true to continue it, or choose another folder",
+        )
+    if started and (folder / "DONE").is_file() and (folder / "result.json").is_file():
+        miou = checkpoints.read_json(folder / "result.json").get("miou")
+        if not isinstance(miou, float):
+            raise CheckpointError(
+                f"{folder}/result.json holds no mIoU", hint="remove it, and the run will write it again"
+            )
+        return miou
+    return None
+
+
+def refuse_changed(
+    config: schema.TrainConfig, found: checkpoints.Checkpoint, extensions: list[dict[str, Any]]
+) -> None:
+    """Raise ConfigError when the run in the folder was made with other settings than the ones given now. It
+    may have been extended since.
+    """
+    made_with = Description.of(found).config
+    before = {key: value for key, value, _ in walk(made_with)}
+    now = {key: value for key, value, _ in walk(config)}
+    if extensions and extensions[-1]["to"] == now["schedule.max_iters"]:
+        before["schedule.max_iters"] = now["schedule.max_iters"]
+    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
+    if changed:
+        shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
+        raise ConfigError(
+            f"this run was made with other settings: {shown}",
+            hint="resume it with its own, or train in another folder",
+        )
+
+
+def config_of(folder: Path) -> schema.TrainConfig:
+    try:
+        return config_from_plain(read_yaml(folder / "config.yaml"))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder}/config.yaml cannot be used: {error}") from None
+
+
+def overrides_of(folder: Path) -> list[str]:
+    path = folder / "overrides.yaml"
+    overrides = read_yaml(path) if path.is_file() else []
+    return (
+        [override for override in overrides if isinstance(override, str)]
+        if isinstance(overrides, list)
+        else []
+    )
+
+
+def read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def extensions_of(folder: Path) -> list[dict[str, Any]]:
+    """When the run was extended, and from how many steps to how many."""
+    path = folder / EXTENSIONS
+    if not path.is_file():
+        return []
+    try:
+        return [
+            {name: int(one[name]) for name in ("at_step", "from", "to")}
+            for one in json.loads(path.read_text())
+        ]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}") from None
+
+
+def leads_into(link: Path, home: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Raise CheckpointError for a link that leads out of a run's folder: to go on with the run would be to
+    write there.
+    """
+    home = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not leads_into(path, home):
+            raise CheckpointError(
+                f"{path} is a link that leads out of the run's folder",
+                hint="put what it leads to in its place",
+            )
+
+
+# --- written ------------------------------------------------------------------------------------------------
+
+
+def write_run_files(
+    config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device
+) -> None:
+    """Write config, overrides and environment of a run that begins. Marks of an earlier end are removed."""
+    durable.tidy(folder)
+    for name in ("FAILED", "INTERRUPTED"):
+        (folder / name).unlink(missing_ok=True)
+    write_config(folder, config)
+    durable.replace(folder / "overrides.yaml", yaml.safe_dump(overrides))
+    environment = {
+        "deeplabx": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "processes": world_size(),
+        "threads": torch.get_num_threads(),
+        "precision": config.trainer.precision,
+        "command": sys.argv[1:],
+    }
+    durable.replace(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+
+def write_config(folder: Path, config: schema.TrainConfig) -> None:
+    durable.replace(folder / "config.yaml", yaml.safe_dump(stored.to_plain(config), sort_keys=False))
+
+
+def write_extensions(folder: Path, record: list[dict[str, Any]]) -> None:
+    durable.replace(folder / EXTENSIONS, json.dumps(record, indent=2) + "\n")
+
+
+def mark(folder: Path, name: str, words: str) -> None:
+    """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing."""
+    if (folder / "config.yaml").is_file():
+        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+            (folder / name).write_text(f"{words}\n")
+
+
+def next_command(folder: Path) -> str:
+    """What to type after a run was stopped."""
+    return (
+        f"deeplabx resume {folder}"
+        if (folder / "config.yaml").is_file()
+        else "the run had not begun: start it again"
+    )
+
+
+def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:
+    """result.json: the metrics of the best evaluation, at its step."""
+    durable.replace(
+        folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n"
+    )

@@ -1,0 +1,77 @@
+"""What the log says before the first step."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from deeplabx.config import schema
+from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.state import TrainState
+from deeplabx.model.norm import norm_summary
+from deeplabx.process.distributed import world_size
+from deeplabx.process.launch import restarts
+
+
+def opening_words(
+    config: schema.TrainConfig,
+    state: TrainState,
+    training: ReadableSet,
+    validation: ReadableSet,
+    folder: Path,
+    *,
+    norm_images: int,
+) -> list[str]:
+    """Model, data, length, and whatever of the settings is worth a line. norm_images: that a batch norm
+    sees.
+    """
+    trainer, crop, stride = config.trainer, config.augment.crop_size, config.backbone.output_stride
+    sizes = [(value.numel() / 1e6, value.requires_grad) for value in state.model.parameters()]
+    gpus = torch.cuda.device_count()
+    where = str(state.device.type) if world_size() == 1 else f"{world_size()} x {state.device.type}"
+    lines = [
+        f"{config.model.name} on {config.backbone.name}, output stride {stride}, "
+        f"{sum(size for size, _ in sizes):.2f} M parameters, {trainer.precision} on {where}",
+        f"{config.dataset.name}: {len(training)} training images, {len(validation)} of "
+        f"{config.dataset.split}, "
+        f"{len(training.classes)} classes; batch {trainer.batch_size} of {crop} x {crop}, "
+        f"{norm_summary(state.model, images=norm_images)}",
+        f"steps {state.step}..{state.max_iters}, in {folder}",
+    ]
+    if trainer.devices == "auto" and gpus > 1 and world_size() == 1:
+        lines.append(f"using 1 of {gpus} GPUs; trainer.devices={gpus} uses all of them")
+    if restarts():
+        lines.append(f"restarted after a worker died, {restarts()} times so far")
+    if not state.loss.exact and (trainer.accumulate > 1 or world_size() > 1):
+        lines.append(
+            f"loss={config.loss.name} is computed for each pass of each process separately: its gradient "
+            "is not that "
+            "of the whole batch"
+        )
+    weights = getattr(config.loss, "class_weights", None)
+    if weights is not None:
+        named = ", ".join(
+            f"{name} {weight:.4g}" for name, weight in zip(training.classes, weights, strict=True)
+        )
+        lines.append(
+            f"class weights: {named}{'; priors kept' if getattr(config.loss, 'keep_priors', False) else ''}"
+        )
+    if trainer.freeze_stride is not None:
+        frozen = sum(size for size, trained in sizes if not trained)
+        lines.append(f"frozen: {frozen:.2f} M parameters, the backbone up to stride {trainer.freeze_stride}")
+    if trainer.ema_decay is not None:
+        lines.append(f"evaluating and saving EMA weights, decay {trainer.ema_decay}")
+    lines += momentum_words(config)
+    return [*lines, training.note] if training.note else lines
+
+
+def momentum_words(config: schema.TrainConfig) -> list[str]:
+    """A warning where the run is too short for batch norm's statistics to become those of the data."""
+    momentum, steps = config.model.norm_momentum, config.schedule.max_iters
+    if momentum is None or config.model.norm in ("frozen", "group") or steps >= 3 / momentum:
+        return []
+    return [
+        f"model.norm_momentum={momentum} needs about {math.ceil(3 / momentum)} steps until batch norm's "
+        "statistics are "
+        f"the data's; for {steps} steps type model.norm_momentum={min(0.1, 20 / steps):.2g}"
+    ]

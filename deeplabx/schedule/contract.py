@@ -1,0 +1,12 @@
+"""What a schedule is: a pure function of the step, so that resuming needs no state."""
+
+from collections.abc import Callable
+
+# The factor on the base learning rate for the update that leads from `step` to `step + 1`, 0 <= step <
+# max_iters.
+Schedule = Callable[[int], float]
+
+
+def warmup(step: int, *, warmup_iters: int) -> float:
+    """A linear ramp from 1 / warmup_iters to 1, by which a schedule is multiplied."""
+    return min(1.0, (step + 1) / warmup_iters) if warmup_iters else 1.0

@@ -1,0 +1,309 @@
+"""Whole runs on tiny settings."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from deeplabx import train as train_command
+from deeplabx.command.compose import choices
+from deeplabx.dataset.class_balance import balanced_weights, count_pixels
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.state import TrainState
+from deeplabx.errors import ConfigError, StoppedError
+from deeplabx.run.build import open_dataset
+from tests.conftest import TINY, Root, TrainTiny, compose_plain, signalled_run, times
+
+
+def weights(folder: Path) -> bytes:
+    (path,) = folder.glob("checkpoints/step-00000004/model.safetensors")
+    return path.read_bytes()
+
+
+def test_the_files_of_a_run(tiny_run: Path) -> None:
+    files = {path.name for path in tiny_run.iterdir()}
+    assert {
+        "config.yaml",
+        "overrides.yaml",
+        "environment.json",
+        "train.log",
+        "metrics.jsonl",
+        "result.json",
+        "DONE",
+    } <= files
+    assert {"checkpoints", "tensorboard", "plots", "samples"} <= files
+    assert {path.name for path in (tiny_run / "checkpoints").glob("*.json")} == {"best.json", "last.json"}
+    assert list((tiny_run / "tensorboard").iterdir())
+    assert (tiny_run / "samples" / "step-00000000.png").is_file()
+    result = json.loads((tiny_run / "result.json").read_text())
+    assert {
+        "miou",
+        "miou_gt_only",
+        "pixel_accuracy",
+        "per_class_iou",
+        "confusion_sha256",
+        "images",
+        "step",
+        "seconds",
+    } <= set(result)
+    lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_workers_change_no_bit_of_the_weights(train_tiny: TrainTiny) -> None:
+    assert weights(train_tiny("none")) == weights(train_tiny("two", "trainer.workers=2"))
+
+
+def test_a_seed_changes_the_weights(train_tiny: TrainTiny, tiny_run: Path) -> None:
+    assert weights(train_tiny("other", "seed=1")) != weights(tiny_run)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_an_interrupted_and_resumed_run_equals_one_that_was_not(
+    train_tiny: TrainTiny, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    update = TrainState.update
+
+    def interrupted_update(
+        state: TrainState, images: torch.Tensor, labels: torch.Tensor, **rest: Any
+    ) -> object:
+        if state.step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(state, images, labels, **rest)
+
+    monkeypatch.setattr(TrainState, "update", interrupted_update)
+    with pytest.raises(StoppedError, match=f"saved at step {step}"):
+        train_tiny("run")
+    monkeypatch.setattr(TrainState, "update", update)
+    folder = train_tiny("run", "resume=true", "trainer.workers=1")
+    assert weights(folder) == weights(tiny_run)
+    assert (folder / "DONE").is_file()
+    assert not (folder / "INTERRUPTED").exists()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    before, after = (json.loads((path / "result.json").read_text()) for path in (tiny_run, folder))
+    assert before["confusion_sha256"] == after["confusion_sha256"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optimizer=adamw", "trainer.ema_decay=0.9"],
+        ["loss.class_balance=enet", "trainer.freeze_stride=4", "trainer.freeze_backbone_norm=true"],
+    ],
+)
+def test_a_resumed_run_has_every_bit_of_one_that_was_not_interrupted(
+    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch, settings: list[str]
+) -> None:
+    settings = [*settings, "trainer.eval_every=4", "trainer.samples=0"]
+    whole, update = train_tiny("whole", *settings), TrainState.update
+
+    def interrupted_update(
+        state: TrainState, images: torch.Tensor, labels: torch.Tensor, **rest: Any
+    ) -> object:
+        if state.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(state, images, labels, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "update", interrupted_update)
+        with pytest.raises(StoppedError, match="saved at step 2"):
+            train_tiny("run", *settings)
+    monkeypatch.setattr(
+        train_command, "count_pixels", lambda *_, **__: pytest.fail("the labels were counted twice")
+    )
+    folder = train_tiny("run", *settings, "resume=true")
+    files = [
+        {path.name: path.read_bytes() for path in run.glob("checkpoints/step-00000004/*.safetensors")}
+        for run in (whole, folder)
+    ]
+    assert len(files[0]) == (3 if "trainer.ema_decay=0.9" in settings else 2)
+    assert files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_resumed_by_its_folder_alone(tmp_path: Path) -> None:
+    settings = [
+        *TINY,
+        "schedule.max_iters=12",
+        "trainer.save_every=1",
+        "trainer.samples=0",
+        "trainer.eval_every=12",
+    ]
+    run, whole = tmp_path / "a run (1)", tmp_path / "whole"
+    command = [sys.executable, "-m", "deeplabx"]
+    process = subprocess.Popen(
+        [*command, "train", *settings, f"hydra.run.dir={run}"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (run / "DONE").exists()
+    done = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(
+        [*command, "train", *settings, f"hydra.run.dir={whole}"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    files = [folder / "checkpoints" / "step-00000012" / "model.safetensors" for folder in (run, whole)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    again = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    answer = signalled_run(tmp_path, [*TINY, "trainer.workers=2"], number, whole_group=True)
+    assert answer.exit_code == code, answer.output
+    assert answer.left_over == []
+    assert answer.checkpoint_step >= 3
+    assert (tmp_path / "run" / "INTERRUPTED").is_file()
+
+
+def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny) -> None:
+    folder = train_tiny("run")
+    before = times(folder)
+    with pytest.raises(ConfigError, match=r"already holds checkpoints\nadd resume=true"):
+        train_tiny("run")
+    assert times(folder) == before
+
+
+def test_resuming_with_other_settings_is_an_error(train_tiny: TrainTiny) -> None:
+    folder = train_tiny("run")
+    (folder / "DONE").unlink()
+    before = times(folder)
+    with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 0.5"):
+        train_tiny("run", "resume=true", "optimizer.lr=0.5")
+    assert times(folder) == before
+
+
+def test_computed_class_weights_are_those_of_the_run(train_tiny: TrainTiny) -> None:
+    settings = ["dataset.train_images=2", "trainer.eval_every=4", "trainer.samples=0"]
+    folder = train_tiny("run", *settings, "loss.class_balance=median_frequency")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    samples = open_dataset("shapes", split="train", train_images=2, val_images=1)
+    counts = count_pixels(samples, range(2), workers=0)
+    assert config["loss"]["class_weights"] == balanced_weights("median_frequency", counts)
+    log = (folder / "train.log").read_text()
+    assert f"class weights: background {config['loss']['class_weights'][0]:.4g}, disc " in log
+    absent = [name for name, pixels in zip(samples.classes, counts[0], strict=True) if not pixels]
+    assert absent
+    assert f"not in the training labels, and of weight 1: {', '.join(absent)}\n" in log
+    (folder / "DONE").unlink()
+    with pytest.raises(ConfigError, match=r"loss.class_balance was median_frequency, now enet"):
+        train_tiny("run", *settings, "loss.class_balance=enet", "resume=true")
+
+
+def test_there_must_be_a_weight_for_each_class(train_tiny: TrainTiny, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"loss.class_weights has 2 values, but shapes has 7 classes\none for each, in this order: "
+        r"background,",
+    ):
+        train_tiny("run", "loss.class_weights=[1,2.5]")
+    assert not any((tmp_path / "run").rglob("*.*"))
+
+
+def test_resume_without_a_checkpoint_starts(train_tiny: TrainTiny, tiny_run: Path) -> None:
+    assert weights(train_tiny("run", "resume=true")) == weights(tiny_run)
+
+
+def test_epochs_become_iterations(train_tiny: TrainTiny) -> None:
+    folder = train_tiny("run", "trainer.epochs=1.5")  # 12 images, batch 4
+    assert (folder / "checkpoints" / "step-00000005").is_dir()
+
+
+def test_init_from_takes_what_fits_and_lists_the_rest(train_tiny: TrainTiny, tiny_run: Path) -> None:
+    folder = train_tiny("run", f"init_from='{tiny_run}'", "model=deeplabv3")
+    log = (folder / "train.log").read_text()
+    assert "tensors loaded" in log
+    assert "not in the model: " in log
+    assert "decoder.*" in log
+
+
+def test_accumulation_and_clipping_run(train_tiny: TrainTiny) -> None:
+    assert (
+        train_tiny("run", "trainer.accumulate=2", "trainer.clip_norm=1.0", "trainer.head_lr_factor=10")
+        / "DONE"
+    ).is_file()
+
+
+def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
+    config = compose_plain(
+        "schedule.max_iters=30",
+        "trainer.samples=0",
+        "dataset.val_images=16",
+        "trainer.eval_every=30",
+        "trainer.log_every=30",
+    )
+    constant = 1 / 7
+    assert train_command.train(config, tmp_path, overrides=[]) > constant
+    found, _ = checkpoints.newest(tmp_path / "checkpoints")
+    assert found is not None
+
+
+@pytest.mark.slow
+def test_the_first_run_learns_the_shapes(tmp_path: Path) -> None:
+    assert train_command.train(compose_plain("trainer.devices=cpu"), tmp_path, overrides=[]) >= 0.80
+
+
+def test_unreadable_files_are_passed_over_counted_and_listed(
+    train_tiny: TrainTiny, fake_root: Root, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(fake_root("folder"), data)
+    broken = [sorted((data / "images" / split).iterdir())[0] for split in ("train", "val")]
+    for path in broken:
+        path.write_bytes(b"no image")
+    settings = ["dataset=folder", f"dataset.root='{data}'"]
+    config = compose_plain(
+        *(one for one in TINY if not one.startswith("dataset.")), *settings, "dataset.on_bad=skip"
+    )
+    folder = tmp_path / "skipped"
+    folder.mkdir()
+    train_command.train(config, folder, overrides=[])
+    listed = (folder / "unreadable.txt").read_text().splitlines()
+    assert sorted(line.partition(":")[0] for line in listed) == sorted(map(str, broken))
+    assert "unreadable files were passed over" in (folder / "train.log").read_text()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["images"] == 3
+    assert len(result["unreadable"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("backbone", choices("backbone"))
+def test_every_model_on_every_backbone_takes_a_step_and_is_evaluated(
+    train_tiny: TrainTiny, model: str, backbone: str
+) -> None:
+    if backbone == "timm":
+        pytest.importorskip("timm")
+    named = ["backbone.model=resnet18d"] if backbone == "timm" else []
+    folder = train_tiny(
+        "run",
+        f"model={model}",
+        f"backbone={backbone}",
+        *named,
+        "schedule.max_iters=1",
+        "dataset.val_images=1",
+    )
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (loss,) = [line["loss"] for line in lines if "loss" in line]
+    assert 0 < loss < 100
+    assert json.loads((folder / "result.json").read_text())["images"] == 1

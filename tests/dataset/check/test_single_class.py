@@ -1,0 +1,36 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplabx.dataset.camvid import CamVid
+from deeplabx.dataset.check.single_class import refuse_single_class
+from deeplabx.dataset.contract import Sample
+from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
+from tests.conftest import Root
+
+
+def test_masks_0_255_with_255_ignored_are_diagnosed(fake_root: Root, tmp_path: Path) -> None:
+    root = shutil.copytree(fake_root("folder"), tmp_path / "own")
+    for path in (root / "masks/train").iterdir():
+        Image.fromarray(np.array([[0, 255]] * 120, np.uint8).repeat(80, axis=1)).save(path)
+    with pytest.raises(
+        DataError, match=r"the 4 training labels hold only background; every other pixel is void\n.*label_map"
+    ):
+        refuse_single_class(open_dataset("folder", root=str(root), split="train"))
+
+
+def test_labels_are_read_until_a_second_class_is_seen(fake_root: Root) -> None:
+    class Counting(CamVid):
+        read = 0
+
+        def __getitem__(self, index: int) -> Sample:
+            self.read += 1
+            return super().__getitem__(index)
+
+    samples = Counting(root=str(fake_root("camvid")), split="train")
+    refuse_single_class(samples)
+    assert samples.read == 1

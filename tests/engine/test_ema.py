@@ -1,0 +1,65 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from deeplabx.engine.ema import EMA
+from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+
+
+def test_the_average_is_that_of_a_loop_over_numbers() -> None:
+    model = nn.BatchNorm2d(1)
+    average = EMA(model, decay=0.25)  # type: ignore[arg-type]
+    weight, mean = 1.0, 0.0  # where a batch norm begins
+    for step in range(6):
+        with torch.no_grad():
+            model.weight.fill_(step * step)
+        assert model.running_mean is not None
+        model.running_mean.fill_(-step)
+        assert model.num_batches_tracked is not None
+        model.num_batches_tracked.fill_(step)
+        average.update(model)  # type: ignore[arg-type]
+        decay = min(0.25, (1 + step) / (10 + step))  # 0.1, 2/11, 0.25, ...
+        weight = decay * weight + (1 - decay) * step * step
+        mean = decay * mean + (1 - decay) * -step
+        found = average.model.state_dict()
+        assert float(found["weight"]) == pytest.approx(weight, rel=1e-6)
+        assert float(found["running_mean"]) == pytest.approx(mean, rel=1e-6)
+        assert int(found["num_batches_tracked"]) == step
+    assert not average.model.training
+
+
+def test_what_does_not_change_is_its_own_average_to_the_bit() -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(7, 11, 3)
+    average = EMA(model, decay=0.9)  # type: ignore[arg-type]
+    for _ in range(30):
+        average.update(model)  # type: ignore[arg-type]
+    assert all(
+        torch.equal(value, model.state_dict()[name]) for name, value in average.model.state_dict().items()
+    )
+
+
+def test_a_step_that_was_left_out_is_no_part_of_the_average() -> None:
+    state = state_of(model_without_noise(), ema_decay=0.9, on_nonfinite="skip")
+    assert state.ema
+    before = copy.deepcopy(state.evaluated_model.state_dict())
+    forward_loss = state.forward_loss
+    state.forward_loss = lambda *batch: forward_loss(*batch) * float("nan")  # type: ignore[method-assign]
+    assert state.update(IMAGES, LABELS).skipped
+    assert state.ema.updates == 0
+    state.forward_loss = forward_loss  # type: ignore[method-assign]
+    state.update(IMAGES, LABELS)
+    assert state.ema.updates == 1
+    for name, value in state.evaluated_model.state_dict().items():  # the first update has a decay of 0.1
+        if value.is_floating_point():
+            assert torch.allclose(
+                value, 0.1 * before[name] + 0.9 * state.model.state_dict()[name], atol=1e-6
+            ), name
+
+
+def test_without_a_decay_the_model_itself_is_evaluated() -> None:
+    state = state_of(model_without_noise())
+    assert state.ema is None
+    assert state.evaluated_model is state.model

@@ -1,0 +1,176 @@
+"""Whole commands in several processes: one run folder, one log, one exit code."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from deeplabx.dataset.class_balance import balanced_weights, count_pixels
+from deeplabx.run.build import open_dataset
+from tests.conftest import TINY, Root, signalled_run
+
+# What the processes compute beside the gradient.
+EACH_ITS_PART = ["trainer.ema_decay=0.5", "loss.class_balance=enet"]
+TWO = [*(setting for setting in TINY if not setting.startswith("trainer.devices")), "trainer.devices=2"]
+
+
+def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def run_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    done = deeplabx("train", *TWO, *EACH_ITS_PART, "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done: best mIoU") == 1
+    return folder / "run"
+
+
+def test_a_run_of_two_processes_is_one_run(run_of_two: Path) -> None:
+    assert [path.name for path in run_of_two.parent.iterdir()] == ["run"]
+    files = {path.name for path in run_of_two.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "train.log",
+        "metrics.jsonl",
+        "result.json",
+        "DONE",
+        "samples",
+        "plots",
+        "tensorboard",
+    } <= files
+    assert json.loads((run_of_two / "environment.json").read_text())["processes"] == 2
+    lines = [json.loads(line) for line in (run_of_two / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    log = (run_of_two / "train.log").read_text()
+    assert "on 2 x cpu" in log
+    assert "batch norm sees 2" in log  # of the batch of 4
+    assert json.loads((run_of_two / "result.json").read_text())["images"] == 4
+
+
+def test_the_labels_of_all_processes_weigh_the_classes(run_of_two: Path) -> None:
+    config = yaml.safe_load((run_of_two / "config.yaml").read_text())
+    samples = open_dataset("shapes", split="train", train_images=12, val_images=4)
+    assert config["loss"]["class_weights"] == balanced_weights(
+        "enet", count_pixels(samples, range(12), workers=0)
+    )
+
+
+@pytest.mark.parametrize("devices", ["1", "2", pytest.param("4", marks=pytest.mark.slow)])
+def test_any_number_of_processes_evaluates_to_what_the_run_found(
+    run_of_two: Path, tmp_path: Path, devices: str
+) -> None:
+    done = deeplabx(
+        "eval", f"ckpt={run_of_two}", f"trainer.devices={devices}", "hydra.run.dir=eval", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found, trained = (
+        json.loads((folder / "result.json").read_text()) for folder in (tmp_path / "eval", run_of_two)
+    )
+    for key in ("confusion_sha256", "miou", "images"):
+        assert found[key] == trained[key], key
+
+
+def test_two_processes_predict_what_one_does(run_of_two: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(
+            tmp_path / "in" / f"{number}.png"
+        )
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    for devices in ("1", "2"):
+        done = deeplabx(
+            "predict",
+            f"ckpt={run_of_two}",
+            "input=in",
+            f"out=out{devices}",
+            f"trainer.devices={devices}",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 3, done.stderr
+        assert "1 of 4 images could not be read" in done.stderr
+        assert "3 of 4 images predicted" in done.stdout
+    files = [
+        sorted((path.name, path.read_bytes()) for path in (tmp_path / out).iterdir())
+        for out in ("out1", "out2")
+    ]
+    assert len(files[0]) == 6
+    assert files[0] == files[1]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_runs_of_two_processes_has_a_folder_per_job(tmp_path: Path) -> None:
+    done = deeplabx("train", "-m", *TWO, "trainer.samples=0", "schedule.max_iters=1,2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (summary,) = tmp_path.glob("outputs/sweep/*/sweep.json")
+    assert [job["status"] for job in json.loads(summary.read_text())["jobs"]] == ["done", "done"]
+    assert sorted(path.name for path in summary.parent.iterdir() if path.is_dir()) == ["0", "1"]
+
+
+def test_an_error_names_its_rank_and_comes_once(tmp_path: Path, fake_root: Root) -> None:
+    data = tmp_path / "data"
+    subprocess.run(["cp", "-r", fake_root("folder"), data], check=True)
+    for mask in (data / "masks" / "train").iterdir():
+        Image.new("L", (160, 120), 77).save(mask)
+    (data / "classes.yaml").write_text("classes: [a, b, c, d]")
+    settings = [setting for setting in TWO if not setting.startswith("dataset.")]
+    done = deeplabx(
+        "train",
+        *settings,
+        "dataset=folder",
+        f"dataset.root={data}",
+        "trainer.samples=0",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert "rank " in done.stderr
+    assert "id 77 at row 0, column 0" in done.stderr
+    assert (tmp_path / "run" / "FAILED").is_file() or not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group", "code"),
+    [(signal.SIGTERM, False, 75), pytest.param(signal.SIGINT, True, 130, marks=pytest.mark.slow)],
+)
+def test_a_signal_is_answered_by_a_save_and_no_process_is_left(
+    tmp_path: Path, number: signal.Signals, whole_group: bool, code: int
+) -> None:
+    answer = signalled_run(tmp_path, [*TWO, "trainer.workers=1"], number, whole_group=whole_group)
+    assert answer.exit_code == code, answer.output
+    assert answer.left_over == []
+    assert answer.checkpoint_step >= 3
+    assert "Traceback" not in answer.output
+    assert (tmp_path / "run" / "INTERRUPTED").is_file()
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "deeplabx"]
+
+
+def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_torchrun_trains_what_two_devices_do(run_of_two: Path, tmp_path: Path) -> None:
+    settings = [setting for setting in [*TWO, *EACH_ITS_PART] if not setting.startswith("trainer.devices")]
+    done = torchrun("train", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/train/*/*")  # one folder, though each process has its own clock
+    files = [path / "checkpoints" / "step-00000004" / "model.safetensors" for path in (run, run_of_two)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    again = torchrun("train", *settings, f"hydra.run.dir={run}", cwd=tmp_path)
+    assert again.returncode != 0
+    assert again.stderr.count("already holds checkpoints\n  add resume=true") == 1

@@ -1,0 +1,114 @@
+import os
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import deeplabx
+from deeplabx.errors import DeviceError
+from deeplabx.model.norm import FrozenBatchNorm2d
+from deeplabx.process import distributed
+from deeplabx.process.distributed import resolve_device, resolve_precision
+from deeplabx.process.launch import launch
+from tests.engine import jobs
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("auto", nn.SyncBatchNorm), ("sync", nn.SyncBatchNorm), ("batch", nn.BatchNorm2d)]
+)
+def test_norm_is_synchronized_over_several_gpus(
+    norm: str, kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3)
+    names = list(model.state_dict())
+    assert distributed.synchronize_norm(model, norm=norm, device=torch.device("cuda")) == (
+        kind is nn.SyncBatchNorm
+    )
+    assert {
+        type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    } == {kind}
+    assert list(model.state_dict()) == names
+
+
+def test_a_frozen_norm_stays_frozen_on_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm="frozen")
+    assert not distributed.synchronize_norm(model, norm="frozen", device=torch.device("cuda"))
+    assert all(
+        isinstance(module, FrozenBatchNorm2d)
+        for module in model.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    )
+
+
+def test_auto_precision_is_what_the_processor_computes_in() -> None:
+    assert resolve_precision("auto", CPU) == (
+        "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    )
+    assert resolve_precision("bf16", CPU) == "bf16"
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(DeviceError, match="fp16 needs a GPU"):
+        resolve_precision("fp16", CPU)
+
+
+def test_cpu_means_cpu() -> None:
+    assert resolve_device("cpu") == CPU
+
+
+# --- several processes: launched once for all that is measured ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    return jobs.measured()
+
+
+@pytest.fixture(scope="module")
+def together() -> dict[str, Any]:
+    return launch(jobs.measured, devices="2")
+
+
+def test_each_process_is_one_of_the_run(together: dict[str, Any]) -> None:
+    assert together["ranks"] == [0, 1]
+    assert len({*together["processes"], os.getpid()}) == 3
+    assert together["threads"] == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2  # they share the cores
+
+
+def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    difference = sum(float((other[name] - value).square().sum()) for name, value in one.items())
+    return (difference / sum(float(value.square().sum()) for value in one.values())) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["gradient", "gradient_in_passes"])
+def test_the_gradient_is_that_of_one_process_with_the_same_batch(
+    alone: dict[str, Any], together: dict[str, Any], name: str
+) -> None:
+    assert relative_error(alone["gradient"], together[name]) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["weights", "averages"])
+def test_the_weights_after_steps_are_those_of_one_process(
+    alone: dict[str, Any], together: dict[str, Any], name: str
+) -> None:
+    assert relative_error(alone[name], together[name]) < 1e-5  # float32, summed in another order
+
+
+def test_each_process_has_the_same_average(together: dict[str, Any]) -> None:
+    first, second = together["averages_of_each"]
+    assert first == second
+
+
+def test_the_loss_curve_is_that_of_one_process(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert together["curve"] == pytest.approx(alone["curve"], rel=1e-5)
+    assert len(set(alone["curve"])) == len(alone["curve"])
+
+
+def test_evaluation_gives_one_matrix(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert alone["confusion_sha256"] == together["confusion_sha256"]
