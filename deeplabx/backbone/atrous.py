@@ -1,4 +1,4 @@
-"""Output stride: trading the stride of a classification network for atrous rate (v3, section 3.1)."""
+"""Output stride: trading the strides of a classification network for atrous rates (v3, section 3.1)."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,19 @@ OUTPUT_STRIDES = (8, 16, 32)
 
 
 class Step(NamedTuple):
-    """How one strided convolution and what follows it are built."""
+    """Stride and rates of one strided convolution and of the layers after it."""
 
     stride: int
-    rate: int  # of the convolution that carries the stride: the rate reached before it
-    next_rate: int  # of everything after it
+    rate: int  # of the strided convolution itself: the rate reached before it
+    next_rate: int  # of all layers after it, up to the next strided convolution
 
 
 def atrous_steps(strides: list[int], *, output_stride: int) -> list[Step]:
-    """Keep each stride until `output_stride` is reached, then turn it into rate for all that follows.
+    """Keep each stride until `output_stride` is reached; turn the others into the rate of the layers that
+    follow.
 
-    The strided convolution itself keeps the old rate. So the network computes exactly what the strided one
-    does, at more places: every k-th of its features is the strided network's.
+    The strided convolution itself keeps the old rate. The network therefore computes the features of the
+    strided network at more positions: every k-th of its features is one of theirs, exactly.
     """
     if output_stride not in OUTPUT_STRIDES:
         raise ConfigError(f"backbone.output_stride={output_stride} is not one of 8, 16, 32")

@@ -1,4 +1,4 @@
-"""What a model may ask of a backbone."""
+"""The interface that every backbone implements."""
 
 from collections.abc import Iterable
 from itertools import accumulate
@@ -8,52 +8,47 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-COARSEST = 32  # stride of a classification network
+COARSEST = 32  # output stride of a classification network
 
 
 class Features(NamedTuple):
     low_level: Tensor  # N x low_level_channels x ceil(H/4) x ceil(W/4)
     middle: Tensor  # N x middle_channels x ceil(H/8) x ceil(W/8)
-    auxiliary: Tensor  # N x auxiliary_channels x h x w: what the last block begins from
+    auxiliary: Tensor  # N x auxiliary_channels x h x w: the features that the last block starts from
     high: Tensor  # N x channels x ceil(H/output_stride) x ceil(W/output_stride)
 
 
 class Normalization(NamedTuple):
-    """What a backbone expects of its input: (pixel - mean) / std per channel, pixels in 0..255."""
+    """The input normalisation of a backbone: (pixel - mean) / std per channel, pixels in 0..255."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 images N x H x W x C, as they are decoded, to float32 N x C x H x W (channels_last in
-        memory).
-        """
+        """Decoded uint8 images N x H x W x C to float32 N x C x H x W, channels_last in memory."""
         mean = torch.tensor(self.mean, device=images.device)
         std = torch.tensor(self.std, device=images.device)
         return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
     @property
     def pad_pixel(self) -> tuple[int, ...]:
-        """The rounded mean pixel, with which images are padded: about zero once normalised."""
+        """The rounded mean pixel, used to pad images: about zero once normalised."""
         return tuple(round(channel) for channel in self.mean)
 
 
-IMAGENET = Normalization(
-    mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
-)  # of torchvision's ImageNet training
-CAFFE = Normalization(
-    mean=(122.675, 116.669, 104.008), std=(1.0, 1.0, 1.0)
-)  # of the networks published with v1 and v2, here in RGB order
-MINUS_ONE_TO_ONE = Normalization(
-    mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)
-)  # of TensorFlow's MobileNet and Xception
+# torchvision's ImageNet training
+IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+# the Caffe networks published with v1 and v2, here in RGB order
+CAFFE = Normalization(mean=(122.675, 116.669, 104.008), std=(1.0, 1.0, 1.0))
+# TensorFlow's MobileNet and Xception
+MINUS_ONE_TO_ONE = Normalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 
 
 class Backbone(nn.Module):
-    """Images N x in_channels x H x W, normalised, to Features. Each family states the facts below; models
+    """Normalised images N x in_channels x H x W to Features. Each family sets the attributes below; models
     only read them.
 
-    Caffe's networks pool in ceil mode: the sides of their features may be one more than those of Features.
+    The Caffe ResNets pool in ceil mode: their features may have one row or column more than `Features` says.
     """
 
     channels: int
@@ -62,26 +57,25 @@ class Backbone(nn.Module):
     auxiliary_channels: int
     output_stride: int
     normalization: Normalization
-    separable: bool  # whether ASPP and decoder take separable 3x3 convolutions
-    atrous_branches: bool  # whether DeepLabv3's head has its atrous branches
-    # whether two more layers come before the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
-    # Whether its tensors have another program's names, so that files of that program fit as they are.
+    separable: bool  # whether ASPP and decoder use separable 3x3 convolutions by default
+    atrous_branches: bool  # whether DeepLabv3's ASPP has atrous branches by default
+    # whether its tensors have another program's names, so that files of that program fit as they are
     keeps_foreign_names: bool = False
+    # whether two more layers precede the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
     fully_connected: bool = False
 
     def forward(self, images: Tensor) -> Features:
         raise NotImplementedError
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
-        """Its layers (convolutions, norms, poolings, whole units) in the order in which they run, each with
-        its own stride in the classification network, where none is traded for rate. Together they hold every
-        parameter.
+        """The layers (convolutions, norms, poolings, whole units) in execution order, each with its stride in
+        the classification network, before any stride is traded for rate. Together they hold every parameter.
         """
         raise NotImplementedError
 
     def up_to(self, stride: int) -> list[nn.Module]:
-        """The layers whose output has at most this stride in the classification network, a unit counting by
-        its end; of 32 the whole backbone.
+        """The layers whose output has at most this stride in the classification network; for 32, the whole
+        backbone.
         """
         if stride == COARSEST:
             return [self]

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 (EfficientNet, 1905.11946, without squeeze-excite and with ReLU6), parameter names as
-timm's tf_efficientnet_lite0 has them.
+"""EfficientNet-Lite0: EfficientNet (1905.11946) without squeeze-excite and with ReLU6. Parameter names are
+those of timm's tf_efficientnet_lite0.
 
-As with MobileNetV2, DeepLab takes the 320-channel output, before the 1x1 to 1280.
+As with MobileNetV2, DeepLab uses the 320-channel features, before the 1x1 convolution to 1280.
 """
 
 from collections.abc import Iterable
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
 from deeplabx.backbone.contract import Backbone, Features, Normalization
-from deeplabx.backbone.mobilenetv2 import initialize
+from deeplabx.backbone.layers import initialize
 
 EPSILON = 1e-3  # of every norm, in the released code
 STEM = 32
-# expansion, channels, repeats, stride, side of the depthwise kernel (1905.11946, table 1; expansions as
-# MobileNetV2 has them)
+# expansion, channels, repeats, stride, depthwise kernel size (1905.11946, table 1; expansions of MobileNetV2)
 TABLE = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -25,17 +24,12 @@ TABLE = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-LOW_LEVEL, MIDDLE, AUXILIARY = (
-    2,
-    3,
-    5,
-)  # how many of `blocks` lead to the end of stride 4, of stride 8, and of the 112-channel block
+# number of `blocks` up to the end of stride 4, of stride 8, and of the 112-channel block
+LOW_LEVEL, MIDDLE, AUXILIARY = 2, 3, 5
 
 
 class Unit(nn.Module):
-    """A depthwise convolution and a 1x1 without activation; before them a 1x1 that widens, unless `expansion`
-    is 1.
-    """
+    """A 1x1 that expands, unless `expansion` is 1; a depthwise convolution; a 1x1 without activation."""
 
     def __init__(
         self,
@@ -50,9 +44,9 @@ class Unit(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        # Symmetric, as in the other backbones, so that every size and output stride is exact. TensorFlow's
-        # 'SAME', under which the published weights were trained, is the same on odd sizes, and one pixel off
-        # at each stride on even ones.
+        # Symmetric padding, as in the other backbones, so that every image size and output stride is exact.
+        # The published weights were trained with TensorFlow's 'SAME' padding, which is the same for odd sizes
+        # and shifted by one pixel at each stride for even ones.
         padding = rate * (kernel_size // 2)
         depthwise = nn.Conv2d(
             hidden, hidden, kernel_size, stride, padding=padding, dilation=rate, groups=hidden, bias=False
@@ -64,14 +58,12 @@ class Unit(nn.Module):
             self.conv_dw, self.bn1 = depthwise, nn.BatchNorm2d(hidden, eps=EPSILON)
             self.conv_pw, self.bn2 = narrow, last_norm
         else:
-            self.conv_pw, self.bn1 = (
-                nn.Conv2d(in_channels, hidden, 1, bias=False),
-                nn.BatchNorm2d(hidden, eps=EPSILON),
-            )
+            self.conv_pw = nn.Conv2d(in_channels, hidden, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(hidden, eps=EPSILON)
             self.conv_dw, self.bn2 = depthwise, nn.BatchNorm2d(hidden, eps=EPSILON)
             self.conv_pwl, self.bn3 = narrow, last_norm
         if residual:
-            nn.init.zeros_(last_norm.weight)  # the unit begins as the identity (1706.02677, section 5.1)
+            nn.init.zeros_(last_norm.weight)  # the unit starts as the identity (1706.02677, section 5.1)
         self.expands = expansion > 1
         self.residual = residual
 
@@ -89,7 +81,7 @@ class Unit(nn.Module):
 def block(
     in_channels: int, channels: int, *, expansion: int, repeats: int, kernel_size: int, step: Step
 ) -> nn.Sequential:
-    """Units of which the first takes the stride; the others are residual."""
+    """A strided unit, then residual units."""
     units = nn.Sequential()
     for repeat in range(repeats):
         first = repeat == 0
@@ -101,7 +93,7 @@ def block(
                 kernel_size=kernel_size,
                 stride=step.stride if first else 1,
                 rate=step.rate if first else step.next_rate,
-                residual=not first,  # every block changes the number of channels
+                residual=not first,  # the first unit changes the number of channels
             )
         )
     return units
@@ -139,7 +131,7 @@ class EfficientNetLite(Backbone):
                 )
             )
             in_channels = channels
-        initialize(self)
+        initialize(self, mode="fan_out")
 
     def forward(self, images: Tensor) -> Features:
         low_level = self.blocks[:LOW_LEVEL](self.act(self.bn1(self.conv_stem(images))))
@@ -155,5 +147,5 @@ class EfficientNetLite(Backbone):
         ]
 
 
-def efficientnet_lite0(*, output_stride: int = 16, in_channels: int = 3) -> EfficientNetLite:
+def efficientnet_lite0(*, output_stride: int, in_channels: int = 3) -> EfficientNetLite:
     return EfficientNetLite(output_stride=output_stride, in_channels=in_channels)

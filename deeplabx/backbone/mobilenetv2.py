@@ -1,13 +1,15 @@
-"""MobileNetV2 (1801.04381), parameter names as torchvision has them. DeepLab takes the 320-channel output,
-before the 1x1 to 1280.
+"""MobileNetV2 (1801.04381). Parameter names are torchvision's. DeepLab uses the 320-channel features, before
+the 1x1 convolution to 1280.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import atrous_steps
 from deeplabx.backbone.contract import MINUS_ONE_TO_ONE, Backbone, Features
+from deeplabx.backbone.layers import conv_norm_act, initialize
 
 # expansion, channels, repeats, stride (1801.04381, table 2)
 TABLE = (
@@ -19,31 +21,9 @@ TABLE = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-LOW_LEVEL, MIDDLE, AUXILIARY = (
-    4,
-    7,
-    14,
-)  # how many of `features` lead to the end of stride 4, of stride 8, and of the 96-channel block
-
-
-def conv_norm_relu6(
-    in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, rate: int = 1, groups: int = 1
-) -> nn.Sequential:
-    padding = rate * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=padding,
-            dilation=rate,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
-    )
+# number of `features` up to the end of stride 4, of stride 8, and of the 96-channel block
+LOW_LEVEL, MIDDLE, AUXILIARY = 4, 7, 14
+RELU6 = partial(nn.ReLU6, inplace=True)
 
 
 class InvertedResidual(nn.Module):
@@ -52,16 +32,17 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        expand = [] if expansion == 1 else [conv_norm_relu6(in_channels, hidden, kernel_size=1)]
-        last_norm = nn.BatchNorm2d(out_channels)
-        if residual:
-            nn.init.zeros_(last_norm.weight)  # the unit begins as the identity (1706.02677, section 5.1)
-        self.conv = nn.Sequential(
-            *expand,
-            conv_norm_relu6(hidden, hidden, kernel_size=3, stride=stride, rate=rate, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            last_norm,
+        expand = (
+            [] if expansion == 1 else [conv_norm_act(in_channels, hidden, kernel_size=1, activation=RELU6)]
         )
+        depthwise = conv_norm_act(
+            hidden, hidden, kernel_size=3, stride=stride, rate=rate, groups=hidden, activation=RELU6
+        )
+        project = conv_norm_act(hidden, out_channels, kernel_size=1, activation=None)
+        if residual:
+            # The unit starts as the identity (1706.02677, section 5.1).
+            nn.init.zeros_(project.get_parameter("1.weight"))
+        self.conv = nn.Sequential(*expand, depthwise, *project)  # torchvision does not nest the last layer
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,15 +50,15 @@ class InvertedResidual(nn.Module):
 
 
 def scaled(channels: int, *, width: float) -> int:
-    """A number of channels times `width`, as the next multiple of 8 that is at least nine tenths of it, as
-    the released code rounds.
+    """channels * width, rounded to the nearest multiple of 8, at least 8, and never down by more than a
+    tenth, as in the released code.
     """
     rounded = max(8, int(channels * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
 
 class MobileNetV2(Backbone):
-    """width multiplies every number of channels (1801.04381, section 5.1)."""
+    """width: factor on every number of channels (1801.04381, section 5.1)."""
 
     normalization = MINUS_ONE_TO_ONE
     separable = True
@@ -92,7 +73,9 @@ class MobileNetV2(Backbone):
         )
         steps = atrous_steps([2, *(stride for _, _, _, stride in TABLE)], output_stride=output_stride)
         stem = scaled(32, width=width)
-        units: list[nn.Module] = [conv_norm_relu6(in_channels, stem, kernel_size=3, stride=steps[0].stride)]
+        units: list[nn.Module] = [
+            conv_norm_act(in_channels, stem, kernel_size=3, stride=steps[0].stride, activation=RELU6)
+        ]
         in_channels = stem
         for (expansion, _, repeats, stride), channels, step in zip(TABLE, widths, steps[1:], strict=True):
             for repeat in range(repeats):
@@ -109,7 +92,7 @@ class MobileNetV2(Backbone):
                 )
                 in_channels = channels
         self.features = nn.Sequential(*units)
-        initialize(self)
+        initialize(self, mode="fan_out")
 
     def forward(self, images: Tensor) -> Features:
         low_level = self.features[:LOW_LEVEL](images)
@@ -125,12 +108,5 @@ class MobileNetV2(Backbone):
         return zip(self.features, strides, strict=True)
 
 
-def initialize(backbone: nn.Module) -> None:
-    """He's initialisation; a depthwise kernel sees nine inputs, so its own fan-in is the one that counts."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in" if module.groups > 1 else "fan_out")
-
-
-def mobilenetv2(*, output_stride: int = 16, in_channels: int = 3, width: float = 1.0) -> MobileNetV2:
+def mobilenetv2(*, output_stride: int, in_channels: int = 3, width: float = 1.0) -> MobileNetV2:
     return MobileNetV2(output_stride=output_stride, in_channels=in_channels, width=width)

@@ -1,8 +1,9 @@
-"""MobileNetV3 (1905.02244), parameter names as torchvision has them, up to and with the 1x1 before the
-classifier's pooling.
+"""MobileNetV3 (1905.02244), up to and including the 1x1 convolution before the classifier's pooling.
+Parameter names are torchvision's.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,13 +12,14 @@ from torch.nn import functional as F
 
 from deeplabx.backbone.atrous import Step, atrous_steps
 from deeplabx.backbone.contract import IMAGENET, Backbone, Features
-from deeplabx.backbone.mobilenetv2 import initialize, scaled
+from deeplabx.backbone.layers import conv_norm_act, initialize
+from deeplabx.backbone.mobilenetv2 import scaled
 
 EPS = 1e-3  # of every batch norm, as in the released code
 
 
 class Unit(NamedTuple):
-    """A line of the paper's tables 1 and 2."""
+    """One row of the paper's tables 1 and 2."""
 
     kernel_size: int
     hidden: int
@@ -61,34 +63,8 @@ SMALL = (
 )
 
 
-def conv_norm(
-    in_channels: int,
-    out_channels: int,
-    *activation: nn.Module,
-    kernel_size: int = 1,
-    stride: int = 1,
-    rate: int = 1,
-    groups: int = 1,
-) -> nn.Sequential:
-    padding = rate * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=padding,
-            dilation=rate,
-            groups=groups,
-            bias=False,
-        ),
-        nn.BatchNorm2d(out_channels, eps=EPS),
-        *activation,
-    )
-
-
 class SqueezeExcite(nn.Module):
-    """Every channel times a gate that sees the image's mean, a quarter of the channels between the two
+    """Scale each channel by a gate computed from the image's mean features through a quarter of the channels
     (section 5.3).
     """
 
@@ -97,8 +73,6 @@ class SqueezeExcite(nn.Module):
         squeezed = scaled(channels, width=0.25)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
-        for name in ("fc1.bias", "fc2.bias"):
-            nn.init.zeros_(self.get_parameter(name))
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean(dim=(2, 3), keepdim=True)
@@ -108,43 +82,47 @@ class SqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, unit: Unit, step: Step) -> None:
         super().__init__()
-        hidden, act = unit.hidden, unit.activation
-        expand = [] if hidden == in_channels else [conv_norm(in_channels, hidden, act())]
-        depthwise = conv_norm(
+        hidden, activation = unit.hidden, unit.activation
+        expand = (
+            []
+            if hidden == in_channels
+            else [conv_norm_act(in_channels, hidden, kernel_size=1, activation=activation, eps=EPS)]
+        )
+        depthwise = conv_norm_act(
             hidden,
             hidden,
-            act(),
             kernel_size=unit.kernel_size,
             stride=step.stride,
             rate=step.rate,
             groups=hidden,
+            activation=activation,
+            eps=EPS,
         )
         squeeze = [SqueezeExcite(hidden)] if unit.squeeze else []
-        project = conv_norm(hidden, unit.channels)
+        project = conv_norm_act(hidden, unit.channels, kernel_size=1, activation=None, eps=EPS)
         self.block = nn.Sequential(*expand, depthwise, *squeeze, project)
         self.residual = unit.stride == 1 and in_channels == unit.channels
         if self.residual:
-            nn.init.zeros_(
-                project.get_parameter("1.weight")
-            )  # the unit begins as the identity (1706.02677, section 5.1)
+            # The unit starts as the identity (1706.02677, section 5.1).
+            nn.init.zeros_(project.get_parameter("1.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x) if self.residual else self.block(x)
 
 
 def with_reduced_tail(units: tuple[Unit, ...]) -> tuple[Unit, ...]:
-    """The channels of the last block halved, those that its first unit takes in left alone (section 6.4)."""
+    """Halve the channels of the last block, except the input of its first unit (section 6.4)."""
     first = len(units) - 3
     tail = [unit._replace(channels=unit.channels // 2) for unit in units[first:]]
     return (*units[:first], tail[0], *(unit._replace(hidden=unit.hidden // 2) for unit in tail[1:]))
 
 
 class MobileNetV3(Backbone):
-    """reduced_tail: the last block has half its channels, as in the released segmentation models (section
+    """reduced_tail: halve the channels of the last block, as in the released segmentation models (section
     6.4).
 
-    dilate_strided: a unit that lost its stride takes the new rate itself, as torchvision's published
-    segmentation models were trained; otherwise the new rate begins with the unit after it.
+    dilate_strided: a unit whose stride is removed uses the new rate itself, as in torchvision's published
+    segmentation models; otherwise the new rate starts with the unit after it.
     """
 
     normalization = IMAGENET
@@ -169,17 +147,19 @@ class MobileNetV3(Backbone):
         channels = [STEM, *(unit.channels for unit in units)]
         last = 6 * channels[-1]
         self.features = nn.Sequential(
-            conv_norm(in_channels, STEM, nn.Hardswish(), kernel_size=3, stride=stem.stride),
+            conv_norm_act(
+                in_channels, STEM, kernel_size=3, stride=stem.stride, activation=nn.Hardswish, eps=EPS
+            ),
             *(
                 InvertedResidual(inputs, unit, step)
                 for inputs, unit, step in zip(channels[:-1], units, steps, strict=True)
             ),
-            conv_norm(channels[-1], last, nn.Hardswish()),
+            conv_norm_act(channels[-1], last, kernel_size=1, activation=nn.Hardswish, eps=EPS),
         )
-        initialize(self)
+        initialize(self, mode="fan_out")
         _, to_8, _, to_32 = (index for index, unit in enumerate(units, start=1) if unit.stride == 2)
-        # The first unit of stride 8, not the last: Lite R-ASPP was published, by torchvision, with its
-        # features
+        # The middle features are those of the first unit of stride 8, not the last, as in torchvision's
+        # Lite R-ASPP.
         self.ends = to_8, to_8 + 1, to_32
         self.low_level_channels, self.middle_channels, self.auxiliary_channels = (
             channels[end - 1] for end in self.ends
@@ -198,25 +178,5 @@ class MobileNetV3(Backbone):
         return zip(self.features, self.strides, strict=True)
 
 
-def mobilenetv3_large(
-    *, output_stride: int = 16, in_channels: int = 3, reduced_tail: bool = False, dilate_strided: bool = False
-) -> MobileNetV3:
-    return MobileNetV3(
-        LARGE,
-        output_stride=output_stride,
-        in_channels=in_channels,
-        reduced_tail=reduced_tail,
-        dilate_strided=dilate_strided,
-    )
-
-
-def mobilenetv3_small(
-    *, output_stride: int = 16, in_channels: int = 3, reduced_tail: bool = False, dilate_strided: bool = False
-) -> MobileNetV3:
-    return MobileNetV3(
-        SMALL,
-        output_stride=output_stride,
-        in_channels=in_channels,
-        reduced_tail=reduced_tail,
-        dilate_strided=dilate_strided,
-    )
+mobilenetv3_large = partial(MobileNetV3, LARGE)
+mobilenetv3_small = partial(MobileNetV3, SMALL)

@@ -1,4 +1,6 @@
-"""Files of weights, read as data, and loading by name and shape with a list of what was left out."""
+"""Reading weights files without running code from them, and loading tensors by name and shape with a list of
+those left out.
+"""
 
 import json
 import math
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 from deeplabx.backbone.contract import Normalization
 from deeplabx.errors import CheckpointError, printable
 
-# on damaged files, by fuzzing; `weights_only` refuses what could run code with an UnpicklingError
+# raised by the readers on damaged files, found by fuzzing; a pickle that could run code raises
+# UnpicklingError instead, because of `weights_only`
 READERS_RAISE = (
     SafetensorError,
     RuntimeError,
@@ -33,29 +36,34 @@ READERS_RAISE = (
     ArithmeticError,
     struct.error,
 )
-# Under which programs keep a model's tensors beside those of their optimizer.
+# keys of training checkpoints that hold the model's tensors, beside those of the optimizer
 NESTED = ("state_dict", "model_state", "model")
-# Of a score that lies beside them.
-NUMBERS: list[Any] = [np.float64(0).__reduce__()[0], np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
-BACKBONE_FILE = "backbone.safetensors"  # what `weights import` writes for a classification network
-LONGEST_LIST = 20_000  # characters of a list of tensors; the names in a stranger's file may be of any length
+# globals that unpickle a NumPy number, such as a score stored beside the tensors
+NUMBERS: list[Any] = [
+    np.float64(0).__reduce__()[0],
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+]
+BACKBONE_FILE = "backbone.safetensors"  # written by `weights import` for a classification network
+LONGEST_LIST = 20_000  # characters of a printed list of tensors: names in a file may be of any length
 
 
 class Loaded(NamedTuple):
     used: list[str]
-    inflated: list[str]  # of those used: fitted to another number of bands
-    not_in_model: list[str]  # in the file, no place for them
+    inflated: list[str]  # of those used: adapted to another number of input channels
+    not_in_model: list[str]
     other_shape: list[str]
-    not_in_file: list[str]  # in the model, keep their initial values
+    not_in_file: list[str]  # these keep their initial values
 
     def report(self, source: object) -> str:
-        """One line for the log, and one for each kind of tensor that was left out; `module.*` where it is
-        every tensor of a module.
+        """One line for the log, then one for each kind of tensor that was adapted or left out; `module.*`
+        stands for every tensor of a module.
         """
         others = [*self.used, *self.not_in_model, *self.other_shape, *self.not_in_file]
         lines = [f"{source}: {len(self.used)} tensors loaded"]
         kinds = {
-            "fitted to the number of bands": self.inflated,
+            "adapted to the number of input channels": self.inflated,
             "not in the model": self.not_in_model,
             "of another shape": self.other_shape,
             "not in the file, as initialised": self.not_in_file,
@@ -69,8 +77,8 @@ class Loaded(NamedTuple):
 
 
 def by_module(names: list[str], others: list[str]) -> list[str]:
-    """Names of tensors, shorter: `module.*` for each largest module, of several tensors, with no tensor among
-    the rest of `others`.
+    """Shorten a list of tensor names: `module.*` replaces the names of a whole module, the largest one to
+    which no other tensor in `others` belongs.
     """
     rest = {prefix for name in set(others) - set(names) for prefix in prefixes(name)}
     largest = [next((prefix for prefix in prefixes(name) if prefix not in rest), name) for name in names]
@@ -83,22 +91,21 @@ def by_module(names: list[str], others: list[str]) -> list[str]:
 
 
 def prefixes(name: str) -> Iterator[str]:
-    """`a.b.c` gives `a` and `a.b`: the modules that hold a tensor."""
+    """The modules that contain a tensor: `a.b.c` gives `a` and `a.b`."""
     return accumulate(name.split(".")[:-1], "{}.{}".format)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or PyTorch file. No code in the file can run: pickles are read with
-    weights_only.
+    """The tensors of a .safetensors or PyTorch file. Pickles are read with weights_only, so no code in the
+    file can run.
 
-    Of a training's file only the model's are read; the prefix `module.`, which DataParallel puts before all
-    names, is taken away.
+    Of a training checkpoint only the model's tensors are returned, without DataParallel's prefix `module.`.
     """
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(
-            f"{path} is a folder, and holds no weights that are known",
-            hint="give a file of weights, or model.json's folder",
+            f"{path} is a folder that holds no known weights",
+            hint="give a weights file, or the folder of a model.json",
         )
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", hint="leave it unset to start from random weights")
@@ -114,14 +121,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         ) from None
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path} is not a plain file of weights; it was not loaded, because it could run code",
-            hint="the program that made it can write a plain one: torch.save(model.state_dict(), FILE)",
+            f"{path} does not hold tensors only; it was not loaded, because it could run code",
+            hint="save the tensors alone in the program that made it: torch.save(model.state_dict(), FILE)",
         ) from None
     return named_tensors(content, path=path)
 
 
 def named_tensors(content: Any, *, path: Path) -> dict[str, Tensor]:
-    """What a PyTorch file holds as a table of tensors. Raises CheckpointError when there is none in it."""
+    """The state dict in the content of a PyTorch file. Raises CheckpointError if there is none."""
     for key in NESTED:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -129,7 +136,7 @@ def named_tensors(content: Any, *, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         is_plain_entry(name, value) for name, value in content.items()
     ):
-        raise CheckpointError(f"{path} is not a table of tensors")
+        raise CheckpointError(f"{path} holds no state dict, a table of names and dense tensors")
     parallel = content and all(name.startswith("module.") for name in content)
     return (
         {name.removeprefix("module."): value for name, value in content.items()}
@@ -148,15 +155,14 @@ def is_plain_entry(name: object, value: object) -> bool:
 
 
 def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: object) -> Loaded:
-    """Copy each tensor whose name and shape the model has; the first convolution also from images of another
-    number of bands.
+    """Load each tensor that matches one of the model in name and shape. An RGB kernel of the first
+    convolution is adapted to the model's number of input channels.
 
-    Raises CheckpointError when there is none.
+    Raises CheckpointError if no tensor matches.
     """
     own = model.state_dict()
-    # The first convolution's kernel.
-    first = next((name for name, value in own.items() if value.ndim == 4), "")
-    inflated = [name for name in tensors if name == first and takes_other_bands(own[name], tensors[name])]
+    first_kernel = next((name for name, value in own.items() if value.ndim == 4), "")
+    inflated = [name for name in tensors if name == first_kernel and can_inflate(tensors[name], own[name])]
     tensors = {
         name: inflate(value, own[name].shape[1]) if name in inflated else value
         for name, value in tensors.items()
@@ -165,8 +171,8 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: objec
     if not used:
         example = next(iter(tensors), "nothing")
         raise CheckpointError(
-            f"{source} fits no tensor of the model: it has {len(tensors)}, such as {example}",
-            hint=f"the model's are named like {next(iter(own))}",
+            f"{source}: none of its {len(tensors)} tensors, such as {example}, matches the model",
+            hint=f"the model's tensors have names such as {next(iter(own))}",
         )
     model.load_state_dict({name: tensors[name] for name in used}, strict=False)
     return Loaded(
@@ -180,8 +186,8 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor], *, source: objec
     )
 
 
-def takes_other_bands(own: Tensor, kernel: Tensor) -> bool:
-    """Whether two kernels differ in nothing but the number of bands, and the file's is of RGB."""
+def can_inflate(kernel: Tensor, own: Tensor) -> bool:
+    """Whether `kernel` is for RGB and differs from the model's own only in the number of input channels."""
     return (
         kernel.ndim == own.ndim == 4
         and kernel.shape[1] == 3 != own.shape[1]
@@ -189,25 +195,24 @@ def takes_other_bands(own: Tensor, kernel: Tensor) -> bool:
     )
 
 
-def inflate(kernel: Tensor, bands: int) -> Tensor:
-    """An RGB kernel O x 3 x k x k for images of another number of bands, such that one whose bands are all
-    equal gives what it gave in RGB.
+def inflate(kernel: Tensor, channels: int) -> Tensor:
+    """An RGB kernel O x 3 x k x k as O x channels x k x k. An image with equal channels gives the same output
+    as in RGB.
 
-    The first three bands keep the kernels of red, green and blue, each further one gets their mean; fewer
-    than three get the mean each.
+    From four channels up, the first three keep the kernels of red, green and blue and the others get their
+    mean; with fewer than three channels, each gets the mean.
     """
     mean = kernel.mean(dim=1, keepdim=True)
-    parts = [kernel, mean.expand(-1, bands - 3, -1, -1)] if bands > 3 else [mean.expand(-1, bands, -1, -1)]
-    return torch.cat(parts, dim=1) * 3 / bands
+    kept = kernel if channels > 3 else kernel[:, :0]
+    others = mean.expand(-1, channels - kept.shape[1], -1, -1)
+    return torch.cat([kept, others], dim=1) * 3 / channels
 
 
-# --- what `weights import` writes for a backbone ------------------------------------------------------------
+# --- the file that `weights import` writes for a backbone ---------------------------------------------------
 
 
 class BackboneFile(NamedTuple):
-    """A backbone's tensors in our names, with what they mean: whose backbone, and what it expects of its
-    input.
-    """
+    """The tensors of a backbone under our names, with its name and input normalisation."""
 
     tensors: dict[str, Tensor]
     backbone: str
@@ -217,24 +222,26 @@ class BackboneFile(NamedTuple):
 
 def save_backbone(content: BackboneFile, folder: Path) -> Path:
     path = folder / BACKBONE_FILE
-    words = {
+    metadata = {
         "backbone": content.backbone,
         "mean": json.dumps(content.normalization.mean),
         "std": json.dumps(content.normalization.std),
         "source": content.source,
     }
-    save_file(content.tensors, path, metadata=words)
+    save_file(content.tensors, path, metadata=metadata)
     return path
 
 
 def is_backbone_file(path: Path) -> bool:
-    """Whether a folder or file is one that `save_backbone` wrote; others of tensors may have its name."""
-    return (path / BACKBONE_FILE).is_file() or "backbone" in words_in(path)
+    """Whether `save_backbone` wrote this file or folder. A file is recognised by its metadata, because other
+    files may have the same name.
+    """
+    return (path / BACKBONE_FILE).is_file() or "backbone" in metadata_of(path)
 
 
-def words_in(path: Path) -> dict[str, str]:
-    """What a .safetensors file says beside its tensors; nothing where it cannot be read, which is told when
-    the tensors are.
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a .safetensors file; empty if it cannot be read, which is an error only when its
+    tensors are read.
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
@@ -246,20 +253,22 @@ def words_in(path: Path) -> dict[str, str]:
 
 
 def read_backbone(path: Path) -> BackboneFile:
-    """The inverse of `save_backbone`, of the file or of its folder. Raises CheckpointError."""
+    """The inverse of `save_backbone`, from the file or its folder. Raises CheckpointError."""
     path = path / BACKBONE_FILE if path.is_dir() else path
-    tensors, words = read_tensors(path), words_in(path)
+    tensors, metadata = read_tensors(path), metadata_of(path)
     try:
-        mean, std = (tuple(float(number) for number in json.loads(words[name])) for name in ("mean", "std"))
+        mean, std = (
+            tuple(float(number) for number in json.loads(metadata[name])) for name in ("mean", "std")
+        )
         if (
             len(mean) != 3
             or len(std) != 3
             or min(std) <= 0
             or not all(math.isfinite(number) for number in (*mean, *std))
         ):
-            raise ValueError("mean and std are not of three channels")
-        return BackboneFile(tensors, words["backbone"], Normalization(mean, std), words["source"])
+            raise ValueError("mean and std must be three numbers each, std positive")
+        return BackboneFile(tensors, metadata["backbone"], Normalization(mean, std), metadata["source"])
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} does not say whose weights it holds: {printable(repr(error), 120)}"
+            f"{path} lacks valid metadata of its backbone: {printable(repr(error), 120)}"
         ) from None

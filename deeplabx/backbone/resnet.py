@@ -1,28 +1,31 @@
-"""ResNet (1512.03385), parameter names as torchvision has them (timm, where the stem is deep), and DeepLab's
-multi-grid and cascade.
+"""ResNet (1512.03385) with DeepLab's multi-grid and cascade. Parameter names are torchvision's, and timm's
+where the stem has three convolutions.
 
-Three placements of the strides: torchvision's, in the 3x3 of a block's first unit; Caffe's, in that unit's
-first 1x1; and DeepLab's own `beta`, in the 3x3 of the last unit of the block before. Three stems: PLAIN, BETA
-and V1C. Caffe's networks pool in ceil mode; Keras's, alike otherwise, do not.
+A block's stride is in the 3x3 of its first unit (torchvision), in the first 1x1 of that unit (Caffe), or in
+the 3x3 of the last unit of the block before (`beta`, DeepLab's own). The stem is PLAIN, BETA or V1C. The
+Caffe networks pool in ceil mode; the Keras network, otherwise the same, does not.
 """
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import TypedDict, Unpack, cast
+from functools import partial
+from typing import NamedTuple, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
 from deeplabx.backbone.contract import CAFFE, IMAGENET, Backbone, Features
+from deeplabx.backbone.layers import conv_norm_act, initialize
 from deeplabx.errors import ConfigError
 
 WIDTHS = (64, 128, 256, 512)
 MULTI_GRID = (1, 2, 4)  # v3, section 4.1
 MOST_BLOCKS = 7  # v3, section 3.2
-PLAIN = (64,)  # the stem: one 7x7
-BETA = (64, 64, 128)  # of three 3x3: the released code's
-V1C = (32, 32, 64)  # and that of 1812.01187, section 4.2 (ResNet-C)
+# widths of the stem's convolutions
+PLAIN = (64,)  # one 7x7
+BETA = (64, 64, 128)  # three 3x3, of DeepLab's released code
+V1C = (32, 32, 64)  # three 3x3, of ResNet-C (1812.01187, section 4.2)
 
 
 class BasicUnit(nn.Module):
@@ -34,6 +37,7 @@ class BasicUnit(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=next_rate, dilation=next_rate, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        nn.init.zeros_(self.bn2.weight)  # the unit starts as its shortcut (1706.02677, section 5.1)
         self.downsample = shortcut(in_channels, width, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ class BasicUnit(nn.Module):
 
 class BottleneckUnit(nn.Module):
     expansion = 4
-    stride_first = False  # in the first 1x1, so that the 3x3 already runs at the next rate
+    stride_first = False  # whether the first 1x1 has the stride; the 3x3 then already has the next rate
 
     def __init__(self, in_channels: int, width: int, *, stride: int, rate: int, next_rate: int) -> None:
         super().__init__()
@@ -55,6 +59,7 @@ class BottleneckUnit(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * 4)
+        nn.init.zeros_(self.bn3.weight)  # the unit starts as its shortcut (1706.02677, section 5.1)
         self.downsample = shortcut(in_channels, width * 4, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,18 +74,16 @@ class CaffeUnit(BottleneckUnit):
 
 
 def shortcut(in_channels: int, out_channels: int, *, stride: int) -> nn.Module | None:
-    """A projection where a unit changes width; every other feature where it only changes resolution; None
-    where it changes neither.
+    """A projection if the unit changes the number of channels, subsampling if it only changes the resolution,
+    None if it changes neither.
     """
     if in_channels != out_channels:
-        return nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-        )
+        return conv_norm_act(in_channels, out_channels, kernel_size=1, stride=stride, activation=None)
     return nn.MaxPool2d(1, stride) if stride > 1 else None
 
 
 def stem_of(in_channels: int, widths: Sequence[int]) -> nn.Module:
-    """A 7x7 convolution of the one width; of several widths a 3x3 each, with norm and ReLU between them. The
+    """For one width a 7x7 convolution; for several widths a 3x3 each, with norm and ReLU between them. The
     first has stride 2.
     """
     if len(widths) == 1:
@@ -95,11 +98,19 @@ def stem_of(in_channels: int, widths: Sequence[int]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+class Variant(NamedTuple):
+    """The architecture of one ResNet."""
+
+    unit: type[BasicUnit] | type[BottleneckUnit]
+    counts: Sequence[int]  # units of each block
+    stem: Sequence[int] = PLAIN  # widths of its convolutions
+    stride_last: bool = False  # whether a block's stride is in the last unit of the block before
+    ceil_mode: bool = False  # of the max-pooling: one more row (column) for image sides 4k and 4k - 1
+
+
 class ResNet(Backbone):
-    """multi_grid: the rates of the last block's units, None for DeepLabv3's, () for none. blocks: 4, or up to
-    7: copies of block 4 in cascade, each with the multi-grid (v3, section 3.2). stem: the widths of its
-    convolutions. stride_last: a block's stride is in the last unit of the one before. ceil_mode: of the
-    max-pooling, which on sides of 4k and 4k - 1 then gives one row more.
+    """multi_grid: rates of the units of block 4, None for DeepLabv3's, () for none. blocks: 4, or up to 7:
+    copies of block 4 in cascade, each with the multi-grid (v3, section 3.2).
     """
 
     separable = False
@@ -107,27 +118,23 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        unit: type[BasicUnit] | type[BottleneckUnit],
-        counts: Sequence[int],
+        variant: Variant,
         *,
-        output_stride: int = 16,
+        output_stride: int,
         in_channels: int = 3,
         multi_grid: Sequence[int] | None = None,
         blocks: int = 4,
-        stem: Sequence[int] = PLAIN,
-        stride_last: bool = False,
-        ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         if not 4 <= blocks <= MOST_BLOCKS:
             raise ConfigError(f"backbone.blocks={blocks} is not 4 to {MOST_BLOCKS}")
+        unit, counts, stem, stride_last, ceil_mode = variant
         counts = [*counts, *[counts[3]] * (blocks - 4)]
         widths = [*WIDTHS, *[WIDTHS[3]] * (blocks - 4)]
         grid = MULTI_GRID[: counts[3]] if multi_grid is None else multi_grid or [1] * counts[3]
         if len(grid) != counts[3]:
             raise ConfigError(
-                f"backbone.multi_grid={list(grid)} must have {counts[3]} rates, one per unit of the last "
-                "block"
+                f"backbone.multi_grid={list(grid)} must have {counts[3]} rates, one per unit of block 4"
             )
         self.normalization = CAFFE if unit is CaffeUnit else IMAGENET
         self.output_stride = output_stride
@@ -136,10 +143,8 @@ class ResNet(Backbone):
         )
         self.units_after_stride = int(stride_last)
 
-        strides = unit_strides(counts, last=stride_last)
-        _, _, *steps = atrous_steps(
-            [2, 2, *strides], output_stride=output_stride
-        )  # convolution, max-pool, units
+        strides = [2, 2, *unit_strides(counts, last=stride_last)]  # stem, max-pooling, units
+        _, _, *steps = atrous_steps(strides, output_stride=output_stride)
 
         self.conv1 = stem_of(in_channels, stem)
         self.bn1 = nn.BatchNorm2d(stem[-1])
@@ -151,11 +156,11 @@ class ResNet(Backbone):
                 f"layer{number}", block_of(unit, in_channels, width, steps=steps[:count], multi_grid=rates)
             )
             in_channels, steps = width * unit.expansion, steps[count:]
-        initialize(self)
+        initialize(self, mode="fan_out")
 
     def forward(self, images: Tensor) -> Features:
         x = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        reached = []  # what each block gives, before the stride of its last unit where it has one there
+        reached = []  # the output of each block, or of all but its last unit where that one is strided
         for block in self.blocks():
             split = len(block) - self.units_after_stride
             reached.append(block[:split](x))
@@ -175,8 +180,8 @@ class ResNet(Backbone):
 
 
 def unit_strides(counts: Sequence[int], *, last: bool) -> list[int]:
-    """Of all units in order: each block but the first begins with a strided one, or (`last`) each block but
-    the last ends with one.
+    """The strides of all units in order: every block but the first starts with a strided unit or, with
+    `last`, every block but the last ends with one.
     """
     strides = [[1] * count for count in counts]
     for before, after in itertools.pairwise(strides):
@@ -195,7 +200,7 @@ def block_of(
     steps: Sequence[Step],
     multi_grid: Sequence[int],
 ) -> nn.Sequential:
-    """One unit per step; `multi_grid` multiplies each unit's rate (v3, section 3.2.1)."""
+    """One unit per step. `multi_grid` holds a factor on the rate of each unit (v3, section 3.2.1)."""
     units = []
     for step, multiple in zip(steps, multi_grid, strict=True):
         units.append(
@@ -211,69 +216,16 @@ def block_of(
     return nn.Sequential(*units)
 
 
-def initialize(backbone: nn.Module) -> None:
-    """He's initialisation, each unit beginning as the identity (1706.02677, section 5.1)."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(module, BasicUnit):
-            nn.init.zeros_(module.bn2.weight)
-        if isinstance(module, BottleneckUnit):
-            nn.init.zeros_(module.bn3.weight)
-
-
-class Settings(TypedDict, total=False):
-    """What every ResNet takes; see `ResNet`."""
-
-    output_stride: int
-    in_channels: int
-    multi_grid: Sequence[int] | None
-    blocks: int
-
-
-def resnet18(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BasicUnit, (2, 2, 2, 2), **settings)
-
-
-def resnet34(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BasicUnit, (3, 4, 6, 3), **settings)
-
-
-def resnet50(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), **settings)
-
-
-def resnet101(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), **settings)
-
-
-def resnet152(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 8, 36, 3), **settings)
-
-
-def resnet50_caffe(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(CaffeUnit, (3, 4, 6, 3), ceil_mode=True, **settings)
-
-
-def resnet101_caffe(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(CaffeUnit, (3, 4, 23, 3), ceil_mode=True, **settings)
-
-
-def resnet50_keras(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(CaffeUnit, (3, 4, 6, 3), **settings)
-
-
-def resnet50_beta(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), stem=BETA, stride_last=True, **settings)
-
-
-def resnet101_beta(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), stem=BETA, stride_last=True, **settings)
-
-
-def resnet50_v1c(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 6, 3), stem=V1C, **settings)
-
-
-def resnet101_v1c(**settings: Unpack[Settings]) -> ResNet:
-    return ResNet(BottleneckUnit, (3, 4, 23, 3), stem=V1C, **settings)
+# Each builder takes the keyword-only settings of `ResNet`.
+resnet18 = partial(ResNet, Variant(BasicUnit, (2, 2, 2, 2)))
+resnet34 = partial(ResNet, Variant(BasicUnit, (3, 4, 6, 3)))
+resnet50 = partial(ResNet, Variant(BottleneckUnit, (3, 4, 6, 3)))
+resnet101 = partial(ResNet, Variant(BottleneckUnit, (3, 4, 23, 3)))
+resnet152 = partial(ResNet, Variant(BottleneckUnit, (3, 8, 36, 3)))
+resnet50_caffe = partial(ResNet, Variant(CaffeUnit, (3, 4, 6, 3), ceil_mode=True))
+resnet101_caffe = partial(ResNet, Variant(CaffeUnit, (3, 4, 23, 3), ceil_mode=True))
+resnet50_keras = partial(ResNet, Variant(CaffeUnit, (3, 4, 6, 3)))
+resnet50_beta = partial(ResNet, Variant(BottleneckUnit, (3, 4, 6, 3), stem=BETA, stride_last=True))
+resnet101_beta = partial(ResNet, Variant(BottleneckUnit, (3, 4, 23, 3), stem=BETA, stride_last=True))
+resnet50_v1c = partial(ResNet, Variant(BottleneckUnit, (3, 4, 6, 3), stem=V1C))
+resnet101_v1c = partial(ResNet, Variant(BottleneckUnit, (3, 4, 23, 3), stem=V1C))

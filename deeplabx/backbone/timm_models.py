@@ -1,5 +1,5 @@
-"""Any of timm's networks whose features are at strides 4, 8 and the output stride, with random weights:
-nothing is downloaded.
+"""Every timm network with features at strides 4, 8 and the output stride, randomly initialised: nothing is
+downloaded.
 """
 
 import difflib
@@ -15,20 +15,21 @@ from torch.nn import functional as F
 from deeplabx.backbone.contract import Backbone, Features, Normalization
 from deeplabx.errors import ConfigError, printable
 
-FIT = "resnet50d, convnext_tiny or efficientnet_b0"  # at every output stride
-# Sides of the image that a network is tried on: divided by two and two again, they are odd and even in turn.
+FIT = "resnet50d, convnext_tiny or efficientnet_b0"  # work at every output stride
+# height and width of the image that a network is tested on: halved repeatedly, they are sometimes odd and
+# sometimes even
 PROBE = (75, 97)
-# what timm's networks raise on an output stride or an image that they cannot take, over one network of each
-# of its modules
+# raised by timm for an output stride or an image size that a network does not support; found by trying one
+# network of each timm module
 CANNOT = (AssertionError, RuntimeError, TypeError)
 
 
 class TimmBackbone(Backbone):
-    """One of timm's features-only networks. `state_dict` names its tensors as timm's whole network does, so
-    timm's files fit.
+    """A features-only network of timm. `state_dict` uses the names of timm's full network, so that timm's
+    weights can be loaded.
 
     padded: whether images are padded to a multiple of the output stride, for networks that round sizes down
-    or take no others. children: for each child of `network`, its name in timm's whole network.
+    or accept no other sizes. children: for each child of `network`, its name in timm's full network.
     """
 
     atrous_branches = True
@@ -42,8 +43,7 @@ class TimmBackbone(Backbone):
         self.network = network
         self.padded = False
         strides, channels = network.feature_info.reduction(), network.feature_info.channels()
-        # At output stride 8 several levels have stride 8; the one after stride 4 has it at every output
-        # stride.
+        # At output stride 8 several levels have stride 8; the first one has it at every output stride.
         low_level = max(level for level, stride in enumerate(strides) if stride == 4)
         self.levels = low_level, low_level + 1, len(strides) - 2, len(strides) - 1
         self.strides = [strides[level] for level in self.levels]
@@ -54,9 +54,12 @@ class TimmBackbone(Backbone):
         self.normalization = Normalization(
             mean=tuple(255 * value for value in mean), std=tuple(255 * value for value in std)
         )
-        kernels = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-        # As the network's own convolutions.
-        self.separable = any(kernel.groups == kernel.in_channels > 1 for kernel in kernels)
+        # ASPP and decoder use separable convolutions if the network itself does.
+        self.separable = any(
+            module.groups == module.in_channels > 1
+            for module in network.modules()
+            if isinstance(module, nn.Conv2d)
+        )
         self.register_state_dict_post_hook(rename_to_timms)
         self.register_load_state_dict_pre_hook(rename_to_ours)
 
@@ -74,8 +77,8 @@ class TimmBackbone(Backbone):
         return Features(*levels)
 
     def layers(self) -> Iterable[tuple[nn.Module, int]]:
-        """Raises ConfigError for a network whose children timm does not run one after the other, so that none
-        can be told to come before another.
+        """Raises ConfigError for a network whose children timm does not run in sequence: their order is then
+        unknown.
         """
         first, *others = self.network.feature_info.reduction()
         chained = others == [min(first * 2**level, self.output_stride) for level in range(1, len(others) + 1)]
@@ -83,8 +86,8 @@ class TimmBackbone(Backbone):
             raise ConfigError(
                 "trainer.freeze_stride: timm does not say which layers of this network come before which "
                 "stride",
-                hint="trainer.freeze_stride=32 freezes all of it; resnet50d and convnext_tiny can be "
-                "frozen in part",
+                hint="set trainer.freeze_stride=32 to freeze the whole network, or use resnet50d or "
+                "convnext_tiny, which can be frozen in part",
             )
         stride = first
         for name, child in self.network.named_children():
@@ -92,7 +95,7 @@ class TimmBackbone(Backbone):
             stride = 2 if name in self.network.return_layers else 1
 
     def name_of_timm(self, name: str) -> str:
-        """timm's name of one of `network`'s tensors."""
+        """The name in timm's full network of a tensor of `network`."""
         owner, _, tensor = name.rpartition(".")
         norm = owner.removesuffix(".0")
         child, _, rest = (f"{norm}.{tensor}" if norm in self.norms_of_timm else name).partition(".")
@@ -100,10 +103,10 @@ class TimmBackbone(Backbone):
 
 
 def separate_activations(network: nn.Module) -> set[str]:
-    """Put `Sequential(norm, dropout, activation)` in place of timm's norms that activate too; the names of
-    these.
+    """Replace each timm norm that includes an activation by `Sequential(norm, dropout, activation)`; return
+    the names of the replaced modules.
 
-    Else who freezes, synchronises or exchanges a norm takes the activation away.
+    Freezing, synchronising or replacing such a norm would otherwise remove the activation as well.
     """
     from timm.layers import BatchNormAct2d
 
@@ -133,21 +136,19 @@ def rename_to_ours(backbone: TimmBackbone, state_dict: dict[str, Any], prefix: s
             state_dict[f"{prefix}network.{name}"] = state_dict.pop(theirs)
 
 
-def timm_backbone(*, model: str, output_stride: int = 16, in_channels: int = 3) -> TimmBackbone:
-    """The network that timm calls `model`. Raises ConfigError, with what would work, for one that does not
-    fit.
-    """
+def timm_backbone(*, model: str, output_stride: int, in_channels: int = 3) -> TimmBackbone:
+    """timm's network `model`. Raises ConfigError, with an alternative, if it cannot serve as a backbone."""
     timm = library()
     if not timm.is_model(model) or ":" in model:
         near = difflib.get_close_matches(model.partition(".")[0], timm.list_models(), n=3)
         raise ConfigError(
-            f"backbone.model={model} is no model of timm {timm.__version__}",
+            f"backbone.model={model} is not a model of timm {timm.__version__}",
             hint=f"did you mean {', '.join(near)}?"
             if near
             else "python -c 'import timm; print(timm.list_models())' lists them",
         )
-    # Also where networks without memory are built, on torch's meta device: some of timm's read numbers from
-    # tensors, and sizes are tried.
+    # On the CPU even if the default device is `meta`: some timm networks read values from tensors while they
+    # are built, and the test below runs the network.
     with torch.device("cpu"):
         try:
             backbone = fitting(model, output_stride=output_stride, in_channels=in_channels)
@@ -161,7 +162,7 @@ def timm_backbone(*, model: str, output_stride: int = 16, in_channels: int = 3) 
 def library() -> ModuleType:
     try:
         import timm
-    except (ImportError, RuntimeError) as error:  # the latter from a torchvision that is not of this torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision does not match this torch
         raise ConfigError(
             f"backbone=timm needs timm: {reason(error)}", hint="pip install 'deeplabx[timm]'"
         ) from None
@@ -169,11 +170,11 @@ def library() -> ModuleType:
 
 
 def fitting(model: str, *, output_stride: int, in_channels: int) -> TimmBackbone:
-    """The network, tried on an image of odd size. Raises ConfigError without a hint when it does not give the
-    features that models ask for.
+    """The network, tested on an image of odd size. Raises ConfigError without a hint if its features are not
+    those of a `Backbone`.
     """
     timm = library()
-    # Many know no other than 32, and no such setting.
+    # Many networks support output stride 32 only and do not accept the setting.
     settings = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
         network = timm.create_model(
@@ -188,7 +189,7 @@ def fitting(model: str, *, output_stride: int, in_channels: int) -> TimmBackbone
     if not {4, 8} <= set(strides) or strides[-1] != output_stride:
         found = ", ".join(str(stride) for stride in strides)
         raise ConfigError(
-            f"backbone.model={model} has features at strides {found}; needed are 4, 8 and, the last, "
+            f"backbone.model={model} has features at strides {found}; it must have 4, 8 and, as the last, "
             f"{output_stride}"
         )
     backbone = TimmBackbone(
@@ -199,17 +200,17 @@ def fitting(model: str, *, output_stride: int, in_channels: int) -> TimmBackbone
         backbone.padded = True
         if misfit_of(backbone, in_channels=in_channels):
             raise ConfigError(
-                f"backbone.model={model} does not fit images of any size: for {PROBE[0]} x {PROBE[1]} "
+                f"backbone.model={model} does not support every image size: for {PROBE[0]} x {PROBE[1]} "
                 f"pixels {misfit}"
             )
     return backbone.train()
 
 
 def names_of_children(network: nn.Module, whole: nn.Module) -> dict[str, str]:
-    """For each child of a features-only network, its name in the whole one.
+    """For each child of a features-only network, its name in the full network.
 
-    timm takes Sequentials apart ('stages_0' was 'stages.0'), or keeps the whole as one child, whose name here
-    is empty.
+    timm either flattens Sequentials ('stages.0' becomes 'stages_0') or wraps the full network as one child,
+    for which the name is empty.
     """
     kept = dict(whole.named_children())
     taken_apart = {
@@ -221,12 +222,12 @@ def names_of_children(network: nn.Module, whole: nn.Module) -> dict[str, str]:
 
 
 def misfit_of(backbone: TimmBackbone, *, in_channels: int) -> str:
-    """What is wrong with the features of an image of odd size; nothing when they are as promised."""
+    """What is wrong with the features of an image of odd size; empty if their shapes are right."""
     try:
         with torch.no_grad():
             features = backbone(torch.zeros(1, in_channels, *PROBE))
     except CANNOT as error:
-        return f"it says {reason(error)}"
+        return f"it raises {reason(error)}"
     channels = (
         backbone.low_level_channels,
         backbone.middle_channels,
@@ -246,12 +247,12 @@ def reason(error: Exception) -> str:
 
 
 def alternative(model: str, *, output_stride: int, in_channels: int) -> str:
-    """What to type instead of a network that does not fit at this output stride."""
+    """A hint on what to use instead of a network that does not work at this output stride."""
     if output_stride < 32:
         try:
             fitting(model, output_stride=32, in_channels=in_channels)
         except ConfigError:
             pass
         else:
-            return f"type backbone.output_stride=32, or take a network such as {FIT}"
-    return f"take a convolutional network such as {FIT}"
+            return f"type backbone.output_stride=32, or use a network such as {FIT}"
+    return f"use a convolutional network such as {FIT}"

@@ -1,6 +1,4 @@
-"""VGG-16 (1409.1556) as DeepLabv1 and v2 take it, parameter names as torchvision has them (its
-`features`).
-"""
+"""VGG-16 (1409.1556) as DeepLabv1 and v2 use it. Parameter names are torchvision's (its `features`)."""
 
 from collections.abc import Iterable
 
@@ -8,8 +6,9 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import atrous_steps
 from deeplabx.backbone.contract import IMAGENET, Backbone, Features
+from deeplabx.backbone.layers import initialize
 
-# convolutions, channels of each of the five blocks; a max-pooling of stride 2 follows each
+# convolutions and channels of each of the five blocks; max-pooling of stride 2 follows each
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
@@ -17,8 +16,8 @@ class VGG(Backbone):
     """The five blocks and their pooling. At output stride 8, pool4 and pool5 have stride 1 and conv5 has rate
     2 (v1, section 3.1).
 
-    Pooling is 3x3, as published with v1, so that a side H becomes ceil(H/2) and pooling of stride 1 keeps its
-    size.
+    Pooling is 3x3 as in the network published with v1: a side H becomes ceil(H/2), and pooling of stride 1
+    keeps the size.
     """
 
     low_level_channels, middle_channels, auxiliary_channels, channels = 256, 512, 512, 512
@@ -46,7 +45,8 @@ class VGG(Backbone):
             layers.append(nn.MaxPool2d(3, step.stride, padding=1))
             rate = step.next_rate
         self.features = nn.Sequential(*layers)
-        initialize(self)
+        # There are no norm layers: from a smaller initialisation the signal fades over the 13 convolutions.
+        initialize(self, mode="fan_in")
 
     def forward(self, images: Tensor) -> Features:
         _, _, end_of_3, end_of_4, _ = self.ends
@@ -58,14 +58,5 @@ class VGG(Backbone):
         return [(layer, 2 if isinstance(layer, nn.MaxPool2d) else 1) for layer in self.features]
 
 
-def initialize(backbone: nn.Module) -> None:
-    """He's initialisation: without norm layers a smaller one starves the last of thirteen convolutions."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def vgg16(*, output_stride: int = 8, in_channels: int = 3) -> VGG:
+def vgg16(*, output_stride: int, in_channels: int = 3) -> VGG:
     return VGG(output_stride=output_stride, in_channels=in_channels)

@@ -7,15 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone
-from deeplabx.model.layers import conv3x3, conv_norm_act, resize, scaled_rates, window_mean
+from deeplabx.backbone.layers import conv_norm_act
+from deeplabx.model.layers import conv3x3, resize, scaled_rates, window_mean
 
 CHANNELS = 256  # section 3.3
-REFERENCE_STRIDE = 16  # the output stride that atrous rates are written for in v3 and v3+
+REFERENCE_STRIDE = 16  # output stride for which v3 and v3+ state their atrous rates
 DROPOUT = 0.1  # of the released code
 
 
 class ImagePooling(nn.Module):
-    """The image's mean feature, or the mean of every window x window features, at every place."""
+    """The mean of all features, or of each window x window of them, projected and resized to the input's
+    size.
+    """
 
     def __init__(
         self, in_channels: int, channels: int, *, window: int | None = None, align_corners: bool = True
@@ -37,8 +40,8 @@ class ASPP(nn.Module):
     """1x1, a 3x3 per atrous rate, and image pooling; concatenated and projected. N backbone.channels h w to N
     channels h w.
 
-    atrous_rates: for output stride 16. image_pooling: side in pixels of the squares that are averaged, None
-    for the whole image. projection_kernel: side of the projection's kernel, 1 in the paper.
+    atrous_rates: for output stride 16. image_pooling: side in image pixels of the window to average, None
+    for the whole image. projection_kernel: kernel size of the projection, 1 in the paper.
     """
 
     def __init__(

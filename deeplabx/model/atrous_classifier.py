@@ -1,4 +1,4 @@
-"""A classifier with a large field of view: DeepLabv1's head, of which DeepLabv2 sums several."""
+"""A classifier with a large field of view: the head of DeepLabv1. DeepLabv2 sums several of them."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ DROPOUT = 0.5  # after fc6 and fc7, as in VGG
 
 
 class AtrousClassifier(nn.Module):
-    """One atrous convolution to classes; on a backbone with fully connected layers it is fc6, and fc7 and the
-    classifier are 1x1 (v1, section 3.1; v2, figure 7). N channels h w to N num_classes h w. width: of fc6 and
-    fc7.
+    """One atrous convolution to classes. On a backbone with fully connected layers the atrous convolution is
+    fc6, followed by a 1x1 fc7 and a 1x1 classifier (v1, section 3.1; v2, figure 7). N channels h w to N
+    num_classes h w. width: channels of fc6 and fc7.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class AtrousClassifier(nn.Module):
             self.classify = nn.Conv2d(
                 backbone.channels, num_classes, kernel_size, padding=padding, dilation=rate
             )
-        nn.init.normal_(self.classify.weight, std=0.01)  # of the released code
+        nn.init.normal_(self.classify.weight, std=0.01)  # as in the released code
         self.fully_connected = backbone.fully_connected
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
-"""What the commands may ask of a model, and what all models share."""
+"""The interface of a model and what all models share."""
 
 from collections.abc import Sequence
 from math import ceil
-from typing import TypedDict
 
 from torch import Tensor, nn
 
@@ -11,27 +10,21 @@ from deeplabx.model.auxiliary import AuxiliaryHead
 from deeplabx.model.layers import resize
 
 
-class Shared(TypedDict, total=False):
-    """Settings that every model takes; see `DeepLab`."""
-
-    align_corners: bool
-    auxiliary_weight: float | None
-
-
 class DeepLab(nn.Module):
-    """Normalised images N x in_channels x H x W to logits N x num_classes x H x W, any H and W from one
-    output stride up.
+    """Normalised images N x in_channels x H x W to logits N x num_classes x H x W. H and W must be at least
+    the output stride.
 
-    In training mode logits are as large as every `label_stride`-th label: N x num_classes x
-    ceil(H/label_stride) x ceil(W/label_stride); and a model that is also taught elsewhere than at its end
-    gives a list of them, one for each of `loss_weights`, the first being the prediction.
+    In training mode logits are N x num_classes x ceil(H/label_stride) x ceil(W/label_stride): one for the
+    label of every `label_stride`-th pixel. A model with several losses then returns a list of logits, one
+    entry for each of `loss_weights`; the first is the prediction.
 
-    align_corners: of every resize. auxiliary_weight: of the loss of a second head, None for none.
+    align_corners: for every resize. auxiliary_weight: weight of the auxiliary head's loss, None for no such
+    head.
     """
 
     # The multi-grid of a backbone that has one, where no other is given; None: DeepLabv3's.
     multi_grid: Sequence[int] | None = ()
-    reference_stride = 16  # the output stride that its atrous rates are written for
+    reference_stride = 16  # output stride for which the atrous rates are stated
 
     def __init__(
         self,
@@ -55,9 +48,7 @@ class DeepLab(nn.Module):
         return outputs if len(outputs) > 1 else outputs[0]
 
     def outputs(self, images: Tensor) -> list[Tensor]:
-        """The prediction's logits, and in training those of each further loss, at the network's own
-        resolution.
-        """
+        """The logits of the prediction and, in training mode, of each further loss, before resizing."""
         features = self.backbone(images)
         outputs = [self.logits(features)]
         if self.auxiliary is not None and self.training:
@@ -69,7 +60,7 @@ class DeepLab(nn.Module):
         raise NotImplementedError
 
     def in_head(self, parameter: str) -> bool:
-        """Whether a parameter, by its name, belongs to what no classification network has: its learning rate
-        may be a multiple of the others'.
+        """Whether the parameter of this name is new, not part of a pretrained classification network. New
+        parameters may have a higher learning rate.
         """
         return not parameter.startswith("backbone.")

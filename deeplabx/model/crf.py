@@ -1,4 +1,4 @@
-"""The fully connected CRF (Kraehenbuehl and Koltun, 1210.5644) that sharpens the labels of DeepLab v1
+"""The fully connected CRF (Kraehenbuehl and Koltun, 1210.5644) that refines the predictions of DeepLabv1
 (section 3.2) and v2 (section 3.3).
 """
 
@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 from deeplabx.errors import ConfigError
 
-# Of values on the lattice. glibc's malloc asks the system for each larger block anew, which costs more than
-# to blur it.
+# Lattice values that are filtered at once. For larger blocks, glibc's malloc asks the system for memory every
+# time, which takes longer than the blur itself.
 BYTES_AT_A_TIME = 2**25
-FINEST = 1e-3  # standard deviation, of which an image's coordinates still have exact multiples in float32
+FINEST = 1e-3  # smallest standard deviation: an image's lattice coordinates are still exact in float32
 
 
 @dataclass(frozen=True)
 class DenseCRF:
-    """Mean-field inference with Potts compatibility. The defaults are those released with v2; v1 has a
-    position_weight and position_xy of 3 and searches bilateral_weight from 5 to 10, bilateral_xy from 50 to
-    100 and bilateral_rgb from 3 to 10.
+    """Mean-field inference with Potts compatibility. The defaults are those released with v2. v1 uses
+    position_weight 3 and position_xy 3, and searches bilateral_weight in 5..10, bilateral_xy in 50..100 and
+    bilateral_rgb in 3..10.
     """
 
     iterations: int = 10
@@ -40,16 +40,15 @@ class DenseCRF:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, probabilities: Tensor) -> Tensor:
-        """Marginals C x H x W in float32 from a uint8 image H x W x 3 and probabilities C x H x W, on the
-        device of the latter.
+        """A uint8 image H x W x 3 and probabilities C x H x W to float32 marginals C x H x W, on the device
+        of the probabilities.
         """
         check_input(image, probabilities)
-        # A probability may underflow to 0, whose log no message could outweigh: the smallest normal number is
-        # merely improbable.
+        # A probability may underflow to 0, and no message could outweigh its log of -inf. The log of the
+        # smallest normal number is finite.
         smallest = torch.finfo(torch.float32).tiny
-        scores = (
-            probabilities.float().clamp(min=smallest).log().flatten(1).T.contiguous()
-        )  # HW C: a pixel's classes lie side by side
+        # HW C, contiguous: the classes of a pixel are adjacent in memory
+        scores = probabilities.float().clamp(min=smallest).log().flatten(1).T.contiguous()
         position, bilateral = self.filters(image.to(scores.device))
         marginals = scores.softmax(dim=1)
         for _ in range(self.iterations):
@@ -60,7 +59,7 @@ class DenseCRF:
         return marginals.T.reshape(probabilities.shape)
 
     def filters(self, image: Tensor) -> tuple["NormalizedFilter", "NormalizedFilter"]:
-        """The two kernels of v2's equation 3: of position alone, and of position and colour."""
+        """The two kernels of v2's equation 3: of position, and of position and colour."""
         y, x = torch.meshgrid(
             *(torch.arange(size, device=image.device) for size in image.shape[:2]), indexing="ij"
         )
@@ -73,12 +72,10 @@ class DenseCRF:
 
 def check_input(image: Tensor, probabilities: Tensor) -> None:
     if image.dtype != torch.uint8:
-        raise ValueError(
-            f"the image is {image.dtype}: the CRF compares grey levels from 0 to 255, so it wants torch.uint8"
-        )
+        raise ValueError(f"the image is {image.dtype}: the CRF needs torch.uint8, with values from 0 to 255")
     if probabilities.ndim != 3 or image.shape != (*probabilities.shape[1:], 3):
         found = f"image {tuple(image.shape)} and probabilities {tuple(probabilities.shape)}"
-        raise ValueError(f"{found} do not fit: the CRF wants H x W x 3 and C x H x W")
+        raise ValueError(f"{found} do not match: the CRF needs H x W x 3 and C x H x W")
 
 
 class NormalizedFilter:
@@ -88,7 +85,7 @@ class NormalizedFilter:
 
     def __init__(self, features: Tensor) -> None:
         self.splat, self.blurs, self.slice = permutohedral_filter(features)
-        # The kernel's overall scale cancels here, so the lattice need not keep it.
+        # The overall scale of the kernel cancels in this normalisation: the lattice may ignore it.
         self.norm = self.unnormalized(features.new_ones(len(features), 1)).rsqrt()  # N 1
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -105,17 +102,17 @@ class NormalizedFilter:
 
 @dataclass(frozen=True)
 class WeightedSums:
-    """A sparse matrix, as the rows to add up for each row of the result: `rows` and `weights` n x k, or flat
-    and cut at `starts`.
+    """A sparse matrix: for each row of the result, the input rows to add up and their weights. Both are
+    n x k, or flat, with the first index of each result row in `starts`.
     """
 
-    rows: Tensor  # int32, which halves what a filter keeps
+    rows: Tensor  # int32: half the memory of int64
     weights: Tensor
     starts: Tensor | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
-        # A gather writes each row once and adds in a fixed order: faster than a scatter, and the same bits on
-        # every run.
+        # A gather writes each row once and adds in a fixed order: it is faster than a scatter, and
+        # deterministic.
         return F.embedding_bag(self.rows, values, self.starts, mode="sum", per_sample_weights=self.weights)
 
 
@@ -137,7 +134,7 @@ def permutohedral_filter(features: Tensor) -> tuple[WeightedSums, list[WeightedS
 
 
 def elevate(features: Tensor) -> Tensor:
-    """N x d points to the plane of d+1 coordinates that sum to 0, scaled so that splat, blur and slice
+    """Map N x d points onto the plane of d+1 coordinates that sum to 0, scaled so that splat, blur and slice
     together have unit variance.
     """
     d = features.shape[1]
@@ -148,9 +145,9 @@ def elevate(features: Tensor) -> Tensor:
 
 
 def enclosing_simplex(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The simplex around each point: its remainder-0 vertex in units of d+1, the ranks of the point's
-    coordinates relative to that, the largest 0, and the barycentric weights of the vertices of remainder 0 to
-    d. All are N x (d+1).
+    """The simplex around each point: its remainder-0 vertex in units of d+1, the ranks of the point's offsets
+    from that vertex (0 for the largest), and the barycentric weights of the vertices of remainder 0 to d. All
+    are N x (d+1).
     """
     size = elevated.shape[1]
     origins = (elevated / size).round().long()
@@ -158,8 +155,8 @@ def enclosing_simplex(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ranks = torch.empty_like(order).scatter_(
         1, order, torch.arange(size, device=order.device).expand_as(order)
     )
-    # Rounding each coordinate may leave the plane; as many coordinates as are in excess, those farthest off,
-    # go to the next multiple.
+    # Rounding each coordinate may leave the plane. Move as many coordinates as the sum is off, those with the
+    # largest rounding error, to the next multiple.
     ranks += origins.sum(dim=1, keepdim=True)
     moved = (ranks < 0).long() - (ranks >= size).long()
     origins, ranks = origins + moved, ranks + size * moved
@@ -171,23 +168,22 @@ def enclosing_simplex(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def pack(origins: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
-    """The vertices of each simplex, N x (d+1), as one number each, and the stride between such numbers along
-    each of d+1 directions.
+    """Encode the vertices of each simplex, N x (d+1), as one integer each; also return the difference between
+    the integers of neighbours along each of d+1 directions.
     """
     d = origins.shape[1] - 1
     lowest, highest = origins[:, :d].aminmax(dim=0)
-    digits = (
-        (d + 1) * (highest - lowest + 4) + 1
-    ).tolist()  # with room on both sides for a vertex and its neighbour
+    # base of each digit, with room on both sides for a vertex and its neighbour
+    digits = ((d + 1) * (highest - lowest + 4) + 1).tolist()
     if math.prod(digits) >= 2**63:
         raise ConfigError(
-            "the CRF's distances are too fine for this image",
-            hint="give larger ones, as in eval.crf_position=[3,1] eval.crf_bilateral=[4,67,3]",
+            "the standard deviations of the CRF are too small for this image",
+            hint="set larger ones, for example eval.crf_position=[3,1] eval.crf_bilateral=[4,67,3]",
         )
     places = [math.prod(digits[:axis]) for axis in range(d)]
     place = torch.tensor(places, device=origins.device)
     first = ((d + 1) * (origins[:, :d] - lowest + 2) * place).sum(dim=1)
-    # The vertex of remainder k is k off in every coordinate, less d+1 in the k coordinates that rank last.
+    # The vertex of remainder k adds k to every coordinate and subtracts d+1 from the k that rank last.
     vertices = [
         first + k * sum(places) - (d + 1) * ((ranks[:, :d] > d - k) * place).sum(dim=1) for k in range(d + 1)
     ]
@@ -195,8 +191,8 @@ def pack(origins: Tensor, ranks: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def blur_along(points: Tensor, stride: int) -> WeightedSums:
-    """Weights 1/2, 1, 1/2 on a lattice point and its two neighbours; a neighbour that no pixel touches counts
-    as 0.
+    """Weights 1/2, 1, 1/2 for a lattice point and its neighbours on both sides; a neighbour that is not in
+    `points` counts as 0.
     """
     rows = torch.arange(len(points), dtype=torch.int32, device=points.device)[:, None].repeat(1, 3)
     weights = torch.tensor([0.0, 1.0, 0.0], device=points.device).repeat(len(points), 1)

@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from deeplabx.model.layers import conv3x3, conv_norm_act, resize
+from deeplabx.backbone.layers import conv_norm_act
+from deeplabx.model.layers import conv3x3, resize
 
 LOW_LEVEL_WIDTH = 48  # table 1
 
 
 class Decoder(nn.Module):
-    """Refine the head's output with stride-4 features: reduce those to 48, concatenate, two 3x3 of 256 (table
-    2).
+    """Refine ASPP's output with features of stride 4: reduce these to 48 channels, concatenate, and apply two
+    3x3 convolutions of 256 channels (table 2).
     """
 
     def __init__(

@@ -1,23 +1,24 @@
 """DeepLabv2 (1606.00915)."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.model.atrous_classifier import AtrousClassifier
-from deeplabx.model.contract import DeepLab, Shared
+from deeplabx.model.contract import DeepLab
 from deeplabx.model.layers import rescale, resize, scaled_rates
 
 ATROUS_RATES = (6, 12, 18, 24)  # ASPP-L, section 4.1.2, at output stride 8
 
 
 class DeepLabV2(DeepLab):
-    """The sum of a classifier per atrous rate (section 3.2); several `scales` of the image are fused by the
-    largest logit, and in training each has a loss of its own beside the fused one (section 4.1.2). The ground
-    truth of training is taken at every output_stride-th pixel.
+    """The sum of one classifier per atrous rate (section 3.2). The logits of several `scales` of the image
+    are fused by their maximum; in training each scale has its own loss beside the fused one (section 4.1.2).
+    Trained on the label of every output_stride-th pixel.
+
+    atrous_rates: for output stride 8.
     """
 
     reference_stride = 8
@@ -29,9 +30,12 @@ class DeepLabV2(DeepLab):
         num_classes: int,
         atrous_rates: Sequence[int] = ATROUS_RATES,
         scales: Sequence[float] = (1.0,),
-        **shared: Unpack[Shared],
+        align_corners: bool = True,
+        auxiliary_weight: float | None = None,
     ) -> None:
-        super().__init__(backbone, num_classes=num_classes, **shared)
+        super().__init__(
+            backbone, num_classes=num_classes, align_corners=align_corners, auxiliary_weight=auxiliary_weight
+        )
         rates = scaled_rates(
             atrous_rates, output_stride=backbone.output_stride, reference_stride=self.reference_stride
         )
@@ -60,5 +64,5 @@ class DeepLabV2(DeepLab):
         return sum((branch(features.high) for branch in self.aspp[1:]), start=self.aspp[0](features.high))
 
     def in_head(self, parameter: str) -> bool:
-        """Of fc6, fc7 and the classifier only the last is new: VGG has the others."""
+        """Of fc6, fc7 and the classifier only the classifier is new: VGG has the others."""
         return ".classify." in parameter or parameter.startswith("auxiliary.")

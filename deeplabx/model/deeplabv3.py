@@ -1,26 +1,24 @@
 """DeepLabv3 (1706.05587)."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone, Features
+from deeplabx.backbone.layers import conv_norm_act
 from deeplabx.model.aspp import ASPP, CHANNELS
-from deeplabx.model.contract import DeepLab, Shared
-from deeplabx.model.layers import conv_norm_act
+from deeplabx.model.contract import DeepLab
 
 ATROUS_RATES = (6, 12, 18)  # section 4.1, at output stride 16
 
 
 class DeepLabV3(DeepLab):
-    """ASPP and a classifier. `separable`, `atrous_rates`: None means as the backbone says; rates are those
-    for output stride 16.
+    """ASPP and a classifier. separable: None for the backbone's default. atrous_rates: for output stride 16;
+    None for the paper's, or for none on a backbone without atrous branches.
 
-    image_pooling: side in pixels of the squares that are averaged, None for the whole image. channels: of
-    ASPP. projection_kernel: side of its last kernel. aspp: False leaves the classifier alone, for a cascade
-    of blocks (section 3.2). head_convolution: a 3x3 of `channels` between the two, which other people's
-    models have.
+    image_pooling, projection_kernel: see `ASPP`. channels: of ASPP. aspp: False for the classifier alone, on
+    a cascade of blocks (section 3.2). head_convolution: whether a 3x3 of `channels` precedes the classifier,
+    as in torchvision's and other published models.
     """
 
     multi_grid = None
@@ -37,9 +35,12 @@ class DeepLabV3(DeepLab):
         projection_kernel: int = 1,
         aspp: bool = True,
         head_convolution: bool = False,
-        **shared: Unpack[Shared],
+        align_corners: bool = True,
+        auxiliary_weight: float | None = None,
     ) -> None:
-        super().__init__(backbone, num_classes=num_classes, **shared)
+        super().__init__(
+            backbone, num_classes=num_classes, align_corners=align_corners, auxiliary_weight=auxiliary_weight
+        )
         if atrous_rates is None:
             atrous_rates = ATROUS_RATES if backbone.atrous_branches else ()
         self.aspp: nn.Module = nn.Identity()

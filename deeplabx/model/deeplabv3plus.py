@@ -1,24 +1,22 @@
 """DeepLabv3+ (1802.02611)."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.model.aspp import ASPP, CHANNELS
-from deeplabx.model.contract import DeepLab, Shared
+from deeplabx.model.contract import DeepLab
 from deeplabx.model.decoder import Decoder
 from deeplabx.model.deeplabv3 import ATROUS_RATES
 
 
 class DeepLabV3Plus(DeepLab):
-    """DeepLabv3's ASPP, then a decoder. `separable`: None means as the backbone says. `atrous_rates` are
-    those for output stride 16.
+    """DeepLabv3's ASPP, then a decoder. separable: None for the backbone's default. atrous_rates: for output
+    stride 16, None for v3's.
 
-    image_pooling: side in pixels of the squares that are averaged, None for the whole image. channels: of
-    ASPP and decoder. projection_kernel: side of ASPP's last kernel. decoder_convolutions: 3x3 in the decoder
-    (table 2).
+    image_pooling, projection_kernel: see `ASPP`. channels: of ASPP and decoder. decoder_convolutions: number
+    of 3x3 convolutions in the decoder (table 2).
     """
 
     multi_grid = None
@@ -34,9 +32,12 @@ class DeepLabV3Plus(DeepLab):
         channels: int = CHANNELS,
         projection_kernel: int = 1,
         decoder_convolutions: int = 2,
-        **shared: Unpack[Shared],
+        align_corners: bool = True,
+        auxiliary_weight: float | None = None,
     ) -> None:
-        super().__init__(backbone, num_classes=num_classes, **shared)
+        super().__init__(
+            backbone, num_classes=num_classes, align_corners=align_corners, auxiliary_weight=auxiliary_weight
+        )
         separable = backbone.separable if separable is None else separable
         self.aspp = ASPP(
             backbone,

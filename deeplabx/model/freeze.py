@@ -1,4 +1,4 @@
-"""Layers that do not change in training."""
+"""Freezing the first layers of a model."""
 
 from deeplabx.errors import ConfigError
 from deeplabx.model.contract import DeepLab
@@ -6,16 +6,16 @@ from deeplabx.model.norm import freeze_norm
 
 
 def freeze_up_to(model: DeepLab, stride: int) -> None:
-    """Let the backbone's layers up to a stride of the classification network keep parameters and statistics,
-    in place. Of 32: the whole backbone.
+    """Freeze, in place, the parameters and norm statistics of the backbone's layers up to `stride` in the
+    classification network; for 32, of the whole backbone.
 
-    They come first, so nothing is kept of their forward pass for a backward one.
+    These are the first layers, so their activations are not stored for a backward pass.
     """
     layers = model.backbone.up_to(stride)
     if not layers:
         raise ConfigError(
-            f"trainer.freeze_stride={stride}, but no layer of this backbone gives features of that stride "
-            "or a finer one",
+            f"trainer.freeze_stride={stride}, but no layer of this backbone has an output stride of "
+            f"{stride} or less",
             hint=f"type trainer.freeze_stride={2 * stride}",
         )
     for layer in layers:

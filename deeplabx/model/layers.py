@@ -1,22 +1,11 @@
-"""The convolutions that heads and decoders share."""
+"""The convolutions, resizing and pooling that heads and decoders share."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def conv_norm_act(
-    in_channels: int, out_channels: int, *, kernel_size: int, rate: int = 1, groups: int = 1
-) -> nn.Sequential:
-    padding = rate * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=rate, groups=groups, bias=False
-        ),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+from deeplabx.backbone.layers import conv_norm_act
 
 
 def conv3x3(in_channels: int, out_channels: int, *, separable: bool, rate: int = 1) -> nn.Sequential:
@@ -41,8 +30,8 @@ def resize(x: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
 
 
 def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
-    """Bilinear resize by a factor. With align_corners the distance between the outermost pixels is scaled:
-    321 at 0.5 becomes 161.
+    """Bilinear resize by a factor. With align_corners, `scale` applies to the distance between the outermost
+    pixels: 321 at 0.5 becomes 161.
     """
     if scale == 1.0:
         return x
@@ -52,8 +41,8 @@ def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
 
 
 def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 1)) -> Tensor:
-    """The mean of all features, N C 1 1, or of every window x window of them; a window larger than x is as
-    large as x.
+    """The mean of all features, N C 1 1, or of each window x window of them. A window larger than x is
+    clipped to the size of x.
     """
     if window is None:
         return x.mean(dim=(2, 3), keepdim=True)
@@ -62,7 +51,7 @@ def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 
 
 
 def scaled_rates(atrous_rates: Sequence[int], *, output_stride: int, reference_stride: int) -> list[int]:
-    """Rates that are written for `reference_stride`, at another output stride: doubled at half of it (v3,
-    section 3.3), and so on; at least 1.
+    """Rates stated for `reference_stride`, converted to `output_stride`: doubled at half the stride (v3,
+    section 3.3), at least 1.
     """
     return [max(1, rate * reference_stride // output_stride) for rate in atrous_rates]

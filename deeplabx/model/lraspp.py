@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone, Features
+from deeplabx.backbone.layers import conv_norm_act
 from deeplabx.errors import ConfigError
-from deeplabx.model.contract import DeepLab, Shared
-from deeplabx.model.layers import conv_norm_act, resize, window_mean
+from deeplabx.model.contract import DeepLab
+from deeplabx.model.layers import resize, window_mean
 
 
 class LRASPP(DeepLab):
-    """The last features at 1x1, times a gate that sees their mean, classified at stride 8 together with the
-    features of that stride (figure 10).
+    """A 1x1 of the last features, multiplied by a gate computed from their mean, then classified at stride 8
+    together with the features of that stride (figure 10).
 
-    pooling: side in pixels of the squares that are averaged, None for the whole image. pooling_stride: of
-    those squares, in features, down and across. The released models are of output stride 32, pooling 769 and
-    stride 4, 5.
+    pooling: side in image pixels of the window to average, None for the whole image. pooling_stride: from one
+    window to the next, in features, [down, across]. The released models use output stride 32, pooling 769
+    and pooling_stride [4, 5].
     """
 
     def __init__(
@@ -30,19 +30,22 @@ class LRASPP(DeepLab):
         channels: int = 128,
         pooling: int | None = None,
         pooling_stride: Sequence[int] = (1, 1),
-        **shared: Unpack[Shared],
+        align_corners: bool = True,
+        auxiliary_weight: float | None = None,
     ) -> None:
-        super().__init__(backbone, num_classes=num_classes, **shared)
+        super().__init__(
+            backbone, num_classes=num_classes, align_corners=align_corners, auxiliary_weight=auxiliary_weight
+        )
         if len(pooling_stride) != 2:
             raise ConfigError(
                 f"model.pooling_stride={list(pooling_stride)} must be [down,across]",
-                hint="as in model.pooling_stride=[4,5]",
+                hint="for example model.pooling_stride=[4,5]",
             )
         if pooling is None and list(pooling_stride) != [1, 1]:
             raise ConfigError(
                 f"model.pooling_stride={list(pooling_stride)}, but model.pooling=null averages the whole "
                 "image",
-                hint="as in model.pooling=769",
+                hint="set model.pooling too, for example model.pooling=769",
             )
         self.window = ceil(pooling / backbone.output_stride) if pooling else None
         self.pooling_stride = (pooling_stride[0], pooling_stride[1])
@@ -53,8 +56,8 @@ class LRASPP(DeepLab):
 
     def logits(self, features: Features) -> Tensor:
         middle, high = features.middle, features.high
-        mean = window_mean(high, self.window, stride=self.pooling_stride)  # of the image, or of each square
-        gate = torch.sigmoid(self.gate(mean))  # N channels 1 1, or as many as squares
+        mean = window_mean(high, self.window, stride=self.pooling_stride)  # of the image, or of each window
+        gate = torch.sigmoid(self.gate(mean))  # N channels 1 1, or one per window
         if self.window is not None:
             gate = resize(gate, high.shape[-2:], align_corners=self.align_corners)
         high = resize(

@@ -1,4 +1,4 @@
-"""Norm layers: which kind, and how fast the statistics follow."""
+"""The norm layers of a model: freezing or replacing them, and their momentum."""
 
 from collections.abc import Callable
 from math import gcd
@@ -14,15 +14,15 @@ GROUPS = 32  # 1803.08494, section 4.1
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics and affine stay as they are, also after `.train()`."""
+    """Batch norm that always uses its running statistics, also after `.train()`."""
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
         return super().train(False)
 
 
 def freeze_norm(model: nn.Module) -> None:
-    """Turn every batch norm of `model`, also one that sees the batch of all processes, into a frozen one, in
-    place.
+    """Freeze every batch norm of `model`, synchronised ones included, in place: neither its statistics nor
+    its affine parameters change in training.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
@@ -31,8 +31,8 @@ def freeze_norm(model: nn.Module) -> None:
 
 
 def group_norm(model: nn.Module) -> None:
-    """Put a group norm with the same affine in place of every batch norm: 32 groups, or as many as also
-    divide its channels.
+    """Replace every batch norm of `model`, in place, by a group norm with the same affine parameters and 32
+    groups, or the largest divisor of 32 that also divides its channels.
     """
     for parent in list(model.modules()):
         for name, module in parent.named_children():
@@ -43,15 +43,15 @@ def group_norm(model: nn.Module) -> None:
 
 
 def set_momentum(model: nn.Module, momentum: float) -> None:
-    """The weight of the newest batch in every batch norm's statistics: 1 less what TensorFlow calls decay."""
+    """Set the weight of each new batch in the running statistics: 1 minus what TensorFlow calls decay."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = momentum
 
 
 def has_folded_norm(model: nn.Module) -> bool:
-    """Whether some batch norm holds no statistics of its own: mean 0 and variance 1 - eps, as importers write
-    where they were folded away.
+    """Whether the statistics of some batch norm were folded into its convolution: importers then write mean 0
+    and variance 1 - eps.
     """
     return any(
         isinstance(module, nn.BatchNorm2d)

@@ -1,6 +1,4 @@
-"""What a model costs: parameters, multiply-adds, and the stride and rate at which each of its convolutions
-runs.
-"""
+"""Size of a model: parameters, multiply-adds, and the stride and rate of each convolution."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution as it ran."""
+    """A convolution as run in a forward pass."""
 
     name: str
     channels: int
@@ -29,8 +27,8 @@ class Convolution:
 
     @property
     def padded_multiply_adds(self) -> int:
-        """On a grid whose sides are rounded up to a multiple of the rate, as TensorFlow computes atrous
-        convolutions: the papers count so.
+        """Multiply-adds on a grid with sides rounded up to a multiple of the rate: TensorFlow computes atrous
+        convolutions that way, and the papers count them so.
         """
         return (
             self.weights
@@ -42,7 +40,7 @@ class Convolution:
 
 
 def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convolution]:
-    """Every convolution of a forward pass on one image, in the order in which they run."""
+    """Every convolution of a forward pass on one image, in execution order."""
     ran: list[Convolution] = []
 
     def note(name: str, module: nn.Conv2d, output: Tensor) -> None:
@@ -63,12 +61,10 @@ def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convoluti
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
-    kernel = next(
-        parameter for parameter in model.parameters() if parameter.ndim == 4
-    )  # the first convolution's
+    first_kernel = next(parameter for parameter in model.parameters() if parameter.ndim == 4)
     try:
         with torch.no_grad():
-            model(torch.zeros(1, kernel.shape[1], height, width, device=kernel.device))
+            model(torch.zeros(1, first_kernel.shape[1], height, width, device=first_kernel.device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -87,17 +83,17 @@ def billions(ran: list[Convolution], *, padded: bool = False) -> float:
 
 
 class Stage(NamedTuple):
-    """Consecutive convolutions wider than 1x1 of one stride and rate."""
+    """Consecutive convolutions larger than 1x1 with the same stride and rate."""
 
     stride: int
     rate: int
     channels: int  # of the last one
-    members: int  # how many
+    members: int  # number of convolutions
 
 
 def stages(ran: list[Convolution], *, height: int) -> list[Stage]:
-    """What an image of `height` rows passes through, in order. The stride is that of a convolution's
-    output.
+    """The stages of a network on an image of `height` rows, in order. A stage's stride is that of its
+    convolutions' outputs.
     """
     wide = [convolution for convolution in ran if convolution.kernel_size > 1]
     runs = groupby(

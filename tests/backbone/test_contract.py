@@ -1,3 +1,4 @@
+from inspect import Parameter, signature
 from math import ceil
 
 import numpy as np
@@ -54,6 +55,24 @@ def test_a_backbone_takes_images_of_any_number_of_bands(name: str) -> None:
 
 def test_every_backbone_has_a_yaml_and_every_yaml_a_backbone() -> None:
     assert sorted(OPTIONS["backbone"]) == choices("backbone")
+
+
+@pytest.mark.parametrize("name", OPTIONS["backbone"])
+def test_a_builder_names_its_settings(name: str) -> None:
+    settings = signature(OPTIONS["backbone"][name].builder).parameters
+    assert {setting.kind for setting in settings.values()} == {Parameter.KEYWORD_ONLY}
+    assert settings["output_stride"].default is Parameter.empty
+    assert settings["in_channels"].default == 3
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS["backbone"] if name.startswith("resnet")])
+def test_a_builder_of_a_resnet_has_no_other_settings(name: str) -> None:
+    assert set(signature(OPTIONS["backbone"][name].builder).parameters) == {
+        "output_stride",
+        "in_channels",
+        "multi_grid",
+        "blocks",
+    }
 
 
 def test_normalization_is_the_formula_in_channels_last() -> None:

@@ -1,11 +1,9 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone
-from deeplabx.backbone.mobilenetv3 import MobileNetV3, SqueezeExcite, mobilenetv3_large, mobilenetv3_small
+from deeplabx.backbone.mobilenetv3 import LARGE, SMALL, MobileNetV3, SqueezeExcite, Unit
 from deeplabx.registry import build
 from tests.model import peers
 
@@ -116,8 +114,8 @@ def test_a_gate_is_the_formula() -> None:
     assert torch.allclose(squeeze_excite(x), x * gate[:, :, None, None], atol=1e-6)
 
 
-@pytest.mark.parametrize("build", [mobilenetv3_large, mobilenetv3_small])
-def test_residual_units_begin_as_the_identity(build: Callable[[], MobileNetV3]) -> None:
-    backbone = build().eval()
+@pytest.mark.parametrize("units", [LARGE, SMALL])
+def test_residual_units_begin_as_the_identity(units: tuple[Unit, ...]) -> None:
+    backbone = MobileNetV3(units, output_stride=16).eval()
     x = torch.randn(1, backbone.middle_channels, 4, 4)
     assert torch.equal(backbone.features[backbone.ends[1]](x), x)

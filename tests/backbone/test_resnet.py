@@ -128,5 +128,5 @@ def test_a_shortcut_that_only_changes_resolution_has_no_weights() -> None:
 def test_keras_is_caffes_without_ceil_mode(side: int, caffe: int, keras: int) -> None:
     with torch.device("meta"):
         images = torch.zeros(1, 3, side, 33)
-        assert resnet50_caffe()(images).low_level.shape[2] == caffe
-        assert resnet50_keras()(images).low_level.shape[2] == keras
+        assert resnet50_caffe(output_stride=16)(images).low_level.shape[2] == caffe
+        assert resnet50_keras(output_stride=16)(images).low_level.shape[2] == keras

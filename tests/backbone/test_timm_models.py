@@ -147,30 +147,30 @@ def test_it_takes_images_of_any_number_of_bands(timm: Any) -> None:
         (
             "densenet121",
             8,
-            r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or take a network such as "
+            r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or use a network such as "
             r"resnet50d",
         ),
         (
             "vit_tiny_patch16_224",
             16,
-            r"at output stride 16: TypeError.*\ntake a convolutional network such as resnet50d",
+            r"at output stride 16: TypeError.*\nuse a convolutional network such as resnet50d",
         ),
         (
             "vit_tiny_patch16_224",
             32,
-            r"has features at strides 16, 16, 16; needed are 4, 8 and, the last, 32\ntake a convolutional "
-            r"network",
+            r"has features at strides 16, 16, 16; it must have 4, 8 and, as the last, 32\nuse a "
+            r"convolutional network",
         ),
-        ("swin_tiny_patch4_window7_224", 32, r"for 75 x 97 pixels it says AssertionError: Input height"),
+        ("swin_tiny_patch4_window7_224", 32, r"for 75 x 97 pixels it raises AssertionError: Input height"),
         (
             "resnet18d.no_such_weights",
             32,
             r"backbone.model=resnet18d.no_such_weights at output stride 32: RuntimeError: Invalid "
             r"pretrained tag",
         ),
-        ("resnet1d", 16, r"backbone.model=resnet1d is no model of timm [\d.]+\ndid you mean resnet18d, "),
-        ("hf-hub:timm/resnet18", 16, "is no model of timm"),
-        ("local-dir:resnet18", 16, "is no model of timm"),
+        ("resnet1d", 16, r"backbone.model=resnet1d is not a model of timm [\d.]+\ndid you mean resnet18d, "),
+        ("hf-hub:timm/resnet18", 16, "is not a model of timm"),
+        ("local-dir:resnet18", 16, "is not a model of timm"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_with_what_would(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplabx import apps
+from deeplabx.command import sweep
 from deeplabx.errors import DataError
 from tests.conftest import TINY
 
@@ -94,7 +94,7 @@ def test_a_strangers_yaml_calls_nothing(tmp_path: Path) -> None:
 
 
 def test_an_error_does_nothing_to_the_terminal_but_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert apps.report(DataError("bad\x1b[2J\nname\u202e" + "x" * 10**6, hint="a\nb\x07\nc")) == 3
+    assert sweep.report(DataError("bad\x1b[2J\nname\u202e" + "x" * 10**6, hint="a\nb\x07\nc")) == 3
     first, *hint = capsys.readouterr().err.splitlines()
     assert first.startswith("deeplabx: bad\\x1b[2J\\nname\\u202exxx")
     assert len(first) < 600
@@ -102,8 +102,8 @@ def test_an_error_does_nothing_to_the_terminal_but_be_read(capsys: pytest.Captur
 
 
 def test_a_bug_is_told_even_where_its_traceback_cannot_be_written(tmp_path: Path) -> None:
-    error = apps.in_words(ZeroDivisionError("x"), tmp_path / "gone")
-    assert str(error).startswith("a bug of ours: ZeroDivisionError: x\nits traceback could not be written")
+    error = sweep.in_words(ZeroDivisionError("x"), tmp_path / "gone")
+    assert str(error).startswith("internal error: ZeroDivisionError: x\nits traceback could not be written")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from deeplabx import __version__, doctor
+from deeplabx import __version__
+from deeplabx.command import doctor
 from deeplabx.process.distributed import resolve_device, resolve_precision
 
 GIB = 2**30

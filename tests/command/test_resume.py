@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from deeplabx import train as train_command
+from deeplabx.command import train as train_command
 from deeplabx.command.extend import extend
 from deeplabx.command.resume import resume
 from deeplabx.errors import CheckpointError, ConfigError, StoppedError
@@ -54,7 +55,11 @@ def test_what_cannot_be_extended_is_refused_and_left_alone(train_tiny: TrainTiny
     ):
         extend(folder, max_iters=4, change=lambda config: config)
     with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 1"):
-        extend(folder, max_iters=6, change=lambda config: setattr(config.optimizer, "lr", 1.0))
+        extend(
+            folder,
+            max_iters=6,
+            change=lambda config: replace(config, optimizer=replace(config.optimizer, lr=1.0)),
+        )
     assert times(folder) == before
 
 

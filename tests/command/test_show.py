@@ -1,6 +1,7 @@
 import re
 
-from deeplabx.command.show import backbone_table, show
+from deeplabx.command.list import backbone_table
+from deeplabx.command.show import show
 from deeplabx.registry import OPTIONS
 from tests.conftest import compose_plain
 
@@ -40,11 +41,9 @@ def test_several_scales_are_counted_and_told_once() -> None:
     assert one.splitlines()[3] != three.splitlines()[3]  # multiply-adds
 
 
-def test_other_bands_and_other_kernels_are_shown() -> None:
+def test_other_channels_and_other_kernels_are_shown() -> None:
     text = show(
-        compose_plain(
-            "model=deeplabv1", "backbone=vgg16", "model.fc6=7x7", "backbone.in_channels=4", command="show"
-        )
+        compose_plain("model=deeplabv1", "backbone=vgg16", "model.fc6=7x7", "in_channels=4", command="show")
     )
     assert "7x7 at rates 4\n" in text
     assert f"{134_346_581 + 64 * 9:,}" in text

@@ -14,12 +14,13 @@ import pytest
 import torch
 import yaml
 
-from deeplabx import train as train_command
+from deeplabx.command import train as train_command
 from deeplabx.command.compose import choices
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import ConfigError, StoppedError
+from deeplabx.run import class_weights
 from deeplabx.run.build import open_dataset
 from tests.conftest import TINY, Root, TrainTiny, compose_plain, signalled_run, times
 
@@ -119,7 +120,7 @@ def test_a_resumed_run_has_every_bit_of_one_that_was_not_interrupted(
         with pytest.raises(StoppedError, match="saved at step 2"):
             train_tiny("run", *settings)
     monkeypatch.setattr(
-        train_command, "count_pixels", lambda *_, **__: pytest.fail("the labels were counted twice")
+        class_weights, "count_pixels", lambda *_, **__: pytest.fail("the labels were counted twice")
     )
     folder = train_tiny("run", *settings, "resume=true")
     files = [

@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import deeplabx
-from deeplabx import import_weights as import_module
 from deeplabx.backbone.pretrained import read_backbone
+from deeplabx.command import weights as import_module
 from deeplabx.command.weights import compared, import_weights, verify_weights
 from deeplabx.config import schema
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.registry import build
+from deeplabx.run.build import meta_network
 from deeplabx.weights.importers import import_file
 from tests.conftest import Root, compose_plain
 from tests.weights.test_google import made_up_table, their_logits
@@ -152,7 +153,7 @@ def test_what_is_ours_is_told_where_it_goes(graph: Path, classifier: Path, tmp_p
 
 def test_a_folder_of_another_program_is_not_taken_for_ours(tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="is a folder, and holds no weights that are known"):
+    with pytest.raises(CheckpointError, match="is a folder that holds no known weights"):
         verify_weights(str(tmp_path), None, compose=composed, typed=[])
 
 
@@ -259,7 +260,7 @@ def test_verify_finds_a_tensor_that_differs(graph: Path, table: dict[str, Tensor
     with pytest.raises(CheckpointError, match="its logits are not those of Google's"):
         verify_weights(str(graph), None, compose=composed, typed=[])  # random weights
     with pytest.raises(CheckpointError, match=r"1 tensors differ, the first: aspp.branches.0.1.bias"):
-        compared(import_file(tmp_path), str(tmp_path / "out"))
+        compared(import_file(tmp_path, meta_network), str(tmp_path / "out"))
 
 
 def test_verify_says_how_far_the_real_files_logits_are_from_tensorflows(real_weights: Root) -> None:

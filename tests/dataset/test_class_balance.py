@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deeplabx.dataset.class_balance import BALANCES, balanced_weights, count_pixels, label_of
+from deeplabx.dataset.class_balance import BALANCES, balanced_weights, count_pixels
 from deeplabx.errors import DataError
 from deeplabx.run.build import open_dataset
 from tests.conftest import Root
@@ -41,7 +41,7 @@ def test_labels_are_counted_without_their_images(fake_root: Root, monkeypatch: p
     samples = open_dataset("voc", root=str(fake_root("voc")), split="train")
     expected = samples[0].label
     monkeypatch.setattr("deeplabx.dataset.files.read_pair", lambda *_, **__: pytest.fail("an image was read"))
-    assert np.array_equal(label_of(samples, 0), expected)
+    assert np.array_equal(samples.label(0), expected)
 
 
 def test_a_label_that_cannot_be_read_is_an_error_or_passed_over(fake_root: Root, tmp_path: Path) -> None:
@@ -52,7 +52,9 @@ def test_a_label_that_cannot_be_read_is_an_error_or_passed_over(fake_root: Root,
     sorted((root / "masks" / "train").iterdir())[0].write_bytes(b"no image")
     with pytest.raises(DataError, match="masks/train"):
         count_pixels(samples, range(len(samples)), workers=0)
-    assert torch.equal(count_pixels(samples, [broken, *others], workers=0, skip_unreadable=True), without)
+    samples.skip_unreadable = True
+    assert torch.equal(count_pixels(samples, [broken, *others], workers=0), without)
+    assert "masks/train" in samples.take_errors()[0]
 
 
 def by_hand(name: str, own: int, around: int) -> float:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Normalization
-from deeplabx.engine.evaluator import Predictor, evaluate, pad, refuse_other_classes, starts
+from deeplabx.engine.evaluator import evaluate, refuse_other_classes
+from deeplabx.engine.predictor import Predictor, pad, window_starts
 from deeplabx.errors import CheckpointError
 from deeplabx.model.crf import DenseCRF
 from deeplabx.run.build import open_dataset
@@ -91,7 +92,7 @@ def test_a_larger_image_is_not_cut_to_the_crop() -> None:
 @pytest.mark.parametrize("length", [5, 16, 17, 40, 100])
 def test_windows_cover_everything_and_stay_inside(length: int) -> None:
     covered = np.zeros(length, int)
-    for start in starts(length, 16):
+    for start in window_starts(length, 16):
         assert start + 16 <= max(length, 16)
         covered[start : start + 16] += 1
     assert covered.min() >= 1

@@ -198,11 +198,11 @@ def test_one_pixel_and_one_class_work() -> None:
 
 def test_bad_input_is_named() -> None:
     image, probabilities = sketch()
-    with pytest.raises(ValueError, match=r"image \(12, 17, 3\) and probabilities \(3, 12, 16\) do not fit"):
+    with pytest.raises(ValueError, match=r"image \(12, 17, 3\) and probabilities \(3, 12, 16\) do not match"):
         V2(image, probabilities[:, :, 1:])
     with pytest.raises(ValueError, match="the image is torch.float32"):
         V2(image.float(), probabilities)
     with pytest.raises(ValueError, match="bilateral_rgb=0 is a standard deviation"):
         DenseCRF(bilateral_rgb=0)
-    with pytest.raises(ConfigError, match="the CRF's distances are too fine"):
+    with pytest.raises(ConfigError, match="the standard deviations of the CRF are too small"):
         DenseCRF(bilateral_rgb=0.001)(image, probabilities)

@@ -1,6 +1,7 @@
 """What all models share, on every backbone."""
 
 import itertools
+from inspect import Parameter, signature
 
 import pytest
 import torch
@@ -42,6 +43,14 @@ def test_logits_are_finite_from_one_output_stride_up(model: str, backbone: str, 
             logits = network(torch.randn(1, 3, *size))
             assert logits.shape == (1, 5, *size)
             assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("model", OPTIONS["model"])
+def test_a_model_names_its_settings(model: str) -> None:
+    backbone, *settings = signature(OPTIONS["model"][model]).parameters.values()
+    assert backbone.name == "backbone"
+    assert {setting.kind for setting in settings} == {Parameter.KEYWORD_ONLY}
+    assert {"num_classes", "align_corners", "auxiliary_weight"} <= {setting.name for setting in settings}
 
 
 # Published counts of other people's models

@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import deeplabx
+from deeplabx.loss.cross_entropy import CrossEntropy
 from tests.engine.states import IMAGES, LABELS, state_of
 
 
@@ -77,7 +78,7 @@ def test_in_training_each_scale_has_a_loss_beside_the_fused_one(auxiliary: float
     assert [tuple(logits.shape) for logits in outputs] == [(6, 4, 5, 5)] * len(weights)
     labels = LABELS[:, ::8, ::8].long()
     losses = [
-        weight * cross_entropy(logits, labels, ignore_index=255)
+        weight * CrossEntropy()(logits, labels, ignore_index=255)
         for weight, logits in zip(weights, outputs, strict=True)
     ]
     assert torch.equal(outputs[0], torch.maximum(outputs[1], outputs[2 if auxiliary is None else 3]))

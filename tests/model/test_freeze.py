@@ -162,7 +162,8 @@ def test_a_network_of_timm_that_is_no_chain_can_only_be_frozen_whole() -> None:
     pytest.importorskip("timm")
     backbone = build("backbone", "timm", output_stride=16, model="mobilenetv3_small_050")
     with pytest.raises(
-        ConfigError, match=r"timm does not say which layers .*\ntrainer.freeze_stride=32 freezes all of it"
+        ConfigError,
+        match=r"timm does not say which layers .*\nset trainer.freeze_stride=32 to freeze the whole",
     ):
         backbone.up_to(4)
     assert backbone.up_to(32) == [backbone]

@@ -8,14 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deeplabx import start as start_module
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE, Normalization
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.durable import remove
 from deeplabx.errors import CheckpointError
 from deeplabx.model.contract import DeepLab
-from deeplabx.run.build import Description, model_of
-from deeplabx.run.initial_weights import Start, per_class, start
+from deeplabx.run import initial_weights as initial_weights_module
+from deeplabx.run.build import model_of
+from deeplabx.run.description import Description
+from deeplabx.run.initial_weights import InitialWeights, load_initial_weights, per_class
 from deeplabx.weights.known import BY_NAME, Known
 from tests.conftest import TINY, Compose, TrainTiny
 from tests.weights.test_google import made_up_table
@@ -25,12 +26,12 @@ CLASSES = ["background", "disc", "square", "triangle", "ring", "star", "cross"] 
 OTHERS = Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
 
 
-def started(config: Any, classes: list[str]) -> tuple[Start, DeepLab, dict[str, Tensor]]:
+def started(config: Any, classes: list[str]) -> tuple[InitialWeights, DeepLab, dict[str, Tensor]]:
     """What was loaded, the model, and what its tensors were before."""
     torch.manual_seed(0)
-    model = model_of(config, num_classes=len(classes))
+    model = model_of(config, num_classes=len(classes), in_channels=3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    return start(config, model, classes=classes), model, before
+    return load_initial_weights(config, model, classes=classes), model, before
 
 
 def write_checkpoint(
@@ -38,12 +39,10 @@ def write_checkpoint(
 ) -> dict[str, Tensor]:
     """A checkpoint of random weights with other normalisation; its tensors."""
     torch.manual_seed(1)
-    tensors = model_of(config, num_classes=len(classes)).state_dict()
+    tensors = model_of(config, num_classes=len(classes), in_channels=3).state_dict()
     palette = [(number, 0, 0) for number in range(len(classes))]
     description = Description(config, classes, palette, 255, normalization)
-    checkpoints.write_untrained(
-        folder, tensors, max_iters=1, seed=0, config=description.to_plain(), report=""
-    )
+    checkpoints.write_untrained(folder, tensors, description=description.to_plain(), report="")
     return tensors
 
 
@@ -62,7 +61,7 @@ def test_what_has_a_row_per_class_is_the_weight_and_bias_of_each_classifier(
 ) -> None:
     config = compose(*TINY, *settings)
     names = per_class(config, num_classes=7)
-    model = model_of(config, num_classes=7)
+    model = model_of(config, num_classes=7, in_channels=3)
     classifiers = [
         name
         for name, module in model.named_modules()
@@ -85,7 +84,7 @@ def test_classes_of_the_same_name_are_carried_over_and_the_others_start_anew(
         assert torch.equal(own[name][[1, 3]], before[name][[1, 3]])
     assert torch.equal(own["backbone.features.0.0.weight"], theirs["backbone.features.0.0.weight"])
     assert "  classes carried over by name: disc, star" in began.words
-    assert "  classes that start anew: dog, square" in began.words
+    assert "  randomly initialised classes: dog, square" in began.words
     assert began.normalization == OTHERS
 
 
@@ -119,7 +118,7 @@ def test_a_file_of_tensors_in_our_names_fills_the_model(
     began, model, _ = started(compose(*TINY, f"init_from='{tmp_path}/weights.safetensors'"), CLASSES)
     assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
     assert began.normalization is None
-    assert any("does not name its classes" in line for line in began.words)
+    assert any("no class names in the file" in line for line in began.words)
 
 
 def test_another_programs_model_has_the_classes_of_the_data_set_whose_number_it_has(
@@ -133,7 +132,7 @@ def test_another_programs_model_has_the_classes_of_the_data_set_whose_number_it_
     theirs, own = table["logits/semantic/weights"], model.state_dict()
     assert torch.equal(own["classify.weight"][1:, :, 0, 0], theirs[0, 0, :, [7, 17]].T)  # as VOC numbers them
     assert torch.equal(own["classify.weight"][0], before["classify.weight"][0])
-    assert "  its 21 classes are taken to be those of voc" in began.words
+    assert "  assuming that its 21 classes are those of voc" in began.words
     assert "  classes carried over by name: car, sheep" in began.words
     assert began.normalization == MINUS_ONE_TO_ONE
 
@@ -157,7 +156,7 @@ def torchvisions(tmp_path: Path, compose: Compose) -> Path:
     """A file as torchvision publishes its MobileNetV2: our backbone's tensors, a last 1x1 and a
     classifier.
     """
-    backbone = model_of(compose(*TINY), num_classes=2).backbone.state_dict()
+    backbone = model_of(compose(*TINY), num_classes=2, in_channels=3).backbone.state_dict()
     norm = {
         f"features.18.1.{part}": torch.ones(1280)
         for part in ("weight", "bias", "running_mean", "running_var")
@@ -209,7 +208,7 @@ def test_imagenet_is_the_known_file_of_the_backbone(
         "",
     )
     monkeypatch.setenv("DEEPLABX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(start_module, "imagenet", lambda name: entry)
+    monkeypatch.setattr(initial_weights_module, "imagenet", lambda name: entry)
     monkeypatch.setitem(BY_NAME, "made_up", entry)
     began, _, _ = started(compose(*TINY, "backbone.weights=imagenet"), CLASSES)
     assert began.normalization == IMAGENET
@@ -244,9 +243,9 @@ def test_a_network_of_timm_takes_timms_names_as_they_are(
     torchvisions: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose(*TINY, f"backbone.weights='{torchvisions}'")
-    model = model_of(config, num_classes=2)
+    model = model_of(config, num_classes=2, in_channels=3)
     config.backbone.name = "timm"
-    assert start(config, model, classes=CLASSES[:2]).normalization is None
+    assert load_initial_weights(config, model, classes=CLASSES[:2]).normalization is None
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_folded_batch_norms_that_would_be_trained_are_told(
     compose: Compose, tmp_path: Path, setting: str, warned: bool
 ) -> None:
     config = compose(*TINY, f"backbone.weights='{tmp_path}/folded.safetensors'", setting)
-    tensors = model_of(config, num_classes=2).backbone.state_dict()
+    tensors = model_of(config, num_classes=2, in_channels=3).backbone.state_dict()
     tensors["features.0.1.running_var"] = torch.full_like(tensors["features.0.1.running_var"], 1 - 1e-5)
     save_file(tensors, tmp_path / "folded.safetensors")
     began, _, _ = started(config, CLASSES)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deeplabx.errors import CheckpointError
 from deeplabx.registry import build
-from deeplabx.weights.efficientnet_lite import ml_illustrated_efficientnet_lite0
+from tests.weights.importers import ml_illustrated_efficientnet_lite0
 
 # of each unit, in the paper's order: channels in, expansion, channels out, side of the kernel, stride
 UNITS = [

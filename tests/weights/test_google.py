@@ -10,10 +10,10 @@ import deeplabx
 from deeplabx.errors import CheckpointError
 from deeplabx.model.contract import DeepLab
 from deeplabx.weights.contract import Imported
-from deeplabx.weights.google import google_deeplabv3_mobilenetv2
 from deeplabx.weights.tfjs import read_tfjs
 from deeplabx.weights.truth import truth_of
 from tests.conftest import Root
+from tests.weights.importers import google_deeplabv3_mobilenetv2
 from tests.weights.test_tfjs import write_tfjs
 
 # of each unit: channels in, channels out, stride of the depthwise convolution, its rate

@@ -5,7 +5,6 @@ import torch
 
 from deeplabx.backbone.contract import CAFFE
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.kazuto1011 import kazuto1011_deeplab
 from tests.model.peers import EVERY, fill, golden, image
 from tests.weights.foreign import (
     SAME,
@@ -19,6 +18,7 @@ from tests.weights.foreign import (
     renumbered,
     without_values,
 )
+from tests.weights.importers import kazuto1011_deeplab
 
 V1, V2 = "kazuto1011_deeplabv1_resnet101", "kazuto1011_deeplabv2_resnet101_msc"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deeplabx.backbone.resnet import resnet50_keras
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.keras import keras_resnet50
+from tests.weights.importers import keras_resnet50
 
 STAGES = {"2": ("abc", 64), "3": ("abcd", 128), "4": ("abcdef", 256), "5": ("abc", 512)}
 Table = dict[str, Tensor]

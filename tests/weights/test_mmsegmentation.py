@@ -19,11 +19,11 @@ from deeplabx.backbone.pretrained import read_tensors
 from deeplabx.errors import CheckpointError
 from deeplabx.model.contract import DeepLab
 from deeplabx.model.layers import resize
-from deeplabx.run.build import model_of
-from deeplabx.weights.contract import Imported, network_of
-from deeplabx.weights.mmsegmentation import mmsegmentation_classification, mmsegmentation_deeplab
+from deeplabx.run.build import meta_network, model_of
+from deeplabx.weights.contract import Imported
 from tests.conftest import Compose
 from tests.model.peers import DATA, EVERY, fill, golden, image
+from tests.weights.importers import mmsegmentation_classification, mmsegmentation_deeplab
 
 SAME = 1e-9  # relative, in float64
 V3, V3PLUS = "mmsegmentation_deeplabv3_resnet50", "mmsegmentation_deeplabv3plus_resnet50"
@@ -31,7 +31,7 @@ Shapes = dict[str, list[int]]
 
 
 def restored(found: Imported) -> DeepLab:
-    network = network_of(found.settings, num_classes=found.tensors["classify.weight"].shape[0])
+    network = meta_network(found.settings, num_classes=found.tensors["classify.weight"].shape[0])
     network.load_state_dict(found.tensors, assign=True)
     assert isinstance(network, DeepLab)
     return network.eval()
@@ -270,7 +270,7 @@ def test_pretrained_backbones(shapes: Shapes, backbone: str, parameters: int) ->
         "stem.7.bias",
         "fc.bias",
     }
-    network = network_of(found.settings)
+    network = meta_network(found.settings)
     assert set(found.tensors) == {*network.state_dict(), "fc.weight", "fc.bias"}
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 

@@ -1,22 +1,25 @@
 """What importers say of a network, as it is typed on the command line; and that no file is two programs'."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
-from deeplabx.run.build import model_of
-from deeplabx.weights.contract import Importer
+from deeplabx.run.build import meta_network, model_of
+from deeplabx.weights.contract import Imported
 from deeplabx.weights.importers import IMPORTERS
-from deeplabx.weights.kazuto1011 import kazuto1011_deeplab
-from deeplabx.weights.timm import timm_classification
-from deeplabx.weights.torchvision import torchvision_classification, torchvision_segmentation
-from deeplabx.weights.vainf import vainf_deeplab
 from tests.conftest import Compose
 from tests.model.peers import golden
 from tests.weights.foreign import imported, without_values
+from tests.weights.importers import (
+    kazuto1011_deeplab,
+    torchvision_classification,
+    torchvision_segmentation,
+    vainf_deeplab,
+)
 
-PEERS: dict[str, Importer] = {
+PEERS: dict[str, partial[Imported | None]] = {
     "torchvision_deeplabv3_resnet50": torchvision_segmentation,
     "torchvision_deeplabv3_mobilenet_v3_large": torchvision_segmentation,
     "torchvision_lraspp_mobilenet_v3_large": torchvision_segmentation,
@@ -29,7 +32,6 @@ PEERS: dict[str, Importer] = {
 }
 # Settings of each kind.
 SEGMENTATION = [name for name in PEERS if "deeplab" in name and name != "vainf_deeplabv3_resnet50"]
-ALL: set[Importer] = {*PEERS.values(), timm_classification, *IMPORTERS.values()}
 
 
 @pytest.mark.parametrize("name", SEGMENTATION)
@@ -43,7 +45,7 @@ def test_typed_settings_build_the_network_of_the_tensors(name: str, compose: Com
         )
     )
     with torch.device("meta"):
-        expected = model_of(config, num_classes=number).state_dict()
+        expected = model_of(config, num_classes=number, in_channels=3).state_dict()
     assert {key: tensor.shape for key, tensor in expected.items()} == {
         key: tensor.shape for key, tensor in found.tensors.items()
     }
@@ -52,5 +54,5 @@ def test_typed_settings_build_the_network_of_the_tensors(name: str, compose: Com
 @pytest.mark.parametrize("name", PEERS)
 def test_a_file_is_of_one_program(name: str) -> None:
     table = without_values(golden(name).shapes)
-    takers = [importer for importer in ALL if importer(table) is not None]
-    assert takers == [PEERS[name]]
+    takers = [importer for importer in IMPORTERS.values() if importer(table, meta_network) is not None]
+    assert takers == [PEERS[name].func]

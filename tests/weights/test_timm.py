@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
-from deeplabx.weights.contract import network_of
-from deeplabx.weights.timm import timm_classification
+from deeplabx.run.build import meta_network
 from tests.model.peers import fill, golden, image
 from tests.weights.foreign import (
     ROUNDED,
@@ -26,6 +25,7 @@ from tests.weights.foreign import (
     renumbered,
     without_values,
 )
+from tests.weights.importers import timm_classification
 
 XCEPTION65 = "timm_xception65_features"
 
@@ -61,7 +61,7 @@ def xception(name: str) -> Shapes:
         )
     if name == "xception71":
         shapes = {
-            name: list(tensor.shape) for name, tensor in network_of({"backbone": name}).state_dict().items()
+            name: list(tensor.shape) for name, tensor in meta_network({"backbone": name}).state_dict().items()
         }
     return {**shapes, **linear("head.fc", 2048, 1000)}
 

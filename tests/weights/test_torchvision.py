@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from deeplabx.backbone.contract import IMAGENET
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.contract import network_of
-from deeplabx.weights.torchvision import torchvision_classification, torchvision_segmentation
+from deeplabx.run.build import meta_network
 from tests.model.peers import EVERY, fill, golden, image
 from tests.weights.foreign import (
     ROUNDED,
@@ -32,6 +31,7 @@ from tests.weights.foreign import (
     relative,
     without_values,
 )
+from tests.weights.importers import torchvision_classification, torchvision_segmentation
 
 SEGMENTATION = (
     "torchvision_deeplabv3_resnet50",
@@ -224,7 +224,7 @@ def test_features_of_mobilenetv3_are_torchvisions(size: str) -> None:
 
 def test_mobilenetv3_of_a_reduced_tail() -> None:
     settings = {"backbone": "mobilenetv3_large", "backbone.reduced_tail": True}
-    shapes = {name: list(tensor.shape) for name, tensor in network_of(settings).state_dict().items()}
+    shapes = {name: list(tensor.shape) for name, tensor in meta_network(settings).state_dict().items()}
     shapes |= {**linear("classifier.0", 480, 1280), **linear("classifier.3", 1280, 1000)}
     found = imported(torchvision_classification, without_values(shapes))
     assert found.settings == settings

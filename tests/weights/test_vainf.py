@@ -7,7 +7,6 @@ import torch
 
 from deeplabx.backbone.contract import IMAGENET
 from deeplabx.errors import CheckpointError
-from deeplabx.weights.vainf import vainf_deeplab
 from tests.model.peers import golden
 from tests.weights.foreign import (
     SAME,
@@ -20,6 +19,7 @@ from tests.weights.foreign import (
     network,
     without_values,
 )
+from tests.weights.importers import vainf_deeplab
 
 V3, V3PLUS = "vainf_deeplabv3_resnet50", "vainf_deeplabv3plus_resnet50"
 
