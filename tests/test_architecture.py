@@ -1,4 +1,4 @@
-"""The floors: imports run downwards only."""
+"""The house: floors, along which imports run downwards only, and who may know a config."""
 
 import ast
 from pathlib import Path
@@ -7,103 +7,139 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "deeplabx"
 FLOORS = {
-    **dict.fromkeys(["errors", "__init__"], 0),
-    "config": 0.3,
-    **dict.fromkeys(["checks", "stored"], 0.6),
-    **dict.fromkeys(["backbone", "dataset", "loss", "optimizer", "schedule"], 1),
-    "model": 2,
-    **dict.fromkeys(["engine", "report", "weights"], 3),
-    "build": 3.8,  # the commands share it, and what a run leaves in its folder
-    **dict.fromkeys(["run_folder", "start"], 3.9),
-    "resume": 4.2,
-    **dict.fromkeys(["api", "train", "evaluate", "predict", "show", "data", "doctor", "import_weights"], 4),
-    "explain": 4.5,
-    "composed": 4.5,
-    "apps": 5,
-    "cli": 6,
-    "__main__": 7,
+    **dict.fromkeys(["cli", "__init__"], 10),
+    "api": 9,
+    "command": 8,
+    "run": 7,
+    **dict.fromkeys(["report", "weights"], 6),
+    "engine": 5,
+    "model": 4,
+    **dict.fromkeys(["backbone", "dataset", "augment", "loss", "optimizer", "schedule", "process"], 3),
+    "registry": 2,
+    "config": 1,
+    "errors": 0,
 }
-TORCHLESS = {
-    "cli",
-    "__main__",
-    "apps",
-    "explain",
-    "composed",
-    "config",
-    "checks",
-    "stored",
-    "errors",
-    "__init__",
-}
+LOWEST_WITH_CONFIG = 7
+TORCH_FREE = {"cli", "__init__", "registry", "config", "errors"}
+TORCH_FREE_COMMANDS = {"table", "compose", "dispatch", "job", "quoting", "sweep"}  # the way to a config error
+HEAVY = {"torch", "cv2", "numpy", "PIL", "matplotlib"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(path: Path) -> str:
+    """The folder of a file, or the file itself; __main__ is cli under the name that `python -m` asks for."""
     parts = path.relative_to(PACKAGE).parts
-    return parts[0] if len(parts) > 1 else path.stem
+    return parts[0] if len(parts) > 1 else path.stem.replace("__main__", "cli")
 
 
-def imported(path: Path, *, top_level_only: bool) -> set[str]:
-    """The modules that a file imports, dotted."""
+def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """The modules that a file imports, dotted; of the package, also what it imports from one."""
     tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
     names: set[str] = set()
-    for node in nodes:
+    for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names.add(node.module or "")
-            if node.module == "deeplabx":
-                names |= {f"deeplabx.{alias.name}" for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms of the package that a file imports."""
+    names = {name.split(".")[1] for name in imported(path) if name.startswith("deeplabx.")}
+    return names - {"__version__"}
+
+
+def test_every_module_has_a_floor_which_is_a_whole_number() -> None:
+    assert {room(path) for path in FILES} == set(FLOORS)
+    assert all(type(floor) is int for floor in FLOORS.values())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_downwards(path: Path) -> None:
     own = room(path)
-    for name in imported(path, top_level_only=own == "__init__"):
-        if not name.startswith("deeplabx."):
-            continue
-        other = name.split(".")[1]
-        if other in FLOORS and other != own:
-            assert FLOORS[other] < FLOORS[own], f"{own} imports {name}"
+    for other in rooms_imported(path) - {own}:
+        assert FLOORS[other] < FLOORS[own], f"{own} imports {other}"
+
+
+def configs_known(source: str) -> list[str]:
+    """Where a source file knows a config: imports that lead to one, and parameters that are one."""
+    tree = ast.parse(source)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found += [name for name in names if name.startswith(("deeplabx.config", "deeplabx.registry"))]
+            found += [name for name in names[:1] if name.split(".")[0] in ("omegaconf", "hydra")]
+        if isinstance(node, ast.arg):
+            annotation = "" if node.annotation is None else ast.unparse(node.annotation)
+            if node.arg in ("config", "cfg") or annotation.endswith(("Config", "Settings")):
+                found.append(f"{node.arg}: {annotation}")
+    return found
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in FILES if room(path) in TORCHLESS], ids=lambda path: path.stem
+    "path",
+    [path for path in FILES if 2 < FLOORS[room(path)] < LOWEST_WITH_CONFIG],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
 )
+def test_nothing_below_the_run_knows_a_config(path: Path) -> None:
+    assert not configs_known(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from deeplabx.config import schema",
+        "from deeplabx.registry import build",
+        "def build(config): ...",
+        "def build(*, trainer: schema.TrainerConfig): ...",
+        "def build(one: LossSettings): ...",
+        "from omegaconf import DictConfig",
+    ],
+)
+def test_a_config_is_noticed(source: str) -> None:
+    assert configs_known(source)
+
+
+def is_torch_free(path: Path) -> bool:
+    return room(path) in TORCH_FREE or (room(path) == "command" and path.stem in TORCH_FREE_COMMANDS)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if is_torch_free(path)], ids=lambda path: path.stem)
 def test_the_way_to_a_config_error_imports_no_torch(path: Path) -> None:
-    assert not {
-        name
-        for name in imported(path, top_level_only=True)
-        if name.split(".")[0] in ("torch", "cv2", "numpy", "PIL")
-    }
+    names = {name.split(".")[0] for name in imported(path, top_level_only=True)}
+    assert not names & HEAVY
 
 
-def test_cli_imports_the_standard_library_only() -> None:
-    assert imported(PACKAGE / "cli.py", top_level_only=True) <= {
-        "os",
-        "re",
-        "signal",
-        "sys",
-        "typing",
-        "deeplabx",
-        "deeplabx.__version__",
-    }
+@pytest.mark.parametrize("path", [PACKAGE / "cli.py", PACKAGE / "command" / "table.py", PACKAGE / "errors.py"])
+def test_help_imports_the_standard_library_only(path: Path) -> None:
+    own = {"deeplabx.__version__", "deeplabx.errors.nearest"}
+    names = {name for name in imported(path, top_level_only=True) if not name.startswith("deeplabx.command.table.")}
+    third_party = {"hydra", "omegaconf", "yaml", "tqdm"} | HEAVY
+    assert {name for name in names if name.startswith("deeplabx")} <= own
+    assert not {name.split(".")[0] for name in names} & third_party
 
 
 def test_a_model_knows_no_particular_backbone() -> None:
     for path in (PACKAGE / "model").glob("*.py"):
-        used = {name for name in imported(path, top_level_only=False) if name.startswith("deeplabx.backbone")}
-        assert used <= {"deeplabx.backbone.contract"}, path
+        used = {name for name in imported(path) if name.startswith("deeplabx.backbone.")}
+        assert {name.split(".")[2] for name in used} <= {"contract", "layers"}, path
 
 
-def test_every_module_has_a_floor() -> None:
-    assert {room(path) for path in FILES} == set(FLOORS)
+def test_hydras_internals_are_imported_in_one_file_with_reasons() -> None:
+    users = {path: {name for name in imported(path) if "hydra._internal" in name} for path in FILES}
+    (path,) = [path for path, names in users.items() if names]
+    assert path == PACKAGE / "command" / "compose.py"
+    names = {name.rpartition(".")[2] for name in users[path]}
+    assert names == {"ConfigLoaderImpl", "FileConfigSource", "Hydra"}
+    reasons = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert all(f"- {name} " in reasons for name in names)
 
 
 def test_nothing_is_built_from_a_name_in_a_config() -> None:
     for path in [*FILES, *(PACKAGE.parent / "conf").rglob("*.yaml")]:
-        assert path.stem == "composed" or "_target_" not in path.read_text(), path  # which refuses them
+        assert path.stem == "trusted" or "_target_" not in path.read_text(), path  # which refuses them
         assert "hydra.utils" not in path.read_text(), path
+        assert "instantiate" not in path.read_text(), path

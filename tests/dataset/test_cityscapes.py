@@ -77,7 +77,8 @@ def test_the_real_frames(real_root: Root) -> None:
     for split, images in (("train", 8), ("val", 3)):
         samples = open_dataset("cityscapes", root=str(real_root("cityscapes")), split=split)
         assert len(samples) == images
-        image, label, name = samples[0]
+        image, label = samples[0]
+        name = samples.pairs[0][0].stem
         assert image.shape == (1024, 2048, 3)
         assert label.shape == (1024, 2048)
         assert {int(value) for value in np.unique(label)} <= {*range(19), 255}

@@ -17,7 +17,7 @@ def test_every_reader_reads_its_fake(name: str, split: str, fake_root: Root) -> 
     samples = open_dataset(name, root=str(fake_root(name)), split=split)
     assert len(samples) == 4
     for index in range(len(samples)):
-        image, label, _ = samples[index]
+        image, label = samples[index]
         assert image.shape[:2] == label.shape
         classes = set(np.unique(label).tolist())
         assert classes <= {*range(len(samples.classes)), samples.ignore_index}

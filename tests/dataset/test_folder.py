@@ -57,7 +57,8 @@ def test_medical_masks_of_0_127_255(tmp_path: Path) -> None:
     samples = Folder(root=str(root), split="train", val_fraction=0.2)
     assert samples.classes == ["background", "organ", "tumour"]
     for index in range(len(samples)):
-        image, label, name = samples[index]
+        image, label = samples[index]
+        name = samples.pairs[index][0].stem
         raw = np.array(Image.open(root / "masks" / f"{name}.png"))
         assert (label == np.select([raw == 0, raw == 127], [0, 1], 2)).all()
         assert image.shape == (12, 16, 3)
@@ -71,7 +72,7 @@ def test_masks_of_colours(tmp_path: Path) -> None:
     samples = Folder(root=str(root), split="val", val_fraction=0.2)
     assert samples.palette == [(0, 0, 0), (128, 64, 128)]
     for index in range(len(samples)):
-        _, label, name = samples[index]
+        label, name = samples.label(index), samples.pairs[index][0].stem
         colours = np.array(Image.open(root / "masks" / f"{name}.png"))
         assert (label == np.select([colours[..., 1] == 64, colours[..., 2] == 142], [1, 255], 0)).all()
 

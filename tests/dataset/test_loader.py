@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from deeplabx.dataset.contract import IGNORE_INDEX, Sample
+from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.loader import BatchAddresses, training_batches
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError
 
 
-class Numbers:
+class Numbers(SegmentationSet):
     """Ten images that hold their own index."""
 
-    classes, palette, ignore_index, note = ["a"], [(0, 0, 0)], IGNORE_INDEX, ""
+    classes, palette = ["a"], [(0, 0, 0)]
 
     def __len__(self) -> int:
         return 10
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(np.full((2, 2, 3), index, np.uint8), np.zeros((2, 2), np.uint8), str(index))
+        return Sample(np.full((2, 2, 3), index, np.uint8), np.zeros((2, 2), np.uint8))
 
 
 class OneIsBroken(Numbers):
@@ -36,7 +37,7 @@ def batches(
     samples: Numbers, *, first_step: int = 0, last_step: int = 7, workers: int = 0
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     found = training_batches(
-        samples,
+        ReadableSet(samples),
         noisy,
         batch_size=4,
         seed=5,

@@ -50,7 +50,7 @@ def test_colour_alone_cannot_tell_the_classes() -> None:
 
 
 def cells(samples: SegmentationSet, index: int) -> tuple[np.ndarray, np.ndarray]:
-    image, label, _ = samples[index]
+    image, label = samples[index]
     valid = label != samples.ignore_index
     coarse = image[valid].astype(int) // 16
     return coarse @ [256, 16, 1], label[valid].astype(int)

@@ -39,7 +39,7 @@ def test_train_aug_is_voc_and_sbd_without_val(root: Path) -> None:
         {"GTcls": {"Segmentation": np.zeros_like(ids)}},
     )
     samples = VOC(root=str(root), split="train_aug")
-    names = {samples[index].name for index in range(len(samples))}
+    names = {image.stem for image, _ in samples.pairs}
     assert len(samples) == len(names) == 8  # 4 of train, 4 of SBD alone
     assert not names & set(val)
     assert {path.suffix for _, path in samples.pairs} == {".png", ".mat"}
@@ -191,7 +191,7 @@ def test_the_real_files(real_root: Root) -> None:
     for split, images in (("train", 437), ("val", 223), ("trainval", 660)):
         samples = open_dataset("voc", root=str(real_root("voc")), split=split)
         assert len(samples) == images
-        image, label, _ = samples[images // 2]
+        image, label = samples[images // 2]
         assert image.shape[:2] == label.shape
         assert {int(value) for value in np.unique(label)} <= {*range(21), 255}
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from deeplabx.backbone.contract import MINUS_ONE_TO_ONE
 from deeplabx.dataset.cityscapes import CLASS_TABLE, Cityscapes
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.predictor import Predictor
 from tests.conftest import Root
@@ -30,13 +31,13 @@ def test_scores_equal_the_official_scorers(
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 19, 5, padding=2).eval()
     predictor = Predictor(model, MINUS_ONE_TO_ONE, torch.device("cpu"))
-    ours = evaluate(predictor, frames)
+    ours = evaluate(predictor, ReadableSet(frames))
 
     label_ids = np.array([label.label_id for label in CLASS_TABLE], np.uint8)
     written = []
     for index in range(len(frames)):
-        image, _, name = frames[index]
-        path = tmp_path / f"{name}.png"
+        image, _ = frames[index]
+        path = tmp_path / f"{frames.pairs[index][0].stem}.png"
         Image.fromarray(label_ids[predictor.ids(image).numpy()]).save(path)
         written.append(str(path))
     official.args.quiet, official.args.JSONOutput, official.args.evalInstLevelScore = True, False, False

@@ -47,7 +47,7 @@ def test_logits_are_finite_from_one_output_stride_up(model: str, backbone: str, 
 
 @pytest.mark.parametrize("model", OPTIONS["model"])
 def test_a_model_names_its_settings(model: str) -> None:
-    backbone, *settings = signature(OPTIONS["model"][model]).parameters.values()
+    backbone, *settings = signature(OPTIONS["model"][model].builder).parameters.values()
     assert backbone.name == "backbone"
     assert {setting.kind for setting in settings} == {Parameter.KEYWORD_ONLY}
     assert {"num_classes", "align_corners", "auxiliary_weight"} <= {setting.name for setting in settings}

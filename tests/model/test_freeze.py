@@ -29,7 +29,7 @@ DEEP = (
     "xception65",
     "xception71",
 )
-OPTIONS["backbone"] = [
+NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in choices("backbone")
 ]
 STRIDES = (2, 4, 8, 16)
@@ -58,7 +58,7 @@ def traced(backbone: Backbone) -> dict[str, int]:
     return strides
 
 
-@pytest.mark.parametrize("name", OPTIONS["backbone"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_layers_of_a_backbone_are_all_of_it_and_have_the_strides_that_are_traced(name: str) -> None:
     """At output stride 8 they are those of the network of stride 32. A unit is kept whole, so a few of its
     convolutions are finer than its end.
@@ -92,7 +92,7 @@ def step_of(model: DeepLab) -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("name", OPTIONS["backbone"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_step_changes_all_but_what_is_frozen(name: str) -> None:
     settings = settings_of(name)
     model = deeplabx.build_model("lraspp", backbone=name, num_classes=3, backbone_settings=settings)

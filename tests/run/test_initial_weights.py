@@ -235,16 +235,17 @@ def test_weights_of_another_backbone_are_refused(torchvisions: Path, compose: Co
 
 def test_none_leaves_random_weights(compose: Compose) -> None:
     began, model, before = started(compose(*TINY, "backbone.weights=none"), CLASSES)
-    assert began.words[0].startswith("random weights")
+    assert began.words[0].startswith("randomly initialised")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_network_of_timm_takes_timms_names_as_they_are(
-    torchvisions: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
+def test_a_backbone_of_another_programs_names_takes_its_files_as_they_are(
+    torchvisions: Path, compose: Compose
 ) -> None:
     config = compose(*TINY, f"backbone.weights='{torchvisions}'")
     model = model_of(config, num_classes=2, in_channels=3)
-    config.backbone.name = "timm"
+    assert load_initial_weights(config, model, classes=CLASSES[:2]).normalization == IMAGENET
+    model.backbone.keeps_foreign_names = True
     assert load_initial_weights(config, model, classes=CLASSES[:2]).normalization is None
 
 

@@ -149,7 +149,8 @@ def test_the_network_is_told_from_names_and_shapes(
         for key, value in found.settings.items()
     ]
     with torch.device("meta"):
-        network = model_of(compose(*typed), num_classes=shapes["decode_head.conv_seg.weight"][0])
+        number = shapes["decode_head.conv_seg.weight"][0]
+        network = model_of(compose(*typed), num_classes=number, in_channels=3)
     assert {name: tensor.shape for name, tensor in network.state_dict().items()} == {
         name: tensor.shape for name, tensor in found.tensors.items()
     }

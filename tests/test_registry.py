@@ -1,0 +1,109 @@
+import inspect
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deeplabx import registry
+from deeplabx.command.compose import training_config
+from deeplabx.config import schema, stored
+from deeplabx.config.fields import number
+from deeplabx.errors import ConfigError
+from deeplabx.loss.contract import Loss
+from deeplabx.run.build import loss_of
+from deeplabx.run.description import config_from_plain
+
+FROM_THE_RUN = {  # what a builder is given beside the settings of its option
+    "model": {"backbone", "num_classes"},
+    "backbone": {"in_channels"},
+    "dataset": {"split"},
+    "augment": {"pad_pixel", "ignore_index"},
+    "optimizer": {"groups"},
+    "schedule": {"step"},
+    "loss": set(),
+}
+OPTIONS = [option for options in registry.OPTIONS.values() for option in options.values()]
+
+
+class Focal(Loss):
+    def __init__(self, *, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
+        return logits.sum() * self.gamma
+
+
+@dataclass
+class FocalSettings(schema.LossSettings):
+    gamma: float = number(above=0, default=2.0)
+
+
+@pytest.fixture
+def focal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss from outside the project, registered for one test."""
+    monkeypatch.setitem(registry.OPTIONS, "loss", dict(registry.OPTIONS["loss"]))
+    registry.register("loss", "focal", build=Focal, settings=FocalSettings, words="Focal loss (1708.02002)")
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: f"{option.group}/{option.name}")
+def test_a_builder_takes_the_settings_of_its_option_by_name(option: registry.Option) -> None:
+    taken = {one.name for one in fields(option.settings) if one.metadata.get("builder", True)} - {"name"}
+    parameters = inspect.signature(option.builder).parameters.values()
+    named = {one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
+    assert not [one for one in parameters if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    # A data set that is generated, or has fixed files, has no use for some of the group's settings.
+    assert taken <= named | ({"root"} if option.group == "dataset" else set())
+    assert named - taken == FROM_THE_RUN[option.group]
+
+
+def test_an_option_from_outside_has_its_defaults_and_its_settings(focal: None) -> None:
+    assert training_config(["loss=focal"]).loss == FocalSettings(name="focal", gamma=2.0)
+    loss = loss_of(training_config(["loss=focal", "loss.gamma=3"]).loss)
+    assert isinstance(loss, Focal)
+    assert float(loss(torch.ones(2), torch.ones(2), ignore_index=255)) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("loss.gamma=0", "loss.gamma=0.0 is out of range: it must be above 0"),
+        ("loss.gamma=x", "loss.gamma=x must be a number"),
+        ("loss.gama=1", "loss.gama is not a setting. Did you mean loss.gamma?"),
+    ],
+)
+def test_its_mistakes_are_answered_like_the_projects_own(focal: None, override: str, words: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        training_config(["loss=focal", override])
+    assert words in str(raised.value)
+
+
+def test_a_name_that_is_nearly_its_own_is_answered_with_it(focal: None) -> None:
+    with pytest.raises(ConfigError, match=r"loss=fokal is not an option of loss. Did you mean focal\?"):
+        training_config(["loss=fokal"])
+
+
+def test_its_config_comes_back_from_a_checkpoint_where_it_is_registered(
+    focal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain: Any = stored.to_plain(training_config(["loss=focal"]))
+    assert config_from_plain(plain).loss == FocalSettings(name="focal", gamma=2.0)
+    monkeypatch.delitem(registry.OPTIONS["loss"], "focal")
+    with pytest.raises(ConfigError, match="loss=focal is not known"):
+        config_from_plain(plain)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "settings", "words"),
+    [
+        ("losses", "x", FocalSettings, r"losses is not a group. Did you mean loss\?"),
+        ("loss", "cross_entropy", FocalSettings, "loss=cross_entropy is already registered"),
+        ("optimizer", "x", FocalSettings, "the settings of optimizer=x do not extend OptimizerSettings"),
+        ("loss", "x", dict, "the settings of loss=x do not extend LossSettings"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(group: str, name: str, settings: type, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        registry.register(group, name, build=Focal, settings=settings, words="")
