@@ -227,6 +227,9 @@ def run_hydra(
 
     Lets errors of Hydra and of its composition pass as they are.
     """
+    modes = [one for one in overrides if one.lstrip("+").startswith("hydra.mode=")]
+    if modes:
+        raise ConfigError(f"{modes[0]}: the flag -m decides between one job and a sweep", hint="leave it out")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing
     folders = [flags["--config-dir"]] if "--config-dir" in flags else []
     loader = loader_of(command, folders, primary=flags.get("--config-path"))
@@ -241,7 +244,7 @@ def run_hydra(
     elif "--info" in flags:
         app.show_info(flags["--info"], config_name=name, overrides=overrides)
     elif "--multirun" in flags:
-        app.multirun(name, task, overrides)
+        app.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"])
     else:
         app.run(name, task, overrides)
 

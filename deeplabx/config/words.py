@@ -21,7 +21,7 @@ def explained(
 
     command: its words, such as "data fake". schema: the dataclass of its settings.
     """
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MissingConfigException):
         return unknown_option(error, families)
     if isinstance(error, OverrideParseException):
