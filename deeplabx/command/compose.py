@@ -36,6 +36,7 @@ from deeplabx.config.words import explained
 from deeplabx.errors import ConfigError
 
 LOCK = threading.RLock()  # Hydra's registries and its parser's caches belong to the whole process
+STORED: dict[tuple[str, str], type] = {}  # what Hydra's ConfigStore has, by group and name
 
 
 def schema_of(command: Command) -> type:
@@ -164,13 +165,20 @@ def loader_of(
 
 def store_schemas(command: Command) -> None:
     """Let Hydra know the command's schema, and each option's; an option without a YAML file is its schema."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name=command.key, node=schema_of(command))
+    store_once("schema", command.key, schema_of(command))
     for group, options in registry.OPTIONS.items():
         for option in options.values():
-            store.store(group=f"schema/{group}", name=option.name, node=option.settings)
+            store_once(f"schema/{group}", option.name, option.settings)
             if not (conf_dir() / group / f"{option.name}.yaml").is_file():
-                store.store(group=group, name=option.name, node=option.settings(name=option.name))
+                store_once(group, option.name, option.settings)
+
+
+def store_once(group: str, name: str, settings: type) -> None:
+    """Store a dataclass, outside the schemas with its name set, unless Hydra has it: storing takes a while."""
+    if STORED.get((group, name)) is not settings:
+        node = settings if group.startswith("schema") else settings(name=name)
+        ConfigStore.instance().store(group=group, name=name, node=node)
+        STORED[group, name] = settings
 
 
 # --- a config, or a command's jobs --------------------------------------------------------------------------
