@@ -113,10 +113,11 @@ def test_the_way_to_a_config_error_imports_no_torch(path: Path) -> None:
     assert not names & HEAVY
 
 
-@pytest.mark.parametrize("path", [PACKAGE / "cli.py", PACKAGE / "command" / "table.py", PACKAGE / "errors.py"])
-def test_help_imports_the_standard_library_only(path: Path) -> None:
+@pytest.mark.parametrize("file", ["cli.py", "command/table.py", "errors.py"])
+def test_help_imports_the_standard_library_only(file: str) -> None:
     own = {"deeplabx.__version__", "deeplabx.errors.nearest"}
-    names = {name for name in imported(path, top_level_only=True) if not name.startswith("deeplabx.command.table.")}
+    every = imported(PACKAGE / file, top_level_only=True)
+    names = {name for name in every if not name.startswith("deeplabx.command.table.")}
     third_party = {"hydra", "omegaconf", "yaml", "tqdm"} | HEAVY
     assert {name for name in names if name.startswith("deeplabx")} <= own
     assert not {name.split(".")[0] for name in names} & third_party

@@ -174,7 +174,7 @@ def store_schemas(command: Command) -> None:
 
 
 def store_once(group: str, name: str, settings: type) -> None:
-    """Store a dataclass, outside the schemas with its name set, unless Hydra has it: storing takes a while."""
+    """Store a dataclass, outside the schemas with its name set. Storing is slow: not what Hydra has."""
     if STORED.get((group, name)) is not settings:
         node = settings if group.startswith("schema") else settings(name=name)
         ConfigStore.instance().store(group=group, name=name, node=node)

@@ -183,8 +183,8 @@ deeplabx {version}: train, evaluate and ship the DeepLab series with any backbon
 Settings are key=value, groups are group=option:
   deeplabx train --help lists them, deeplabx train --cfg job prints the whole config.
 Tab completion for bash: eval "$(deeplabx -sc install=bash)"
-Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged, 8 sweep jobs failed,
-75 saved, 130 interrupted."""
+Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged,
+8 sweep jobs failed, 75 saved, 130 interrupted."""
 
 
 def second_words(first: str) -> tuple[str, ...]:

@@ -12,11 +12,10 @@ import torch
 from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.check.single_class import refuse_single_class
-from deeplabx.dataset.loader import Batch, training_batches
+from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.lock import locked
-from deeplabx.engine.log import Log, RunLog
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.trainer import fit
@@ -26,20 +25,19 @@ from deeplabx.process.distributed import (
     broadcast_buffers,
     gathered,
     is_main,
-    rank,
     resolve_device,
     synchronize_norm,
-    world_size,
 )
 from deeplabx.process.launch import launch
 from deeplabx.process.memory import keep_freed_memory
-from deeplabx.process.signals import StopRequest, ignore_signals
+from deeplabx.process.signals import StopRequest
 from deeplabx.report.curves import draw_curves
 from deeplabx.report.samples import draw_samples
 from deeplabx.run.build import (
-    augment_of,
+    batches_of,
     dataset_of,
     freeze,
+    log_of,
     model_of,
     normalization_of,
     predictor_of,
@@ -144,19 +142,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         config, list(training.classes), training.palette, training.ignore_index, normalization
     )
     predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
-    batches = training_batches(
-        training,
-        augment_of(config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index),
-        batch_size=config.trainer.batch_size,
-        seed=config.seed,
-        first_step=state.step,
-        last_step=state.max_iters,
-        workers=config.trainer.workers,
-        pin_memory=device.type == "cuda",
-        worker_init=ignore_signals,
-        rank=rank(),
-        world_size=world_size(),
-    )
+    batches = batches_of(config, training, normalization, device=device, first_step=state.step)
     log = log_of(config, folder, first_step=state.step)
     unreadable: set[str] = set()
 
@@ -202,16 +188,3 @@ def noting_unreadable(batches: Iterable[Batch], unreadable: set[str]) -> Iterato
     for batch in batches:
         unreadable.update(batch.unreadable)
         yield batch
-
-
-def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int) -> Log:
-    """The run's log in the main process, a silent one in the others."""
-    if not is_main():
-        return Log()
-    return RunLog(
-        folder,
-        first_step=first_step,
-        max_iters=config.schedule.max_iters,
-        batch_size=config.trainer.batch_size,
-        log_every=config.trainer.log_every,
-    )

@@ -1,8 +1,11 @@
 """classes.yaml: what the values in a folder's masks mean.
 
-classes: {background: [0, 0, 0], road: [128, 64, 128]}    names in the order of the train ids, with colours or, as a list, without
-ignore: [255]                                             raw ids or colours that count nowhere
-label_map: {0: background, 127: road}                     raw id, or colour as "r,g,b" or "#rrggbb", to class or ignore
+classes: {background: [0, 0, 0], road: [128, 64, 128]}
+    The names in the order of the train ids, with colours; as a list, without colours.
+ignore: [255]
+    Raw ids or colours that count nowhere.
+label_map: {0: background, 127: road}
+    From a raw id, or a colour as "r,g,b" or "#rrggbb", to a class or to ignore.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
 """From a config to objects: the only place where the name of an option becomes what it builds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from deeplabx import registry
 from deeplabx.backbone.contract import Normalization
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings
-from deeplabx.dataset.loader import Augment
+from deeplabx.dataset.loader import Augment, Batch, training_batches
 from deeplabx.dataset.readable import ReadableSet, opened
+from deeplabx.engine.log import Log, RunLog
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.state import AUTOCAST, TrainState
 from deeplabx.errors import ConfigError
@@ -22,6 +24,8 @@ from deeplabx.model.crf import DenseCRF
 from deeplabx.model.freeze import freeze_up_to
 from deeplabx.model.norm import apply_norm, freeze_norm
 from deeplabx.optimizer.groups import parameter_groups
+from deeplabx.process.distributed import is_main, rank, world_size
+from deeplabx.process.signals import ignore_signals
 from deeplabx.schedule.contract import Schedule
 
 # --- models -------------------------------------------------------------------------------------------------
@@ -125,6 +129,53 @@ def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], igno
     )
 
 
+def batches_of(
+    config: schema.TrainConfig,
+    training: ReadableSet,
+    normalization: Normalization,
+    *,
+    device: torch.device,
+    first_step: int,
+) -> Generator[Batch]:
+    """This process's augmented batches of the steps from first_step to the end of the run."""
+    return training_batches(
+        training,
+        augment_of(config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index),
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        first_step=first_step,
+        last_step=config.schedule.max_iters,
+        workers=config.trainer.workers,
+        pin_memory=device.type == "cuda",
+        worker_init=ignore_signals,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+
+def published_classes(name: str) -> tuple[list[str], list[tuple[int, int, int]]] | None:
+    """Names and colours of a data set whose classes are fixed; None of one whose files name them."""
+    builder: Callable[..., Any] = registry.option("dataset", name).builder
+    classes = getattr(builder, "classes", None)
+    return None if classes is None else (classes, builder.palette)  # type: ignore[attr-defined]
+
+
+def normalization_of(model: DeepLab, samples: ReadableSet, of_weights: Normalization | None) -> Normalization:
+    """How images are normalised: by the data set's own statistics, else as the weights were trained, else as
+    the backbone is published. Raises ConfigError where that is not one value for each channel.
+    """
+    if samples.statistics is not None:
+        found = Normalization(*samples.statistics)
+    else:
+        found = of_weights or model.backbone.normalization
+    if len(found.mean) != samples.channels:
+        raise ConfigError(
+            f"the images have {samples.channels} channels, but mean and std have {len(found.mean)}",
+            hint="a data set of other than 3 channels must state its statistics",
+        )
+    return found
+
+
 # --- training and prediction --------------------------------------------------------------------------------
 
 
@@ -191,24 +242,14 @@ def predictor_of(
     )
 
 
-def published_classes(name: str) -> tuple[list[str], list[tuple[int, int, int]]] | None:
-    """Names and colours of a data set whose classes are fixed; None of one whose files name them."""
-    builder: Callable[..., Any] = registry.option("dataset", name).builder
-    classes = getattr(builder, "classes", None)
-    return None if classes is None else (classes, builder.palette)  # type: ignore[attr-defined]
-
-
-def normalization_of(model: DeepLab, samples: ReadableSet, of_weights: Normalization | None) -> Normalization:
-    """How images are normalised: by the data set's own statistics, else as the weights were trained, else as
-    the backbone is published. Raises ConfigError where that is not one value for each channel.
-    """
-    if samples.statistics is not None:
-        found = Normalization(*samples.statistics)
-    else:
-        found = of_weights or model.backbone.normalization
-    if len(found.mean) != samples.channels:
-        raise ConfigError(
-            f"the images have {samples.channels} channels, but mean and std have {len(found.mean)}",
-            hint="a data set of other than 3 channels must state its statistics",
-        )
-    return found
+def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int) -> Log:
+    """The run's log in the main process, a silent one in the others."""
+    if not is_main():
+        return Log()
+    return RunLog(
+        folder,
+        first_step=first_step,
+        max_iters=config.schedule.max_iters,
+        batch_size=config.trainer.batch_size,
+        log_every=config.trainer.log_every,
+    )

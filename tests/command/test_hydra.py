@@ -41,7 +41,7 @@ def test_compose_works_in_threads() -> None:
 def test_hydra_is_for_others_as_it_was(tmp_path: Path) -> None:
     get_mode = Hydra.get_mode
     deeplabx.compose(["backbone=resnet18"])
-    assert hydra_app.ConfigLoaderImpl is ConfigLoaderImpl
+    assert vars(hydra_app)["ConfigLoaderImpl"] is ConfigLoaderImpl
     assert SourcesRegistry.instance().types["file"].__module__ == FileConfigSource.__module__
     assert Hydra.get_mode is get_mode
     assert not GlobalHydra.instance().is_initialized()

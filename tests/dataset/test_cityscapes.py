@@ -8,7 +8,6 @@ from PIL import Image
 
 from deeplabx.dataset.cityscapes import CLASS_TABLE, FROM_LABEL_IDS, Cityscapes
 from deeplabx.errors import DataError
-from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
 
@@ -75,7 +74,7 @@ def test_wrong_roots_splits_and_labels(root: Path) -> None:
 
 def test_the_real_frames(real_root: Root) -> None:
     for split, images in (("train", 8), ("val", 3)):
-        samples = open_dataset("cityscapes", root=str(real_root("cityscapes")), split=split)
+        samples = Cityscapes(root=str(real_root("cityscapes")), split=split)
         assert len(samples) == images
         image, label = samples[0]
         name = samples.pairs[0][0].stem

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from deeplabx.engine import checkpoint as checkpoints
-from deeplabx.engine import saver as saver_module
 from deeplabx.engine.log import Log
 from deeplabx.engine.saver import Saver
 from deeplabx.errors import DivergedError, ResourceError
@@ -34,15 +33,13 @@ def test_a_full_disk_costs_a_periodic_checkpoint_and_its_best(
     saver.try_save()
     assert checkpoints.pointed(tmp_path, "best") == tmp_path / "step-00000001"
     with monkeypatch.context() as patch:
-        patch.setattr(
-            saver_module.checkpoints, "keep", failing(OSError(28, "No space left on device", "file"))
-        )
+        patch.setattr(checkpoints, "keep", failing(OSError(28, "No space left on device", "file")))
         state.step, state.best = 2, {"step": 2, "miou": 0.4}
         saver.try_save()
         assert state.best == {"step": 1, "miou": 0.3}  # the best one must be on the disk
         assert log.lines == [
-            "step 2 could not be saved: file: No space left on device; training goes on, the newest checkpoint is "
-            "step-00000001"
+            "step 2 could not be saved: file: No space left on device; training goes on, "
+            "the newest checkpoint is step-00000001"
         ]
         with pytest.raises(ResourceError, match="No space left"):
             saver.save()
@@ -53,6 +50,6 @@ def test_a_full_disk_costs_a_periodic_checkpoint_and_its_best(
 
 def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saver = Saver(state_of(model_without_noise()), tmp_path, description={}, log=Log())
-    monkeypatch.setattr(saver_module.checkpoints, "keep", failing(DivergedError("1 tensors are not finite")))
+    monkeypatch.setattr(checkpoints, "keep", failing(DivergedError("1 tensors are not finite")))
     with pytest.raises(DivergedError):
         saver.try_save()

@@ -29,9 +29,7 @@ DEEP = (
     "xception65",
     "xception71",
 )
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in choices("backbone")
-]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in choices("backbone")]
 STRIDES = (2, 4, 8, 16)
 SIDE = 129
 

@@ -1,7 +1,7 @@
 """Foreign tables of tensors for the tests of importers, and the network that an import builds."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +13,14 @@ import deeplabx
 from deeplabx.errors import CheckpointError
 from deeplabx.model.contract import DeepLab
 from deeplabx.registry import build
-from deeplabx.weights.contract import Imported, Importer
+from deeplabx.weights.contract import Imported
 from deeplabx.weights.importers import read_foreign
 from tests.model.peers import EVERY, fill, golden, image
 
 SAME = 1e-9  # relative, in float64
 ROUNDED = 1e-6  # the same, where the kept numbers have fewer digits
 Shapes = dict[str, list[int]]
+Importer = Callable[[Mapping[str, Tensor]], Imported | None]  # with its networks: see tests.weights.importers
 
 
 # --- names and shapes ---------------------------------------------------------------------------------------
