@@ -152,8 +152,7 @@ def check_training(config: schema.TrainConfig) -> None:
     if trainer.batch_size % passes:
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x "
-            "trainer.accumulate = "
-            f"{passes}",
+            f"trainer.accumulate = {passes}",
             hint=f"take a multiple of {passes}, such as "
             f"trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
         )
@@ -166,9 +165,8 @@ def check_training(config: schema.TrainConfig) -> None:
     )
     if trainer.batch_size // passes == 1 and one_process and norm_sees_one_value(config):
         raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} leaves one image per pass, of which a batch norm "
-            "sees a single "
-            "value: it needs two",
+            f"trainer.batch_size={trainer.batch_size} leaves one image per pass, of which a batch norm sees "
+            "a single value: it needs two",
             hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
         )

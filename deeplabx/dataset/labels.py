@@ -52,8 +52,7 @@ class LabelMap:
         others = [self.shown(int(value)) for value in np.unique(raw[unknown])[:8]]
         return DataError(
             f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is no class "
-            "and not void "
-            f"({int(unknown.sum())} such pixels: {', '.join(others)})",
+            f"and not void ({int(unknown.sum())} such pixels: {', '.join(others)})",
             hint=f"known {kind}s: {', '.join(self.shown(raw) for raw in sorted(self.known))}",
         )
 

@@ -67,7 +67,6 @@ def refuse_other_classes(samples: ReadableSet, classes: list[str], *, source: ob
     if list(samples.classes) != classes:
         raise CheckpointError(
             f"{source} knows {len(classes)} classes ({', '.join(classes[:4])}, ...), the data set has "
-            f"{len(samples.classes)} "
-            f"({', '.join(samples.classes[:4])}, ...)",
+            f"{len(samples.classes)} ({', '.join(samples.classes[:4])}, ...)",
             hint="evaluate on the data set it was trained on",
         )

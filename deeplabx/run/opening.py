@@ -33,9 +33,8 @@ def opening_words(
         f"{config.model.name} on {config.backbone.name}, output stride {stride}, "
         f"{sum(size for size, _ in sizes):.2f} M parameters, {trainer.precision} on {where}",
         f"{config.dataset.name}: {len(training)} training images, {len(validation)} of "
-        f"{config.dataset.split}, "
-        f"{len(training.classes)} classes; batch {trainer.batch_size} of {crop} x {crop}, "
-        f"{norm_summary(state.model, images=norm_images)}",
+        f"{config.dataset.split}, {len(training.classes)} classes; batch {trainer.batch_size} of {crop} x "
+        f"{crop}, {norm_summary(state.model, images=norm_images)}",
         f"steps {state.step}..{state.max_iters}, in {folder}",
     ]
     if trainer.devices == "auto" and gpus > 1 and world_size() == 1:
@@ -44,9 +43,8 @@ def opening_words(
         lines.append(f"restarted after a worker died, {restarts()} times so far")
     if not state.loss.exact and (trainer.accumulate > 1 or world_size() > 1):
         lines.append(
-            f"loss={config.loss.name} is computed for each pass of each process separately: its gradient "
-            "is not that "
-            "of the whole batch"
+            f"loss={config.loss.name} is computed for each pass of each process separately: its gradient is "
+            "not that of the whole batch"
         )
     weights = getattr(config.loss, "class_weights", None)
     if weights is not None:
@@ -72,6 +70,5 @@ def momentum_words(config: schema.TrainConfig) -> list[str]:
         return []
     return [
         f"model.norm_momentum={momentum} needs about {math.ceil(3 / momentum)} steps until batch norm's "
-        "statistics are "
-        f"the data's; for {steps} steps type model.norm_momentum={min(0.1, 20 / steps):.2g}"
+        f"statistics are the data's; for {steps} steps type model.norm_momentum={min(0.1, 20 / steps):.2g}"
     ]

@@ -49,10 +49,8 @@ def images_per_norm(config: schema.TrainConfig, *, synchronized: bool) -> int:
     if seen == 1 and norm_sees_one_value(config):
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} leaves one image per pass to each of {world_size()} "
-            "processes: "
-            "batch norm needs two",
+            "processes: batch norm needs two",
             hint=f"type trainer.batch_size={2 * trainer.batch_size}, a smaller trainer.accumulate, "
-            "model.norm=group or "
-            "model.norm=frozen",
+            "model.norm=group or model.norm=frozen",
         )
     return seen

@@ -18,14 +18,12 @@ XCEPTIONS = {13: "xception41", 21: "xception65", 23: "xception71"}  # by the num
 LITE0 = (1, 2, 2, 3, 3, 4, 1)  # units in each block
 BETA_NOTE = (
     "timm has a block's stride in its first unit, resnet*_beta in the last unit of the block before: the "
-    "features are not timm's, so it must be "
-    "trained; backbone=timm takes the file with features as timm's"
+    "features are not timm's, so it must be trained; backbone=timm takes the file with features as timm's"
 )
 LITE0_NOTE = (
     "as of timm's tf_efficientnet_lite0, padded alike on all sides, which is the same on odd sizes. Of "
-    "timm's efficientnet_lite0, which has the same "
-    "names, it is another network (its norms' eps is 1e-5, its images are normalised as torchvision's): "
-    "that is for backbone=timm"
+    "timm's efficientnet_lite0, which has the same names, it is another network (its norms' eps is 1e-5, its "
+    "images are normalised as torchvision's): that is for backbone=timm"
 )
 
 

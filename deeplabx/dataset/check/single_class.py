@@ -29,6 +29,5 @@ def refuse_single_class(samples: ReadableSet) -> None:
             f"the {len(samples)} training labels hold only "
             f"{only}{'; every other pixel is void' if void else ''}",
             hint="is the value of a class ignored? dataset=folder: label_map: {0: background, 255: object} "
-            "in "
-            "classes.yaml",
+            "in classes.yaml",
         )
