@@ -35,7 +35,8 @@ def answer(argv: list[str]) -> NoReturn:
             print(f"deeplabx {command.words}: {command.about}")
             sys.exit(0)
         execute(command, {}, words)
-    flags, settings = flags_and_settings(named_folder(words) if command.folder else words)
+    words = named_folder(words) if command.folder else words
+    flags, settings = flags_and_settings(words, example=next(iter(command.needs), "dataset"))
     if "--help" in flags:
         typed = {setting.partition("=")[0] for setting in settings}
         settings += [one for one in command.defaults if one.partition("=")[0] not in typed]
@@ -102,8 +103,11 @@ def named_folder(words: list[str]) -> list[str]:
     return [f"run={words[0]}", *words[1:]]
 
 
-def flags_and_settings(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The flags by their long names, with their values, and the settings; they may be typed in any order."""
+def flags_and_settings(words: list[str], *, example: str = "dataset") -> tuple[dict[str, str], list[str]]:
+    """The flags by their long names, with their values, and the settings; they may be typed in any order.
+
+    example: the setting that a word without a key is likely to be of.
+    """
     flags: dict[str, str] = {}
     settings: list[str] = []
     words = list(words)
@@ -111,7 +115,7 @@ def flags_and_settings(words: list[str]) -> tuple[dict[str, str], list[str]]:
         word = words.pop(0)
         if not word.startswith("-"):
             if "=" not in word and not word.startswith("~"):
-                fail(f"{word!r} is not a setting", f"settings are key=value, as in dataset={word}")
+                fail(f"{word!r} is not a setting", f"settings are key=value, as in {example}={word}")
             settings.append(word)
             continue
         typed, equals, value = word.partition("=")

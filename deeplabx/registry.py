@@ -1,14 +1,18 @@
 """Every option of every group, declared once. Nothing of an option is imported before it is built.
 
-To add one to the project: its file, a line in BUILT_IN, and a YAML in conf/<group>/ where it has settings of
-its own with defaults. From outside the project, call `register`; the defaults of its settings dataclass are
-its config.
+To add one to the project: its file, a line in BUILT_IN, its YAML in conf/<group>/ and, where it has settings
+of its own, their dataclass in config/schema.py, with the ranges; the YAML has the defaults. From outside the
+project, call `register`; there the dataclass has the defaults too, and no YAML is needed.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.errors import ConfigError, nearest
@@ -34,16 +38,34 @@ class Option:
         if not isinstance(self.build, str):
             return self.build
         module, _, name = self.build.partition(":")
-        return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.group}={self.name} cannot be imported from {self.build}: {error}"
+            ) from error
+
+    def refuse_unknown_settings(self, builder: Builder) -> None:
+        """Raise ConfigError when `builder` does not take the settings of its option."""
+        parameters = inspect.signature(builder).parameters.values()
+        if any(one.kind is one.VAR_KEYWORD for one in parameters):
+            return
+        taken = {one.name for one in fields(self.settings) if one.metadata.get("builder", True)}
+        own = taken - {one.name for one in fields(GROUPS[self.group])}
+        unknown = own - {one.name for one in parameters}
+        if unknown:
+            raise ConfigError(
+                f"the builder of {self.group}={self.name} has no parameter {', '.join(sorted(unknown))}",
+                hint="its keyword-only parameters have the names of the settings",
+            )
 
     @property
     def setting_names(self) -> set[str]:
         return {one.name for one in fields(self.settings)}
 
 
-GROUPS: dict[
-    str, type
-] = {  # what each option's settings must be: the settings that all options of the group share
+# What the settings of each group's options extend: those that all of them share.
+GROUPS: dict[str, type] = {
     "model": schema.ModelSettings,
     "backbone": schema.BackboneSettings,
     "dataset": schema.DatasetSettings,
@@ -56,12 +78,38 @@ OPTIONS: dict[str, dict[str, Option]] = {group: {} for group in GROUPS}
 
 
 def register(group: str, name: str, *, build: Builder | str, settings: type, words: str) -> None:
-    """Add an option: `register("loss", "focal", build=focal, settings=FocalSettings, words="Focal loss")`.
+    """Add an option to a group.
 
-    build: a callable, or "module:callable". settings: a dataclass that extends the group's, such as
-    `deeplabx.config.schema.LossSettings`; its fields have the names of the builder's keyword-only parameters.
-    Raises ConfigError for an unknown group, a name that is taken, and settings that do not extend the
-    group's.
+    build: a callable, or "module:callable" that is imported when it is built. settings: a dataclass that
+    extends the group's; its fields have defaults, and the names of the builder's keyword-only parameters.
+    words: what it is, in one line. A loss, for example::
+
+        from dataclasses import dataclass
+
+        import deeplabx
+        from deeplabx.config.fields import number
+        from deeplabx.config.schema import LossSettings
+        from deeplabx.loss.contract import Loss
+
+        @dataclass
+        class FocalSettings(LossSettings):
+            gamma: float = number(above=0, at_most=10, default=2.0)
+
+        class Focal(Loss):
+            def __init__(self, *, gamma):
+                super().__init__()
+                self.gamma = gamma
+
+            def forward(self, logits, labels, *, ignore_index):
+                valid = labels != ignore_index
+                chosen = logits.log_softmax(1).gather(1, labels.where(valid, 0)[:, None])[:, 0]
+                return -((1 - chosen.exp()) ** self.gamma * chosen)[valid].sum()
+
+        deeplabx.register("loss", "focal", build=Focal, settings=FocalSettings, words="Focal loss")
+        config = deeplabx.compose(["loss=focal", "loss.gamma=3"])
+
+    Raises ConfigError for an unknown group, a name that is taken, settings that do not extend the group's or
+    that a config cannot hold, and a callable that does not take them.
     """
     if group not in GROUPS:
         raise ConfigError(
@@ -69,12 +117,23 @@ def register(group: str, name: str, *, build: Builder | str, settings: type, wor
         )
     if name in OPTIONS[group]:
         raise ConfigError(f"{group}={name} is already registered", hint="register it under another name")
-    if not (isinstance(settings, type) and issubclass(settings, GROUPS[group])):
+    base = GROUPS[group]
+    if not (
+        isinstance(settings, type) and issubclass(settings, base) and "__dataclass_fields__" in vars(settings)
+    ):
         raise ConfigError(
-            f"the settings of {group}={name} do not extend {GROUPS[group].__name__}",
-            hint=f"as in @dataclass class Settings(deeplabx.config.schema.{GROUPS[group].__name__})",
+            f"the settings of {group}={name} are not a dataclass that extends {base.__name__}",
+            hint=f"as in @dataclass class Settings(deeplabx.config.schema.{base.__name__})",
         )
-    OPTIONS[group][name] = Option(group, name, build, settings, words)
+    try:
+        OmegaConf.structured(settings)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"a setting of {group}={name} cannot be held by a config: {reason}") from None
+    added = Option(group, name, build, settings, words)
+    if not isinstance(build, str):
+        added.refuse_unknown_settings(build)
+    OPTIONS[group][name] = added
 
 
 def option(group: str, name: str) -> Option:
@@ -186,5 +245,4 @@ BUILT_IN: tuple[tuple[str, str, str, type, str], ...] = (
     ("schedule", "step", "deeplabx.schedule.step:staircase", schema.StepSettings,
      "A staircase: the learning rate times `factor` after each `every` steps (v1, section 4)"),
 )  # fmt: skip
-for group_, name_, build_, settings_, words_ in BUILT_IN:
-    register(group_, name_, build=build_, settings=settings_, words=words_)
+OPTIONS.update({group: {row[1]: Option(*row) for row in BUILT_IN if row[0] == group} for group in GROUPS})

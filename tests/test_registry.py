@@ -1,4 +1,7 @@
 import inspect
+import sys
+import textwrap
+import types
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -42,9 +45,15 @@ class FocalSettings(schema.LossSettings):
 
 
 @pytest.fixture
-def focal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss from outside the project, registered for one test."""
-    monkeypatch.setitem(registry.OPTIONS, "loss", dict(registry.OPTIONS["loss"]))
+def own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options that one test registers are gone after it."""
+    for group, options in registry.OPTIONS.items():
+        monkeypatch.setitem(registry.OPTIONS, group, dict(options))
+
+
+@pytest.fixture
+def focal(own_options: None) -> None:
+    """A loss from outside the project."""
     registry.register("loss", "focal", build=Focal, settings=FocalSettings, words="Focal loss (1708.02002)")
 
 
@@ -95,15 +104,67 @@ def test_its_config_comes_back_from_a_checkpoint_where_it_is_registered(
         config_from_plain(plain)
 
 
+# --- what cannot be registered ------------------------------------------------------------------------------
+
+
+def not_a_dataclass() -> type:
+    class Settings(FocalSettings):
+        alpha: float = 1.0
+
+    return Settings
+
+
+@dataclass
+class Unholdable(schema.LossSettings):
+    where: dict = None  # type: ignore[type-arg, assignment]
+
+
+@dataclass
+class Misspelt(schema.LossSettings):
+    gama: float = number(above=0, default=2.0)
+
+
 @pytest.mark.parametrize(
     ("group", "name", "settings", "words"),
     [
         ("losses", "x", FocalSettings, r"losses is not a group. Did you mean loss\?"),
         ("loss", "cross_entropy", FocalSettings, "loss=cross_entropy is already registered"),
-        ("optimizer", "x", FocalSettings, "the settings of optimizer=x do not extend OptimizerSettings"),
-        ("loss", "x", dict, "the settings of loss=x do not extend LossSettings"),
+        ("optimizer", "x", FocalSettings, "are not a dataclass that extends OptimizerSettings"),
+        ("loss", "x", dict, "the settings of loss=x are not a dataclass that extends LossSettings"),
+        ("loss", "x", not_a_dataclass(), "are not a dataclass that extends LossSettings"),
+        ("loss", "x", Unholdable, "a setting of loss=x cannot be held by a config: .*dict"),
+        ("loss", "x", Misspelt, "the builder of loss=x has no parameter gama"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(group: str, name: str, settings: type, words: str) -> None:
+    before = {group: dict(options) for group, options in registry.OPTIONS.items()}
     with pytest.raises(ConfigError, match=words):
         registry.register(group, name, build=Focal, settings=settings, words="")
+    assert before == registry.OPTIONS
+
+
+def test_a_builder_that_is_not_there_is_an_error_of_its_option(own_options: None) -> None:
+    registry.register("loss", "lost", build="no_module:Lost", settings=FocalSettings, words="")
+    with pytest.raises(ConfigError, match="loss=lost cannot be imported from no_module:Lost: No module"):
+        loss_of(training_config(["loss=lost"]).loss)
+
+
+def test_what_is_built_must_be_what_the_group_holds(own_options: None) -> None:
+    registry.register(
+        "loss", "other", build=lambda gamma: torch.nn.Identity(), settings=FocalSettings, words=""
+    )
+    with pytest.raises(ConfigError, match="loss=other builds a Identity, which does not extend Loss"):
+        loss_of(training_config(["loss=other"]).loss)
+
+
+def test_the_example_of_register_runs(own_options: None) -> None:
+    found: dict[str, Any] = {"__name__": "example"}
+    example = inspect.getdoc(registry.register).split("::\n", 1)[1].split("\n\nRaises", 1)[0]  # type: ignore[union-attr]
+    sys.modules["example"] = types.ModuleType("example")  # dataclasses look their module up
+    exec(textwrap.dedent(example), found)
+    loss = loss_of(found["config"].loss)
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    labels[0, 0] = 255
+    chosen = logits.softmax(1).gather(1, labels.where(labels != 255, 0)[:, None])[:, 0]
+    expected = (-((1 - chosen) ** 3) * chosen.log())[labels != 255].sum()
+    assert float(loss(logits, labels, ignore_index=255)) == pytest.approx(float(expected), rel=1e-5)

@@ -1,13 +1,17 @@
 """Hydra: the config of a command, its jobs and its help.
 
-Three names of Hydra's that are not public are used, here and nowhere else: - ConfigLoaderImpl is the only
-implementation of its ConfigLoader, which composes. - Hydra runs jobs and sweeps with a given loader;
-`hydra.main` would make its own. - FileConfigSource reads YAML files; ours is the same under another scheme,
-with a look at their size first. Nothing of Hydra's is replaced: `hydra.compose` and `hydra.main` of other
-programs in this process work as before.
+Three names of Hydra's that are not public are used, here and nowhere else:
+
+- ConfigLoaderImpl is the only implementation of its ConfigLoader, which composes.
+- Hydra runs jobs and sweeps with a given loader; `hydra.main` would make its own.
+- FileConfigSource reads YAML files; ours is the same under another scheme, with a look at their size first.
+
+Nothing of Hydra's is replaced: `hydra.compose` and `hydra.main` of other programs in this process work as
+before.
 """
 
 import argparse
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -100,13 +104,17 @@ class YamlFiles(FileConfigSource):
         return super().load_config(config_path)
 
 
-class DataOnly(ConfigLoader):
-    """Hydra's loader, whose composed configs are checked before logging, callbacks or plugins are made of
-    them.
+class CommandLoader(ConfigLoader):
+    """Hydra's loader for one command. It checks a composed config before logging, callbacks or plugins are
+    made of it; help and completion see only the groups that the command has.
     """
 
-    def __init__(self, folders: Folders) -> None:
-        self.loader = ConfigLoaderImpl(folders)
+    def __init__(self, command: Command, folders: Folders) -> None:
+        self.loader, self.command = ConfigLoaderImpl(folders), command
+        own = {field.name for field in dataclasses.fields(schema_of(command))}
+        self.hidden = {"schema", *registry.GROUPS} - own
+        if schema_of(command) is not schema.TrainConfig:
+            self.hidden.add("recipe")  # a recipe is a whole training config
 
     def load_configuration(
         self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any
@@ -114,6 +122,7 @@ class DataOnly(ConfigLoader):
         config = self.loader.load_configuration(config_name, overrides, *rest, **named)
         if config_name is not None or overrides:  # neither: `--hydra-help`, which is Hydra's config alone
             trusted.refuse_code(config)
+            config.hydra.help.header = describing(self.command)
         return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
@@ -128,12 +137,13 @@ class DataOnly(ConfigLoader):
         return self.loader.get_sources()
 
     def list_groups(self, parent_name: str) -> list[str]:
-        return self.loader.list_groups(parent_name)
+        return self.get_group_options(parent_name, ObjectType.GROUP)
 
     def get_group_options(
         self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG, *rest: Any, **named: Any
     ) -> list[str]:
-        return self.loader.get_group_options(group_name, results_filter, *rest, **named)
+        found = self.loader.get_group_options(group_name, results_filter, *rest, **named)
+        return found if group_name else [name for name in found if name not in self.hidden]
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> Any:
         return self.loader.compute_defaults_list(config_name, overrides, run_mode)
@@ -141,7 +151,7 @@ class DataOnly(ConfigLoader):
 
 def loader_of(
     command: Command, folders: Sequence[str | Path] = (), *, primary: str | Path | None = None
-) -> DataOnly:
+) -> CommandLoader:
     """A loader of the command's config. folders: further ones, of the user's own. primary: instead of
     conf/.
     """
@@ -160,7 +170,14 @@ def loader_of(
     for folder in folders:
         path.append("command-line", str(Path(folder).absolute()))
     path.append("schema", "structured://")
-    return DataOnly(path)
+    return CommandLoader(command, path)
+
+
+def describing(command: Command) -> str:
+    """What stands above a command's groups and settings in its help."""
+    needs = [f"needs {key}=: {meaning}" for key, meaning in command.needs.items()]
+    examples = [f"  deeplabx {example}" for example, _ in command.examples]
+    return "\n".join([f"deeplabx {command.words}: {command.about}", *needs, *examples, ""])
 
 
 def store_schemas(command: Command) -> None:

@@ -35,7 +35,7 @@ class Job:
             require(config, key, meaning)
         hydra = HydraConfig.get()
         overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-        plain = config if command.stored else checks.checked(config)
+        plain = config if command.overrides_stored else checks.checked(config)
         return cls(command, plain, Path(hydra.runtime.output_dir), [str(one) for one in overrides])
 
     @property
@@ -64,5 +64,5 @@ def require(config: DictConfig, key: str, meaning: str) -> None:
         value = OmegaConf.select(config, key, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}: {' '.join(str(error.msg or error).split())[:200]}") from None
-    if value is None:  # not typed, or removed with ~
+    if value is None or value == "":  # not typed, or removed with ~
         raise ConfigError(f"{key}= must be given: {meaning}")

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 class Command:
     words: str  # what is typed after `deeplabx`, one word or two
     about: str  # what it does
-    examples: tuple[tuple[str, str], ...] = ()  # lines of `deeplabx --help`, each with what it does
+    # lines of `deeplabx --help`, each with what it does; "" in the first one: `about`
+    examples: tuple[tuple[str, str], ...] = ()
     run: str  # "module:function": takes a Job, or, without a schema, the words that were typed
     schema: str = ""  # the dataclass of its settings in config/schema.py; "" for a command without settings
-    # Whether its settings are overrides of a config that a checkpoint or run has stored: only what is typed
-    # counts.
-    stored: bool = False
+    # Whether its settings replace those that a checkpoint or run has stored: only what is typed counts.
+    overrides_stored: bool = False
     needs: Mapping[str, str] = field(default_factory=dict)  # what must be typed, with what it means
     folder: bool = False  # whether its first word is a run's folder, given without run=
     trains: bool = False  # whether it can be started again when it is stopped before its first step
@@ -49,32 +49,30 @@ COMMANDS = (
     Command(
         words="eval",
         about="mIoU and the per-class table of a run's best checkpoint",
-        examples=(
-            ("eval ckpt=RUN dataset.split=val", "mIoU and the per-class table of a run's best checkpoint"),
-        ),
+        examples=(("eval ckpt=RUN dataset.split=val", ""),),
         run="deeplabx.command.evaluate:main",
         schema="EvaluateConfig",
-        stored=True,
+        overrides_stored=True,
         needs=CKPT,
         parallel=True,
     ),
     Command(
         words="predict",
         about="class ids and an overlay for an image or a folder of images",
-        examples=(("predict ckpt=RUN input=photo.jpg", "class ids and an overlay of an image or a folder"),),
+        examples=(("predict ckpt=RUN input=photo.jpg", ""),),
         run="deeplabx.command.predict:main",
         schema="PredictConfig",
-        stored=True,
+        overrides_stored=True,
         needs={**CKPT, "input": "an image or a folder of images"},
         parallel=True,
     ),
     Command(
         words="resume",
         about="continue an interrupted run exactly",
-        examples=(("resume RUN", "continue an interrupted run exactly"),),
+        examples=(("resume RUN", ""),),
         run="deeplabx.command.resume:main",
         schema="ResumeConfig",
-        stored=True,
+        overrides_stored=True,
         folder=True,
         trains=True,
         parallel=True,
@@ -82,10 +80,10 @@ COMMANDS = (
     Command(
         words="extend",
         about="train a run for more steps than it was planned for",
-        examples=(("extend RUN schedule.max_iters=N", "train a run for more steps than it was planned for"),),
+        examples=(("extend RUN schedule.max_iters=N", ""),),
         run="deeplabx.command.extend:main",
         schema="ExtendConfig",
-        stored=True,
+        overrides_stored=True,
         needs={
             "schedule.max_iters": "the new number of steps, as in deeplabx extend RUN schedule.max_iters=2000"
         },
@@ -103,14 +101,14 @@ COMMANDS = (
     Command(
         words="show",
         about="parameters, multiply-adds and strides of a model",
-        examples=(("show backbone=resnet101", "parameters, multiply-adds and strides of a model"),),
+        examples=(("show backbone=resnet101", ""),),
         run="deeplabx.command.show:main",
         schema="ShowConfig",
     ),
     Command(
         words="data fake",
         about="write a small made-up data set in the original layout",
-        examples=(("data fake dataset=voc out=DIR", "a small made-up data set in the original layout"),),
+        examples=(("data fake dataset=voc out=DIR", ""),),
         run="deeplabx.command.data:fake",
         schema="DataFakeConfig",
         needs={"out": "the folder to write, as in out=voc_fake"},
@@ -128,7 +126,7 @@ COMMANDS = (
         about="make a checkpoint, or a backbone's weights, of another program's file",
         run="deeplabx.command.weights:import_main",
         schema="WeightsImportConfig",
-        stored=True,
+        overrides_stored=True,
         needs={**SOURCE, "out": "the folder to write, as in out=imported"},
     ),
     Command(
@@ -136,7 +134,7 @@ COMMANDS = (
         about="compare another program's file with what its publisher states and what that program computes",
         run="deeplabx.command.weights:verify_main",
         schema="WeightsVerifyConfig",
-        stored=True,
+        overrides_stored=True,
         needs=SOURCE,
     ),
     Command(
@@ -148,9 +146,8 @@ COMMANDS = (
 )
 BY_WORDS = {command.words: command for command in COMMANDS}
 FIRST_WORDS = tuple(dict.fromkeys(command.words.partition(" ")[0] for command in COMMANDS))
-FLAGS: dict[
-    str, tuple[str, ...] | None
-] = {  # as Hydra has them; () for one without a value, None for any value
+# Hydra's flags, each with its possible values; () for one without a value, None for any value.
+FLAGS: dict[str, tuple[str, ...] | None] = {
     "--help": (),
     "--hydra-help": (),
     "--resolve": (),
@@ -195,7 +192,10 @@ def second_words(first: str) -> tuple[str, ...]:
 
 
 def help_text(version: str) -> str:
-    lines = [
-        f"  deeplabx {example:<42} {does}".rstrip() for one in COMMANDS for example, does in one.examples
+    examples = [
+        (example, does or (one.about if number == 0 else ""))
+        for one in COMMANDS
+        for number, (example, does) in enumerate(one.examples)
     ]
+    lines = [f"  deeplabx {example:<42} {does}".rstrip() for example, does in examples]
     return HELP.format(version=version, lines="\n".join(lines))

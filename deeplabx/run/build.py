@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from deeplabx import registry
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.contract import Backbone, Normalization
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings
+from deeplabx.dataset.contract import SegmentationSet
 from deeplabx.dataset.loader import Augment, Batch, training_batches
 from deeplabx.dataset.readable import ReadableSet, opened
 from deeplabx.engine.log import Log, RunLog
@@ -27,6 +28,28 @@ from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.process.distributed import is_main, rank, world_size
 from deeplabx.process.signals import ignore_signals
 from deeplabx.schedule.contract import Schedule
+
+# What an option of a group must be an instance of; the others are functions.
+CONTRACTS: dict[str, type] = {
+    "model": DeepLab,
+    "backbone": Backbone,
+    "dataset": SegmentationSet,
+    "loss": Loss,
+    "optimizer": torch.optim.Optimizer,
+}
+
+
+def built(group: str, name: str, *arguments: Any, **settings: Any) -> Any:
+    """What an option's builder makes. Raises ConfigError where that is not what the group's options are."""
+    made = registry.build(group, name, *arguments, **settings)
+    contract = CONTRACTS.get(group, object)
+    if not isinstance(made, contract):
+        raise ConfigError(
+            f"{group}={name} builds a {type(made).__name__}, which does not extend {contract.__name__}",
+            hint=f"{contract.__module__}.{contract.__name__} says what it must do",
+        )
+    return made
+
 
 # --- models -------------------------------------------------------------------------------------------------
 
@@ -58,8 +81,9 @@ def build_model(
         given["output_stride"] = output_stride
     published = {"output_stride": model.reference_stride, "multi_grid": model.multi_grid}
     defaults = {key: value for key, value in published.items() if key in option.setting_names}
-    network = option.builder(in_channels=in_channels, **{**defaults, **given})
-    return apply_norm(model(network, num_classes=num_classes, **settings), norm=norm, momentum=norm_momentum)
+    network = built("backbone", backbone, in_channels=in_channels, **{**defaults, **given})
+    made = built("model", name, network, num_classes=num_classes, **settings)
+    return apply_norm(made, norm=norm, momentum=norm_momentum)
 
 
 def model_of(
@@ -89,7 +113,7 @@ def meta_network(settings: Mapping[str, Any], *, num_classes: int = 1) -> nn.Mod
     )
     with torch.device("meta"):
         if "model" not in settings:
-            return registry.build("backbone", settings["backbone"], **{"output_stride": 32, **of_backbone})
+            return built("backbone", settings["backbone"], **{"output_stride": 32, **of_backbone})
         return build_model(
             settings["model"],
             backbone=settings["backbone"],
@@ -118,15 +142,12 @@ def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
 
 def open_dataset(name: str, *, split: str, skip_unreadable: bool = False, **settings: Any) -> ReadableSet:
     """One split of a data set by its name. `settings` are its own, such as root."""
-    builder = registry.option("dataset", name).builder
-    return opened(builder, split=split, skip_unreadable=skip_unreadable, **settings)
+    return opened(partial(built, "dataset", name), split=split, skip_unreadable=skip_unreadable, **settings)
 
 
 def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], ignore_index: int) -> Augment:
     settings = builder_settings(config)
-    return registry.build(
-        "augment", config.name, pad_pixel=tuple(pad_pixel), ignore_index=ignore_index, **settings
-    )
+    return built("augment", config.name, pad_pixel=tuple(pad_pixel), ignore_index=ignore_index, **settings)
 
 
 def batches_of(
@@ -180,7 +201,7 @@ def normalization_of(model: DeepLab, samples: ReadableSet, of_weights: Normaliza
 
 
 def loss_of(config: schema.LossSettings) -> Loss:
-    return registry.build("loss", config.name, **builder_settings(config))
+    return built("loss", config.name, **builder_settings(config))
 
 
 def schedule_of(config: schema.ScheduleSettings) -> Schedule:
@@ -195,7 +216,7 @@ def optimizer_of(config: schema.TrainConfig, model: DeepLab) -> torch.optim.Opti
         head_lr_factor=config.trainer.head_lr_factor,
         head_bias_lr_factor=config.trainer.head_bias_lr_factor,
     )
-    return registry.build("optimizer", config.optimizer.name, groups, **builder_settings(config.optimizer))
+    return built("optimizer", config.optimizer.name, groups, **builder_settings(config.optimizer))
 
 
 def state_of(

@@ -57,7 +57,9 @@ class Description(NamedTuple):
             )
             found.refuse_nonsense()
             return found
-        except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+        except ConfigError as error:
+            raise CheckpointError(f"{source}/config.json: {error.message}", hint=error.hint) from None
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"{source}/config.json is not one of this version: {error!r}") from None
 
     def refuse_nonsense(self) -> None:
