@@ -51,8 +51,7 @@ class Option:
         if any(one.kind is one.VAR_KEYWORD for one in parameters):
             return
         taken = {one.name for one in fields(self.settings) if one.metadata.get("builder", True)}
-        own = taken - {one.name for one in fields(GROUPS[self.group])}
-        unknown = own - {one.name for one in parameters}
+        unknown = taken - {"name"} - {one.name for one in parameters}
         if unknown:
             raise ConfigError(
                 f"the builder of {self.group}={self.name} has no parameter {', '.join(sorted(unknown))}",

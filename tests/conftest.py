@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from deeplabx import cli
+from deeplabx import cli, registry
 from deeplabx.command.compose import composed
 from deeplabx.config import checks
 
@@ -92,6 +92,13 @@ def deeplabx(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         return Ended(ended.value.code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options that one test registers are gone after it."""
+    for group, options in registry.OPTIONS.items():
+        monkeypatch.setitem(registry.OPTIONS, group, dict(options))
 
 
 @pytest.fixture

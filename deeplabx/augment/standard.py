@@ -55,7 +55,7 @@ class StandardAugment:
         return Crop(height, width, top, left, bool(rng.random() < self.flip))
 
     def apply(self, image: np.ndarray, label: np.ndarray, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
-        cut_image = np.empty((self.crop_size, self.crop_size, 3), np.uint8)
+        cut_image = np.empty((self.crop_size, self.crop_size, image.shape[2]), np.uint8)
         cut_image[:] = self.pad_pixel
         cut_label = np.full((self.crop_size, self.crop_size), self.ignore_index, np.uint8)
         rows, columns = (
@@ -80,6 +80,7 @@ class StandardAugment:
             dtype=np.float64,
         )
         flags = interpolation | cv2.WARP_INVERSE_MAP
-        return np.asarray(
-            cv2.warpAffine(source, to_source, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.warpAffine(
+            source, to_source, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE
         )
+        return np.asarray(warped).reshape(rows, columns, *source.shape[2:])  # OpenCV drops a single channel

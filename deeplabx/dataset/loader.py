@@ -26,7 +26,7 @@ class Address(NamedTuple):
 
 
 class Batch(NamedTuple):
-    images: Tensor  # uint8 N x H x W x 3
+    images: Tensor  # uint8 N x H x W x channels
     labels: Tensor  # uint8 N x H x W
     unreadable: list[str]  # what was wrong with files that others took the place of
 
@@ -68,7 +68,7 @@ class BatchAddresses:
 
 
 class Example(NamedTuple):
-    image: np.ndarray  # uint8 H x W x 3
+    image: np.ndarray  # uint8 H x W x channels
     label: np.ndarray  # uint8 H x W
     unreadable: list[str]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplabx.backbone.contract import Normalization
+from deeplabx.errors import DataError
 from deeplabx.model.crf import DenseCRF
 
 WINDOW_OVERLAP = 1 / 3  # of the window's side
@@ -38,7 +39,12 @@ class Predictor:
 
     @torch.inference_mode()
     def ids(self, image: np.ndarray) -> Tensor:
-        """uint8 H x W x 3 to int64 ids H x W, on the device."""
+        """uint8 H x W x channels to int64 ids H x W, on the device. Raises DataError when the image does not
+        have the model's number of channels.
+        """
+        expected = len(self.normalization.mean)
+        if image.shape[2] != expected:
+            raise DataError(f"the image has {image.shape[2]} channels, the model needs {expected}")
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)[None]
         scores = self.views(pixels)
         if self.crf is not None:
@@ -67,7 +73,7 @@ class Predictor:
         return tuple(self.scales) == (1.0,) and not self.flip
 
     def logits(self, image: Tensor) -> Tensor:
-        """uint8 1 x H x W x 3 to float32 logits 1 x C x H x W."""
+        """uint8 1 x H x W x channels to float32 logits 1 x C x H x W."""
         if self.window is None:
             return self.forward(image)
         height, width = image.shape[1:3]
@@ -100,7 +106,7 @@ class Predictor:
 
 
 def resized(image: Tensor, scale: float) -> Tensor:
-    """A uint8 image 1 x H x W x 3 scaled bilinearly, antialiased when it shrinks."""
+    """A uint8 image 1 x H x W x channels scaled bilinearly, antialiased when it shrinks."""
     if scale == 1.0:
         return image
     size = [max(1, round(side * scale)) for side in image.shape[1:3]]
@@ -109,7 +115,7 @@ def resized(image: Tensor, scale: float) -> Tensor:
 
 
 def pad(image: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
-    """An image 1 x h x w x 3 with `pixel` to its right and below, 1 x height x width x 3."""
+    """An image 1 x h x w x channels with `pixel` to its right and below, 1 x height x width x channels."""
     if tuple(image.shape[1:3]) == (height, width):
         return image
     padded = torch.tensor(pixel, dtype=image.dtype, device=image.device).expand(1, height, width, -1).clone()

@@ -15,15 +15,22 @@ def colourised(ids: np.ndarray, palette: Palette) -> np.ndarray:
     return table[ids]
 
 
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """What is drawn of an image H x W x C: the first three channels, or the first one in grey where there are
+    fewer.
+    """
+    return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+
+
 def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, *, opacity: float = 0.5) -> np.ndarray:
     """The image with its classes' colours laid over it, uint8 RGB H x W x 3."""
-    blended = image * (1 - opacity) + colourised(ids, palette) * opacity
+    blended = as_rgb(image) * (1 - opacity) + colourised(ids, palette) * opacity
     return np.rint(blended).astype(np.uint8)
 
 
 def panel(image: np.ndarray, label: np.ndarray, predicted: np.ndarray, palette: Palette) -> np.ndarray:
     """Image, label and prediction side by side; void is white in the label."""
-    return np.hstack([image, colourised(label, palette), colourised(predicted, palette)])
+    return np.hstack([as_rgb(image), colourised(label, palette), colourised(predicted, palette)])
 
 
 def stacked(panels: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,3 +116,24 @@ def test_scales_are_uniform_and_crops_reach_every_corner() -> None:
         {draw.top == 0 for draw in draws} == {draw.top == draw.height - 33 for draw in draws} == {True, False}
     )
     assert 0.45 < np.mean([draw.flip for draw in draws]) < 0.55
+
+
+def of_channels(*pad_pixel: int) -> StandardAugment:
+    return StandardAugment(
+        crop_size=33, scale_min=0.5, scale_max=2.0, flip=0.5, pad_pixel=pad_pixel, ignore_index=255
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_each_channel_is_augmented_as_an_image_of_its_own(channels: int) -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (40, 30, channels), np.uint8)
+    label = rng.integers(0, 9, (40, 30), np.uint8)
+    crop = Crop(height=50, width=25, top=3, left=0, flip=True)
+    found, _ = of_channels(*range(channels)).apply(image, label, crop)
+    assert found.shape == (33, 33, channels)
+    for channel in range(channels):
+        alone = np.repeat(image[..., channel : channel + 1], 3, axis=2)
+        expected, _ = of_channels(channel, channel, channel).apply(alone, label, crop)
+        # Of 2 and of more than 4 channels, OpenCV rounds positions to 1/32 of a pixel.
+        assert np.abs(found[..., channel].astype(int) - expected[..., 0]).max() <= 2 * 255 / 32

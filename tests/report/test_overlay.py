@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from deeplabx.report.overlay import colourised, overlay, panel, stacked
 
@@ -23,3 +24,12 @@ def test_panels_stand_side_by_side_and_stack() -> None:
     one = panel(image, IDS, IDS, PALETTE)
     assert one.shape == (2, 6, 3)
     assert stacked([one, one[:, :4]]).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "drawn"), [(1, [10, 10, 10]), (2, [10, 10, 10]), (3, [10, 20, 30]), (4, [10, 20, 30])]
+)
+def test_an_image_of_any_number_of_channels_is_drawn_in_three(channels: int, drawn: list[int]) -> None:
+    image = np.tile(np.array([10, 20, 30, 40][:channels], np.uint8), (2, 2, 1))
+    assert panel(image, IDS, IDS, PALETTE)[0, 0].tolist() == drawn
+    assert overlay(image, IDS, PALETTE, opacity=0)[0, 0].tolist() == drawn
