@@ -8,6 +8,7 @@ import deeplabx
 from deeplabx.engine import state as state_module
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import DivergedError
+from deeplabx.loss.contract import Loss
 from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
 
 
@@ -154,3 +155,34 @@ def test_a_model_that_stays_broken_ends_the_run(monkeypatch: pytest.MonkeyPatch)
     state.update(IMAGES, LABELS)
     with pytest.raises(DivergedError, match="at step 3, as in the 2 steps before it"):
         state.update(IMAGES, LABELS)
+
+
+class SoftDice(Loss):
+    """1 - Dice of each image, summed over the images that have a valid pixel."""
+
+    per = "image"
+
+    def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
+        valid = (labels != ignore_index)[:, None]
+        truth = nn.functional.one_hot(labels.where(valid[:, 0], 0), logits.shape[1]).movedim(3, 1) * valid
+        shares = logits.softmax(1) * valid
+        overlap = 2 * (shares * truth).sum((1, 2, 3))
+        size = (shares + truth).sum((1, 2, 3))
+        return torch.where(size > 0, 1 - overlap / size.clamp(min=1e-12), 0).sum()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_loss_per_image_is_divided_by_the_images_with_a_valid_pixel(accumulate: int) -> None:
+    state = state_of(model_without_noise(), accumulate=accumulate)
+    state.loss = SoftDice()
+    with torch.no_grad():
+        shares = state.model(state.normalization(IMAGES)).softmax(1)
+    losses = []
+    for image, label in zip(shares, LABELS, strict=True):
+        valid = label != 255
+        if valid.any():
+            own = image[:, valid].T
+            truth = nn.functional.one_hot(label[valid].long(), 4)
+            losses.append(1 - 2 * float((own * truth).sum()) / float(own.sum() + truth.sum()))
+    assert len(losses) == 5
+    assert state.update(IMAGES, LABELS).loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
