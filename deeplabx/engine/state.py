@@ -132,9 +132,7 @@ class TrainState:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if stop is not None and distributed.world_size() == 1:
-            asked = (
-                stop.number
-            )  # several processes must stop at one step, so they only heed what all have heard
+            asked = stop.number  # several processes stop only for what all of them had received above
         return Update(loss, int(pixels), asked, skipped=bool(what))
 
     def no_sync(self, *, last: bool) -> AbstractContextManager[Any]:
