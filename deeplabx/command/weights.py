@@ -124,7 +124,7 @@ def refuse_nonfinite(found: Imported) -> None:
 
 
 def verify_weights(source: str, ckpt: str | None, *, compose: Compose, typed: list[str]) -> str:
-    """Whose a file is, whether it is whole, how far our logits are from its own program's, and whether `ckpt`
+    """What a file is, whether it is complete, how far our logits are from its own program's, and whether `ckpt`
     holds the same tensors.
 
     Raises CheckpointError for the first of these that is not so.

@@ -44,8 +44,8 @@ def refuse_large(content: bytes, *, path: object) -> None:
 
 
 def expanded(content: bytes) -> int:
-    """How many values a YAML file has when each alias is what it stands for; 0 where the file cannot be read,
-    which is told elsewhere.
+    """How many values a YAML file has when each alias is what it stands for; 0 where the file cannot be read:
+    Hydra reports that.
     """
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)

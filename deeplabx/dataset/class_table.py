@@ -225,7 +225,7 @@ def colours_are_meant(
             if holds_colours(mask):
                 return True
             ids = read_label(mask).reshape(-1)
-        except DataError:  # it shows nothing; what is wrong with it is said when its turn comes
+        except DataError:  # it is reported when it is read for training or evaluation
             continue
         if ids.dtype != np.uint8:
             return False  # 16 bits a pixel are ids

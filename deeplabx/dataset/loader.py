@@ -131,11 +131,11 @@ def training_batches(
     world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the
-    first sample that cannot be read, unless `samples` passes over it. worker_init: what each worker begins
-    with, besides one thread.
+    first sample that cannot be read, unless `samples` passes over it. worker_init: called in each worker
+    as it starts.
 
-    Close the generator when it is not read to its end: its workers are deaf to TERM, and the interpreter
-    would wait for them for ever.
+    Close the generator when it is not read to its end: its workers ignore TERM, and the interpreter
+    would wait for them forever.
     """
     loader = DataLoader(
         AugmentedSet(samples, augment, seed=seed),

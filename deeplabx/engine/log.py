@@ -53,10 +53,10 @@ class Log:
 
 
 class RunLog(Log):
-    """The log of one run, as a context manager. After a resume it goes on where the checkpoint was saved:
-    later lines are taken back.
+    """The log of one run, as a context manager. After a resume it continues where the checkpoint was
+    saved: later lines are removed.
 
-    A disk that is full costs lines, and the reader is told so once; it does not end the run.
+    On a full disk lines are lost, with one warning; the run continues.
     """
 
     def __init__(

@@ -27,8 +27,8 @@ def fit(
     """Train to `state.max_iters`, one batch a step; evaluate and save every so often and at the end.
 
     A signal finishes the step, saves, and raises PreemptedError or StoppedError. `evaluate` raises
-    InterruptedEvaluationError when it is interrupted by `stop`; such an evaluation is made up for when the
-    run is resumed. A full disk costs a periodic checkpoint, and raises ResourceError for one that is needed.
+    InterruptedEvaluationError when it is interrupted by `stop`; such an evaluation is repeated when the
+    run is resumed. On a full disk a periodic checkpoint is skipped; one that is needed raises ResourceError.
     """
     for asked in updates(state, batches, stop=stop, log=log, eval_every=eval_every):
         if asked is None and evaluation_due(state, eval_every):

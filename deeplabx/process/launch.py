@@ -39,8 +39,8 @@ def launch(function: Callable[..., T], *arguments: Any, devices: str, max_restar
 
     Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the
     main process's. `function` and its arguments must be picklable. Raises what the first process that failed
-    raised, with its rank. max_restarts: how often all of them are started anew when one is lost (killed, or
-    cut off); an error of ours would only come again, and is raised at once.
+    raised, with its rank. max_restarts: how often all of them are restarted when one is lost (killed, or
+    cut off); an error of deeplabx would only be raised again, and ends the run.
     """
     processes = int(devices) if devices.isdecimal() else 1
     if is_one_of_several(os.environ):
@@ -110,7 +110,7 @@ def in_step(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
 
 
 def restarts() -> int:
-    """How often the launcher has started this process anew."""
+    """How often the launcher has restarted this process."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
@@ -173,9 +173,9 @@ def in_process(
             signal.signal(watched, signal.SIG_IGN)
         dist.barrier()
     except KeyboardInterrupt:
-        Report(number, time.time(), StoppedError("interrupted at once")).write(folder)
+        Report(number, time.time(), StoppedError("interrupted immediately")).write(folder)
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - told by the parent, with its rank
+    except Exception as error:  # noqa: BLE001 - the parent raises it, with its rank
         # Before the connections close: what the others then meet comes later than this.
         Report(number, time.time(), error, "".join(traceback.format_exception(error))).write(folder)
         sys.exit(1)
@@ -184,8 +184,8 @@ def in_process(
 
 
 def refuse_what_would_come_again(number: int, folder: Path) -> None:
-    """Of a group that was started anew: end this process at once when an error of ours ended the one before
-    it, else forget how that ended.
+    """In a restarted group: exit when an error of deeplabx ended the process before this one, else delete its
+    report.
     """
     reports = read_reports(folder)
     if any(would_come_again(report.error) for report in reports):
@@ -240,7 +240,7 @@ class Report:
             )
         (folder / f"rank-{self.rank}.failure").write_bytes(content)
 
-    def told(self) -> Exception:
+    def with_rank(self) -> Exception:
         """The error, naming the rank."""
         ours = self.error if isinstance(self.error, DeeplabxError) else resource_error(self.error)
         if ours is not None:
@@ -270,6 +270,6 @@ def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
             )
     if not reports:
         return DeviceError(
-            f"{len(exit_codes)} processes ended without a word: exit codes {sorted(exit_codes.values())}"
+            f"{len(exit_codes)} processes exited without a report: exit codes {sorted(exit_codes.values())}"
         )
-    return min(reports, key=lambda report: report.time).told()
+    return min(reports, key=lambda report: report.time).with_rank()

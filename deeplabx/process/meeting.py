@@ -1,8 +1,8 @@
 """How the processes of a run meet in a store that outlives some of them.
 
-A launcher that starts processes anew gives them the store of the attempt before, where addresses of processes
-that are gone still stand: who believed them would wait for the dead. So the main process draws a name for
-this attempt, and tells it to each process that asks.
+A launcher that restarts processes gives them the store of the previous attempt, which still holds the
+addresses of processes that have exited; whoever used those would wait forever. So the main process draws a
+name for this attempt, and sends it to each process that asks.
 """
 
 import threading
@@ -51,9 +51,7 @@ def answer(name: str) -> str:
 
 @contextmanager
 def answering(store: Store, attempt: str) -> Iterator[None]:
-    """Tell `attempt` to everyone who asks, those that asked before included; what is told to the dead harms
-    nobody.
-    """
+    """Send `attempt` to every process that asks, or has asked; an answer to one that has exited does no harm."""
     over = threading.Event()
 
     def tell() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deeplabx.backbone.contract import Normalization
 from deeplabx.errors import CheckpointError
 
-BATCH_NORM_EPS = 1e-5  # of every batch norm of ours that an importer fills, where it is not told another
+BATCH_NORM_EPS = 1e-5  # of the batch norms that an importer fills, unless it is given another
 BATCH_NORM = (
     "weight",
     "bias",
