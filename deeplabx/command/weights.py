@@ -124,8 +124,8 @@ def refuse_nonfinite(found: Imported) -> None:
 
 
 def verify_weights(source: str, ckpt: str | None, *, compose: Compose, typed: list[str]) -> str:
-    """What a file is, whether it is complete, how far our logits are from its own program's, and whether `ckpt`
-    holds the same tensors.
+    """What a file is, whether it is complete, how far our logits are from those of its own program, and
+    whether `ckpt` holds the same tensors.
 
     Raises CheckpointError for the first of these that is not so.
     """

@@ -51,7 +51,7 @@ def answer(name: str) -> str:
 
 @contextmanager
 def answering(store: Store, attempt: str) -> Iterator[None]:
-    """Send `attempt` to every process that asks, or has asked; an answer to one that has exited does no harm."""
+    """Send `attempt` to every process that asks or has asked; an answer to one that exited is harmless."""
     over = threading.Event()
 
     def tell() -> None:

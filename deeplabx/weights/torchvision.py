@@ -200,7 +200,8 @@ def vgg16(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
         if name.startswith("classifier."):
             conversion.leave_out(
                 name,
-                "fits the features after 2x2 pooling only; fc6 and fc7 of DeepLabv1 and v2 are randomly initialised",
+                "fits the features after 2x2 pooling only; fc6 and fc7 of DeepLabv1 and v2 are randomly "
+                "initialised",
             )
     return conversion.done(settings, IMAGENET, note=VGG16_NOTE)
 
