@@ -35,7 +35,7 @@ test: setup  ## the test suite, a process on each of two cores; real data from D
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-chaos: setup  ## the reliability bench: every row of its table, about twenty minutes on two cores
+chaos: setup  ## the reliability bench: kills, failing disks and lost processes, about twelve minutes on two cores
 	$(BIN)/python -m benchmarks.chaos
 
 check: setup  ## ruff and mypy

@@ -9,14 +9,8 @@ import subprocess
 import sys
 import time
 
-import torch
-
-import deeplabx
+from benchmarks.states import random_batch, state_of
 from deeplabx.process.memory import keep_freed_memory
-from deeplabx.engine.state import TrainState
-from deeplabx.loss import build_loss
-from deeplabx.optimizer import build_optimizer
-from deeplabx.schedule import build_schedule
 
 ROUNDS, STEPS, WARM_UP = 3, 5, 2
 BATCH, CROP, CLASSES = 8, 353, 11  # of CamVid's recipes
@@ -41,19 +35,8 @@ def main() -> None:
 
 def step_seconds() -> float:
     """The median step of DeepLabv3+ on MobileNetV2, float32, on all threads."""
-    model = deeplabx.build_model("deeplabv3plus", backbone="mobilenetv2", num_classes=CLASSES)
-    state = TrainState(
-        model,
-        build_optimizer("sgd", model, lr=0.01, weight_decay=1e-4, momentum=0.9),
-        loss_sum=build_loss("cross_entropy"),
-        schedule=build_schedule("poly", max_iters=100, warmup_iters=0, power=0.9),
-        max_iters=100,
-        normalization=model.backbone.normalization,
-        ignore_index=255,
-        device=torch.device("cpu"),
-    )
-    images = torch.randint(0, 256, (BATCH, CROP, CROP, 3), dtype=torch.uint8)
-    labels = torch.randint(0, CLASSES, (BATCH, CROP, CROP), dtype=torch.uint8)
+    state = state_of("deeplabv3plus", backbone="mobilenetv2", num_classes=CLASSES)
+    images, labels = random_batch(BATCH, crop=CROP, num_classes=CLASSES)
     times = []
     for _ in range(STEPS + WARM_UP):
         started = time.perf_counter()

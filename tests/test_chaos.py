@@ -1,26 +1,66 @@
-"""The reliability bench (`make chaos`) in short: the rows that no other test holds, in seconds each."""
+"""The reliability bench (`make chaos`) in short: a kill, a disk that fails, and the loss of a process."""
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.commands import end_all
-from benchmarks.chaos.table import ROWS
+from benchmarks.chaos import kills, processes
+from benchmarks.chaos.commands import end_all, training, weights_of
+from benchmarks.chaos.disk import FILE_LIMIT
+from deeplabx.command import train as train_command
+from deeplabx.engine import checkpoint as checkpoints
+from tests.conftest import Deeplabx
 
-IN_SHORT = (1, 2, 3, 10, 11, 12, 13, 16, 17, 19)
+SHORT = ["schedule.max_iters=8", "trainer.save_every=2"]
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.number in IN_SHORT], ids=lambda row: f"{row.number}-{row.test}"
-)
-def test_a_row_of_the_table_holds(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # of the processes that the row starts
-    try:
-        found = row.run(tmp_path, True)
-    finally:
-        end_all()
+@pytest.fixture(autouse=True)
+def started_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setattr(train_command, "draw_curves", lambda folder: None)  # takes longer than a few steps
+    yield
+    end_all()
+
+
+def test_a_killed_run_is_resumed_to_the_weights_of_one_that_was_not(
+    deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    settings = [*SHORT, "trainer.accumulate=2"]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    kills.kill("pass", 12, training(run, *settings), tmp_path)  # in the middle of an accumulation
+    assert checkpoints.newest(run / "checkpoints")[0] is not None
+    assert deeplabx("resume", str(run)).code == 0
+    assert deeplabx(*training(whole, *settings)).code == 0
+    assert weights_of(run) == weights_of(whole)
+
+
+def test_a_disk_that_takes_no_more_costs_saves_and_no_earlier_checkpoint(
+    deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, keep = tmp_path / "run", checkpoints.keep
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def keep_and_limit(*arguments: object, **settings: object) -> None:
+        keep(*arguments, **settings)  # type: ignore[arg-type]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "keep", keep_and_limit)
+        try:
+            ended = deeplabx(*training(run, *SHORT))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ended.code == 6
+    assert len(ended.err.splitlines()) <= 3
+    assert ended.out.count("could not be saved") == 2  # steps 4 and 6; the save of step 8 is needed
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    assert left == {"step-00000002", "last.json"}
+    checkpoints.verified(run / "checkpoints/step-00000002")
+    assert deeplabx("resume", str(run)).code == 0
+
+
+def test_a_lost_process_ends_the_run_in_a_few_lines_and_costs_no_save(tmp_path: Path) -> None:
+    found = processes.lost("rank 1 killed", tmp_path)
     assert found.passed, found.words
-
-
-def test_every_row_of_the_table_is_there() -> None:
-    assert [row.number for row in ROWS] == list(range(1, 22))

@@ -1,1 +1,1 @@
-"""The reliability bench: `make chaos` runs every row of the table and prints target, measured and verdict."""
+"""The reliability bench: `make chaos` kills processes, lets disks fail, and prints what was measured."""

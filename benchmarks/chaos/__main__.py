@@ -19,7 +19,7 @@ def measured(row: Row) -> Measured:
     """What a row found; a row that breaks has missed its target."""
     with tempfile.TemporaryDirectory(prefix=f"chaos-{row.number}-") as work:
         try:
-            return row.run(Path(work), False)
+            return row.run(Path(work))
         except Exception as error:  # noqa: BLE001 - the other rows are run all the same
             return Measured(f"broke off: {type(error).__name__}: {' '.join(str(error).split())[:300]}", False)
         finally:

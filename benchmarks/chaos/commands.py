@@ -1,9 +1,7 @@
-"""Runs of `deeplabx` that are small enough to be killed often: by the command, or in this process."""
+"""Commands of `deeplabx` that are small enough to be killed often, and what they leave."""
 
 import contextlib
-import functools
 import hashlib
-import io
 import json
 import os
 import signal
@@ -13,163 +11,79 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import NamedTuple
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
-
-from deeplabx import apps, checks
-from deeplabx import config as schema
 from deeplabx.engine import checkpoint as checkpoints
-from deeplabx.errors import CheckpointError
-from deeplabx.train import train
 
 DEEPLABX = [sys.executable, "-m", "deeplabx"]
 SECONDS = 300  # that a command may take
 MOST_LINES = 3  # of an error
-BASE_LR = 0.05
-TINY = [
+TINY = [  # batches that two processes can share
     "model=deeplabv3",
+    "dataset.train_images=12",
+    "dataset.val_images=1",
     "augment.crop_size=17",
-    "trainer.batch_size=2",
+    "trainer.batch_size=4",
     "trainer.workers=0",
     "trainer.log_every=1",
     "trainer.samples=0",
     "trainer.precision=fp32",
     "trainer.devices=cpu",
     "trainer.eval_every=100000",  # besides the one at the end
-    f"optimizer.lr={BASE_LR}",
 ]
 STARTED: list[subprocess.Popen[bytes]] = []
-SHAPES = ["dataset.train_images=12", "dataset.val_images=1"]
 
 
 class Ended(NamedTuple):
     """How a command ended."""
 
     code: int
-    said: str  # on stdout
-    told: str  # on stderr
+    out: str
+    err: str
 
     @property
     def brief(self) -> bool:
-        """Whether an error was told of in a few lines."""
-        return bool(self.told) and len(self.told.splitlines()) <= MOST_LINES and "Traceback" not in self.told
+        """Whether it printed an error of a few lines."""
+        return bool(self.err) and len(self.err.splitlines()) <= MOST_LINES and "Traceback" not in self.err
 
     @property
     def words(self) -> str:
-        return f"exit {self.code}" + (f", {len(self.told.splitlines())} lines" if self.told else "")
-
-
-def command(
-    *words: str, work: Path, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None
-) -> Ended:
-    """Run `deeplabx words` in the folder `work`; `meanwhile` is called with the running process."""
-    said, told = work / "said.txt", work / "told.txt"
-    with said.open("w") as out, told.open("w") as err:
-        process = subprocess.Popen([*DEEPLABX, *words], cwd=work, stdout=out, stderr=err, text=True)
-        try:
-            if meanwhile is not None:
-                meanwhile(process)
-            code = process.wait(timeout=SECONDS)
-        finally:
-            process.kill()
-            process.wait()
-    return Ended(code, said.read_text(), told.read_text())
-
-
-def in_process(folder: Path, *settings: str) -> Ended:
-    """`deeplabx train settings` in `folder`, without the seconds that a process takes to start and a plot to
-    be drawn.
-    """
-    folder.mkdir(exist_ok=True)
-    groups = [setting for setting in settings if setting.partition("=")[0] in schema.FAMILIES]
-    typed = OmegaConf.from_dotlist([setting for setting in settings if setting not in groups])
-    config = checks.checked(DictConfig(OmegaConf.merge(composed(*groups), typed)))
-    said, told, code = io.StringIO(), io.StringIO(), 0
-    with (
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(told),
-        mock.patch("deeplabx.train.draw_curves"),
-    ):
-        try:
-            train(config, folder, overrides=[])
-        except Exception as error:  # noqa: BLE001 - as the command does, which has words for every error
-            code = apps.report(apps.in_words(error, folder))
-    return Ended(code, said.getvalue(), told.getvalue())
-
-
-@functools.cache
-def composed(*groups: str) -> DictConfig:
-    """The config of `deeplabx train groups`. Hydra takes longer to compose it than a few steps take."""
-    schema.register_schemas("train")
-    with hydra.initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
-        return hydra.compose("train", list(groups))
-
-
-def trained(folder: Path, *settings: str, short: bool) -> Ended:
-    """A training in `folder`: by the command, or in this process where it is to be short."""
-    return (
-        in_process(folder, *settings)
-        if short
-        else command("train", *settings, f"hydra.run.dir={folder}", work=folder.parent)
-    )
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until `condition` holds, or the process has ended."""
-    deadline = time.monotonic() + SECONDS
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
-def written(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl that are whole."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def newest(folder: Path) -> checkpoints.Checkpoint | None:
-    """The newest checkpoint of a run, if it verifies."""
-    paths = sorted((folder / "checkpoints").glob("step-*"))
-    try:
-        return checkpoints.verified(paths[-1]) if paths else None
-    except CheckpointError:
-        return None
-
-
-def weights_of(folder: Path) -> str:
-    """sha256 of a run's newest weights."""
-    found = newest(folder)
-    return hashlib.sha256((found.path / "model.safetensors").read_bytes()).hexdigest() if found else "none"
+        return f"exit {self.code}" + (f", {len(self.err.splitlines())} lines" if self.err else "")
 
 
 @dataclass
 class Running:
-    """A command that was started, and what it has said."""
+    """A command that was started, and the files that its output goes to."""
 
     process: subprocess.Popen[bytes]
-    output: Path
+    out: Path
+    err: Path
 
     @property
     def words(self) -> str:
-        return self.output.read_text(errors="replace")
+        """What it has printed so far."""
+        return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
+
+    def wait_until(self, condition: Callable[[], bool]) -> bool:
+        """Whether the condition came to hold before the command ended, and in SECONDS."""
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                return condition()
+            time.sleep(0.001)
+        return True
 
     def wait_for(self, words: str) -> None:
-        """Until it has said `words`. Raises TimeoutError, or RuntimeError when it ends before."""
-        deadline = time.monotonic() + SECONDS
-        while words not in self.words:
-            if self.process.poll() is not None:
-                raise RuntimeError(
-                    f"ended with {self.process.returncode} before it said {words!r}: {self.words[-500:]}"
-                )
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"did not say {words!r}: {self.words[-500:]}")
-            time.sleep(0.002)
+        """Wait until it has printed `words`. Raises RuntimeError when it does not."""
+        if not self.wait_until(lambda: words in self.words):
+            raise RuntimeError(
+                f"did not print {words!r}; exit code {self.process.poll()}: {self.words[-500:]}"
+            )
 
-    def signal(self, number: signal.Signals, *, group: bool = False) -> float:
+    def wait(self) -> Ended:
+        return Ended(self.process.wait(SECONDS), self.out.read_text(), self.err.read_text())
+
+    def send(self, number: signal.Signals, *, group: bool = False) -> float:
         """Send a signal to the process, or to its whole group; the seconds until it has ended."""
         begin = time.monotonic()
         (os.killpg if group else os.kill)(self.process.pid, number)
@@ -177,15 +91,23 @@ class Running:
         return time.monotonic() - begin
 
 
-def start(command: Sequence[str | Path], work: Path) -> Running:
-    """Start a command in its own process group, its output in a new file in `work`."""
-    output = work / f"output-{len(list(work.glob('output-*')))}"
-    with output.open("wb") as file:
+def start(words: Sequence[str], work: Path, *, program: Sequence[str] = DEEPLABX) -> Running:
+    """Start `program words` in its own process group, its output in new files in `work`."""
+    number = len(list(work.glob("*.out")))
+    paths = [work / f"{number}.{name}" for name in ("out", "err")]
+    with paths[0].open("wb") as out, paths[1].open("wb") as err:
         process = subprocess.Popen(
-            [*map(str, command)], cwd=work, stdout=file, stderr=file, start_new_session=True
+            [*program, *words], cwd=work, stdout=out, stderr=err, start_new_session=True
         )
     STARTED.append(process)
-    return Running(process, output)
+    return Running(process, *paths)
+
+
+def finish(words: Sequence[str], work: Path) -> None:
+    """Run `deeplabx words` to its end. Raises RuntimeError when that is not exit code 0."""
+    ended = start(words, work).wait()
+    if ended.code:
+        raise RuntimeError(f"{ended.words}: {ended.err[-300:]}")
 
 
 def end_all() -> None:
@@ -196,15 +118,10 @@ def end_all() -> None:
 
 
 def training(run: Path, *settings: str) -> list[str]:
-    """The words of a training on shapes in `run`, in batches that two processes can share."""
-    return [*DEEPLABX, "train", *TINY, *SHAPES, "trainer.batch_size=4", f"hydra.run.dir={run}", *settings]
+    return ["train", *TINY, f"hydra.run.dir={run}", *settings]
 
 
-def finish(words: Sequence[str], work: Path) -> None:
-    """Run a command to its end. Raises RuntimeError when that is not exit code 0."""
-    ended = command(*words[len(DEEPLABX) :], work=work)
-    if ended.code:
-        raise RuntimeError(f"{ended.words}: {ended.told[-300:]}")
+# --- what they leave ----------------------------------------------------------------------------------------
 
 
 def newest_step(run: Path) -> int:
@@ -213,10 +130,21 @@ def newest_step(run: Path) -> int:
     return 0 if found is None else int(found.state["step"])
 
 
+def weights_of(run: Path) -> str:
+    """sha256 of a run's newest weights."""
+    found, _ = checkpoints.newest(run / "checkpoints")
+    return (
+        "none"
+        if found is None
+        else hashlib.sha256((found.path / "model.safetensors").read_bytes()).hexdigest()
+    )
+
+
 def logged_step(run: Path) -> int:
-    """The last step that the run wrote down, 0 where there is none."""
-    lines = written(run)
-    return int(lines[-1]["step"]) if lines else 0
+    """The last step in a run's metrics.jsonl, 0 where there is none."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("\n")), default=0)
 
 
 def members(group: int) -> list[int]:

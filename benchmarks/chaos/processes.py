@@ -1,18 +1,17 @@
-"""Rows 4, 6 to 9 and 20: several processes, and the signals that they are sent."""
+"""Rows 4, 6 to 9, 20 and 21: several processes, and the signals that they are sent."""
 
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from benchmarks.chaos.commands import (
-    DEEPLABX,
     Running,
     finish,
     members,
@@ -28,58 +27,55 @@ from tests.engine import jobs
 
 LONG = "schedule.max_iters=5000"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+COMMAND = ["-m", "deeplabx"]
 
 
-def terminated(work: Path, short: bool) -> Measured:
+def terminated(work: Path) -> Measured:
     """SIGTERM to the main process, and to the whole group with its loader workers."""
-    said, passed = [], True
+    words, passed = [], True
     for name, workers, group in (("main", 0, False), ("group of 3", 2, True)):
         run = work / name
         life = start(training(run, LONG, f"trainer.workers={workers}"), work)
         life.wait_for("step 3/")
-        seconds = life.signal(signal.SIGTERM, group=group)
-        saved, left = newest_step(run), len(members(life.process.pid))
-        said.append(
-            f"{name}: exit {life.process.returncode} after {seconds:.1f} s, saved at step {saved}, {left} "
-            "left over"
-        )
-        passed &= life.process.returncode == 75 and saved >= 3 and not left
-    return Measured("; ".join(said), passed)
+        seconds = life.send(signal.SIGTERM, group=group)
+        code, step, left = life.process.returncode, newest_step(run), len(members(life.process.pid))
+        words.append(f"{name}: exit {code} after {seconds:.1f} s, saved at step {step}, {left} left over")
+        passed &= code == 75 and step >= 3 and not left
+    return Measured("; ".join(words), passed)
 
 
-def loss_of_a_process(work: Path, short: bool) -> Measured:
-    """Of two ranks one killed; TERM and KILL to the launcher; TERM to torchrun."""
-    said, passed = [], True
-    for name in ("rank 1 killed", "launcher TERM", "launcher KILL", "torchrun TERM"):
-        run = work / name.replace(" ", "-")
-        settings = [LONG, "trainer.save_every=2"]
-        by_torchrun = name.startswith("torchrun")
-        torchrun = [*TORCHRUN, "--nproc-per-node", "2", "-m", "deeplabx", *training(run, *settings)[3:]]
-        life = start(torchrun if by_torchrun else training(run, "trainer.devices=2", *settings), work)
-        life.wait_for("step 3/")
-        if name == "rank 1 killed":
-            os.kill(rank_process(life, 1), signal.SIGKILL)
-            begin = time.monotonic()
-            life.process.wait(60)
-            seconds = time.monotonic() - begin
-        else:
-            seconds = life.signal(signal.SIGKILL if name.endswith("KILL") else signal.SIGTERM)
-        seconds += seconds_until_gone(life.process.pid)
-        code, saved = life.process.returncode, newest_step(run)
-        lines = [line for line in life.words.splitlines() if line.startswith(("deeplabx:", "  "))]
-        said.append(f"{name}: exit {code}, {seconds:.1f} s, {len(lines)} lines, step {saved} saved")
-        passed &= (
-            code != 0
-            and seconds < 10
-            and saved >= 2
-            and "Traceback" not in ("" if by_torchrun else life.words)
-        )
-        passed &= by_torchrun or len(lines) <= 5
-        if name == "launcher TERM":
-            passed &= code == 75
-        if name.endswith("TERM"):
-            passed &= f"saved at step {saved}" in life.words
-    return Measured("; ".join(said), passed)
+LOSSES = ("rank 1 killed", "launcher TERM", "launcher KILL", "torchrun TERM")
+
+
+def losses(work: Path) -> Measured:
+    parts = [lost(name, work) for name in LOSSES]
+    return Measured("; ".join(part.words for part in parts), all(part.passed for part in parts))
+
+
+def lost(name: str, work: Path) -> Measured:
+    """Of two ranks one is killed, or what started them gets TERM or KILL; `name` is one of LOSSES."""
+    run, torchrun = work / name.replace(" ", "-"), name.startswith("torchrun")
+    settings = training(run, LONG, "trainer.save_every=2")
+    if torchrun:
+        life = start(settings, work, program=[*TORCHRUN, "--nproc-per-node", "2", *COMMAND])
+    else:
+        life = start([*settings, "trainer.devices=2"], work)
+    life.wait_for("step 3/")
+    if name == "rank 1 killed":
+        os.kill(rank_process(life, 1), signal.SIGKILL)
+        begin = time.monotonic()
+        life.process.wait(60)
+        seconds = time.monotonic() - begin
+    else:
+        seconds = life.send(signal.SIGKILL if name.endswith("KILL") else signal.SIGTERM)
+    seconds += seconds_until_gone(life.process.pid)
+    code, step, printed = life.process.returncode, newest_step(run), life.words
+    lines = [line for line in printed.splitlines() if line.startswith(("deeplabx:", "  "))]
+    passed = code != 0 and seconds < 10 and step >= 2
+    passed &= torchrun or (len(lines) <= 5 and "Traceback" not in printed)
+    passed &= name != "launcher TERM" or code == 75
+    passed &= not name.endswith("TERM") or f"saved at step {step}" in printed
+    return Measured(f"{name}: exit {code}, {seconds:.1f} s, {len(lines)} lines, step {step} saved", passed)
 
 
 def rank_process(life: Running, rank: int) -> int:
@@ -92,21 +88,16 @@ def rank_process(life: Running, rank: int) -> int:
     return sorted(spawned)[rank]
 
 
-def restarted(work: Path, short: bool) -> Measured:
-    """A rank is killed twice, and the launcher starts the group anew."""
-    settings = [
-        "schedule.max_iters=30",
-        "trainer.save_every=5",
-        "trainer.devices=2",
-        "trainer.max_restarts=2",
-    ]
+def restarted(work: Path) -> Measured:
+    """A rank is killed twice, and the launcher restarts the group."""
+    settings = ["schedule.max_iters=30", "trainer.save_every=5", "trainer.devices=2"]
     run, whole = work / "killed", work / "whole"
-    life = start(training(run, *settings), work)
-    for step in (8, 18):
+    life = start(training(run, *settings, "trainer.max_restarts=2"), work)
+    for restarts, step in enumerate((8, 18), start=1):
         life.wait_for(f"step {step}/")
         os.kill(rank_process(life, 1), signal.SIGKILL)
-        life.wait_for(f"started anew, {1 if step == 8 else 2} times")
-    code = life.process.wait(120)
+        life.wait_for(f"restarted after a worker died, {restarts} times")
+    code = life.wait().code
     finish(training(whole, *settings), work)
     same = weights_of(run) == weights_of(whole)
     return Measured(
@@ -114,23 +105,27 @@ def restarted(work: Path, short: bool) -> Measured:
     )
 
 
-def evaluated(work: Path, short: bool) -> Measured:
+def evaluations(run: Path, work: Path, *, devices: Iterable[int]) -> list[tuple[str, int]]:
+    """The sha256 of the confusion matrix and the number of images, by each number of processes."""
+    found = []
+    for number in devices:
+        out = work / f"eval-{number}"
+        finish(["eval", f"ckpt={run}", f"trainer.devices={number}", f"hydra.run.dir={out}"], work)
+        result = json.loads((out / "result.json").read_text())
+        found.append((result["confusion_sha256"], result["images"]))
+    return found
+
+
+def evaluated(work: Path) -> Measured:
     """One checkpoint, evaluated by 1, 2 and 4 processes on 7 images."""
     run = work / "run"
     finish(training(run, "schedule.max_iters=2", "dataset.val_images=7"), work)
-    found = []
-    for devices in (1, 2, 4):
-        out = work / f"eval-{devices}"
-        finish([*DEEPLABX, "eval", f"ckpt={run}", f"trainer.devices={devices}", f"hydra.run.dir={out}"], work)
-        result = json.loads((out / "result.json").read_text())
-        found.append((result["confusion_sha256"], result["images"]))
-    return Measured(
-        f"{len(set(found))} matrix of {[images for _, images in found]} images",
-        len(set(found)) == 1 and found[0][1] == 7,
-    )
+    found = evaluations(run, work, devices=(1, 2, 4))
+    words = f"{len(set(found))} matrix of {[images for _, images in found]} images"
+    return Measured(words, len(set(found)) == 1 and found[0][1] == 7)
 
 
-def gradient(work: Path, short: bool) -> Measured:
+def gradient(work: Path) -> Measured:
     """The gradient of a batch with uneven void in 2 processes against 1, and 20 losses; batch norm frozen, no
     dropout.
     """
@@ -146,40 +141,23 @@ def relative(one: dict, other: dict) -> float:
     return (difference / sum(float(value.square().sum()) for value in one.values())) ** 0.5
 
 
-def agents(work: Path, short: bool) -> Measured:
+def agents(work: Path) -> Measured:
     """Two torchrun agents with one rendezvous; one is killed, and started again."""
     run, whole = work / "run", work / "whole"
     settings = ["schedule.max_iters=30", "trainer.save_every=5", "resume=true"]
-    place = [
-        "--nnodes",
-        "2",
-        "--nproc-per-node",
-        "1",
-        "--master-addr",
-        "127.0.0.1",
-        "--master-port",
-        str(free_port()),
-        "--max-restarts",
-        "3",
-    ]
+    nodes = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3"]
+    nodes += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
 
     def agent(rank: int) -> Running:
-        command = [
-            *TORCHRUN,
-            *place,
-            "--node-rank",
-            str(rank),
-            "-m",
-            "deeplabx",
-            *training(run, *settings)[3:],
-        ]
-        return start(["taskset", "-c", str(rank % (os.cpu_count() or 1)), *command], work)
+        core = ["taskset", "-c", str(rank % (os.cpu_count() or 1))]
+        program = [*core, *TORCHRUN, *nodes, "--node-rank", str(rank), *COMMAND]
+        return start(training(run, *settings), work, program=program)
 
     first, second = agent(0), agent(1)
     first.wait_for("step 12/")
-    second.signal(signal.SIGKILL)
+    second.send(signal.SIGKILL)
     left = seconds_until_gone(second.process.pid)
-    codes = [agent(1).process.wait(180), first.process.wait(180)]
+    codes = [agent(1).wait().code, first.wait().code]
     finish(training(whole, *settings, "trainer.devices=2"), work)
     same, again = weights_of(run) == weights_of(whole), "steps 10..30" in first.words
     words = (
@@ -195,35 +173,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def tests_of(*paths: str) -> Measured:
-    """What the tests that hold a row say."""
-    command = [sys.executable, "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *paths]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600)
-    (summary, *_) = [line for line in reversed(done.stdout.splitlines()) if line.strip()] or ["said nothing"]
-    return Measured(f"{summary.strip('= ')} ({', '.join(paths)})", done.returncode == 0)
-
-
-def gpus(work: Path, short: bool) -> Measured:
+def gpus(work: Path) -> Measured:
     """The same by NCCL, where there are two GPUs: a run, and its evaluation by one and by two."""
     if torch.cuda.device_count() < 2:
         return Measured(
             f"{torch.cuda.device_count()} GPUs here; rows 6 to 9 and 20, by gloo, stand in for it", None
         )
-    run, found = work / "run", set()
+    run = work / "run"
     finish(training(run, "schedule.max_iters=10", "trainer.devices=2"), work)
-    for devices in (1, 2):
-        out = work / f"eval-{devices}"
-        finish([*DEEPLABX, "eval", f"ckpt={run}", f"trainer.devices={devices}", f"hydra.run.dir={out}"], work)
-        found.add(json.loads((out / "result.json").read_text())["confusion_sha256"])
-    return Measured(f"10 steps on 2 GPUs, {len(found)} matrix by 1 and 2", len(found) == 1)
-
-
-def metric(work: Path, short: bool) -> Measured:
-    return tests_of("tests/engine/test_metrics.py", "tests/engine/test_cityscapes_scores.py")
-
-
-def transforms(work: Path, short: bool) -> Measured:
-    return tests_of("tests/dataset/test_transforms.py")
+    found = evaluations(run, work, devices=(1, 2))
+    return Measured(f"10 steps on 2 GPUs, {len(set(found))} matrix by 1 and 2", len(set(found)) == 1)
 
 
 ROWS = [
@@ -237,13 +196,11 @@ ROWS = [
         6,
         "kill 1 of 2 ranks; TERM, KILL to launcher; TERM to torchrun",
         "< 10 s, non-zero, no orphan, <= 5 lines; TERM: saved, 75",
-        loss_of_a_process,
+        losses,
     ),
     Row(7, "rank killed with max_restarts=2", "continues from the checkpoint, same weights", restarted),
     Row(8, "evaluation on 1/2/4 processes", "same confusion sha256", evaluated),
     Row(9, "2 processes against 1, uneven void, BN frozen", "gradient <= 1e-6, 20 losses <= 1e-5", gradient),
-    Row(14, "metric against cityscapesScripts and scikit-learn", "equal integers", metric),
-    Row(15, "every transform: image and mask aligned, no new label", "0 failures", transforms),
     Row(20, "two torchrun agents, one killed and started again", "one job, same weights", agents),
     Row(21, "two GPUs (NCCL)", "trains; same confusion sha256", gpus),
 ]

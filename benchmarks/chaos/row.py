@@ -15,11 +15,9 @@ class Measured(NamedTuple):
 
 
 class Row(NamedTuple):
-    """`run(work, short)` measures in the empty folder `work`; short: the form that the test suite runs, in
-    seconds.
-    """
+    """`run(work)` measures in the empty folder `work`."""
 
-    number: int
+    number: int  # in the table of docs/reliability.md, whose other rows are held by tests
     test: str
     target: str
-    run: Callable[[Path, bool], Measured]
+    run: Callable[[Path], Measured]

@@ -1,13 +1,6 @@
 """The rows, in their order."""
 
-from benchmarks.chaos import canaries, cost, disk, files, kills, loop, overrides, processes
+from benchmarks.chaos import disk, kills, processes
 from benchmarks.chaos.row import Row
 
-ROWS: list[Row] = sorted(
-    [
-        row
-        for module in (canaries, cost, disk, files, kills, loop, overrides, processes)
-        for row in module.ROWS
-    ],
-    key=lambda row: row.number,
-)
+ROWS: list[Row] = sorted([*disk.ROWS, *kills.ROWS, *processes.ROWS], key=lambda row: row.number)

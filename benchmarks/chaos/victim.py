@@ -14,16 +14,16 @@ from deeplabx.engine.state import TrainState
 
 PLACES: dict[str, tuple[Any, str]] = {  # what is called at the moment, and where it is looked up
     "update": (TrainState, "take_step"),
-    "accumulation": (TrainState, "forward_loss"),  # of two passes a step, an odd call of the second
+    "pass": (TrainState, "forward_loss"),
     "evaluation": (evaluator, "confusion_matrix"),
-    "best": (checkpoint, "prune"),
+    "save": (checkpoint, "save_file"),
     "pointer": (checkpoint, "point"),
-    "rename": (checkpoint, "tidy"),
+    "prune": (checkpoint, "prune"),
 }
 
 
 def killed_at(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, whose call number `count` is the process's last."""
+    """`function`, whose call number `count` kills the process instead."""
     calls = 0
 
     def counted(*arguments: Any, **settings: Any) -> Any:
