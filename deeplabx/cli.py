@@ -13,11 +13,19 @@ from deeplabx.errors import nearest
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    code: int | str | None = 0
     try:
-        answer(sys.argv[1:] if argv is None else argv)
+        try:
+            answer(sys.argv[1:] if argv is None else argv)
+        except SystemExit as ended:
+            code = ended.code
+        sys.stdout.flush()  # not at Python's own end, where what follows could not be caught
+    except BrokenPipeError:  # the reader of what is printed has left, as in `deeplabx list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:  # while Hydra was imported; later ones are answered by command.dispatch
         print("deeplabx: interrupted", file=sys.stderr)
-        sys.exit(130)
+        code = 130
+    sys.exit(code)
 
 
 def answer(argv: list[str]) -> NoReturn:

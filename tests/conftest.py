@@ -1,15 +1,20 @@
 """What tests share: a config composed as the command line would, and a tiny run on `shapes`."""
 
+import contextlib
 import functools
+import gc
 import importlib.util
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +22,7 @@ import torch
 from deeplabx import cli, registry
 from deeplabx.command.compose import composed
 from deeplabx.config import checks
+from deeplabx.process.signals import WATCHED
 
 TINY = [
     "dataset.train_images=12",
@@ -74,22 +80,48 @@ class Ended(NamedTuple):
     err: str
 
 
-@pytest.fixture
-def deeplabx(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deeplabx:
-    """Run `deeplabx words...` in tmp_path and in this process, with the handlers of signals restored afterwards."""
-
-    def run(*words: str) -> Ended:
-        monkeypatch.chdir(tmp_path)
-        capfd.readouterr()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+@contextlib.contextmanager
+def undone(*words: str) -> Iterator[None]:
+    """Undo what `deeplabx words...` changes in its process."""
+    handlers = {number: signal.getsignal(number) for number in WATCHED}
+    root, level = logging.getLogger(), logging.getLogger().level
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "argv", ["deeplabx", *words]),
+        mock.patch.object(root, "handlers", [*root.handlers]),  # --info logs to stdout
+    ):
         try:
-            with pytest.raises(SystemExit) as ended:
-                cli.main(list(words))
+            yield
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capfd.readouterr())
+            root.setLevel(level)
+            gc.enable()  # off while a config is composed
+
+
+def exit_code(*words: str) -> int:
+    """The exit code of `deeplabx words...`, run in this process."""
+    with undone(*words), pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def python(*arguments: str | Path, cwd: Path) -> Ended:
+    """Run Python in a process of its own."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def deeplabx(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Deeplabx:
+    """Run `deeplabx words...` in this process and in tmp_path. Keywords are environment variables."""
+
+    def run(*words: str, **environment: str) -> Ended:
+        capfd.readouterr()
+        with contextlib.chdir(tmp_path), mock.patch.dict(os.environ, environment):
+            code = exit_code(*words)
+        return Ended(code, *capfd.readouterr())
 
     return run
 
@@ -123,6 +155,12 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_run")
     train(compose_plain(*TINY), folder, overrides=TINY)
     return folder
+
+
+@pytest.fixture
+def own_run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished tiny run, in tmp_path/run."""
+    return shutil.copytree(tiny_run, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,20 +5,26 @@ import pytest
 import torch
 
 import deeplabx
+from deeplabx.errors import ConfigError
 from deeplabx.run.description import stored_model
+from tests.conftest import Ended, python
 
 
-def test_importing_deeplabx_imports_no_torch() -> None:
-    code = (
-        "import sys, deeplabx; assert 'torch' not in sys.modules; deeplabx.build_model; assert 'torch' "
-        "in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_importing_deeplabx_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys, deeplabx; print('torch' in sys.modules)"
+    assert python("-c", code, cwd=tmp_path) == Ended(0, "False\n", "")
 
 
 def test_build_model_takes_names_and_gives_logits() -> None:
     model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=21, output_stride=8).eval()
     assert model(torch.zeros(1, 3, 41, 57)).shape == (1, 21, 41, 57)
+
+
+def test_compose_gives_the_config_of_a_command_line() -> None:
+    config = deeplabx.compose(["backbone=resnet50", "optimizer.lr=0.3"])
+    assert (config.backbone.name, config.optimizer.lr) == ("resnet50", 0.3)
+    with pytest.raises(ConfigError, match="optimizer.lr=-1.0 is out of range: it must be above 0"):
+        deeplabx.compose(["optimizer.lr=-1"])
 
 
 def test_load_gives_a_model_that_predicts_as_the_command_does(tiny_run: Path) -> None:

@@ -142,7 +142,10 @@ class CommandLoader(ConfigLoader):
     def get_group_options(
         self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG, *rest: Any, **named: Any
     ) -> list[str]:
-        found = self.loader.get_group_options(group_name, results_filter, *rest, **named)
+        if rest or named:
+            found = self.loader.get_group_options(group_name, results_filter, *rest, **named)
+        else:  # as the loader does, which copies all that it knows for each group: seconds of `--help`
+            found = self.loader.repository.get_group_options(group_name, results_filter)
         return found if group_name else [name for name in found if name not in self.hidden]
 
     def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> Any:

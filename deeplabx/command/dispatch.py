@@ -5,7 +5,6 @@ code.
 import gc
 import importlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,6 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
         return report(error)
     except KeyboardInterrupt:
         return report(StoppedError("interrupted"))
-    except BrokenPipeError:  # the reader of what is printed has left, as in `deeplabx list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         gc.enable()
     return 0

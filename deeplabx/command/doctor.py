@@ -9,10 +9,10 @@ import re
 import resource
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from packaging.requirements import Requirement  # hydra-core brings it along
@@ -41,14 +41,26 @@ def main(words: list[str]) -> str:
 
 def doctor() -> str:
     """The whole report: versions, device, cores, memory and disk, extras, and last the warnings."""
-    needs = own_requirements()
-    sections = {
-        "versions": versions(needs),
-        "device": device(),
-        "processes": processes(),
-        "storage": storage(),
-        "extras": extras(needs),
-    }
+    needs, limits = own_requirements(), cgroup_limits()
+    return report(
+        {
+            "versions": versions(needs),
+            "device": device(resolve_device("auto")),
+            "processes": processes(
+                threads=torch.get_num_threads(),
+                limit=limits.cores,
+                gloo=dist.is_available() and dist.is_gloo_available(),
+                nccl=has_nccl(),
+                gpus=torch.cuda.is_available(),
+            ),
+            "storage": storage(limit=limits.memory),
+            "extras": extras(needs),
+        }
+    )
+
+
+def report(sections: Mapping[str, Sequence[Row]]) -> str:
+    """Every section with its rows, and below them the warnings of all."""
     rows = [row for section in sections.values() for row in section]
     width = max(len(row.name) for row in rows)
     lines: list[str] = []
@@ -58,12 +70,12 @@ def doctor() -> str:
     return "\n".join([*lines, *(["warnings", *warnings] if warnings else ["nothing to complain about"])])
 
 
-def own_requirements() -> list[Requirement]:
-    """What the installed deeplabx says that it and its extras need; nothing where it was only put on the
+def own_requirements(package: str = "deeplabx") -> list[Requirement]:
+    """What an installed package says that it and its extras need; nothing where it was only put on the
     path.
     """
     try:
-        return [Requirement(line) for line in metadata.requires("deeplabx") or []]
+        return [Requirement(line) for line in metadata.requires(package) or []]
     except metadata.PackageNotFoundError:
         return []
 
@@ -122,9 +134,8 @@ def extras(needs: Sequence[Requirement]) -> list[Row]:
     return rows
 
 
-def device() -> list[Row]:
-    """The GPUs, the CPU, driver and libraries, and what `auto` takes."""
-    chosen = resolve_device("auto")
+def device(chosen: torch.device) -> list[Row]:
+    """The GPUs, the CPU, driver and libraries. chosen: what `auto` takes."""
     on_gpu = chosen.type == "cuda"
     built_for = (
         f"CUDA {torch.version.cuda}"
@@ -133,11 +144,13 @@ def device() -> list[Row]:
         if torch.version.hip
         else "the CPU only"
     )
+    there = shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia").exists()
+    gpus = range(torch.cuda.device_count() if on_gpu else 0)
     return [
-        *(gpu(index) for index in range(torch.cuda.device_count() if on_gpu else 0)),
+        *(gpu(index, torch.cuda.get_device_properties(index)) for index in gpus),
         Row("cpu", cpu_model(text_of(Path("/proc/cpuinfo")))),
         Row("torch is built for", built_for),
-        driver(present=shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia").exists()),
+        driver(present=there, built=torch.backends.cuda.is_built(), usable=torch.cuda.is_available()),
         *([Row("cuDNN", str(torch.backends.cudnn.version()))] if on_gpu else []),
         *([Row("NCCL", ".".join(map(str, nccl.version())))] if on_gpu and has_nccl() else []),
         Row("trainer.devices=auto", str(chosen)),
@@ -145,11 +158,15 @@ def device() -> list[Row]:
     ]
 
 
-def gpu(index: int) -> Row:
-    properties = torch.cuda.get_device_properties(index)
+def gpu(
+    index: int, properties: Any, *, memory_of: Callable[[int], tuple[int, int]] = torch.cuda.mem_get_info
+) -> Row:
+    """properties: torch's. memory_of: the free and all bytes of a GPU; raises RuntimeError where it is in the
+    way.
+    """
     memory, warning = f"{size(properties.total_memory)}, free {UNKNOWN}", ""
     try:
-        memory = " of ".join(map(size, torch.cuda.mem_get_info(index))) + " free"
+        memory = " of ".join(map(size, memory_of(index))) + " free"
     except RuntimeError as error:  # its memory is full, or another process has it for itself
         reason = (str(error).splitlines() or [""])[0]
         warning = (
@@ -163,15 +180,17 @@ def gpu(index: int) -> Row:
     )
 
 
-def driver(*, present: bool) -> Row:
-    """NVIDIA's driver, with a warning where it is here and torch uses no GPU."""
+def driver(*, present: bool, built: bool, usable: bool) -> Row:
+    """NVIDIA's driver, with a warning where it is here and torch uses no GPU. built: whether torch is built
+    for CUDA; usable: whether it can use a GPU.
+    """
     warning = ""
-    if present and not torch.backends.cuda.is_built():
+    if present and not built:
         warning = (
             f"an NVIDIA driver is here, but torch {torch.__version__} is built for the CPU only: "
             "type pip install --force-reinstall torch"
         )
-    elif present and not torch.cuda.is_available():
+    elif present and not usable:
         look = "type nvidia-smi to see whether there is one, unset CUDA_VISIBLE_DEVICES, or update the driver"
         warning = (
             f"an NVIDIA driver is here, but torch for CUDA {torch.version.cuda} finds no GPU that it "
@@ -180,10 +199,11 @@ def driver(*, present: bool) -> Row:
     return Row("NVIDIA driver", driver_version() if present else "none found", warning)
 
 
-def driver_version() -> str:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def driver_version(program: str | Path = "nvidia-smi", *, timeout: float = 10) -> str:
+    """What nvidia-smi says within `timeout` seconds."""
+    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN
     return (answer.split() or [UNKNOWN])[0]  # a line for each GPU, all the same
@@ -198,16 +218,19 @@ def has_nccl() -> bool:
     return dist.is_available() and dist.is_nccl_available()
 
 
-def processes() -> list[Row]:
-    """Cores, threads, and whether trainer.devices=N can have several processes."""
-    threads, limit = torch.get_num_threads(), cgroup_limits().cores
+def processes(*, threads: int, limit: float, gloo: bool, nccl: bool, gpus: bool) -> list[Row]:
+    """Cores, threads, and whether trainer.devices=N can have several processes.
+
+    threads: with which torch computes. limit: of cores, by cgroup. gloo, nccl: whether torch has them. gpus:
+    whether it can use one.
+    """
     usable = max(1, int(min(cores(), limit)))
     crowd = (
         f"torch computes with {threads} threads where {usable} can run: type OMP_NUM_THREADS={usable} "
         "before the command"
     )
-    has = {"gloo": dist.is_available() and dist.is_gloo_available(), "nccl": has_nccl()}
-    lacking = [name for name in has if not has[name] and (name == "gloo" or torch.cuda.is_available())]
+    has = {"gloo": gloo, "nccl": nccl}
+    lacking = [name for name in has if not has[name] and (name == "gloo" or gpus)]
     alone = (
         f"torch lacks {' and '.join(lacking)}, so trainer.devices=N cannot work: type trainer.devices=auto"
     )
@@ -220,14 +243,15 @@ def processes() -> list[Row]:
     ]
 
 
-def storage() -> list[Row]:
+def storage(*, limit: float) -> list[Row]:
+    """Memory, disk and open files. limit: of memory, by cgroup."""
     passed = (
         "loader workers pass batches through it; type trainer.workers=0, or start docker with --shm-size=8g"
     )
     written = "checkpoints go there; free some, or work in a folder of another disk"
     return [
         Row("memory", memory(text_of(Path("/proc/meminfo")))),
-        Row("memory by cgroup", size(cgroup_limits().memory)),
+        Row("memory by cgroup", size(limit)),
         room("shared memory", Path("/dev/shm"), at_least=GIB, otherwise=passed),
         room("disk", Path(), at_least=5 * GIB, otherwise=written),
         open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),

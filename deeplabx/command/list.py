@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from collections.abc import Iterable
 
 import torch
 
@@ -27,7 +28,7 @@ def main(words: list[str]) -> str:
         return "\n".join(f"{group:<10} {' '.join(choices(group))}" for group in groups)
     blocks = ["\n".join(described_options(group)) for group in words]
     if "backbone" in words:
-        blocks.append(backbone_table())
+        blocks.append(backbone_table(registry.OPTIONS["backbone"].values()))
     return "\n\n".join(blocks)
 
 
@@ -54,13 +55,13 @@ def head_comments(group: str, name: str) -> list[str]:
     return [line[2:] for line in head if not line.startswith("# @")]  # the package line is for Hydra
 
 
-def backbone_table() -> str:
-    """Every backbone at output stride 16, and what DeepLabv3+ with 21 classes costs on it."""
+def backbone_table(options: Iterable[registry.Option]) -> str:
+    """Each backbone at output stride 16, and what DeepLabv3+ with 21 classes costs on it."""
     lines = [
         f"{'backbone':<20} {'parameters':>12} {'channels':>9} {'low level':>10} {'v3+ parameters':>15} "
         f"{'v3+ multiply-adds at 513':>25}"
     ]
-    for option in registry.OPTIONS["backbone"].values():
+    for option in options:
         if needs_a_setting(option):
             lines.append(f"{option.name:<20} {option.words}; `deeplabx show` counts")
             continue

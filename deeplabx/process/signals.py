@@ -46,8 +46,13 @@ class Forwarding(StopRequest):
     """The same in the parent of several processes: TERM and USR1 go on to them, and so does the first Ctrl-C,
     as TERM.
 
-    A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second.
+    A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second. every:
+    seconds after which it is said again, because a process may only have been starting.
     """
+
+    def __init__(self, *, every: float = 1.0) -> None:
+        super().__init__()
+        self.every = every
 
     def __enter__(self) -> Self:
         self.over = threading.Event()
@@ -70,8 +75,7 @@ class Forwarding(StopRequest):
                 os.kill(child.pid, signal.SIGUSR1 if self.number == signal.SIGUSR1 else signal.SIGTERM)
 
     def repeat(self) -> None:
-        """Say it again every second: a process may only have been starting when it was said first."""
-        while not self.over.wait(1.0):
+        while not self.over.wait(self.every):
             if self.number is not None:
                 self.forward()
 

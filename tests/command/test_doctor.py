@@ -1,12 +1,12 @@
 """The report against what Python, the system and made-up files say."""
 
+import contextlib
 import importlib.util
 import math
 import os
 import platform
 import re
 import shutil
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from deeplabx import __version__
 from deeplabx.command import doctor
+from deeplabx.command.doctor import Row
 from deeplabx.process.distributed import resolve_device, resolve_precision
 
 GIB = 2**30
@@ -35,10 +36,6 @@ def values(text: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def report() -> dict[str, str]:
     return values(doctor.doctor())
-
-
-def usage_of(free: int) -> Any:
-    return lambda _: shutil._ntuple_diskusage(64 * GIB, 64 * GIB - free, free)
 
 
 def test_versions_are_those_of_the_packages(report: dict[str, str]) -> None:
@@ -61,6 +58,8 @@ def test_device_and_precision_are_what_a_run_takes(report: dict[str, str]) -> No
     assert report["trainer.devices=auto"] == str(device)
     assert report["trainer.precision=auto"] == resolve_precision("auto", device)
     assert (torch.version.cuda or "CPU") in report["torch is built for"]
+    gpus = [name for name in report if name.startswith("GPU ")]
+    assert len(gpus) == (torch.cuda.device_count() if device.type == "cuda" else 0)
 
 
 def test_cores_and_disk_are_what_the_system_says(report: dict[str, str]) -> None:
@@ -71,58 +70,45 @@ def test_cores_and_disk_are_what_the_system_says(report: dict[str, str]) -> None
     assert str(Path.cwd()) in report["disk"]
 
 
-def test_values_stand_below_each_other() -> None:
-    lines = doctor.doctor().partition("\nwarnings")[0].splitlines()
-    rows = [line for line in lines if line.startswith("  ")]
-    column = rows[0].index(__version__)
-    assert all(line[column - 2 : column] == "  " and line[column] != " " for line in rows)
+def test_values_stand_below_each_other_and_warnings_come_last() -> None:
+    few = {"first": [Row("a", "1")], "second": [Row("long name", "2", "type this"), Row("b", "3")]}
+    assert doctor.report(few).splitlines() == [
+        "first",
+        "  a          1",
+        "",
+        "second",
+        "  long name  2",
+        "  b          3",
+        "",
+        "warnings",
+        "  type this",
+    ]
+    assert doctor.report({"first": [Row("a", "1")]}).endswith("\n\nnothing to complain about")
 
 
-def test_a_machine_that_tells_nothing_gets_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(*_: Any, **__: Any) -> Any:
-        raise FileNotFoundError
-
-    def not_installed(_: str) -> Any:
-        raise metadata.PackageNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", nothing)
-    monkeypatch.setattr(shutil, "disk_usage", nothing)
-    monkeypatch.setattr(metadata, "requires", not_installed)
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    text = doctor.doctor()
-    assert {values(text)[name] for name in ("memory", "shared memory", "disk")} == {"not known"}
-    assert values(text)["cores"].split()[0] == str(os.cpu_count())
-    assert text.endswith("type pip install -e . in its folder")
+def test_what_the_system_does_not_tell_is_not_known(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert doctor.text_of(nowhere) == ""
+    assert doctor.memory("") == "not known"
+    assert doctor.room("disk", nowhere, at_least=1, otherwise="") == ("disk", "not known", "")
+    assert doctor.cgroup_limits(nowhere, nowhere) == (math.inf, math.inf)
+    assert doctor.driver_version(nowhere) == "not known"
+    assert doctor.own_requirements("surely-absent") == []
+    assert doctor.versions([])[0].warning.endswith("type pip install -e . in its folder")
 
 
-def test_a_small_shared_memory_and_disk_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", usage_of(64 * 2**20))
-    report, _, warnings = doctor.doctor().partition("\nwarnings\n")
-    assert values(report)["shared memory"] == "64 MiB of 64.0 GiB free in /dev/shm"
-    assert re.search(r"shared memory has 64 MiB .*trainer.workers=0.*--shm-size=8g", warnings)
-    assert re.search(r"disk has 64 MiB .*free some", warnings)
-
-
-@pytest.mark.parametrize(("free", "warned"), [(GIB - 1, True), (GIB, False)])
-def test_room_is_enough_from_its_bound_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, warned: bool
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", usage_of(free))
-    assert bool(doctor.room("disk", tmp_path, at_least=GIB, otherwise="free some").warning) == warned
-
-
-def test_a_machine_without_fault_has_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    sections = ("versions", "device", "processes", "storage", "extras")
-    for name in sections:
-        monkeypatch.setattr(doctor, name, lambda *_: [doctor.Row("name", "value")])
-    assert doctor.doctor() == "\n\n".join(
-        [*(f"{name}\n  name  value" for name in sections), "nothing to complain about"]
+def test_too_little_room_is_warned_of(tmp_path: Path) -> None:
+    enough, little = (
+        doctor.room("disk", tmp_path, at_least=at_least, otherwise="free some") for at_least in (0, 2**80)
     )
+    assert f"of {shutil.disk_usage(tmp_path).total / GIB:.1f} GiB free in {tmp_path}" in enough.value
+    assert not enough.warning
+    assert little.warning.startswith("disk has ")
+    assert little.warning.endswith(f" free in {tmp_path}: free some")
 
 
 def test_memory_is_read_from_meminfo() -> None:
     assert doctor.memory(MEMINFO) == "2.0 GiB of 8.0 GiB available"
-    assert doctor.memory("") == "not known"
 
 
 def test_the_cpu_has_its_name() -> None:
@@ -176,19 +162,35 @@ def test_cgroup_limits(
     assert doctor.cgroup_limits(tmp_path / "root", tmp_path / "membership") == expected
 
 
-def test_more_threads_than_a_container_may_run_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "cgroup_limits", lambda: doctor.Limits(cores=1.5))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    rows = {row.name: row for row in doctor.processes()}
-    assert rows["cores by cgroup"].value == "1.5"
-    assert "type OMP_NUM_THREADS=1 " in rows["torch threads"].warning
+def processes_of(**found: Any) -> dict[str, Row]:
+    rows = doctor.processes(
+        **{"threads": 1, "limit": 1.5, "gloo": True, "nccl": False, "gpus": False, **found}
+    )
+    return {row.name: row for row in rows}
 
 
-def test_without_gloo_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.distributed, "is_gloo_available", lambda: False)
-    row = doctor.processes()[-1]
-    assert row.value.startswith("not possible (gloo no")
-    assert "type trainer.devices=auto" in row.warning
+def test_more_threads_than_a_container_may_run_are_warned_of() -> None:
+    assert processes_of()["cores by cgroup"] == ("cores by cgroup", "1.5", "")
+    assert not processes_of()["torch threads"].warning
+    assert "type OMP_NUM_THREADS=1 " in processes_of(threads=8)["torch threads"].warning
+
+
+@pytest.mark.parametrize(
+    ("found", "possible", "lacking"),
+    [
+        ({}, "possible (gloo yes, nccl no)", ""),
+        ({"gloo": False}, "not possible (gloo no, nccl no)", "torch lacks gloo,"),
+        ({"gpus": True}, "not possible (gloo yes, nccl no)", "torch lacks nccl,"),
+        ({"gpus": True, "nccl": True}, "possible (gloo yes, nccl yes)", ""),
+    ],
+)
+def test_several_processes_need_gloo_and_on_gpus_nccl(
+    found: dict[str, bool], possible: str, lacking: str
+) -> None:
+    row = processes_of(**found)["several processes"]
+    assert row.value == possible
+    assert row.warning.startswith(lacking)
+    assert bool(row.warning) == bool(lacking)
 
 
 def test_every_extra_of_the_metadata_is_told(report: dict[str, str]) -> None:
@@ -227,21 +229,18 @@ def test_a_requirement_that_is_not_met_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "available", "words"),
+    ("built", "usable", "words"),
     [
         (False, False, "type pip install --force-reinstall torch"),
         (True, False, "unset CUDA_VISIBLE_DEVICES"),
         (True, True, ""),
     ],
 )
-def test_a_driver_whose_gpu_is_not_used_is_warned_of(
-    monkeypatch: pytest.MonkeyPatch, built: bool, available: bool, words: str
-) -> None:
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    warning = doctor.driver(present=True).warning
-    assert words in warning if words else not warning
-    assert doctor.driver(present=False) == ("NVIDIA driver", "none found", "")
+def test_a_driver_whose_gpu_is_not_used_is_warned_of(built: bool, usable: bool, words: str) -> None:
+    warning = doctor.driver(present=True, built=built, usable=usable).warning
+    assert words in warning
+    assert bool(warning) == bool(words)
+    assert doctor.driver(present=False, built=built, usable=usable) == ("NVIDIA driver", "none found", "")
 
 
 @pytest.mark.parametrize(
@@ -250,55 +249,34 @@ def test_a_driver_whose_gpu_is_not_used_is_warned_of(
         ("echo 570.86.15; echo 570.86.15", "570.86.15"),
         ("echo broken; exit 9", "not known"),
         ("true", "not known"),
+        ("exec sleep 60", "not known"),
     ],
 )
-def test_the_driver_version_is_what_nvidia_smi_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, expected: str
+def test_the_driver_version_is_what_nvidia_smi_says_in_time(
+    tmp_path: Path, script: str, expected: str
 ) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert doctor.driver_version() == expected
+    assert doctor.driver_version(program, timeout=0.3 if "sleep" in script else 10) == expected
 
 
-def test_an_nvidia_smi_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(command: list[str], *, timeout: float, **_: Any) -> Any:
-        raise subprocess.TimeoutExpired(command, timeout)
-
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert doctor.driver_version() == "not known"
-
-
-def test_a_gpu_is_told_and_one_that_cannot_be_used_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_told_and_one_that_cannot_be_used_is_warned_of() -> None:
     def memory_of(index: int) -> tuple[int, int]:
         if index == 1:
             raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
         return 6 * GIB, 8 * GIB
 
     properties = SimpleNamespace(name="A GPU", total_memory=8 * GIB, major=9, minor=0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", memory_of)
-    assert doctor.gpu(0) == ("GPU 0", "A GPU, 6.0 GiB of 8.0 GiB free, compute capability 9.0", "")
-    assert doctor.gpu(1).value == "A GPU, 8.0 GiB, free not known, compute capability 9.0"
-    assert "(CUDA error: out of memory): nvidia-smi" in doctor.gpu(1).warning
+    usable, full = (doctor.gpu(index, properties, memory_of=memory_of) for index in (0, 1))
+    assert usable == ("GPU 0", "A GPU, 6.0 GiB of 8.0 GiB free, compute capability 9.0", "")
+    assert full.value == "A GPU, 8.0 GiB, free not known, compute capability 9.0"
+    assert "(CUDA error: out of memory): nvidia-smi" in full.warning
 
 
-def test_a_machine_with_gpus_tells_each_and_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "resolve_device", lambda _: torch.device("cuda", 0))
-    monkeypatch.setattr(doctor, "resolve_precision", lambda *_: "bf16")
-    monkeypatch.setattr(doctor, "gpu", lambda index: doctor.Row(f"GPU {index}", "A GPU"))
-    monkeypatch.setattr(doctor, "has_nccl", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 5))
-    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
-    told = {row.name: row.value for row in doctor.device()}
-    assert list(told)[:2] == ["GPU 0", "GPU 1"]
-    assert (told["cuDNN"], told["NCCL"], told["trainer.precision=auto"]) == ("91002", "2.27.5", "bf16")
-
-
-def test_a_deleted_current_folder_is_not_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    assert doctor.room("disk", Path(), at_least=1, otherwise="").value == "not known"
+def test_a_deleted_current_folder_is_not_known(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with contextlib.chdir(gone):
+        gone.rmdir()
+        assert doctor.room("disk", Path(), at_least=1, otherwise="").value == "not known"

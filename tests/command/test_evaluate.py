@@ -1,33 +1,27 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from deeplabx.command.evaluate import evaluate
-from deeplabx.config import schema
 from deeplabx.errors import CheckpointError
+from deeplabx.run.description import stored_model
+from tests.conftest import Deeplabx, Root
 
 
-def result_of(folder: Path, ckpt: Path, **changes: object) -> dict:
-    folder.mkdir()
-
-    def change(config: schema.TrainConfig) -> None:
-        for key, value in changes.items():
-            owner, _, name = key.partition("__")
-            setattr(getattr(config, owner), name, value)
-
-    evaluate(str(ckpt), folder, change=change)
-    return dict(json.loads((folder / "result.json").read_text()))
+def result_of(folder: Path) -> dict:
+    (path,) = folder.glob("outputs/eval/*/result.json")
+    return json.loads(path.read_text())
 
 
 def test_eval_repeats_the_runs_own_result_to_the_last_digit(
-    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, deeplabx: Deeplabx, tmp_path: Path
 ) -> None:
     trained = json.loads((tiny_run / "result.json").read_text())
-    again = result_of(tmp_path / "eval", tiny_run)
+    ended = deeplabx("eval", f"ckpt={tiny_run}", "trainer.devices=cpu")
+    assert ended.code == 0, ended.err
+    again = result_of(tmp_path)
     for key in (
         "miou",
         "miou_gt_only",
@@ -38,31 +32,23 @@ def test_eval_repeats_the_runs_own_result_to_the_last_digit(
         "step",
     ):
         assert again[key] == trained[key], key
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in ("background", "disc", "mIoU", "pixel accuracy"))
+    assert all(name in ended.out for name in ("background", "disc", "mIoU", "pixel accuracy"))
 
 
-def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, tmp_path: Path) -> None:
+def test_what_is_typed_replaces_what_is_stored_and_nothing_else(
+    tiny_run: Path, deeplabx: Deeplabx, tmp_path: Path
+) -> None:
     typed = [
         "eval.scales=[0.5,1.0]",
         "eval.flip=true",
-        "eval.window=33",
+        "eval.window=65",
         "backbone.output_stride=8",
         "dataset.split=train",
     ]
-    command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", *typed]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.glob("outputs/eval/*/result.json")
-    result = json.loads(path.read_text())
-    seen = {"scales": [0.5, 1.0], "flip": True, "window": 33, "crop": None}
-    unused = {
-        "crf": False,
-        "crf_iterations": 10,
-        "crf_position": [3.0, 1.0],
-        "crf_bilateral": [4.0, 67.0, 3.0],
-    }
-    assert result["eval"] == {**seen, **unused}
+    ended = deeplabx("eval", f"ckpt={tiny_run}", *typed)
+    assert ended.code == 0, ended.err
+    result, stored = result_of(tmp_path), vars(stored_model(str(tiny_run)).config.eval)
+    assert result["eval"] == {**stored, "scales": [0.5, 1.0], "flip": True, "window": 65}
     assert (result["output_stride"], result["split"], result["images"]) == (8, "train", 12)
 
 
@@ -79,11 +65,10 @@ def test_what_is_typed_replaces_what_is_stored_and_nothing_else(tiny_run: Path, 
         "++model={}",
     ],
 )
-def test_what_is_typed_is_checked(tiny_run: Path, tmp_path: Path, typed: str) -> None:
-    command = [sys.executable, "-m", "deeplabx", "eval", f"ckpt={tiny_run}", typed]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.returncode == 2, done.stderr
-    assert typed.lstrip("+").partition("=")[0] in done.stderr
+def test_what_is_typed_is_checked(tiny_run: Path, deeplabx: Deeplabx, typed: str) -> None:
+    ended = deeplabx("eval", f"ckpt={tiny_run}", typed)
+    assert (ended.code, ended.out) == (2, "")
+    assert typed.lstrip("+").partition("=")[0] in ended.err
 
 
 def test_a_damaged_checkpoint_says_so(tiny_run: Path, tmp_path: Path) -> None:
@@ -96,11 +81,7 @@ def test_a_damaged_checkpoint_says_so(tiny_run: Path, tmp_path: Path) -> None:
         evaluate(str(copy), tmp_path, change=lambda config: config)
 
 
-def test_another_data_sets_classes_are_refused(tiny_run: Path, tmp_path: Path, camvid_root: Path) -> None:
-    def change(config: schema.TrainConfig) -> None:
-        config.dataset = schema.DatasetConfig(
-            "camvid", str(camvid_root), "train", "val", config.dataset.recommended
-        )
-
-    with pytest.raises(CheckpointError, match="knows 7 classes"):
-        evaluate(str(tiny_run), tmp_path, change=change)
+def test_another_data_sets_classes_are_refused(tiny_run: Path, deeplabx: Deeplabx, fake_root: Root) -> None:
+    ended = deeplabx("eval", f"ckpt={tiny_run}", "dataset=camvid", f"dataset.root={fake_root('camvid')}")
+    assert (ended.code, ended.out) == (4, "")
+    assert "knows 7 classes (background, disc, square, triangle, ...), the data set has 11" in ended.err

@@ -81,7 +81,7 @@ def test_two_images_for_one_place_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_image_is_never_overwritten_by_its_ids(tiny_run: Path, tmp_path: Path) -> None:
+def test_an_image_is_never_overwritten_by_its_ids(tiny_run: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(DataError, match="another out=FOLDER"):
         predict(str(tiny_run), tmp_path, tmp_path, change=unchanged)

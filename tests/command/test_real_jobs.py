@@ -1,6 +1,4 @@
-"""The main jobs on files: the headline commands, and people's own folders. Short: a step or two at a small
-crop.
-"""
+"""The main jobs on files: the headline commands, and people's own folders. Short: a step at a small crop."""
 
 import json
 from pathlib import Path
@@ -15,7 +13,7 @@ from tests.conftest import TINY, Root, compose_plain
 
 SHORT = [
     *(setting for setting in TINY if not setting.startswith("dataset.")),
-    "schedule.max_iters=2",
+    "schedule.max_iters=1",
     "augment.crop_size=65",
 ]
 FILES = {
@@ -62,7 +60,6 @@ def test_xception65_trains_and_evaluates_on_real_files(name: str, real_root: Roo
         "backbone=xception65",
         f"dataset={name}",
         f"dataset.root={real_root(name)}",
-        "trainer.eval_every=2",
     ]
     run = trained(tmp_path / "run", *settings, *(["eval.crop=[65,65]"] if name == "voc" else []))
     assert json.loads((run / "result.json").read_text())["images"] == {"voc": 223, "cityscapes": 3}[name]

@@ -1,8 +1,6 @@
 import re
 
-from deeplabx.command.list import backbone_table
 from deeplabx.command.show import show
-from deeplabx.registry import OPTIONS
 from tests.conftest import compose_plain
 
 
@@ -23,12 +21,6 @@ def test_show_tells_strides_rates_and_both_counts() -> None:
     assert "275.94 billion, as the papers count" in text
     assert "3x3 at rates 12, 24, 36" in text
     assert re.search(r"^ +8 +16 +512 +1$", text, re.MULTILINE)  # multi-grid 4 of the last block
-
-
-def test_the_table_of_backbones_has_a_line_for_each() -> None:
-    lines = backbone_table().splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(OPTIONS["backbone"])
-    assert "37,867,312" in next(line for line in lines if line.startswith("xception65"))
 
 
 def test_several_scales_are_counted_and_told_once() -> None:

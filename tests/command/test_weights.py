@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,14 @@ from torch import Tensor
 
 import deeplabx
 from deeplabx.backbone.pretrained import read_backbone
-from deeplabx.command import weights as import_module
-from deeplabx.command.weights import compared, import_weights, verify_weights
+from deeplabx.command.weights import (
+    compared,
+    composed_settings,
+    import_weights,
+    verify_weights,
+    write_backbone,
+    write_checkpoint,
+)
 from deeplabx.config import schema
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.registry import build
@@ -157,22 +164,17 @@ def test_a_folder_of_another_program_is_not_taken_for_ours(tmp_path: Path) -> No
         verify_weights(str(tmp_path), None, compose=composed, typed=[])
 
 
-@pytest.mark.parametrize("fixture", ["graph", "classifier"])
 def test_what_comes_into_the_folder_meanwhile_is_not_lost(
-    fixture: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    graph: Path, classifier: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    source = request.getfixturevalue(fixture)
-
-    def report(found: object, *, source: str) -> str:
-        out.mkdir()
-        (out / "mine").write_text("precious")
-        return ""
-
-    monkeypatch.setattr(import_module, "report", report)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    whole, backbone = (import_file(path, meta_network) for path in (graph, classifier))
     with pytest.raises(OSError, match="not empty"):
-        imported(source, out)
-    assert (out / "mine").read_text() == "precious"
+        write_checkpoint(whole, tmp_path / "out", config=composed(composed_settings(whole, [])), source="")
+    with pytest.raises(OSError, match="not empty"):
+        write_backbone(backbone, tmp_path / "out", source="")
+    assert (tmp_path / "out" / "mine").read_text() == "precious"
     assert not list(tmp_path.glob(".tmp-*"))
 
 
@@ -187,12 +189,11 @@ def test_an_empty_folder_is_filled_and_a_link_to_one_stays(
     assert (tmp_path / "real" / "import.txt").is_file()
 
 
-def test_the_folder_one_is_in_is_not_replaced(
-    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(ConfigError, match=r"out=. is the folder that you are in\ngive a folder"):
+def test_the_folder_one_is_in_is_not_replaced(classifier: Path, tmp_path: Path) -> None:
+    with (
+        contextlib.chdir(tmp_path),
+        pytest.raises(ConfigError, match=r"out=. is the folder that you are in\ngive a folder"),
+    ):
         imported(classifier, Path())
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import deeplabx
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.predictor import Predictor
-from deeplabx.errors import DataError
+from deeplabx.model.norm import FrozenBatchNorm2d
 from deeplabx.process import distributed
 from deeplabx.run.build import open_dataset
 from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
 
 VAL_IMAGES = 7  # an uneven share
+NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d)
 
 
 def measured() -> dict[str, Any]:
@@ -25,25 +27,32 @@ def measured() -> dict[str, Any]:
     return {
         "gradient": gradient(accumulate=1),
         "gradient_in_passes": gradient(accumulate=3),
-        "weights": weights_after(steps=3),
-        "averages": (averages := weights_after(steps=3, ema_decay=0.9)),
-        "averages_of_each": distributed.gathered([fingerprint(averages)]),
-        "curve": curve(steps=10),
+        **(run := trained(steps=4)),
+        "averages_of_each": distributed.gathered([fingerprint(run["averages"])]),
         "confusion_sha256": evaluated(),
         "ranks": distributed.gathered([distributed.rank()]),
         "processes": distributed.gathered([os.getpid()]),
         "threads": distributed.gathered([torch.get_num_threads()]),
+        "norms": {norm: kinds_of_norm(norm) for norm in ("auto", "sync", "batch", "frozen")},
     }
 
 
-def share(tensor: Tensor) -> Tensor:
-    return tensor[distributed.rank() :: distributed.world_size()]
+def kinds_of_norm(norm: str) -> set[type]:
+    """Of a model's norm layers, synchronized as for GPUs."""
+    with torch.device("meta"):
+        model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm=norm)
+    names = list(model.state_dict())
+    synchronized = distributed.synchronize_norm(model, norm=norm, device=torch.device("cuda"))
+    kinds = {type(module) for module in model.modules() if isinstance(module, NORMS)}
+    assert synchronized == (nn.SyncBatchNorm in kinds)
+    assert list(model.state_dict()) == names
+    return kinds
 
 
 def batch() -> tuple[Tensor, Tensor]:
-    """Twelve images with uneven void, and this process's share of them."""
-    images, labels = torch.cat([IMAGES, IMAGES.flip(1)]), torch.cat([LABELS, LABELS.flip(2)])
-    return share(images), share(labels)
+    """This process's share of six images with uneven void."""
+    mine = slice(distributed.rank(), None, distributed.world_size())
+    return IMAGES[mine], LABELS[mine]
 
 
 def gradient(*, accumulate: int) -> dict[str, Tensor]:
@@ -56,23 +65,20 @@ def gradient(*, accumulate: int) -> dict[str, Tensor]:
     return kept
 
 
-def weights_after(*, steps: int, ema_decay: float | None = None) -> dict[str, Tensor]:
-    """Of what is evaluated."""
-    state = state_of(model_without_noise(), ema_decay=ema_decay)
-    for _ in range(steps):
-        state.update(*batch())
-    return {name: value.detach().clone() for name, value in state.evaluated_model.named_parameters()}
+def trained(*, steps: int) -> dict[str, Any]:
+    """The losses of a run in float32, and after it the weights and their moving averages."""
+    state = state_of(model_without_noise(), ema_decay=0.9)
+    state.schedule = lambda step: 0.2
+    curve = [state.update(*batch()).loss for _ in range(steps)]
+    weights, averages = (
+        {name: value.detach() for name, value in model.named_parameters()}
+        for model in (state.model, state.evaluated_model)
+    )
+    return {"curve": curve, "weights": weights, "averages": averages}
 
 
 def fingerprint(tensors: dict[str, Tensor]) -> int:
     return zlib.crc32(torch.cat([value.flatten() for value in tensors.values()]).numpy().tobytes())
-
-
-def curve(*, steps: int) -> list[float]:
-    """The losses of a run in float32."""
-    state = state_of(model_without_noise())
-    state.schedule = lambda step: 0.2
-    return [state.update(*batch()).loss for _ in range(steps)]
 
 
 def evaluated() -> str:
@@ -81,16 +87,6 @@ def evaluated() -> str:
     model = torch.nn.Conv2d(3, 7, 3, padding=1)
     normalization = model_without_noise().backbone.normalization
     return evaluate(Predictor(model, normalization, torch.device("cpu")), samples).confusion_sha256
-
-
-def fails_on_rank_1(kind: str) -> None:
-    if distributed.rank() == 1:
-        if kind == "data":
-            raise DataError("broken.png cannot be read", hint="remove it")
-        if kind == "bug":
-            raise KeyError("nothing")
-        os.kill(os.getpid(), signal.SIGKILL)
-    distributed.summed([1.0])  # waits for rank 1
 
 
 def process_ids(folder: Path) -> None:
@@ -110,13 +106,6 @@ def is_lost_once(folder: Path) -> str:
     return ["first time", "second time"][attempt]
 
 
-def counts_and_fails(folder: Path) -> None:
-    if distributed.rank() == 1:
-        (folder / f"attempt-{os.getpid()}").touch()
-        raise DataError("broken.png cannot be read")
-    distributed.summed([1.0])
-
-
 def compared() -> dict[str, Any]:
     """What the reliability bench compares."""
-    return {"gradient": gradient(accumulate=1), "curve": curve(steps=20)}
+    return {"gradient": gradient(accumulate=1), "curve": trained(steps=20)["curve"]}

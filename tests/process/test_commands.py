@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +11,21 @@ from PIL import Image
 
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.run.build import open_dataset
-from tests.conftest import TINY, Root, signalled_run
+from tests.conftest import TINY, Deeplabx, python, signalled_run
 
 # What the processes compute beside the gradient.
 EACH_ITS_PART = ["trainer.ema_decay=0.5", "loss.class_balance=enet"]
-TWO = [*(setting for setting in TINY if not setting.startswith("trainer.devices")), "trainer.devices=2"]
-
-
-def deeplabx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "deeplabx", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
-    )
+ANY = [setting for setting in TINY if not setting.startswith("trainer.devices")]
+TWO = [*ANY, "trainer.devices=2"]
 
 
 @pytest.fixture(scope="module")
 def run_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    done = deeplabx("train", *TWO, *EACH_ITS_PART, "hydra.run.dir=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done: best mIoU") == 1
+    done = python("-m", "deeplabx", "train", *TWO, *EACH_ITS_PART, "hydra.run.dir=run", cwd=folder)
+    assert done.code == 0, done.err
+    assert done.out.count("done: best mIoU") == 1
     return folder / "run"
 
 
@@ -67,14 +60,12 @@ def test_the_labels_of_all_processes_weigh_the_classes(run_of_two: Path) -> None
     )
 
 
-@pytest.mark.parametrize("devices", ["1", "2", pytest.param("4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices", ["cpu", *(pytest.param(n, marks=pytest.mark.slow) for n in ("2", "4"))])
 def test_any_number_of_processes_evaluates_to_what_the_run_found(
-    run_of_two: Path, tmp_path: Path, devices: str
+    run_of_two: Path, deeplabx: Deeplabx, tmp_path: Path, devices: str
 ) -> None:
-    done = deeplabx(
-        "eval", f"ckpt={run_of_two}", f"trainer.devices={devices}", "hydra.run.dir=eval", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    ended = deeplabx("eval", f"ckpt={run_of_two}", f"trainer.devices={devices}", "hydra.run.dir=eval")
+    assert ended.code == 0, ended.err
     found, trained = (
         json.loads((folder / "result.json").read_text()) for folder in (tmp_path / "eval", run_of_two)
     )
@@ -82,7 +73,7 @@ def test_any_number_of_processes_evaluates_to_what_the_run_found(
         assert found[key] == trained[key], key
 
 
-def test_two_processes_predict_what_one_does(run_of_two: Path, tmp_path: Path) -> None:
+def test_two_processes_predict_what_one_does(run_of_two: Path, deeplabx: Deeplabx, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     for number in range(3):
@@ -90,56 +81,37 @@ def test_two_processes_predict_what_one_does(run_of_two: Path, tmp_path: Path) -
             tmp_path / "in" / f"{number}.png"
         )
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
-    for devices in ("1", "2"):
-        done = deeplabx(
-            "predict",
-            f"ckpt={run_of_two}",
-            "input=in",
-            f"out=out{devices}",
-            f"trainer.devices={devices}",
-            cwd=tmp_path,
+    for devices in ("cpu", "2"):
+        ended = deeplabx(
+            "predict", f"ckpt={run_of_two}", "input=in", f"out=out_{devices}", f"trainer.devices={devices}"
         )
-        assert done.returncode == 3, done.stderr
-        assert "1 of 4 images could not be read" in done.stderr
-        assert "3 of 4 images predicted" in done.stdout
+        assert ended.code == 3, ended.err
+        assert "1 of 4 images could not be read" in ended.err
+        assert "3 of 4 images predicted" in ended.out
     files = [
         sorted((path.name, path.read_bytes()) for path in (tmp_path / out).iterdir())
-        for out in ("out1", "out2")
+        for out in ("out_cpu", "out_2")
     ]
     assert len(files[0]) == 6
     assert files[0] == files[1]
 
 
 @pytest.mark.slow
-def test_a_sweep_of_runs_of_two_processes_has_a_folder_per_job(tmp_path: Path) -> None:
-    done = deeplabx("train", "-m", *TWO, "trainer.samples=0", "schedule.max_iters=1,2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_sweep_of_runs_of_two_processes_has_a_folder_per_job(deeplabx: Deeplabx, tmp_path: Path) -> None:
+    ended = deeplabx("train", "-m", *TWO, "trainer.samples=0", "schedule.max_iters=1,2")
+    assert ended.code == 0, ended.err
     (summary,) = tmp_path.glob("outputs/sweep/*/sweep.json")
     assert [job["status"] for job in json.loads(summary.read_text())["jobs"]] == ["done", "done"]
     assert sorted(path.name for path in summary.parent.iterdir() if path.is_dir()) == ["0", "1"]
 
 
-def test_an_error_names_its_rank_and_comes_once(tmp_path: Path, fake_root: Root) -> None:
-    data = tmp_path / "data"
-    subprocess.run(["cp", "-r", fake_root("folder"), data], check=True)
-    for mask in (data / "masks" / "train").iterdir():
-        Image.new("L", (160, 120), 77).save(mask)
-    (data / "classes.yaml").write_text("classes: [a, b, c, d]")
-    settings = [setting for setting in TWO if not setting.startswith("dataset.")]
-    done = deeplabx(
-        "train",
-        *settings,
-        "dataset=folder",
-        f"dataset.root={data}",
-        "trainer.samples=0",
-        "hydra.run.dir=run",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 3, done.stderr
-    assert len(done.stderr.splitlines()) <= 3
-    assert "rank " in done.stderr
-    assert "id 77 at row 0, column 0" in done.stderr
-    assert (tmp_path / "run" / "FAILED").is_file() or not (tmp_path / "run").exists()
+def test_an_error_names_its_rank_and_comes_once(deeplabx: Deeplabx, tmp_path: Path) -> None:
+    ended = deeplabx("train", *TWO, "model.norm=sync", "hydra.run.dir=run")
+    assert ended.code == 5, ended.err
+    assert len(ended.err.splitlines()) == 2
+    assert ended.err.startswith("deeplabx: rank ")
+    assert ": model.norm=sync in several processes needs GPUs\n" in ended.err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -157,20 +129,28 @@ def test_a_signal_is_answered_by_a_save_and_no_process_is_left(
     assert (tmp_path / "run" / "INTERRUPTED").is_file()
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "deeplabx"]
+# What torchrun starts: a command that fails in the main process, and one that does not.
+TWO_COMMANDS = """
+import os, sys
+from deeplabx import cli
+for words in (["train", "-m", *sys.argv[1:]], ["train", *sys.argv[1:]]):
+    try:
+        cli.main(words)
+    except SystemExit as ended:
+        print(f"rank {os.environ['RANK']}: exit {ended.code}")
+"""
 
 
-def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
-
-
-def test_torchrun_trains_what_two_devices_do(run_of_two: Path, tmp_path: Path) -> None:
-    settings = [setting for setting in [*TWO, *EACH_ITS_PART] if not setting.startswith("trainer.devices")]
-    done = torchrun("train", *settings, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_torchrun_trains_what_two_devices_do_and_an_error_comes_once(
+    run_of_two: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "commands.py").write_text(TWO_COMMANDS)
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "commands.py"]
+    done = python(*torchrun, *ANY, *EACH_ITS_PART, cwd=tmp_path)
+    assert done.code == 0, done.err
+    ends = [line for line in done.out.splitlines() if line.startswith("rank ")]
+    assert sorted(ends) == ["rank 0: exit 0", "rank 0: exit 2", "rank 1: exit 0", "rank 1: exit 0"]
+    assert done.err.count("a sweep cannot be run by torchrun or srun\n") == 1
     (run,) = tmp_path.glob("outputs/train/*/*")  # one folder, though each process has its own clock
     files = [path / "checkpoints" / "step-00000004" / "model.safetensors" for path in (run, run_of_two)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    again = torchrun("train", *settings, f"hydra.run.dir={run}", cwd=tmp_path)
-    assert again.returncode != 0
-    assert again.stderr.count("already holds checkpoints\n  add resume=true") == 1

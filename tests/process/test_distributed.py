@@ -1,55 +1,32 @@
 import os
+import platform
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-import deeplabx
 from deeplabx.errors import DeviceError
 from deeplabx.model.norm import FrozenBatchNorm2d
-from deeplabx.process import distributed
 from deeplabx.process.distributed import resolve_device, resolve_precision
 from deeplabx.process.launch import launch
 from tests.engine import jobs
 
 CPU = torch.device("cpu")
+CPUINFO = Path("/proc/cpuinfo")
 
 
-@pytest.mark.parametrize(
-    ("norm", "kind"), [("auto", nn.SyncBatchNorm), ("sync", nn.SyncBatchNorm), ("batch", nn.BatchNorm2d)]
-)
-def test_norm_is_synchronized_over_several_gpus(
-    norm: str, kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3)
-    names = list(model.state_dict())
-    assert distributed.synchronize_norm(model, norm=norm, device=torch.device("cuda")) == (
-        kind is nn.SyncBatchNorm
-    )
-    assert {
-        type(module) for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
-    } == {kind}
-    assert list(model.state_dict()) == names
-
-
-def test_a_frozen_norm_stays_frozen_on_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    model = deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=3, norm="frozen")
-    assert not distributed.synchronize_norm(model, norm="frozen", device=torch.device("cuda"))
-    assert all(
-        isinstance(module, FrozenBatchNorm2d)
-        for module in model.modules()
-        if isinstance(module, nn.BatchNorm2d)
-    )
-
-
+@pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.is_file(), reason="of Linux on x86")
 def test_auto_precision_is_what_the_processor_computes_in() -> None:
-    assert resolve_precision("auto", CPU) == (
-        "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
-    )
-    assert resolve_precision("bf16", CPU) == "bf16"
+    (flags, *_) = re.findall(r"^flags\s*:(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    assert resolve_precision("auto", CPU) == ("bf16" if "avx512_bf16" in flags.split() else "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_that_is_asked_for_is_taken(precision: str) -> None:
+    assert resolve_precision(precision, CPU) == precision
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
@@ -78,6 +55,12 @@ def test_each_process_is_one_of_the_run(together: dict[str, Any]) -> None:
     assert together["ranks"] == [0, 1]
     assert len({*together["processes"], os.getpid()}) == 3
     assert together["threads"] == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2  # they share the cores
+
+
+def test_norm_is_synchronized_over_several_gpus(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    plain = {"batch": {nn.BatchNorm2d}, "frozen": {FrozenBatchNorm2d}}
+    assert alone["norms"] == {"auto": {nn.BatchNorm2d}, "sync": {nn.BatchNorm2d}, **plain}
+    assert together["norms"] == {"auto": {nn.SyncBatchNorm}, "sync": {nn.SyncBatchNorm}, **plain}
 
 
 def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

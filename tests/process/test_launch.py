@@ -1,13 +1,15 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from deeplabx.errors import DataError, DeviceError
-from deeplabx.process.launch import launch
+from deeplabx.process.launch import Report, first_failure, launch, refuse_what_would_come_again
 from tests.engine import jobs
 
 
@@ -28,27 +30,45 @@ def test_a_group_is_started_anew_when_a_process_is_lost(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^rank 1: broken.png cannot be read"):
-        launch(jobs.counts_and_fails, tmp_path, devices="2", max_restarts=1)
+    Report(0, 1.0, RuntimeError("gloo: connection closed by peer")).write(tmp_path)
+    refuse_what_would_come_again(0, tmp_path)
+    assert not list(tmp_path.iterdir())
+    Report(1, 1.0, DataError("broken.png cannot be read")).write(tmp_path)
+    with pytest.raises(SystemExit):
+        refuse_what_would_come_again(0, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "error", "words"),
-    [
-        ("data", DataError, r"^rank 1: broken.png cannot be read\nremove it$"),
-        ("bug", RuntimeError, r"^rank 1: KeyError: 'nothing'"),
-        ("kill", DeviceError, r"^rank 1 was killed by SIGKILL"),
-    ],
-)
-def test_the_first_failure_is_told_with_its_rank(
-    kind: str, error: type[Exception], words: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(error, match=words) as raised:
-        launch(jobs.fails_on_rank_1, kind, devices="2")
-    if kind == "bug":
-        assert 'raise KeyError("nothing")' in raised.value.__notes__[0]
-    assert "Traceback" not in "".join(capfd.readouterr())
+LATER = Report(0, 2.0, RuntimeError("gloo: connection closed by peer"))
+
+
+def test_the_failure_that_came_first_is_told_with_its_rank_and_trace(tmp_path: Path) -> None:
+    LATER.write(tmp_path)
+    Report(1, 1.0, KeyError("nothing"), "the trace").write(tmp_path)
+    found = first_failure(tmp_path, {0: 1, 1: 1})
+    assert (type(found), str(found)) == (RuntimeError, "rank 1: KeyError: 'nothing'")
+    assert found.__notes__ == ["the trace"]
+
+
+def test_an_error_that_cannot_be_pickled_still_has_its_words(tmp_path: Path) -> None:
+    error = ValueError("bad")
+    error.lock = threading.Lock()  # type: ignore[attr-defined]
+    Report(1, 1.0, error).write(tmp_path)
+    assert str(first_failure(tmp_path, {1: 1})) == "rank 1: RuntimeError: ValueError: bad"
+
+
+def test_an_error_of_ours_is_told_with_its_rank_and_hint(tmp_path: Path) -> None:
+    Report(1, 1.0, DataError("broken.png cannot be read", hint="remove it")).write(tmp_path)
+    found = first_failure(tmp_path, {0: -signal.SIGTERM, 1: 1})
+    assert (type(found), str(found)) == (DataError, "rank 1: broken.png cannot be read\nremove it")
+
+
+@pytest.mark.parametrize(("code", "why"), [(-9, "was killed by SIGKILL"), (3, "ended with code 3")])
+def test_a_process_that_left_no_report_began_it(tmp_path: Path, code: int, why: str) -> None:
+    LATER.write(tmp_path)
+    found = first_failure(tmp_path, {0: 1, 1: code})
+    assert isinstance(found, DeviceError)
+    assert found.message == f"rank 1 {why}"
 
 
 def test_the_processes_die_with_their_parent(tmp_path: Path) -> None:
@@ -63,12 +83,14 @@ def test_the_processes_die_with_their_parent(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, script], env=environment, start_new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.05)
     processes = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
     assert len(processes) == 2
     parent.kill()
     parent.wait()
-    time.sleep(1)
+    deadline = time.monotonic() + 10
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert [process for process in processes if alive(process)] == []
 
 

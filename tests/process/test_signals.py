@@ -25,14 +25,29 @@ def test_a_second_interrupt_stops_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_process_that_was_only_starting_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
-    monkeypatch.setattr(Forwarding, "forward", lambda self: told.append(self.number))
-    with Forwarding() as asked:
+class Told(Forwarding):
+    """Notes what would be sent to the processes."""
+
+    def __init__(self) -> None:
+        super().__init__(every=0.01)
+        self.told: list[int | None] = []
+
+    def forward(self) -> None:
+        self.told.append(self.number)
+
+
+def test_a_process_that_was_only_starting_is_told_again() -> None:
+    with Told() as asked:
+        time.sleep(0.05)
+        assert asked.told == []
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(2.5)
-    assert len(told) >= 3
+        deadline = time.monotonic() + 10
+        while len(asked.told) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert set(asked.told) == {signal.SIGTERM}
+    assert len(asked.told) >= 3
     assert isinstance(asked.error("x"), PreemptedError)
-    count = len(told)
-    time.sleep(1.2)
-    assert len(told) == count
+    time.sleep(0.02)
+    count = len(asked.told)
+    time.sleep(0.05)
+    assert len(asked.told) == count
