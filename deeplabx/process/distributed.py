@@ -3,6 +3,7 @@ other processes of its run.
 """
 
 import os
+import platform
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -143,9 +144,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cpu":
-        return (
-            "bf16"
-            if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            else "fp32"
-        )
+        return "bf16" if torch.backends.mkldnn.is_available() and cpu_multiplies_bf16() else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for it. oneDNN says yes to any AVX-512, and emulates them."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
