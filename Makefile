@@ -1,4 +1,4 @@
-# A fresh machine needs one command: `make demo` or `make test`. Each installs what it needs; the second time it does not.
+# A fresh machine needs one command: `make demo` or `make test`. Each installs what it needs, once.
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch>=2.10
@@ -14,7 +14,8 @@ help:  ## list these commands
 setup: $(READY)  ## install into .venv; an installed torch is kept, TORCH=torch==2.13.0 pins one
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'deeplabx needs Python 3.11 or newer: make setup PYTHON=python3.12'; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+	  { echo 'deeplabx needs Python 3.11.4 or newer: make setup PYTHON=python3.12'; exit 2; }
 	@test -x $(BIN)/python || { $(PYTHON) -c 'import torch' 2>/dev/null \
 		&& $(PYTHON) -m venv --system-site-packages $(VENV) || $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
@@ -29,13 +30,13 @@ demo: setup  ## train on the embedded data set: under three minutes on two cores
 timm: setup  ## add timm to .venv beside a CPU torch 2.13.0; without it the tests of backbone=timm are skipped
 	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0 timm==1.0.31
 
-test: setup  ## the test suite, a process on each of two cores; real data from DEEPLABX_TEST_DATA where it is set
+test: setup  ## the test suite, on two cores; on real data where DEEPLABX_TEST_DATA is set
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-chaos: setup  ## the reliability bench: kills, failing disks and lost processes, about twelve minutes on two cores
+chaos: setup  ## the reliability bench: kills, failing disks, lost processes; twelve minutes
 	$(BIN)/python -m benchmarks.chaos
 
 check: setup  ## ruff and mypy

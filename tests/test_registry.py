@@ -151,7 +151,8 @@ def test_what_is_built_must_be_what_the_group_holds(own_options: None) -> None:
 
 def test_the_example_of_register_runs(own_options: None) -> None:
     found: dict[str, Any] = {"__name__": "example"}
-    example = inspect.getdoc(registry.register).split("::\n", 1)[1].split("\n\nRaises", 1)[0]  # type: ignore[union-attr]
+    documentation = inspect.getdoc(registry.register) or ""
+    example = documentation.split("::\n", 1)[1].split("\n\nRaises", 1)[0]
     sys.modules["example"] = types.ModuleType("example")  # dataclasses look their module up
     exec(textwrap.dedent(example), found)
     loss = loss_of(found["config"].loss)

