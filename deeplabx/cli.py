@@ -62,11 +62,14 @@ def found_command(argv: list[str]) -> tuple[Command, list[str]]:
             f"the commands are {', '.join(FIRST_WORDS)}",
         )
     seconds = second_words(first)
-    word = rest[0] if rest else "--help"
+    example = next(example for second in seconds for example, _ in BY_WORDS[f"{first} {second}"].examples)
+    words = f"after deeplabx {first} comes {', '.join(seconds)}"
+    if not rest:
+        fail(words, f"as in deeplabx {example}")
+    word = rest[0]
     if word in ("--help", "-h"):
-        example = next(example for second in seconds for example, _ in BY_WORDS[f"{first} {second}"].examples)
-        print(f"after deeplabx {first} comes {', '.join(seconds)}, as in deeplabx {example}")
-        sys.exit(0 if rest else 2)
+        print(f"{words}, as in deeplabx {example}")
+        sys.exit(0)
     if word not in seconds:
         fail(
             f"deeplabx {first} {word} is not a command.{nearest(word, seconds)}",

@@ -91,9 +91,9 @@ def test_a_wrong_word_is_answered_with_right_ones(deeplabx: Deeplabx, line: str,
 
 
 def test_the_first_word_of_two_asks_for_the_second(deeplabx: Deeplabx) -> None:
-    said = "after deeplabx data comes fake, as in deeplabx data fake dataset=voc out=DIR\n"
-    assert deeplabx("data", "--help") == Ended(0, said, "")
-    assert deeplabx("data") == Ended(2, said, "")
+    words, example = "after deeplabx data comes fake", "as in deeplabx data fake dataset=voc out=DIR"
+    assert deeplabx("data", "--help") == Ended(0, f"{words}, {example}\n", "")
+    assert deeplabx("data") == Ended(2, "", f"deeplabx: {words}\n  {example}\n")
 
 
 def test_a_first_word_that_looks_like_a_setting_is_a_folder_where_there_is_one(tmp_path: Path) -> None:
