@@ -57,9 +57,7 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
         f"{folder} is at step {step} of {planned}, with a learning rate of "
         f"{lr * old(min(step, planned - 1)):.3g}.\n"
         f"In a schedule of {max_iters} steps it is {lr * new(step):.3g} there: it rises, and decays again. "
-        "The weights "
-        f"will not be those of a run of\n{max_iters} steps from the start; {EXTENSIONS} in the run's "
-        "folder records it. "
-        f"For those, train a new run with schedule.max_iters={max_iters}."
+        f"The weights will not be those of a run of\n{max_iters} steps from the start; {EXTENSIONS} in the "
+        f"run's folder records it. For those, train a new run with schedule.max_iters={max_iters}."
     )
     return train(after, folder, overrides=overrides_of(folder))
