@@ -1,12 +1,15 @@
 """Each line of the table against what it names."""
 
+import dataclasses
+import re
+
 import pytest
 
 from deeplabx.command.compose import conf_dir, schema_of
 from deeplabx.command.dispatch import function_of
 from deeplabx.command.table import COMMANDS, Command, second_words
 from deeplabx.config.fields import setting_keys
-from deeplabx.registry import families
+from deeplabx.registry import GROUPS, families
 from tests.conftest import Deeplabx
 
 EACH = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.key)
@@ -24,7 +27,11 @@ def test_what_a_command_names_is_there(command: Command) -> None:
 def test_help_of_every_command_is_exit_0(deeplabx: Deeplabx, command: Command) -> None:
     ended = deeplabx(*command.words.split(), "--help")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out
+    assert ended.out.startswith(f"deeplabx {command.words}: {command.about}\n")
+    groups = set(re.findall(r"^(\w+): .", ended.out.split("== Config ==")[0], re.MULTILINE))
+    if command.schema:
+        own = {field.name for field in dataclasses.fields(schema_of(command))} & {*GROUPS}
+        assert groups == own | ({"recipe"} if command.words == "train" else set())
 
 
 def test_the_second_words() -> None:
