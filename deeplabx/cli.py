@@ -115,7 +115,7 @@ def named_folder(words: list[str]) -> list[str]:
 
 
 def flags_and_settings(words: list[str], *, example: str = "dataset") -> tuple[dict[str, str], list[str]]:
-    """The flags by their long names, with their values, and the settings; they may be typed in any order.
+    """The flags by their long names, with their values, and the settings; in any order.
 
     example: the setting that a word without a key is likely to be of.
     """

@@ -18,7 +18,7 @@ from deeplabx.errors import ConfigError
 
 @dataclass(frozen=True)
 class Job:
-    """A command with its config, its folder and what was typed.
+    """A command with its config, its folder and its overrides.
 
     config: of a command without a stored config, checked dataclasses; of the others, what Hydra composed.
     """
@@ -26,7 +26,7 @@ class Job:
     command: Command
     config: Any
     folder: Path
-    overrides: list[str]  # as typed: `${...}` in one is not resolved
+    overrides: list[str]  # from the command line: `${...}` in one is not resolved
 
     @classmethod
     def of_hydra(cls, command: Command, config: DictConfig) -> "Job":
@@ -48,7 +48,7 @@ class Job:
         return own - training
 
     def changed(self, base: schema.TrainConfig, *, training: bool = False) -> schema.TrainConfig:
-        """`base`, the config of a run or checkpoint, with what was typed in place of what is stored.
+        """`base`, the config of a run or checkpoint, with the overrides in place of what is stored.
 
         training: whether it is to be trained with. Raises ConfigError when it does not fit or breaks a rule.
         """
@@ -64,5 +64,5 @@ def require(config: DictConfig, key: str, meaning: str) -> None:
         value = OmegaConf.select(config, key, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}: {' '.join(str(error.msg or error).split())[:200]}") from None
-    if value is None or value == "":  # not typed, or removed with ~
+    if value is None or value == "":  # not given, or removed with ~
         raise ConfigError(f"{key}= must be given: {meaning}")

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    words: str  # what is typed after `deeplabx`, one word or two
+    words: str  # after `deeplabx`, one word or two
     about: str  # what it does
     # lines of `deeplabx --help`, each with what it does; "" in the first one: `about`
     examples: tuple[tuple[str, str], ...] = ()
-    run: str  # "module:function": takes a Job, or, without a schema, the words that were typed
+    run: str  # "module:function": takes a Job, or, without a schema, the words after the command
     schema: str = ""  # the dataclass of its settings in config/schema.py; "" for a command without settings
-    # Whether its settings replace those that a checkpoint or run has stored: only what is typed counts.
+    # Whether its settings replace those that a checkpoint or run has stored: only overrides count.
     overrides_stored: bool = False
-    needs: Mapping[str, str] = field(default_factory=dict)  # what must be typed, with what it means
+    needs: Mapping[str, str] = field(default_factory=dict)  # settings without a default, with their meaning
     folder: bool = False  # whether its first word is a run's folder, given without run=
     trains: bool = False  # whether it can be started again when it is stopped before its first step
     parallel: bool = False  # whether the processes that torchrun or SLURM started run it together

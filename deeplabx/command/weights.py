@@ -205,8 +205,8 @@ def same_tensor(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def composed_settings(found: Imported, typed: list[str]) -> list[str]:
-    """The importer's settings and a data set for the classes, as one would type them; what was typed goes
-    before them.
+    """The importer's settings and a data set for the classes, as overrides; those of the command line
+    win.
     """
     settings = dict(found.settings)
     number = found.num_classes
@@ -222,7 +222,7 @@ def composed_settings(found: Imported, typed: list[str]) -> list[str]:
 
 
 def as_typed(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """A value as an override has it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

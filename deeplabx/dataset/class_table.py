@@ -65,7 +65,7 @@ class ClassTable(NamedTuple):
 
 
 class Texts(yaml.BaseLoader):
-    """Every scalar as the text that was written (`no` stays no, 010 stays 010), and a key that stands twice
+    """Every scalar as the text that was written (`no` stays no, 010 stays 010), and a duplicate key
     is an error.
     """
 
@@ -77,7 +77,7 @@ class Texts(yaml.BaseLoader):
                     f"line {node.start_mark.line + 1}: a key must be one value; write colours as texts"
                 )
             if key in seen:
-                raise yaml.YAMLError(f"{key} stands twice")
+                raise yaml.YAMLError(f"duplicate key {key}")
             seen.add(key)
         return super().construct_mapping(node, deep=True)
 
@@ -111,7 +111,7 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
         )
     names = list(classes)
     if len(set(names)) != len(names):
-        raise DataError(f"{path}: a class name stands twice in {', '.join(names)}")
+        raise DataError(f"{path}: duplicate class name in {', '.join(names)}")
     unfit = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
     if unfit:
         raise DataError(

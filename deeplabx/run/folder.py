@@ -133,8 +133,8 @@ def refuse_links_out(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_symlink() and not leads_into(path, home):
             raise CheckpointError(
-                f"{path} is a link that leads out of the run's folder",
-                hint="put what it leads to in its place",
+                f"{path} is a link that points out of the run's folder",
+                hint="replace the link by what it points to",
             )
 
 

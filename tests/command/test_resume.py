@@ -65,11 +65,11 @@ def test_a_run_is_not_resumed_through_a_link_that_leads_out(own_run: Path, tmp_p
     outside.write_text("untouched")
     (folder / "train.log").unlink()
     (folder / "train.log").symlink_to(outside)
-    with pytest.raises(CheckpointError, match=r"train.log is a link that leads out"):
+    with pytest.raises(CheckpointError, match=r"train.log is a link that points out"):
         resume(folder, change=lambda config: config)
     (folder / "train.log").unlink()
     (folder / "train.log").symlink_to(folder / "train.log")  # in a circle
-    with pytest.raises(CheckpointError, match=r"train.log is a link that leads out"):
+    with pytest.raises(CheckpointError, match=r"train.log is a link that points out"):
         resume(folder, change=lambda config: config)
     assert outside.read_text() == "untouched"
 
