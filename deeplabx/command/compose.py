@@ -2,7 +2,8 @@
 
 Three names of Hydra's that are not public are used, here and nowhere else:
 
-- ConfigLoaderImpl is the only implementation of its ConfigLoader, which composes.
+- ConfigLoaderImpl is the only implementation of its ConfigLoader, which composes; its `repository` lists the
+  options of a group without copying all of them.
 - Hydra runs jobs and sweeps with a given loader; `hydra.main` would make its own.
 - FileConfigSource reads YAML files; ours is the same under another scheme, with a look at their size first.
 
