@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo timm test test-slow chaos check format build clean
+.PHONY: help setup demo timm test test-slow chaos check format docs build clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ check: setup  ## ruff and mypy
 format: setup  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup  ## write docs/settings.md from the schema
+	$(BIN)/python -m deeplabx.command.settings_page > docs/settings.md
 
 build: setup  ## wheel and sdist into dist/
 	$(BIN)/python -m build

@@ -1,31 +1,140 @@
-"""What `import deeplabx` offers to a notebook."""
+"""What `import deeplabx` offers to a notebook, a script or a thread: no command line is read, the working
+directory stays, and torch's random numbers go on as if nothing had been drawn.
+"""
 
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
-from deeplabx.command.compose import training_config as compose
+from deeplabx.backbone.normalization import Normalization
+from deeplabx.command import evaluate as evaluation
+from deeplabx.command import inputs
+from deeplabx.command.compose import composed, run_folder, training_config
+from deeplabx.command.job import Job
+from deeplabx.command.overrides import prepared
+from deeplabx.command.predict import found_images
+from deeplabx.command.quoting import in_quotes
+from deeplabx.command.table import BY_WORDS
+from deeplabx.command.train import train as train_in
+from deeplabx.command.weights import checkpoint_of
+from deeplabx.dataset.io import as_image
+from deeplabx.engine.checkpoint_folder import read_json
+from deeplabx.engine.metrics import Metrics
 from deeplabx.registry import register
 from deeplabx.run.build import build_model
-from deeplabx.run.description import stored_model
+from deeplabx.run.description import StoredModel, stored_model
 
-__all__ = ["build_model", "compose", "load", "register"]
+__all__ = ["Result", "build_model", "compose", "evaluate", "load", "predict", "register", "train"]
+
+ImageLike = str | Path | Image.Image | np.ndarray
+compose = training_config
 
 
-def load(ckpt: str | Path) -> nn.Module:
-    """The model of a run or checkpoint, in evaluation mode, with `classes`, `palette` and `preprocess`.
+@dataclass(frozen=True)
+class Result:
+    """A finished training."""
 
-    `preprocess` takes a uint8 image H x W x channels to the 1 x channels x H x W that the model expects.
+    folder: Path  # of the run; evaluate, predict and load take it
+    miou: float  # of the best evaluation
+    step: int  # of the best evaluation
+    metrics: dict[str, Any]  # of the best evaluation, as in result.json
+
+
+def train(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
+    """Train, as `deeplabx train overrides...` does.
+
+    folder: of the run; None: as the command names it, below outputs/ in the working directory. Raises
+    DeeplabxError for what the command refuses, and an error in a class of yours as it is.
     """
-    found = stored_model(str(ckpt))
-    model, normalization = found.predictor().model, found.description.normalization
+    own = prepared(BY_WORDS["train"], overrides)
+    config = training_config(own)
+    place = Path(folder) if folder is not None else run_folder("train", own)
+    place.mkdir(parents=True, exist_ok=True)
+    miou = train_in(config, place, overrides=own)
+    metrics = read_json(place / "result.json")
+    return Result(place, miou, int(metrics["step"]), metrics)
 
-    def preprocess(image: np.ndarray) -> Tensor:
-        return normalization(torch.from_numpy(np.ascontiguousarray(image))[None])
 
-    model.classes = found.description.classes  # type: ignore[assignment]
-    model.palette = found.description.palette  # type: ignore[assignment]
-    model.preprocess = preprocess  # type: ignore[assignment]
+def evaluate(ckpt: str | Path, overrides: Sequence[str] = ()) -> Metrics:
+    """The metrics of a run or checkpoint, as `deeplabx eval ckpt overrides...` computes them; nothing is
+    written.
+    """
+    return evaluation.evaluate(found_model("eval", ckpt, overrides))
+
+
+def predict(
+    ckpt: str | Path, images: ImageLike | Iterable[ImageLike], overrides: Sequence[str] = ()
+) -> Iterator[np.ndarray]:
+    """The class ids of each image, uint8 H x W of the image's own size.
+
+    images: paths, folders of images, PIL images or uint8 arrays H x W x channels; one or many. The
+    checkpoint is read at once, each image when its ids are asked for.
+    """
+    predictor = found_model("predict", ckpt, overrides).predictor()
+    channels = len(predictor.normalization.mean)
+    each = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else images
+    return (
+        predictor.ids(as_image(one, channels=channels)).cpu().numpy().astype(np.uint8)
+        for source in each
+        for one in (in_folder(source) if isinstance(source, str | Path) else [source])
+    )
+
+
+def in_folder(source: str | Path) -> Sequence[Path]:
+    """An image, or every image below a folder."""
+    return found_images(Path(source), besides=None)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """An image to the 1 x channels x H x W that a model expects.
+
+    The image is a path, a PIL image, or a uint8 array H x W x channels (of three channels, RGB). Raises
+    DataError for anything else.
+    """
+
+    normalization: Normalization
+    device: torch.device
+
+    def __call__(self, image: ImageLike) -> Tensor:
+        pixels = as_image(image, channels=len(self.normalization.mean))
+        return self.normalization(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[None])
+
+
+def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:
+    """The model (a torch.nn.Module) of a run, a checkpoint or a name of `deeplabx weights list`.
+
+    It is in evaluation mode, can be pickled, and has `classes`, `palette` and `preprocess`, which puts an
+    image on the model's device.
+    """
+    found = stored_model(checkpoint_of(str(ckpt)))
+    warn(found)
+    found.config.trainer.devices = "cpu"
+    place = torch.device(device)
+    model: Any = found.predictor().model.to(place)
+    model.classes = found.description.classes
+    model.palette = found.description.palette
+    model.preprocess = Preprocess(found.description.normalization, place)
     return model
+
+
+def found_model(command: str, ckpt: str | Path, overrides: Sequence[str]) -> StoredModel:
+    """A checkpoint, and the settings of a command in place of those that it stores."""
+    own = prepared(BY_WORDS[command], [f"ckpt={in_quotes(str(ckpt))}", *overrides])
+    config = composed(command, own)
+    inputs.refuse_absent_checkpoint(str(ckpt))
+    found = stored_model(checkpoint_of(str(ckpt)), change=Job(BY_WORDS[command], config, Path(), own).changed)
+    warn(found)
+    return found
+
+
+def warn(found: StoredModel) -> None:
+    for words in found.warnings:
+        warnings.warn(words, stacklevel=3)

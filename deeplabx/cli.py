@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from deeplabx import __version__
+from deeplabx.command.quoting import in_quotes
 from deeplabx.command.table import BY_WORDS, FIRST_WORDS, FLAGS, SHORT_FLAGS, Command, help_text, second_words
 from deeplabx.errors import nearest
 
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def answer(argv: list[str]) -> NoReturn:
-    if not argv or argv[0] in ("--help", "-h", "help"):
+    if not argv or argv in (["--help"], ["-h"], ["help"]):
         print(help_text(__version__))
         sys.exit(0)
     if argv[0] in ("--version", "-V"):
@@ -38,17 +39,29 @@ def answer(argv: list[str]) -> NoReturn:
     if argv[0] in ("-sc", "--shell-completion"):
         complete(argv[1:])
     command, words = found_command(argv)
+    if {"--help", "-h"} & set(words):
+        show_help(command, words)
     if not command.schema:
-        if {"--help", "-h"} & set(words):
-            print(f"deeplabx {command.words}: {command.about}")
-            sys.exit(0)
         execute(command, {}, words)
-    words = named_folder(words) if command.folder else words
-    flags, settings = flags_and_settings(words, example=next(iter(command.needs), "dataset"))
-    if "--help" in flags:
-        typed = {setting.partition("=")[0] for setting in settings}
-        settings += [one for one in command.defaults if one.partition("=")[0] not in typed]
+    flags, settings = flags_and_settings(words, command)
     execute(command, flags, settings)
+
+
+def show_help(command: Command, words: list[str]) -> NoReturn:
+    """Print the help of a command, with the options of the plug-ins that its words name."""
+    from deeplabx.command.help import command_help
+    from deeplabx.errors import DeeplabxError, report
+
+    named = [word for word in words if word.startswith("plugins=")]
+    try:
+        if named:
+            from deeplabx.command.overrides import load_plugins
+
+            load_plugins(named)
+        print(command_help(command))
+    except DeeplabxError as error:
+        sys.exit(report(error))
+    sys.exit(0)
 
 
 def found_command(argv: list[str]) -> tuple[Command, list[str]]:
@@ -102,37 +115,34 @@ def fail(message: str, hint: str) -> NoReturn:
     sys.exit(2)
 
 
-def named_folder(words: list[str]) -> list[str]:
-    """`resume RUN` as `resume run=RUN`. A first word that looks like a setting is one, unless it is a
-    folder.
-    """
-    if not words or words[0].startswith(("-", "run=")):
-        return words
-    # os.path, because pathlib takes a while to import
-    if re.match(r"[+~]*[\w.@/:]+=|[+~]", words[0]) and not os.path.isdir(words[0]):  # noqa: PTH112
-        return words
-    return [f"run={words[0]}", *words[1:]]
-
-
-def flags_and_settings(words: list[str], *, example: str = "dataset") -> tuple[dict[str, str], list[str]]:
-    """The flags by their long names, with their values, and the settings; in any order.
-
-    example: the setting that a word without a key is likely to be of.
-    """
+def flags_and_settings(words: list[str], command: Command) -> tuple[dict[str, str], list[str]]:
+    """The flags by their long names, with their values, and the settings; in any order."""
     flags: dict[str, str] = {}
     settings: list[str] = []
+    given = {word.partition("=")[0] for word in words if "=" in word and not os.path.lexists(word)}
+    # settings that words without a key are taken for
+    bare = [key for key in (*command.first, command.rest) if key and key not in given]
+    rest: list[str] = []
     words = list(words)
     while words:
         word = words.pop(0)
         if not word.startswith("-"):
-            if "=" not in word and not word.startswith("~"):
-                fail(f"{word!r} is not a setting", f"settings are key=value, as in {example}={word}")
+            if bare and (os.path.lexists(os.path.expanduser(word)) or not is_setting(word)):  # noqa: PTH111
+                refuse_spaces(word, settings, words)
+                if bare == [command.rest]:
+                    rest.append(word)
+                else:
+                    settings.append(f"{bare.pop(0)}={in_quotes(word)}")
+                continue
+            if not is_setting(word):
+                refuse_spaces(word, settings, words)
+                refuse_bare(word, command)
             settings.append(word)
             continue
         typed, equals, value = word.partition("=")
         flag = SHORT_FLAGS.get(typed, typed)
         if flag not in FLAGS or (equals and FLAGS[flag] == ()):
-            fail(f"{word} is not an option.{nearest(word, FLAGS)}", f"the options are {', '.join(FLAGS)}")
+            refuse_flag(word, words, command)
         values = FLAGS[flag]
         if values != () and not equals:
             optional = flag == "--info"  # a setting after it is not its value
@@ -148,29 +158,110 @@ def flags_and_settings(words: list[str], *, example: str = "dataset") -> tuple[d
                 f"as in deeplabx train {flag} {values[0]}",
             )
         flags[flag] = value
+    if rest:
+        settings.append(f"{command.rest}=[{','.join(map(in_quotes, rest))}]")
     return flags, settings
 
 
+def is_setting(word: str) -> bool:
+    """Whether a word looks like key=value, +key=value or ~key."""
+    return re.match(r"[+~]*[\w.@/:]+=|~(?!/)[\w.@/]+$", word) is not None
+
+
+def refuse_spaces(word: str, settings: list[str], words: list[str]) -> None:
+    """Exit where a setting was written with spaces around its =."""
+    after = words[0] if words else ""
+    if word == "=" and settings:
+        fail("a setting has no spaces around its =", f"type {settings[-1]}{word}{after}")
+    if after.startswith("="):
+        value = after[1:] or (words[1] if len(words) > 1 else "")
+        fail("a setting has no spaces around its =", f"type {word}={value}")
+    if word.startswith("="):
+        fail(f"{word} has no key", "a setting is key=value, without spaces")
+    if settings and settings[-1].endswith("=") and not word.startswith("-"):
+        fail("a setting has no spaces around its =", f"type {settings[-1]}{word}")
+
+
+def refuse_bare(word: str, command: Command) -> NoReturn:
+    """Exit for a word that is neither a setting nor a flag."""
+    if word.endswith((".yaml", ".yml")):
+        fail(
+            f"{word} is a file of settings, which is given as a recipe",
+            "put it at FOLDER/recipe/NAME.yaml, under a first line `# @package _global_`; "
+            "then: --config-dir FOLDER +recipe=NAME",
+        )
+    if re.match(r"[\w.]+:", word) and not word.endswith(":"):
+        key, _, value = word.partition(":")
+        fail(f"{word!r} is not a setting", f"settings are key=value: type {key}={value}")
+    if command.first:
+        fail(f"{word!r} is one word too many", f"as in deeplabx {command.examples[0][0]}")
+    example = next(iter(command.needs), "dataset")
+    fail(f"{word!r} is not a setting", f"settings are key=value, as in {example}={word}")
+
+
+def refuse_flag(word: str, words: list[str], command: Command) -> NoReturn:
+    """Exit for a flag that there is not; where it was meant to be a setting, with that."""
+    from deeplabx.command.overrides import instead_of_flag
+
+    typed, _, value = word.partition("=")
+    if not value and words and not words[0].startswith("-") and not is_setting(words[0]):
+        value = words[0]
+    meant = instead_of_flag(typed, value, command) if re.match(r"-+\w", typed) else ""
+    near = nearest(typed, FLAGS)
+    if meant:
+        fail(f"{typed} is not an option: settings are key=value, without dashes", f"type {meant}")
+    fail(f"{word} is not an option.{near}", f"the options are {', '.join(FLAGS)}")
+
+
+INSTALL = {
+    "bash": """\
+_deeplabx() {
+    local IFS=$' \\n'
+    COMPREPLY=($(COMP_LINE="$COMP_LINE" "${COMP_WORDS[0]}" -sc query 2>/dev/null))
+    [[ "${COMPREPLY[0]}" == *[=.] ]] && compopt -o nospace
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o default -F _deeplabx deeplabx""",
+    "zsh": """\
+_deeplabx() {
+    local -a found
+    found=(${=$(COMP_LINE="${(j: :)words[1,CURRENT]}" ${words[1]} -sc query 2>/dev/null)})
+    (( $#found )) && compadd -Q -S '' -- $found || _files
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+compdef _deeplabx deeplabx""",
+    "fish": """\
+complete -c deeplabx -a '(env COMP_LINE=(commandline -cp | string collect) deeplabx -sc query 2>/dev/null \
+    | string split -n " ")'""",
+}
+
+
 def complete(words: list[str]) -> NoReturn:
-    """Tab completion: Hydra completes settings, but knows nothing of the command's words before them."""
-    command = BY_WORDS["train"]
-    if words[:1] == ["query=bash"]:
-        line = os.environ.get("COMP_LINE", "")
-        typed = line.split()
-        whole = typed[1:] if line.endswith(" ") else typed[1:-1]  # the words that are complete
-        seconds = second_words(whole[0]) if whole else ()
-        if not whole or (seconds and len(whole) == 1):
-            print(" ".join(seconds if whole else FIRST_WORDS))
-            sys.exit(0)
-        count = 2 if seconds else 1
-        found = BY_WORDS.get(" ".join(whole[:count]))
-        if found is None or not found.schema:
-            sys.exit(0)
-        command = found
-        os.environ["COMP_LINE"] = typed[0] + line.split(typed[count], 1)[1]
+    """`-sc install=SHELL` prints the script for a shell; the script asks `-sc query` what can follow
+    $COMP_LINE, the line up to the cursor.
+    """
+    asked, _, shell = words[0].partition("=") if words else ("", "", "")
+    if asked == "install" and shell in INSTALL:
+        print(INSTALL[shell])
+        sys.exit(0)
+    if asked != "query":
+        fail("-sc needs install=bash, install=zsh or install=fish", 'eval "$(deeplabx -sc install=bash)"')
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()
+    whole = typed[1:] if line.endswith(" ") else typed[1:-1]  # the words that are complete
+    last = "" if line.endswith(" ") or len(typed) < 2 else typed[-1]
+    seconds = second_words(whole[0]) if whole else ()
+    if not whole or (seconds and len(whole) == 1):
+        print(" ".join(word for word in (seconds if whole else FIRST_WORDS) if word.startswith(last)))
+        sys.exit(0)
+    count = 2 if seconds else 1
+    found = BY_WORDS.get(" ".join(whole[:count]))
+    if found is None or not found.schema:
+        sys.exit(0)
+    settings = [word for word in whole[count:] if is_setting(word) and not word.startswith("plugins=")]
     from deeplabx.command import dispatch
 
-    sys.exit(dispatch.complete(command, words))
+    sys.exit(dispatch.complete(found, " ".join([typed[0], *settings, last])))
 
 
 if __name__ == "__main__":

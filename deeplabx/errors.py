@@ -5,6 +5,7 @@ would be right.
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterable
 from reprlib import Repr
 
@@ -27,6 +28,16 @@ class ConfigError(DeeplabxError):
     """A wrong command line or config."""
 
     exit_code = 2
+
+
+class PluginError(DeeplabxError):
+    """An error in a plug-in, which is the user's own code. trace: its traceback, from their file on."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, trace: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.trace = trace
 
 
 class DataError(DeeplabxError):
@@ -77,6 +88,7 @@ class StoppedError(DeeplabxError):
     exit_code = 130
 
 
+MOST_HINT = 2  # lines of a message's hint
 LONGEST_LINE = 500  # characters of a message's line: what a file holds may be quoted in one
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 120
@@ -98,14 +110,18 @@ PATH_ERRORS = (
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean X?', or nothing when no known name is near.
 
-    Of dotted keys, one with the same last part is nearer than any other: `lr` is near `optimizer.lr`.
+    Of dotted keys, one with the same last part is nearer than any other: `lr` is near `optimizer.lr`. Names
+    that `name` is the beginning of are nearer than others, and up to three are given.
     """
     import difflib  # here, because only a wrong name needs it
 
     known = list(known)
     last = [key for key in known if "." in key and key.rpartition(".")[2] == name.rpartition(".")[2]]
-    found = sorted(last, key=lambda key: key.count(".")) or difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {found[0]}?" if found else ""
+    longer = [key for key in known if len(name) > 2 and key.startswith(name)][:3]
+    by_lower_case = {key.lower(): key for key in known}
+    close = [by_lower_case[key] for key in difflib.get_close_matches(name.lower(), by_lower_case, n=1)]
+    found = sorted(last, key=lambda key: key.count("."))[:1] or longer or close
+    return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
 def quoted(value: object) -> str:
@@ -123,6 +139,15 @@ def printable(text: str, limit: int = LONGEST_LINE) -> str:
         character if character.isprintable() else repr(character)[1:-1] for character in text[: limit + 1]
     )
     return shown if len(shown) <= limit else f"{shown[: limit - 4]} ..."
+
+
+def report(error: DeeplabxError) -> int:
+    """Print an error in at most three lines, after the traceback of a user's own code; its exit code."""
+    if isinstance(error, PluginError) and error.trace:
+        print("\n".join(printable(line) for line in error.trace.splitlines()), file=sys.stderr)
+    hint = [printable(line) for line in error.hint.splitlines()]
+    print("\n  ".join([f"deeplabx: {printable(error.message)}", *hint[:MOST_HINT]]), file=sys.stderr)
+    return error.exit_code
 
 
 def resource_error(error: Exception) -> ResourceError | None:

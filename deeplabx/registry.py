@@ -7,12 +7,10 @@ project, call `register`; there the dataclass has the defaults too, and no YAML 
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.errors import ConfigError, nearest
@@ -31,6 +29,11 @@ class Option:
     build: Builder | str
     settings: type
     words: str  # what it is, in one line
+    module: str = __name__  # the module that registered it
+
+    @property
+    def built_in(self) -> bool:
+        return self.module == __name__
 
     @property
     def builder(self) -> Builder:
@@ -124,15 +127,24 @@ def register(group: str, name: str, *, build: Builder | str, settings: type, wor
             f"the settings of {group}={name} are not a dataclass that extends {base.__name__}",
             hint=f"as in @dataclass class Settings(deeplabx.config.schema.{base.__name__})",
         )
+    refuse_unholdable(settings, f"{group}={name}")
+    module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+    added = Option(group, name, build, settings, words, module)
+    if not isinstance(build, str):
+        added.refuse_unknown_settings(build)
+    OPTIONS[group][name] = added
+
+
+def refuse_unholdable(settings: type, name: str) -> None:
+    """Raise ConfigError where a config cannot hold one of the settings."""
+    from omegaconf import OmegaConf  # here, because only what is registered from outside needs it
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         OmegaConf.structured(settings)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"a setting of {group}={name} cannot be held by a config: {reason}") from None
-    added = Option(group, name, build, settings, words)
-    if not isinstance(build, str):
-        added.refuse_unknown_settings(build)
-    OPTIONS[group][name] = added
+        raise ConfigError(f"a setting of {name} cannot be held by a config: {reason}") from None
 
 
 def option(group: str, name: str) -> Option:

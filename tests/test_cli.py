@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deeplabx import __version__, cli
-from deeplabx.command.table import FIRST_WORDS, Command
+from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command
 from tests.conftest import Deeplabx, Ended, python, undone
 
 # Runs a command line and prints on the last line of stderr which heavy modules it imported.
@@ -96,12 +96,34 @@ def test_the_first_word_of_two_asks_for_the_second(deeplabx: Deeplabx) -> None:
     assert deeplabx("data") == Ended(2, "", f"deeplabx: {words}\n  {example}\n")
 
 
-def test_a_first_word_that_looks_like_a_setting_is_a_folder_where_there_is_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "settings"),
+    [
+        ("resume lr=0.1 seed=1", ["lr=0.1", "seed=1"]),
+        ("resume runs/one seed=1", ["run='runs/one'", "seed=1"]),
+        ("resume is=there seed=1", ["run='is=there'", "seed=1"]),
+        ("resume seed=1 is=there", ["seed=1", "run='is=there'"]),
+        ("eval ckpt=RUN", ["ckpt=RUN"]),
+        ("eval RUN eval.flip=true", ["ckpt='RUN'", "eval.flip=true"]),
+        ("predict RUN a.jpg", ["ckpt='RUN'", "input=['a.jpg']"]),
+        ("predict RUN a.jpg out=x b,c.jpg", ["ckpt='RUN'", "out=x", "input=['a.jpg','b,c.jpg']"]),
+        ("predict ckpt=RUN a.jpg b.jpg", ["ckpt=RUN", "input=['a.jpg','b.jpg']"]),
+        ("predict a.jpg ckpt=RUN", ["ckpt=RUN", "input=['a.jpg']"]),
+        ("predict RUN input=a.jpg", ["ckpt='RUN'", "input=a.jpg"]),
+        ("predict RUN is=there", ["ckpt='RUN'", "input=['is=there']"]),
+        ("predict ~/RUN a.jpg", ["ckpt='/home/me/RUN'", "input=['a.jpg']"]),
+    ],
+)
+def test_first_words_may_be_given_without_their_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, settings: list[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "is=there").mkdir()
+    first, *words = line.split()
     with contextlib.chdir(tmp_path):
-        assert cli.named_folder(["lr=0.1", "seed=1"]) == ["lr=0.1", "seed=1"]
-        assert cli.named_folder(["runs/one", "seed=1"]) == ["run=runs/one", "seed=1"]
-        (tmp_path / "lr=0.1").mkdir()
-        assert cli.named_folder(["lr=0.1", "seed=1"]) == ["run=lr=0.1", "seed=1"]
+        found = cli.flags_and_settings(words, BY_WORDS[first])
+    assert found[0] == {}
+    assert sorted(found[1]) == sorted(settings)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +141,7 @@ def test_a_first_word_that_looks_like_a_setting_is_a_folder_where_there_is_one(t
 def test_flags_and_settings_in_any_order(
     words: list[str], flags: dict[str, str], settings: list[str]
 ) -> None:
-    assert cli.flags_and_settings(words) == (flags, settings)
+    assert cli.flags_and_settings(words, BY_WORDS["train"]) == (flags, settings)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +155,7 @@ def test_flags_and_settings_in_any_order(
     ],
 )
 def test_tab_completes_commands_and_settings(deeplabx: Deeplabx, line: str, expected: str) -> None:
-    ended = deeplabx("-sc", "query=bash", COMP_LINE=line)
+    ended = deeplabx("-sc", "query", COMP_LINE=line)
     assert ended.code == 0
     assert expected in ended.out.split()
 

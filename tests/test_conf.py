@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from deeplabx.command.compose import choices, composed, conf_dir, schema_of
+from deeplabx.command.compose import composed
 from deeplabx.command.table import COMMANDS, Command
+from deeplabx.command.yaml_files import choices, conf_dir
 from deeplabx.registry import GROUPS, option
 from deeplabx.run.build import augment_of, loss_of, model_of, optimizer_of, schedule_of
 from tests.conftest import Compose
@@ -107,7 +108,7 @@ def test_a_recipe_beats_the_data_set_and_what_is_typed_beats_the_recipe(compose:
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one.schema], ids=lambda command: command.key)
 def test_every_command_composes(command: Command) -> None:
     config = composed(command.words, command.defaults)
-    assert set(schema_of(command).__dataclass_fields__) == set(config)  # type: ignore[attr-defined]
+    assert set(command.settings.__dataclass_fields__) == set(config)  # type: ignore[attr-defined]
 
 
 def test_conf_holds_yaml_only() -> None:

@@ -5,8 +5,9 @@ from itertools import accumulate
 from operator import mul
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
+
+from deeplabx.backbone.normalization import Normalization
 
 COARSEST = 32  # output stride of a classification network
 
@@ -16,32 +17,6 @@ class Features(NamedTuple):
     middle: Tensor  # N x middle_channels x ceil(H/8) x ceil(W/8)
     auxiliary: Tensor  # N x auxiliary_channels x h x w: the features that the last block starts from
     high: Tensor  # N x channels x ceil(H/output_stride) x ceil(W/output_stride)
-
-
-class Normalization(NamedTuple):
-    """The input normalisation of a backbone: (pixel - mean) / std per channel, pixels in 0..255."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Decoded uint8 images N x H x W x C to float32 N x C x H x W, channels_last in memory."""
-        mean = torch.tensor(self.mean, device=images.device)
-        std = torch.tensor(self.std, device=images.device)
-        return ((images.float() - mean) / std).permute(0, 3, 1, 2)
-
-    @property
-    def pad_pixel(self) -> tuple[int, ...]:
-        """The rounded mean pixel, used to pad images: about zero once normalised."""
-        return tuple(round(channel) for channel in self.mean)
-
-
-# torchvision's ImageNet training
-IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-# the Caffe networks published with v1 and v2, here in RGB order
-CAFFE = Normalization(mean=(122.675, 116.669, 104.008), std=(1.0, 1.0, 1.0))
-# TensorFlow's MobileNet and Xception
-MINUS_ONE_TO_ONE = Normalization(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 
 
 class Backbone(nn.Module):

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
-from deeplabx.backbone.contract import Backbone, Features, Normalization
+from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import initialize
+from deeplabx.backbone.normalization import EFFICIENTNET_LITE
 
 EPSILON = 1e-3  # of every norm, in the released code
 STEM = 32
@@ -104,7 +105,7 @@ class EfficientNetLite(Backbone):
     low_level_channels = 24
     middle_channels = 40
     auxiliary_channels = 112
-    normalization = Normalization(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+    normalization = EFFICIENTNET_LITE
     separable = True
     atrous_branches = True
 

@@ -8,8 +8,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import atrous_steps
-from deeplabx.backbone.contract import MINUS_ONE_TO_ONE, Backbone, Features
+from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import conv_norm_act, initialize
+from deeplabx.backbone.normalization import MINUS_ONE_TO_ONE
 
 # expansion, channels, repeats, stride (1801.04381, table 2)
 TABLE = (

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplabx.backbone.atrous import Step, atrous_steps
-from deeplabx.backbone.contract import IMAGENET, Backbone, Features
+from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import conv_norm_act, initialize
 from deeplabx.backbone.mobilenetv2 import scaled
+from deeplabx.backbone.normalization import IMAGENET
 
 EPS = 1e-3  # of every batch norm, as in the released code
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.errors import CheckpointError, printable
 
 # raised by the readers on damaged files, found by fuzzing; a pickle that could run code raises

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
-from deeplabx.backbone.contract import CAFFE, IMAGENET, Backbone, Features
+from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import conv_norm_act, initialize
+from deeplabx.backbone.normalization import CAFFE, IMAGENET
 from deeplabx.errors import ConfigError
 
 WIDTHS = (64, 128, 256, 512)

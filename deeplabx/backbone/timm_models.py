@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deeplabx.backbone.contract import Backbone, Features, Normalization
+from deeplabx.backbone.contract import Backbone, Features
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.errors import ConfigError, printable
 
 FIT = "resnet50d, convnext_tiny or efficientnet_b0"  # work at every output stride

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import atrous_steps
-from deeplabx.backbone.contract import IMAGENET, Backbone, Features
+from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import initialize
+from deeplabx.backbone.normalization import IMAGENET
 
 # convolutions and channels of each of the five blocks; max-pooling of stride 2 follows each
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))

@@ -10,8 +10,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from deeplabx.backbone.atrous import Step, atrous_steps
-from deeplabx.backbone.contract import MINUS_ONE_TO_ONE, Backbone, Features
+from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import RELU, conv_norm_act, initialize
+from deeplabx.backbone.normalization import MINUS_ONE_TO_ONE
 
 EPSILON = 1e-3  # of every norm, in the released code
 MIDDLE = 728

@@ -11,13 +11,11 @@ Nothing of Hydra's is replaced: `hydra.compose` and `hydra.main` of other progra
 before.
 """
 
-import argparse
 import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -35,35 +33,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
 from deeplabx import registry
-from deeplabx.command.table import BY_WORDS, FLAGS, Command
+from deeplabx.command.overrides import prepared
+from deeplabx.command.table import BY_WORDS, Command
+from deeplabx.command.yaml_files import choices, conf_dir
 from deeplabx.config import checks, schema, trusted
 from deeplabx.config.words import explained
-from deeplabx.errors import ConfigError
+from deeplabx.errors import ConfigError, DeeplabxError
+from deeplabx.run import plugins
 
 LOCK = threading.RLock()  # Hydra's registries and its parser's caches belong to the whole process
 STORED: dict[tuple[str, str], type] = {}  # what Hydra's ConfigStore has, by group and name
-
-
-def schema_of(command: Command) -> type:
-    """The dataclass of a command's settings."""
-    return getattr(schema, command.schema)
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: in the package in a wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise ConfigError(
-        f"no conf/ folder in {package} or beside it", hint="reinstall deeplabx: its YAML files are missing"
-    )
-
-
-def choices(group: str) -> list[str]:
-    """The options of a group, recipes included, sorted by name."""
-    files = {path.stem for path in (conf_dir() / group).glob("*.yaml")}
-    return sorted(files | set(registry.OPTIONS.get(group, ())))
 
 
 # --- what Hydra reads ---------------------------------------------------------------------------------------
@@ -107,14 +86,14 @@ class YamlFiles(FileConfigSource):
 
 class CommandLoader(ConfigLoader):
     """Hydra's loader for one command. It checks a composed config before logging, callbacks or plugins are
-    made of it; help and completion see only the groups that the command has.
+    made of it; completion sees only the groups that the command has.
     """
 
     def __init__(self, command: Command, folders: Folders) -> None:
         self.loader, self.command = ConfigLoaderImpl(folders), command
-        own = {field.name for field in dataclasses.fields(schema_of(command))}
+        own = {field.name for field in dataclasses.fields(command.settings)}
         self.hidden = {"schema", *registry.GROUPS} - own
-        if schema_of(command) is not schema.TrainConfig:
+        if command.settings is not schema.TrainConfig:
             self.hidden.add("recipe")  # a recipe is a whole training config
 
     def load_configuration(
@@ -123,7 +102,6 @@ class CommandLoader(ConfigLoader):
         config = self.loader.load_configuration(config_name, overrides, *rest, **named)
         if config_name is not None or overrides:  # neither: `--hydra-help`, which is Hydra's config alone
             trusted.refuse_code(config)
-            config.hydra.help.header = describing(self.command)
         return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
@@ -165,6 +143,7 @@ def loader_of(
     Plugins.instance().register(YamlFiles)
     if hydra.__version__.startswith("1.3."):
         hydra.version.setbase("1.3")  # 1.3 asks for it, 1.4 deprecates it
+    plugins.load_installed()
     setup_globals()
     JobRuntime().set("name", "deeplabx")
     store_schemas(command)
@@ -177,16 +156,9 @@ def loader_of(
     return CommandLoader(command, path)
 
 
-def describing(command: Command) -> str:
-    """What stands above a command's groups and settings in its help."""
-    needs = [f"needs {key}=: {meaning}" for key, meaning in command.needs.items()]
-    examples = [f"  deeplabx {example}" for example, _ in command.examples]
-    return "\n".join([f"deeplabx {command.words}: {command.about}", *needs, *examples, ""])
-
-
 def store_schemas(command: Command) -> None:
     """Let Hydra know the command's schema, and each option's; an option without a YAML file is its schema."""
-    store_once("schema", command.key, schema_of(command))
+    store_once("schema", command.key, command.settings)
     for group, options in registry.OPTIONS.items():
         for option in options.values():
             store_once(f"schema/{group}", option.name, option.settings)
@@ -210,19 +182,32 @@ def composed(words: str, overrides: Sequence[str] = (), *, folders: Sequence[str
 
     Raises ConfigError naming the setting, the value found and what would be right.
     """
-    command = BY_WORDS[words]
-    with LOCK:
-        try:
-            config = loader_of(command, folders).load_configuration(
-                command.key, list(overrides), run_mode=RunMode.RUN, from_shell=False
-            )
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise in_words(error, command) from error
+    config = with_hydra(words, overrides, folders=folders)
     with flag_override(config, ["struct", "readonly"], False):
         del config["hydra"]
     return config
+
+
+def run_folder(words: str, overrides: Sequence[str] = ()) -> Path:
+    """The folder that a command's run would be in."""
+    return Path(str(with_hydra(words, overrides).hydra.run.dir))
+
+
+def with_hydra(
+    words: str, overrides: Sequence[str] = (), *, folders: Sequence[str | Path] = ()
+) -> DictConfig:
+    """The config of a command, and Hydra's own under `hydra`."""
+    command = BY_WORDS[words]
+    with LOCK:
+        try:
+            own = prepared(command, overrides, own_folder=bool(folders))
+            return loader_of(command, folders).load_configuration(
+                command.key, own, run_mode=RunMode.RUN, from_shell=False
+            )
+        except DeeplabxError:
+            raise
+        except Exception as error:
+            raise in_words(error, command) from error
 
 
 def training_config(
@@ -240,7 +225,7 @@ def in_words(error: Exception, command: Command) -> ConfigError:
     return explained(
         error,
         command=command.words,
-        schema=schema_of(command),
+        schema=command.settings,
         families=registry.families(),
         choices=choices,
     )
@@ -252,7 +237,7 @@ def run_hydra(
     overrides: list[str],
     task: Callable[[DictConfig], float | None],
 ) -> None:
-    """What the flags ask for: help, a printed config, one job or a sweep. `task` is called once for each job.
+    """What the flags ask for: a printed config, one job or a sweep. `task` is called once for each job.
 
     Lets errors of Hydra and of its composition pass as they are.
     """
@@ -264,11 +249,7 @@ def run_hydra(
     loader = loader_of(command, folders, primary=flags.get("--config-path"))
     app = Hydra(task_name="deeplabx", config_loader=loader)
     name = flags.get("--config-name", command.key)
-    if "--help" in flags or "--hydra-help" in flags:
-        show = app.app_help if "--help" in flags else app.hydra_help
-        arguments = SimpleNamespace(overrides=overrides, resolve="--resolve" in flags, hydra_help=None)
-        show(name, args_parser=flags_parser(), args=arguments)
-    elif "--cfg" in flags:
+    if "--cfg" in flags:
         app.show_cfg(name, overrides, flags["--cfg"], flags.get("--package"), "--resolve" in flags)
     elif "--info" in flags:
         app.show_info(flags["--info"], config_name=name, overrides=overrides)
@@ -278,17 +259,10 @@ def run_hydra(
         app.run(name, task, overrides)
 
 
-def flags_parser() -> argparse.ArgumentParser:
-    """Of the flags, for Hydra's help text."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("overrides", nargs="*", help="settings, as key=value")
-    for flag, values in FLAGS.items():
-        parser.add_argument(flag, action="store_true", help="" if not values else " | ".join(values))
-    return parser
-
-
-def complete(command: Command, query: str) -> None:
-    """Print what can follow a command line. query: as Hydra's shell completion has it, such as
-    `query=bash`.
+def complete(command: Command) -> None:
+    """Print what can follow the line in the environment's COMP_LINE, as Hydra's completion for bash does; the
+    scripts of all shells read that.
     """
-    Hydra(task_name="deeplabx", config_loader=loader_of(command)).shell_completion(command.key, [query])
+    Hydra(task_name="deeplabx", config_loader=loader_of(command)).shell_completion(
+        command.key, ["query=bash"]
+    )

@@ -1,5 +1,5 @@
 """Run a command: compose its config, hand it to its module, and turn what goes wrong into words and an exit
-code.
+code. What needs Hydra is imported only when the overrides have been read.
 """
 
 import gc
@@ -9,29 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-
-from deeplabx.command.compose import complete as complete_settings
-from deeplabx.command.compose import in_words as composition_error
-from deeplabx.command.compose import run_hydra, schema_of
-from deeplabx.command.job import Job
-from deeplabx.command.quoting import quoted
-from deeplabx.command.sweep import Jobs, in_words, report
+from deeplabx.command import overrides
+from deeplabx.command.quoting import unquoted
 from deeplabx.command.table import Command
-from deeplabx.config.fields import path_keys
 from deeplabx.errors import (
     CheckpointError,
     ConfigError,
     DeeplabxError,
     DivergedError,
     PreemptedError,
-    ResourceError,
     StoppedError,
-    resource_error,
+    report,
 )
 from deeplabx.process import cluster
-from deeplabx.registry import families
 
 
 def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
@@ -41,17 +31,13 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
     gc.disable()  # until a job begins: composing makes many small objects and drops none
     try:
         cluster.adopt_slurm(os.environ)
-        if command.parallel and cluster.is_one_of_several(os.environ):
-            run_in_parallel(command, flags, words)
-        elif cluster.is_follower(os.environ):
-            pass  # the main process answers
-        elif command.schema:
-            run_jobs(command, flags, words)
-        else:
-            print(function_of(command)(words))
+        if command.schema:
+            run_with_settings(command, flags, words)
+        elif not cluster.is_follower(os.environ):  # else the main process answers
+            print(function_of(command)(overrides.load_plugins(words)))
     except DeeplabxError as error:
         if cluster.is_follower(os.environ) and isinstance(
-            error, StoppedError | PreemptedError | DivergedError
+            error, StoppedError | PreemptedError | DivergedError | ConfigError
         ):
             return error.exit_code  # the same in all processes: the main one reports it
         return report(error)
@@ -62,9 +48,31 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
     return 0
 
 
-def complete(command: Command, words: list[str]) -> int:
+def run_with_settings(command: Command, flags: dict[str, str], settings: list[str]) -> None:
+    if command.first == ("run",):
+        refuse_unknown_run(command, flags, settings)
+    sweep = "--multirun" in flags
+    own_folder = bool({"--config-dir", "--config-path"} & set(flags))
+    prepared = overrides.prepared(command, settings, sweep=sweep, own_folder=own_folder)
+    if command.parallel and cluster.is_one_of_several(os.environ):
+        run_in_parallel(command, flags, prepared)
+    elif not cluster.is_follower(os.environ):
+        run_jobs(command, flags, prepared)
+
+
+def run_jobs(command: Command, flags: dict[str, str], prepared: list[str]) -> None:
+    from deeplabx.command import jobs
+
+    jobs.run(command, flags, prepared)
+
+
+def complete(command: Command, line: str) -> int:
+    """Print what can follow a line of settings."""
+    from deeplabx.command import compose
+
+    os.environ["COMP_LINE"] = line
     try:
-        complete_settings(command, " ".join(words))
+        compose.complete(command)
     except DeeplabxError as error:
         return report(error)
     return 0
@@ -76,37 +84,17 @@ def function_of(command: Command) -> Callable[[Any], Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def run_jobs(command: Command, flags: dict[str, str], settings: list[str]) -> None:
-    """Compose and run one job, or many with -m. Raises the DeeplabxError of what went wrong."""
-    if command.folder:
-        refuse_unknown_run(command, flags, settings)
-    sweep, paths = "--multirun" in flags, path_keys(schema_of(command), families())
-    overrides = [quoted(setting, paths=paths, sweep=sweep) for setting in settings]
-
-    def task(config: DictConfig) -> float | None:
-        job = Job.of_hydra(command, config)
-        return function_of(command)(job)
-
-    jobs = Jobs(task)
-    try:
-        run_hydra(command, flags, overrides, jobs.run)
-    except (DeeplabxError, BrokenPipeError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, HydraException):  # its own are OSErrors too
-            raise unwritable(error) from error
-        raise composition_error(error, command) from error  # a job's own errors are kept by `jobs`
-    jobs.finish()
-
-
-def run_in_parallel(command: Command, flags: dict[str, str], settings: list[str]) -> None:
+def run_in_parallel(command: Command, flags: dict[str, str], prepared: list[str]) -> None:
     """The same in one of the processes that torchrun or SLURM started: the main one composes, the others
     follow.
     """
+    from deeplabx.command.sweep import in_words
     from deeplabx.process import launch
+    from deeplabx.process.memory import keep_freed_memory
     from deeplabx.process.signals import end_with_parent
 
     end_with_parent()
+    keep_freed_memory()
     if cluster.is_follower(os.environ):
         gc.enable()
         try:
@@ -120,34 +108,26 @@ def run_in_parallel(command: Command, flags: dict[str, str], settings: list[str]
                 "a sweep cannot be run by torchrun or srun",
                 hint="deeplabx train -m trainer.devices=N runs each job in N processes",
             )
-        run_jobs(command, flags, settings)
+        run_jobs(command, flags, prepared)
     except DeeplabxError:
         launch.dismiss(failed=True)
         raise
     launch.dismiss(failed=False)
 
 
-def unwritable(error: OSError) -> DeeplabxError:
-    """What stopped Hydra before the job: it makes the folder of the run."""
-    return resource_error(error) or ResourceError(
-        f"{error.filename or 'the output folder'} cannot be made or read: {error.strerror or error}",
-        hint="give a folder that can be written: hydra.run.dir=FOLDER (predict: out=FOLDER)",
-    )
-
-
 def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[str]) -> None:
     """Raise an error unless run= names the folder of a run, before Hydra makes that folder."""
-    named = [setting.removeprefix("run=") for setting in settings if setting.startswith("run=")]
+    named = [unquoted(one.removeprefix("run=")) for one in settings if one.startswith("run=")]
     if not named and flags:
-        return  # such as --help
+        return  # such as --cfg
     if not named:
         raise ConfigError(
             f"{command.words} needs the folder of a run",
             hint=f"deeplabx {command.words} outputs/train/NAME/STAMP",
         )
     # os.path, because pathlib raises where a name is too long
-    if not os.path.isfile(Path(named[0]) / "config.yaml"):  # noqa: PTH113
+    if not os.path.isfile(Path(named[0]).expanduser() / "config.yaml"):  # noqa: PTH113
         raise CheckpointError(
             f"{named[0]} is not the folder of a run: it has no config.yaml",
-            hint="give the folder that train printed",
+            hint="give the folder that train printed, outputs/train/NAME/STAMP",
         )

@@ -3,31 +3,27 @@
 import json
 import sys
 import time
-from pathlib import Path
 
 from deeplabx.command.job import Job
+from deeplabx.command.weights import checkpoint_of
 from deeplabx.engine.evaluator import evaluate as evaluate_split
 from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.metrics import Metrics, table
 from deeplabx.process.distributed import is_main
 from deeplabx.process.launch import launch
-from deeplabx.process.memory import keep_freed_memory
+from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
-from deeplabx.run.description import Change, StoredModel, stored_model
+from deeplabx.run.description import StoredModel, stored_model
 
 
 def main(job: Job) -> float:
-    return evaluate(job.config.ckpt, job.folder, change=job.changed)
-
-
-def evaluate(ckpt: str, folder: Path, *, change: Change) -> float:
-    """Evaluate, print the table and write result.json into `folder`; the mIoU. change: of the stored
-    config.
-    """
+    """Evaluate, print the table and write result.json into the job's folder; the mIoU."""
     started = time.perf_counter()
-    found = stored_model(ckpt, change=change)
+    found = stored_model(checkpoint_of(job.config.ckpt), change=job.changed)
+    for words in found.warnings:
+        print(f"warning: {words}", file=sys.stderr)
+    result = evaluate(found, progress=sys.stderr.isatty())
     config, path = found.config, found.checkpoint.path
-    result = launch(measured, found, devices=config.trainer.devices)
     summary = {
         **result.to_plain(),
         "step": int(found.checkpoint.state["step"]),
@@ -37,7 +33,7 @@ def evaluate(ckpt: str, folder: Path, *, change: Change) -> float:
         "output_stride": config.backbone.output_stride,
         "eval": vars(config.eval),
     }
-    (folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (job.folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} images\n")
     print(table(result))
     if result.unreadable:
@@ -45,14 +41,19 @@ def evaluate(ckpt: str, folder: Path, *, change: Change) -> float:
             f"\n{len(result.unreadable)} unreadable images were not counted, the first: "
             f"{result.unreadable[0]}"
         )
-    print(f"\nwritten to {folder}/result.json")
+    print(f"\nwritten to {job.folder}/result.json")
     return result.miou
 
 
-def measured(found: StoredModel) -> Metrics:
+def evaluate(found: StoredModel, *, progress: bool = False) -> Metrics:
+    """The metrics of the split that the config names, in as many processes as it says."""
+    devices = found.config.trainer.devices
+    return launch(measured, found, progress, devices=devices, prepare=plugins.loader())
+
+
+def measured(found: StoredModel, progress: bool) -> Metrics:
     """The metrics of the split; one process's share of the work."""
-    keep_freed_memory()
     config = found.config.dataset
     samples = dataset_of(config, split=config.split)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
-    return evaluate_split(found.predictor(), samples, progress=is_main() and sys.stderr.isatty())
+    return evaluate_split(found.predictor(), samples, progress=progress and is_main())

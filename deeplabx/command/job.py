@@ -10,7 +10,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deeplabx.command.compose import schema_of
 from deeplabx.command.table import Command
 from deeplabx.config import checks, schema, stored
 from deeplabx.errors import ConfigError
@@ -43,7 +42,7 @@ class Job:
         """Settings that the command has and a training has not, such as ckpt."""
         own, training = (
             {field.name for field in dataclasses.fields(one)}
-            for one in (schema_of(self.command), schema.TrainConfig)
+            for one in (self.command.settings, schema.TrainConfig)
         )
         return own - training
 

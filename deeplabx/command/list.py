@@ -1,13 +1,12 @@
 """deeplabx list: the groups and their options, what each is, and what backbones cost."""
 
 import inspect
-import itertools
 from collections.abc import Iterable
 
 import torch
 
 from deeplabx import registry
-from deeplabx.command.compose import choices, conf_dir
+from deeplabx.command.yaml_files import choices, head_comments
 from deeplabx.errors import ConfigError, nearest
 from deeplabx.model.size import billions, convolutions, parameter_count
 from deeplabx.run.build import build_model
@@ -41,18 +40,12 @@ def described_options(group: str) -> list[str]:
     lines = []
     for name in names:
         known = registry.OPTIONS.get(group, {})
-        said = [known[name].words] if name in known else head_comments(group, name)
+        said = [known[name].words] if name in known else head_comments(f"{group}/{name}")
         lines += [
             f"{first:<{width}}  {words}"
             for first, words in zip([name, *[""] * len(said)], said, strict=False)
         ]
     return lines
-
-
-def head_comments(group: str, name: str) -> list[str]:
-    text = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
-    head = itertools.takewhile(lambda line: line.startswith("# "), text)
-    return [line[2:] for line in head if not line.startswith("# @")]  # the package line is for Hydra
 
 
 def backbone_table(options: Iterable[registry.Option]) -> str:

@@ -3,7 +3,6 @@
 import gc
 import json
 import math
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,11 +18,10 @@ from deeplabx.errors import (
     PreemptedError,
     StoppedError,
     SweepError,
-    printable,
+    report,
     resource_error,
 )
-
-MAX_HINT = 2  # lines
+from deeplabx.run import plugins
 
 
 @dataclass
@@ -34,6 +32,7 @@ class Jobs:
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     failures: list[DeeplabxError] = field(default_factory=list)
     sweep_folder: Path | None = None
+    unread: BrokenPipeError | None = None  # raised by `finish`: Hydra would print it
 
     def run(self, config: DictConfig) -> float | None:
         """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees
@@ -57,8 +56,11 @@ class Jobs:
         self.outcomes.append(outcome)
         try:
             outcome["miou"] = self.task(config)
-        except BrokenPipeError:
-            raise  # the reader of what is printed has left
+        except BrokenPipeError as error:  # the reader of what is printed has left
+            if sweeping:
+                raise
+            self.unread = error
+            return math.nan
         except Exception as error:  # noqa: BLE001 - kept, reported and counted
             failure = in_words(error, folder)
             if sweeping and isinstance(failure, StoppedError | PreemptedError):
@@ -77,6 +79,8 @@ class Jobs:
 
     def finish(self) -> None:
         """Raise the job's failure; for a sweep, write and print the summary first, and raise SweepError."""
+        if self.unread is not None:
+            raise self.unread
         if self.sweep_folder is None:
             for failure in self.failures:
                 raise failure
@@ -96,18 +100,11 @@ class Jobs:
             )
 
 
-def report(error: DeeplabxError) -> int:
-    """Print an error in at most three lines; its exit code."""
-    hint = [printable(line) for line in error.hint.splitlines()]
-    print("\n  ".join([f"deeplabx: {printable(error.message)}", *hint[:MAX_HINT]]), file=sys.stderr)
-    return error.exit_code
-
-
 def in_words(error: Exception, folder: Path) -> DeeplabxError:
-    """Any error as one of ours. One that is neither ours nor a lack of memory or disk is an internal error,
-    and its traceback goes to error.log.
+    """Any error as one of ours. One that is neither ours, nor of a plug-in, nor a lack of memory or disk is
+    an internal error, and its traceback goes to error.log.
     """
-    ours = error if isinstance(error, DeeplabxError) else resource_error(error)
+    ours = error if isinstance(error, DeeplabxError) else resource_error(error) or plugins.blamed(error)
     if ours is not None:
         return ours
     log = folder / "error.log"

@@ -12,17 +12,24 @@ from dataclasses import dataclass, field
 class Command:
     words: str  # after `deeplabx`, one word or two
     about: str  # what it does
-    # lines of `deeplabx --help`, each with what it does; "" in the first one: `about`
-    examples: tuple[tuple[str, str], ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()  # two or more, each with what it does
     run: str  # "module:function": takes a Job, or, without a schema, the words after the command
     schema: str = ""  # the dataclass of its settings in config/schema.py; "" for a command without settings
     # Whether its settings replace those that a checkpoint or run has stored: only overrides count.
     overrides_stored: bool = False
     needs: Mapping[str, str] = field(default_factory=dict)  # settings without a default, with their meaning
-    folder: bool = False  # whether its first word is a run's folder, given without run=
+    first: tuple[str, ...] = ()  # settings that may be its first words, without key=
+    rest: str = ""  # a list that further words without key= go into
     trains: bool = False  # whether it can be started again when it is stopped before its first step
     parallel: bool = False  # whether the processes that torchrun or SLURM started run it together
     defaults: tuple[str, ...] = ()  # overrides with which --help and completion compose
+
+    @property
+    def settings(self) -> type:
+        """The dataclass of its settings."""
+        from deeplabx.config import schema  # here, because `deeplabx --help` needs none of it
+
+        return getattr(schema, self.schema)
 
     @property
     def key(self) -> str:
@@ -38,7 +45,8 @@ COMMANDS = (
         about="train a model",
         examples=(
             ("train", "a first run on generated shapes: three minutes, no data, no GPU"),
-            ("train backbone=resnet50 dataset=camvid dataset.root=PATH", ""),
+            ("train backbone=resnet50 dataset=camvid dataset.root=PATH", "on CamVid"),
+            ("train dataset=folder dataset.root=own", "on your own images"),
             ("train -m optimizer.lr=0.01,0.02", "a sweep: one folder per job"),
         ),
         run="deeplabx.command.train:main",
@@ -49,66 +57,98 @@ COMMANDS = (
     Command(
         words="eval",
         about="mIoU and the per-class table of a run's best checkpoint",
-        examples=(("eval ckpt=RUN dataset.split=val", ""),),
+        examples=(
+            ("eval RUN", "on the split that it was evaluated on in training"),
+            ("eval RUN dataset.split=test eval.flip=true", "on another split, flipped images too"),
+        ),
         run="deeplabx.command.evaluate:main",
         schema="EvaluateConfig",
         overrides_stored=True,
         needs=CKPT,
+        first=("ckpt",),
         parallel=True,
     ),
     Command(
         words="predict",
-        about="class ids and an overlay for an image or a folder of images",
-        examples=(("predict ckpt=RUN input=photo.jpg", ""),),
+        about="class ids and an overlay of each image",
+        examples=(
+            ("predict RUN photo.jpg", "into outputs/predict/"),
+            ("predict RUN photos/ out=predicted", "every image below a folder"),
+        ),
         run="deeplabx.command.predict:main",
         schema="PredictConfig",
         overrides_stored=True,
-        needs={**CKPT, "input": "an image or a folder of images"},
+        needs={**CKPT, "input": "images, or folders of images, as in input=photo.jpg"},
+        first=("ckpt",),
+        rest="input",
         parallel=True,
     ),
     Command(
         words="resume",
         about="continue an interrupted run exactly",
-        examples=(("resume RUN", ""),),
+        examples=(
+            ("resume RUN", "from its newest checkpoint"),
+            ("resume RUN trainer.workers=0", "with what its weights do not depend on changed"),
+        ),
         run="deeplabx.command.resume:main",
         schema="ResumeConfig",
         overrides_stored=True,
-        folder=True,
+        first=("run",),
         trains=True,
         parallel=True,
     ),
     Command(
         words="extend",
         about="train a run for more steps than it was planned for",
-        examples=(("extend RUN schedule.max_iters=N", ""),),
+        examples=(
+            ("extend RUN schedule.max_iters=2000", "up to step 2000"),
+            ("extend RUN schedule.max_iters=2000 trainer.workers=0", "with one process less"),
+        ),
         run="deeplabx.command.extend:main",
         schema="ExtendConfig",
         overrides_stored=True,
         needs={
             "schedule.max_iters": "the new number of steps, as in deeplabx extend RUN schedule.max_iters=2000"
         },
-        folder=True,
+        first=("run",),
         trains=True,
         parallel=True,
     ),
     Command(
         words="list",
-        about="the groups and their options; deeplabx list backbone dataset: what each option of these "
-        "groups is",
-        examples=(("list", "models, backbones, data sets and the other groups"),),
+        about="the groups and their options",
+        examples=(
+            ("list", "models, backbones, data sets and the other groups"),
+            ("list backbone dataset", "what each option of these groups is"),
+        ),
         run="deeplabx.command.list:main",
     ),
     Command(
         words="show",
         about="parameters, multiply-adds and strides of a model",
-        examples=(("show backbone=resnet101", ""),),
+        examples=(
+            ("show backbone=resnet101", "of DeepLabv3+ on it"),
+            ("show model=deeplabv3 backbone=xception65 backbone.output_stride=8", "of DeepLabv3 at stride 8"),
+        ),
         run="deeplabx.command.show:main",
         schema="ShowConfig",
     ),
     Command(
+        words="help",
+        about="what a setting, a group or a command is",
+        examples=(
+            ("help trainer.ema_decay", "meaning, type, range and default of a setting"),
+            ("help loss", "the options of a group and the settings they share"),
+        ),
+        run="deeplabx.command.help:explained",
+    ),
+    Command(
         words="data fake",
         about="write a small made-up data set in the original layout",
-        examples=(("data fake dataset=voc out=DIR", ""),),
+        examples=(
+            ("data fake dataset=voc out=DIR", "a few images per split"),
+            ("data fake dataset=cityscapes out=DIR images=20", "with more images"),
+        ),
         run="deeplabx.command.data:fake",
         schema="DataFakeConfig",
         needs={"out": "the folder to write, as in out=voc_fake"},
@@ -116,14 +156,20 @@ COMMANDS = (
     ),
     Command(
         words="weights list",
-        about="the known weights, what they are for and whether they are in the cache; "
-        "deeplabx weights list NAME: all about one",
-        examples=(("weights list", "the known weights; import and verify take other programs' files"),),
+        about="the known weights, and which are in the cache",
+        examples=(
+            ("weights list", "all of them"),
+            ("weights list deeplabv3_mobilenetv2_voc_google", "all about one"),
+        ),
         run="deeplabx.command.weights:listed",
     ),
     Command(
         words="weights import",
-        about="make a checkpoint, or a backbone's weights, of another program's file",
+        about="convert another program's weights",
+        examples=(
+            ("weights import source=FILE out=DIR", "then eval, predict and init_from take DIR"),
+            ("weights import source=FILE out=DIR dataset=camvid", "where the file does not name its classes"),
+        ),
         run="deeplabx.command.weights:import_main",
         schema="WeightsImportConfig",
         overrides_stored=True,
@@ -131,7 +177,11 @@ COMMANDS = (
     ),
     Command(
         words="weights verify",
-        about="compare another program's file with what its publisher states and what that program computes",
+        about="check another program's file: its checksum, network and logits",
+        examples=(
+            ("weights verify source=FILE", "its network, its checksum and its logits"),
+            ("weights verify source=FILE ckpt=DIR", "and whether DIR holds the same tensors"),
+        ),
         run="deeplabx.command.weights:verify_main",
         schema="WeightsVerifyConfig",
         overrides_stored=True,
@@ -139,8 +189,11 @@ COMMANDS = (
     ),
     Command(
         words="doctor",
-        about="versions, device, memory, disk and extras of this machine, and what is wrong with them",
-        examples=(("doctor", "versions, device, memory, disk, extras: for a look, and for a report"),),
+        about="check this machine: versions, device, memory, disk, extras",
+        examples=(
+            ("doctor", "for a look"),
+            ("doctor > doctor.txt", "for a bug report"),
+        ),
         run="deeplabx.command.doctor:main",
     ),
 )
@@ -149,7 +202,6 @@ FIRST_WORDS = tuple(dict.fromkeys(command.words.partition(" ")[0] for command in
 # Hydra's flags, each with its possible values; () for one without a value, None for any value.
 FLAGS: dict[str, tuple[str, ...] | None] = {
     "--help": (),
-    "--hydra-help": (),
     "--resolve": (),
     "--run": (),
     "--multirun": (),
@@ -177,10 +229,11 @@ deeplabx {version}: train, evaluate and ship the DeepLab series with any backbon
 
 {lines}
 
-Settings are key=value, groups are group=option:
-  deeplabx train --help lists them, deeplabx train --cfg job prints the whole config.
-Tab completion for bash: eval "$(deeplabx -sc install=bash)"
-Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged,
+Settings are key=value, groups are group=option, in any order. RUN is the folder of a run.
+  deeplabx COMMAND --help   its settings and groups      deeplabx help SETTING   one setting
+  deeplabx train -m optimizer.lr=0.01,0.02   a sweep     deeplabx COMMAND --cfg job   the whole config
+Tab completion: eval "$(deeplabx -sc install=bash)"   or zsh;   deeplabx -sc install=fish | source
+Exit codes: 0 done, 1 internal error, 2 usage, 3 data, 4 checkpoint, 5 device, 6 memory or disk, 7 diverged,
 8 sweep jobs failed, 75 saved, 130 interrupted."""
 
 
@@ -192,10 +245,5 @@ def second_words(first: str) -> tuple[str, ...]:
 
 
 def help_text(version: str) -> str:
-    examples = [
-        (example, does or (one.about if number == 0 else ""))
-        for one in COMMANDS
-        for number, (example, does) in enumerate(one.examples)
-    ]
-    lines = [f"  deeplabx {example:<42} {does}".rstrip() for example, does in examples]
+    lines = [f"  deeplabx {one.examples[0][0]:<38} {one.about}" for one in COMMANDS]
     return HELP.format(version=version, lines="\n".join(lines))

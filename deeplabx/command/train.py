@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import torch
-
 from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.check.single_class import refuse_single_class
@@ -17,6 +15,7 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.lock import locked
 from deeplabx.engine.metrics import Metrics
+from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.trainer import fit
 from deeplabx.errors import ConfigError, PreemptedError, StoppedError
@@ -29,10 +28,10 @@ from deeplabx.process.distributed import (
     synchronize_norm,
 )
 from deeplabx.process.launch import launch
-from deeplabx.process.memory import keep_freed_memory
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.curves import draw_curves
 from deeplabx.report.samples import draw_samples
+from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,
     dataset_of,
@@ -74,12 +73,18 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             print(warning, file=sys.stderr)
         finished = refuse_or_find_finished(folder, resume=config.resume)
         if finished is not None:
-            print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval ckpt={folder} evaluates it")
+            print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval {folder} evaluates it")
             return finished
         trainer = config.trainer
         try:
             best = launch(
-                worker, config, folder, overrides, devices=trainer.devices, max_restarts=trainer.max_restarts
+                worker,
+                config,
+                folder,
+                overrides,
+                devices=trainer.devices,
+                max_restarts=trainer.max_restarts,
+                prepare=plugins.loader(),
             )
         except ConfigError:
             raise  # nothing began, so nothing is changed
@@ -107,14 +112,13 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     """Data, model, state, loop."""
     started = time.perf_counter()
     device = resolve_device(config.trainer.devices)
-    keep_freed_memory()
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
     config = resolved(config, images=len(training), device=device)
     refuse_single_class(training)
 
-    torch.manual_seed(config.seed)
-    model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
+    with seeded(config.seed):
+        model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
     # The main process reads for all: the others may be on machines that do not have the run's folder. A run's
     # own newest valid checkpoint comes first, then init_from, then backbone.weights.
     found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
@@ -179,7 +183,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             draw_curves(folder)
         log.closing(config.trainer.workers)
         log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
-        log.say(f"next: deeplabx eval ckpt={folder}   or   deeplabx predict ckpt={folder} input=IMAGE")
+        named = plugins.as_overrides()
+        log.say(f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}")
     return state.best_miou
 
 

@@ -15,7 +15,9 @@ from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.checkpoint_folder import MANIFEST, chosen_in
 from deeplabx.engine.durable import arriving
+from deeplabx.engine.lock import exclusive
 from deeplabx.errors import CheckpointError, ConfigError, nearest, printable
 from deeplabx.run.build import dataset_of, meta_network, model_of, published_classes
 from deeplabx.run.description import Description
@@ -38,6 +40,24 @@ def import_main(job: Job) -> None:
     print(
         import_weights(job.config.source, Path(job.config.out), compose=training_config, typed=typed_of(job))
     )
+
+
+def checkpoint_of(ckpt: str) -> str:
+    """The path of a checkpoint: `ckpt` itself, or, of a name of known weights, where they are imported to: in
+    the cache, the first time. Raises CheckpointError for those of a classification network.
+    """
+    if ckpt not in BY_NAME or Path(ckpt).exists():
+        return ckpt
+    if BY_NAME[ckpt].model is None:
+        raise CheckpointError(
+            f"{ckpt} is a classification network, which segments nothing",
+            hint=f"train with it: backbone={BY_NAME[ckpt].backbone} backbone.weights={ckpt}",
+        )
+    folder = known.cache_folder().parent / "checkpoints" / f"{ckpt}-{checkpoints.SCHEMA_VERSION}"
+    with exclusive(folder):
+        if not folder.exists():
+            import_weights(ckpt, folder, compose=training_config, typed=[])
+    return str(folder)
 
 
 def verify_main(job: Job) -> None:
@@ -100,8 +120,8 @@ def found_at(source: str) -> Path:
 
 def refuse_ours(path: Path, *, source: str) -> None:
     """Others' folders may hold a model.safetensors too, but no manifest of ours."""
-    chosen = checkpoints.chosen_in(path)
-    if chosen is not None and (chosen / checkpoints.MANIFEST).is_file():
+    chosen = chosen_in(path)
+    if chosen is not None and (chosen / MANIFEST).is_file():
         what, hint = "a checkpoint", f"eval and predict take it as ckpt={source}, train as init_from={source}"
     elif is_backbone_file(path):
         what, hint = "a backbone's weights", f"train takes them as backbone.weights={source}"
@@ -251,7 +271,7 @@ def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, 
     return [
         f"written to {out}, its report to {out / checkpoints.REPORT}; classes are those of "
         f"{config.dataset.name}",
-        f"next: deeplabx predict ckpt={out} input=IMAGE   or   deeplabx eval ckpt={out}{root}   or   "
+        f"next: deeplabx predict {out} IMAGE   or   deeplabx eval {out}{root}   or   "
         f"deeplabx train init_from={out}",
     ]
 

@@ -9,7 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
-from deeplabx.config.fields import walk
+from deeplabx.config.fields import range_words, walk
 from deeplabx.errors import ConfigError, nearest
 
 LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: finer ones have no neighbours left
@@ -97,9 +97,9 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
                 f"{key}={element} is not one of {', '.join(known)}.{nearest(str(element), known)}"
             )
         if isinstance(element, float) and not math.isfinite(element):
-            raise ConfigError(f"{key}={element} is not a finite number{range_words(rule)}")
+            raise ConfigError(f"{key}={element} is not a finite number{must_be(rule)}")
         if outside(element, rule):
-            raise ConfigError(f"{key}={element} is out of range{range_words(rule)}")
+            raise ConfigError(f"{key}={element} is out of range{must_be(rule)}")
 
 
 def outside(value: Any, rule: Mapping[str, Any]) -> bool:
@@ -114,10 +114,9 @@ def outside(value: Any, rule: Mapping[str, Any]) -> bool:
     )
 
 
-def range_words(rule: Mapping[str, Any]) -> str:
-    words = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
-    said = [f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None]
-    return f": it must be {' and '.join(said)}" if said else ""
+def must_be(rule: Mapping[str, Any]) -> str:
+    said = range_words(rule)
+    return f": it must be {said}" if said else ""
 
 
 def check_parts(group: str, settings: Any) -> None:

@@ -1,5 +1,7 @@
-"""A setting: its range or choices, what it is for, and its key. The dataclasses that hold settings use
-these.
+"""A setting: what it means, its range or choices, what it is for, and its key. The dataclasses that hold
+settings use these.
+
+Standard library only: help explains every setting without importing Hydra or OmegaConf.
 """
 
 import dataclasses
@@ -9,23 +11,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Union
 
-from omegaconf import MISSING
+MISSING: Any = "???"  # OmegaConf's mark of a value that must be given; importing OmegaConf takes 0.1 s
 
 Families = Mapping[str, Sequence[type]]  # by group: the settings dataclasses of its options
 
 
 def setting(
-    *, default: Any = MISSING, builder: bool = True, path: bool = False, parts: tuple[str, ...] = ()
+    *,
+    words: str = "",
+    source: str = "",
+    default: Any = MISSING,
+    builder: bool = True,
+    path: bool = False,
+    parts: tuple[str, ...] = (),
 ) -> Any:
-    """A field. builder: whether the option's builder takes it. path: whether its value is a path.
+    """A field. words: its meaning in one line; help prints only what is before the first semicolon where the
+    whole does not fit. source: the paper or code that its number comes from.
 
-    parts: settings of which one must be true for this one to have an effect.
+    builder: whether the option's builder takes it. path: whether its value is a path. parts: settings of
+    which one must be true for this one to have an effect.
     """
-    return field(default=default, metadata={"builder": builder, "path": path, "parts": parts})
+    metadata = {"words": words, "source": source, "builder": builder, "path": path, "parts": parts}
+    return field(default=default, metadata=metadata)
 
 
 def number(
     *,
+    words: str = "",
+    source: str = "",
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -36,17 +49,26 @@ def number(
 ) -> Any:
     """A field whose value (or whose every element) must be finite and within the range; else as `setting`."""
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    return field(default=default, metadata={**bounds, "builder": builder, "parts": parts})
+    metadata = {**bounds, "words": words, "source": source, "builder": builder, "parts": parts}
+    return field(default=default, metadata=metadata)
 
 
-def choice(*options: Any, default: Any = MISSING, builder: bool = True, parts: tuple[str, ...] = ()) -> Any:
+def choice(
+    *options: Any,
+    words: str = "",
+    source: str = "",
+    default: Any = MISSING,
+    builder: bool = True,
+    parts: tuple[str, ...] = (),
+) -> Any:
     """A field whose value must be one of `options`; else as `setting`."""
-    return field(default=default, metadata={"options": options, "builder": builder, "parts": parts})
+    metadata = {"options": options, "words": words, "source": source, "builder": builder, "parts": parts}
+    return field(default=default, metadata=metadata)
 
 
-def nested(settings: type, *, builder: bool = True) -> Any:
+def nested(settings: type, *, words: str = "", builder: bool = True) -> Any:
     """A field that holds another dataclass of settings, with its defaults."""
-    return field(default_factory=settings, metadata={"builder": builder})
+    return field(default_factory=settings, metadata={"words": words, "builder": builder})
 
 
 def builder_settings(config: Any) -> dict[str, Any]:
@@ -105,11 +127,18 @@ def path_keys(schema: type, families: Families) -> set[str]:
     return {key for key, one in setting_fields(schema, families).items() if one.metadata.get("path")}
 
 
+def range_words(rule: Mapping[str, Any]) -> str:
+    """The range in a field's metadata: 'at least 1 and below 2', or nothing."""
+    words = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
+    return " and ".join(f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None)
+
+
 def type_words(hint: Any) -> str:
     """A type in a user's words: 'a whole number', 'a list of numbers such as [6,12]'."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_words(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is list:
-        return "a list of numbers such as [6,12]"
+        texts = typing.get_args(hint) == (str,)
+        return "a list of texts such as [a,b]" if texts else "a list of numbers such as [6,12]"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return {**words, type(None): "null"}.get(hint, str(hint))

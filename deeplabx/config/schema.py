@@ -1,16 +1,16 @@
-"""What a run may be told: one dataclass per group of settings and per command, the range beside each setting.
+"""What a run may be told: one dataclass per group of settings and per command; beside each setting its
+meaning and range, from which help and docs/settings.md are made.
 
 Settings that all options of a group share have their defaults here, so that an option needs no YAML file; the
 defaults of an option's own settings are in conf/<group>/<option>.yaml, those of a command in
-conf/<command>.yaml. No torch here: a wrong setting is answered before torch is imported.
+conf/<command>.yaml. Standard library only: a wrong setting is answered before torch is imported, help before
+Hydra is.
 """
 
 from dataclasses import dataclass
 from math import ceil
 
-from omegaconf import MISSING
-
-from deeplabx.config.fields import choice, nested, number, setting
+from deeplabx.config.fields import MISSING, choice, nested, number, setting
 
 # --- model ------------------------------------------------------------------------------------------------
 
@@ -19,7 +19,14 @@ from deeplabx.config.fields import choice, nested, number, setting
 class ModelRecommended:
     """What a model is published with; the backbone takes it from here by interpolation."""
 
-    output_stride: int = choice(8, 16, 32, default=16)
+    output_stride: int = choice(
+        8,
+        16,
+        32,
+        default=16,
+        words="recommended backbone.output_stride",
+        source="v1 and v2: 8; v3 and v3+: 16, for which they state their atrous rates",
+    )
 
 
 @dataclass
@@ -27,15 +34,39 @@ class ModelSettings:
     """Settings of every model."""
 
     name: str = MISSING
-    align_corners: bool = True  # of every resize
-    # auto: sync on several GPUs, else batch
-    norm: str = choice("auto", "batch", "sync", "group", "frozen", default="auto", builder=False)
-    # weight of the newest batch in batch norm's statistics; None: 0.1, which suits short runs; the papers' is
-    # 0.0003
-    norm_momentum: float | None = number(above=0, at_most=1, default=None, builder=False)
-    # as 0.4: weight of the loss of a second head on the features before the last block; None: no such head
-    auxiliary_weight: float | None = number(above=0, default=None)
-    recommended: ModelRecommended = nested(ModelRecommended, builder=False)
+    align_corners: bool = setting(
+        default=True,
+        words="whether resizes align corners; false suits weights of torchvision, VainF and mmsegmentation",
+        source="true in the released code of v3 and v3+",
+    )
+    norm: str = choice(
+        "auto",
+        "batch",
+        "sync",
+        "group",
+        "frozen",
+        default="auto",
+        builder=False,
+        words="norm layers; auto: sync on several GPUs, else batch; frozen: batch norm stays as loaded",
+    )
+    norm_momentum: float | None = number(
+        above=0,
+        at_most=1,
+        default=None,
+        builder=False,
+        words="weight of the newest batch in batch norm's statistics; null: 0.1, which suits short runs",
+        source="v3 and v3+: 0.0003 (decay 0.9997)",
+    )
+    auxiliary_weight: float | None = number(
+        above=0,
+        default=None,
+        words="loss weight of an auxiliary head, such as 0.4; on the features before the last block; null: "
+        "no such head",
+        source="1612.01105, section 3.3",
+    )
+    recommended: ModelRecommended = nested(
+        ModelRecommended, builder=False, words="what the model is published with"
+    )
 
     def norm_sees_one_value(self, *, crop_size: int, output_stride: int) -> bool:
         """Whether some batch norm sees a single value of each training image: its features are 1 x 1."""
@@ -44,15 +75,30 @@ class ModelSettings:
 
 @dataclass
 class DeepLabV1Settings(ModelSettings):
-    fc6: str = choice("large_fov", "7x7")
+    fc6: str = choice(
+        "large_fov",
+        "7x7",
+        words="first layer of the head; large_fov: 3x3 at rate 12 of 1024 channels; 7x7: at rate 4 of 4096",
+        source="v1, table 2",
+    )
 
 
 @dataclass
 class DeepLabV2Settings(ModelSettings):
     atrous_rates: list[int] = number(
-        at_least=1, at_most=1000
-    )  # at output stride 8; scaled by 8 / output_stride
-    scales: list[float] = number(above=0, at_most=2)  # of the images that the network sees
+        at_least=1,
+        at_most=1000,
+        words="atrous rates of the classifiers at output stride 8; scaled by 8 / output_stride; "
+        "[2,4,8,12] is ASPP-S",
+        source="ASPP-L (v2, section 4.1.2)",
+    )
+    scales: list[float] = number(
+        above=0,
+        at_most=2,
+        words="scales of the image that the network sees; several are fused by their largest logit, each "
+        "with a loss",
+        source="v2, section 4.1.2: [1.0,0.75,0.5]",
+    )
 
     def norm_sees_one_value(self, *, crop_size: int, output_stride: int) -> bool:
         return ceil(crop_size * min(self.scales) / output_stride) == 1
@@ -62,14 +108,44 @@ class DeepLabV2Settings(ModelSettings):
 class ASPPSettings(ModelSettings):
     """DeepLabv3 and v3+: ASPP with image pooling."""
 
-    separable: bool | None = setting(default=None, parts=("aspp",))  # None: as the backbone states
-    # at output stride 16; scaled by 16 / output_stride; None: those of the paper
-    atrous_rates: list[int] | None = number(at_least=1, at_most=1000, default=None, parts=("aspp",))
-    # side in pixels of what is averaged; None: the whole image
-    image_pooling: int | None = number(at_least=8, at_most=100_000, default=None, parts=("aspp",))
-    # of ASPP and what follows it
-    channels: int = number(at_least=1, at_most=65_536, default=256, parts=("aspp", "head_convolution"))
-    projection_kernel: int = choice(1, 3, default=1, parts=("aspp",))  # side of ASPP's last convolution
+    separable: bool | None = setting(
+        default=None,
+        parts=("aspp",),
+        words="depthwise separable 3x3 convolutions in the head; null: as the backbone states",
+    )
+    atrous_rates: list[int] | None = number(
+        at_least=1,
+        at_most=1000,
+        default=None,
+        parts=("aspp",),
+        words="atrous rates of ASPP at output stride 16; scaled by 16 / output_stride; null: the paper's "
+        "[6,12,18] (of deeplabv3 on mobilenetv2: none)",
+        source="v3, section 4.1",
+    )
+    image_pooling: int | None = number(
+        at_least=8,
+        at_most=100_000,
+        default=None,
+        parts=("aspp",),
+        words="side in pixels of the squares that image pooling averages; null: the whole image",
+        source="the released code: the crop of training, such as 769",
+    )
+    channels: int = number(
+        at_least=1,
+        at_most=65_536,
+        default=256,
+        parts=("aspp", "head_convolution"),
+        words="channels of ASPP and of what follows it",
+        source="v3, section 3.3; mmsegmentation's models have 512",
+    )
+    projection_kernel: int = choice(
+        1,
+        3,
+        default=1,
+        parts=("aspp",),
+        words="kernel size of the convolution after ASPP's concatenation",
+        source="1 in the paper, 3 in mmsegmentation",
+    )
 
     def norm_sees_one_value(self, *, crop_size: int, output_stride: int) -> bool:
         """Image pooling over the whole crop leaves a single value to the norm behind it."""
@@ -79,8 +155,15 @@ class ASPPSettings(ModelSettings):
 
 @dataclass
 class DeepLabV3Settings(ASPPSettings):
-    aspp: bool = MISSING
-    head_convolution: bool = MISSING
+    aspp: bool = setting(
+        words="ASPP before the classifier; false: the classifier alone, after a cascade of blocks "
+        "(backbone.blocks=7)",
+        source="v3, section 3.2",
+    )
+    head_convolution: bool = setting(
+        words="a 3x3 convolution after ASPP",
+        source="torchvision's models have it, the paper's do not",
+    )
 
     def norm_sees_one_value(self, *, crop_size: int, output_stride: int) -> bool:
         owner = ASPPSettings if self.aspp else ModelSettings
@@ -89,15 +172,32 @@ class DeepLabV3Settings(ASPPSettings):
 
 @dataclass
 class DeepLabV3PlusSettings(ASPPSettings):
-    decoder_convolutions: int = number(at_least=1, at_most=3)
+    decoder_convolutions: int = number(
+        at_least=1,
+        at_most=3,
+        words="number of 3x3 convolutions in the decoder",
+        source="v3+, table 2",
+    )
 
 
 @dataclass
 class LRASPPSettings(ModelSettings):
-    channels: int = number(at_least=1, at_most=65_536)
-    # side in pixels of what is averaged; None: the whole image
-    pooling: int | None = number(at_least=8, at_most=100_000, default=None)
-    pooling_stride: list[int] = number(at_least=1, at_most=1000)  # down and across, in features
+    channels: int = number(
+        at_least=1, at_most=65_536, words="channels of the head", source="the released models"
+    )
+    pooling: int | None = number(
+        at_least=8,
+        at_most=100_000,
+        default=None,
+        words="side in pixels of the squares whose mean the gate sees; null: the whole image",
+        source="the released models: 769",
+    )
+    pooling_stride: list[int] = number(
+        at_least=1,
+        at_most=1000,
+        words="[down,across]: distance between those squares, in features",
+        source="the released models: [4,5] at output stride 32",
+    )
 
 
 # --- backbone ---------------------------------------------------------------------------------------------
@@ -108,31 +208,60 @@ class BackboneSettings:
     """Settings of every backbone. The number of input channels is not one: the data set states it."""
 
     name: str = MISSING
-    output_stride: int = choice(8, 16, 32, default="${model.recommended.output_stride}")
-    weights: str | None = setting(default=None, builder=False, path=True)  # imagenet | PATH | none
+    output_stride: int = choice(
+        8,
+        16,
+        32,
+        default="${model.recommended.output_stride}",
+        words="side of the image / side of the last features; strides beyond it become atrous rates",
+        source="v3, section 3.1",
+    )
+    weights: str | None = setting(
+        default=None,
+        builder=False,
+        path=True,
+        words="initial weights: imagenet (downloaded once), a path, or none; init_from beats them",
+    )
 
 
 @dataclass
 class ResNetSettings(BackboneSettings):
-    # one rate per unit of the last block; None: as the model says
-    multi_grid: list[int] | None = number(at_least=1, at_most=1000, default=None)
-    blocks: int = number(at_least=4, at_most=7)
+    multi_grid: list[int] | None = number(
+        at_least=1,
+        at_most=1000,
+        default=None,
+        words="factor on the atrous rate of each unit of the last block; null: [1,2,4] under deeplabv3 and "
+        "deeplabv3plus ([1,2] of resnet18), no factors elsewhere",
+        source="v3, sections 3.2.1 and 4.1",
+    )
+    blocks: int = number(
+        at_least=4,
+        at_most=7,
+        words="number of residual blocks; above 4: copies of the last one in cascade",
+        source="v3, section 3.2",
+    )
 
 
 @dataclass
 class MobileNetV2Settings(BackboneSettings):
-    width: float = number(above=0, at_most=4)
+    width: float = number(above=0, at_most=4, words="factor on every number of channels")
 
 
 @dataclass
 class MobileNetV3Settings(BackboneSettings):
-    reduced_tail: bool = MISSING
-    dilate_strided: bool = MISSING
+    reduced_tail: bool = setting(
+        words="half the channels in the last block",
+        source="the released segmentation models (1905.02244, section 6.4)",
+    )
+    dilate_strided: bool = setting(
+        words="a unit that lost its stride takes the new atrous rate itself; false: the unit after it does",
+        source="true in torchvision's published segmentation models",
+    )
 
 
 @dataclass
 class TimmSettings(BackboneSettings):
-    model: str = MISSING
+    model: str = setting(words="name of the network, such as convnext_tiny, as timm.list_models() gives it")
 
 
 # --- dataset ----------------------------------------------------------------------------------------------
@@ -142,11 +271,36 @@ class TimmSettings(BackboneSettings):
 class DatasetRecommended:
     """What a data set is published with; the other groups take it from here by interpolation."""
 
-    crop_size: int = number(at_least=8, default=353)
-    batch_size: int = number(at_least=1, default=8)
-    max_iters: int = number(at_least=1, default=1000)
-    lr: float = number(above=0, default=0.01)
-    eval_crop: list[int] | None = number(at_least=8, default=None)
+    crop_size: int = number(
+        at_least=8,
+        default=353,
+        words="recommended augment.crop_size",
+        source="voc and cityscapes: v3 and v3+",
+    )
+    batch_size: int = number(
+        at_least=1,
+        default=8,
+        words="recommended trainer.batch_size",
+        source="voc and cityscapes: v3 and v3+",
+    )
+    max_iters: int = number(
+        at_least=1,
+        default=1000,
+        words="recommended schedule.max_iters",
+        source="voc and cityscapes: v3 and v3+",
+    )
+    lr: float = number(
+        above=0,
+        default=0.01,
+        words="recommended optimizer.lr of SGD",
+        source="voc and cityscapes: v3 and v3+",
+    )
+    eval_crop: list[int] | None = number(
+        at_least=8,
+        default=None,
+        words="recommended eval.crop; null: images are not padded",
+        source="voc and cityscapes: the released code of v3 and v3+",
+    )
 
 
 @dataclass
@@ -154,31 +308,50 @@ class DatasetSettings:
     """Settings of every data set."""
 
     name: str = MISSING
-    root: str | None = setting(default=None, path=True)
-    train_split: str = setting(default="train", builder=False)
-    split: str = setting(default="val", builder=False)  # the split that is evaluated
-    recommended: DatasetRecommended = nested(DatasetRecommended, builder=False)
+    root: str | None = setting(
+        default=None,
+        path=True,
+        words="folder of the data set, as its publisher packs it; null for generated data",
+    )
+    train_split: str = setting(default="train", builder=False, words="split that is trained on")
+    split: str = setting(default="val", builder=False, words="split that is evaluated")
+    recommended: DatasetRecommended = nested(
+        DatasetRecommended, builder=False, words="what the data set is published with"
+    )
     on_bad: str = choice(
-        "abort", "skip", default="abort", builder=False
-    )  # an image or label that cannot be read
+        "abort",
+        "skip",
+        default="abort",
+        builder=False,
+        words="what an image or label that cannot be read does; skip: the next image takes its place",
+    )
 
 
 @dataclass
 class ShapesSettings(DatasetSettings):
-    train_images: int = number(at_least=1)
-    val_images: int = number(at_least=1)
+    train_images: int = number(at_least=1, words="number of generated images in split train")
+    val_images: int = number(at_least=1, words="number of generated images in split val")
 
 
 @dataclass
 class VOCSettings(DatasetSettings):
-    sbd_root: str | None = setting(default=None, path=True)
+    sbd_root: str | None = setting(
+        default=None,
+        path=True,
+        words="SBD's folder `dataset`, for the split train_aug; null: searched beside VOCdevkit",
+    )
 
 
 @dataclass
 class FolderSettings(DatasetSettings):
-    val_fraction: float | None = number(above=0, at_most=0.9, default=None)
-    split_seed: int = number(at_least=0)
-    mask_suffix: str = MISSING
+    val_fraction: float | None = number(
+        above=0,
+        at_most=0.9,
+        default=None,
+        words="share of the images in a seeded split val, such as 0.2; null: the folder has its own splits",
+    )
+    split_seed: int = number(at_least=0, words="seed of that split")
+    mask_suffix: str = setting(words="end of a mask's name after its image's, such as _mask")
 
 
 # --- augment, loss, optimizer, schedule ---------------------------------------------------------------------
@@ -189,14 +362,22 @@ class AugmentSettings:
     """Settings of every augmentation."""
 
     name: str = MISSING
-    crop_size: int = number(at_least=8, default="${dataset.recommended.crop_size}")
+    crop_size: int = number(
+        at_least=8,
+        default="${dataset.recommended.crop_size}",
+        words="side in pixels of the square crops that are trained on",
+    )
 
 
 @dataclass
 class StandardAugmentSettings(AugmentSettings):
-    scale_min: float = number(above=0, at_most=10)
-    scale_max: float = number(above=0, at_most=10)
-    flip: float = number(at_least=0, at_most=1)
+    scale_min: float = number(
+        above=0, at_most=10, words="smallest random scale of an image", source="v3, section 4.1"
+    )
+    scale_max: float = number(
+        above=0, at_most=10, words="largest random scale of an image", source="v3, section 4.1"
+    )
+    flip: float = number(at_least=0, at_most=1, words="probability of a horizontal flip")
 
 
 @dataclass
@@ -208,16 +389,29 @@ class LossSettings:
 
 @dataclass
 class ClassWeightedLossSettings(LossSettings):
-    class_weights: list[float] | None = number(above=0, default=None)  # one per class; None: all alike
-    # how class_weights are computed from the training labels before the run begins; None: they are not
+    class_weights: list[float] | None = number(
+        above=0,
+        default=None,
+        words="weight of each class, in the data set's order, such as [1.0,2.5]; null: all alike",
+    )
     class_balance: str | None = choice(
-        "median_frequency", "enet", "effective_number", default=None, builder=False
+        "median_frequency",
+        "enet",
+        "effective_number",
+        default=None,
+        builder=False,
+        words="how classes are weighed by their pixels; counted once in the training labels; null: all alike",
+        source="median_frequency 1411.4734, enet 1606.02147, effective_number 1901.05555",
     )
 
 
 @dataclass
 class CrossEntropySettings(ClassWeightedLossSettings):
-    keep_priors: bool = False
+    keep_priors: bool = setting(
+        default=False,
+        words="class weights change what is learned, not how often a class is predicted",
+        source="after 2007.07314",
+    )
 
 
 @dataclass
@@ -227,19 +421,30 @@ class OptimizerSettings:
     """
 
     name: str = MISSING
-    lr: float = number(above=0, default="${dataset.recommended.lr}", builder=False)
-    weight_decay: float = number(at_least=0, default=1e-4, builder=False)
+    lr: float = number(
+        above=0,
+        default="${dataset.recommended.lr}",
+        builder=False,
+        words="base learning rate, which the schedule multiplies",
+    )
+    weight_decay: float = number(
+        at_least=0,
+        default=1e-4,
+        builder=False,
+        words="weight decay; norm layers, biases and depthwise kernels have none",
+        source="v3 and v3+: 1e-4 with ResNet, 4e-5 with Xception and MobileNetV2",
+    )
 
 
 @dataclass
 class SGDSettings(OptimizerSettings):
-    momentum: float = number(at_least=0, at_most=1)
+    momentum: float = number(at_least=0, at_most=1, words="momentum of SGD")
 
 
 @dataclass
 class AdamWSettings(OptimizerSettings):
-    beta1: float = number(at_least=0, below=1)
-    beta2: float = number(at_least=0, below=1)
+    beta1: float = number(at_least=0, below=1, words="decay of the running mean of the gradients")
+    beta2: float = number(at_least=0, below=1, words="decay of the running mean of their squares")
 
 
 @dataclass
@@ -247,19 +452,29 @@ class ScheduleSettings:
     """Settings of every schedule."""
 
     name: str = MISSING
-    max_iters: int = number(at_least=1, default="${dataset.recommended.max_iters}")
-    warmup_iters: int = number(at_least=0, default=0)
+    max_iters: int = number(
+        at_least=1,
+        default="${dataset.recommended.max_iters}",
+        words="number of optimizer steps; trainer.epochs replaces it",
+    )
+    warmup_iters: int = number(
+        at_least=0, default=0, words="steps over which the learning rate rises linearly to its full value"
+    )
 
 
 @dataclass
 class PolySettings(ScheduleSettings):
-    power: float = number(at_least=0)
+    power: float = number(
+        at_least=0, words="power of 1 - step / max_iters", source="ParseNet; v2, section 4.1"
+    )
 
 
 @dataclass
 class StepSettings(ScheduleSettings):
-    every: int = number(at_least=1)
-    factor: float = number(above=0, at_most=1)
+    every: int = number(at_least=1, words="steps after which the learning rate falls", source="v1, section 4")
+    factor: float = number(
+        above=0, at_most=1, words="factor by which it falls each time", source="v1, section 4"
+    )
 
 
 # --- what belongs to no group -------------------------------------------------------------------------------
@@ -267,41 +482,106 @@ class StepSettings(ScheduleSettings):
 
 @dataclass
 class TrainerConfig:
-    batch_size: int = number(at_least=1)  # images per optimizer step, over all devices and accumulated passes
-    accumulate: int = number(at_least=1)
-    epochs: float | None = number(above=0, default=None)  # replaces schedule.max_iters
-    devices: str = MISSING  # auto | cpu | N
-    precision: str = choice("auto", "fp32", "bf16", "fp16")
-    workers: int = number(at_least=0, at_most=256)
-    head_lr_factor: float = number(above=0)
-    head_bias_lr_factor: float | None = number(above=0, default=None)  # None: as head_lr_factor
-    clip_norm: float | None = number(above=0, default=None)
+    batch_size: int = number(
+        at_least=1, words="images per optimizer step; over all devices and accumulated passes"
+    )
+    accumulate: int = number(
+        at_least=1, words="passes that each batch is split into; the gradient is that of the whole batch"
+    )
+    epochs: float | None = number(
+        above=0, default=None, words="length of the run in epochs; replaces schedule.max_iters"
+    )
+    devices: str = setting(
+        words="auto, cpu or N processes; auto: the first GPU, else the CPU; N: each on a GPU if there are any"
+    )
+    precision: str = choice(
+        "auto",
+        "fp32",
+        "bf16",
+        "fp16",
+        words="what the network computes in; auto: bf16 where the device computes in it",
+    )
+    workers: int = number(at_least=0, at_most=256, words="processes that load images, for each device")
+    head_lr_factor: float = number(
+        above=0,
+        words="learning rate of the head relative to the rest; of deeplabv1 and v2: of the classifier",
+        source="v1 and v2: 10; v3 and v3+: 1",
+    )
+    head_bias_lr_factor: float | None = number(
+        above=0,
+        default=None,
+        words="the same for the head's biases; null: as head_lr_factor",
+        source="v2: 20",
+    )
+    clip_norm: float | None = number(
+        above=0, default=None, words="largest norm of the gradient; a longer one is scaled to it; null: none"
+    )
     ema_decay: float | None = number(
-        above=0, below=1, default=None
-    )  # of the EMA weights; None: there are none
-    # the backbone up to this stride does not change; 32: all of it
-    freeze_stride: int | None = choice(2, 4, 8, 16, 32, default=None)
-    freeze_backbone_norm: bool = MISSING
-    on_nonfinite: str = choice("abort", "skip")  # a loss or gradient that is not a finite number
-    max_restarts: int = number(at_least=0, at_most=1000)
-    eval_every: int | None = number(at_least=1, default=None)  # None: five evaluations a run
-    save_every: int = number(at_least=1)
-    log_every: int = number(at_least=1)
-    samples: int = number(at_least=0)
+        above=0,
+        below=1,
+        default=None,
+        words="decay of the EMA weights, such as 0.999; they are evaluated and saved; null: no EMA",
+    )
+    freeze_stride: int | None = choice(
+        2,
+        4,
+        8,
+        16,
+        32,
+        default=None,
+        words="freeze the backbone's layers up to this stride; 32: the whole backbone; null: none",
+    )
+    freeze_backbone_norm: bool = setting(
+        words="freeze the backbone's batch norms, statistics and affine; those of the head are trained"
+    )
+    on_nonfinite: str = choice(
+        "abort",
+        "skip",
+        words="what a loss or gradient that is not finite does; skip: that step is skipped, and logged",
+    )
+    max_restarts: int = number(
+        at_least=0, at_most=1000, words="how often the processes are restarted after one died"
+    )
+    eval_every: int | None = number(
+        at_least=1, default=None, words="steps between evaluations; null: five evaluations in a run"
+    )
+    save_every: int = number(at_least=1, words="steps between checkpoints")
+    log_every: int = number(at_least=1, words="steps between lines of the log")
+    samples: int = number(at_least=0, words="images drawn at each evaluation")
 
 
 @dataclass
 class EvalConfig:
-    scales: list[float] = number(above=0, at_most=10)
-    flip: bool = MISSING
-    window: int | None = number(at_least=8, default=None)
+    scales: list[float] = number(
+        above=0, at_most=10, words="scales of the image whose probabilities are averaged"
+    )
+    flip: bool = setting(words="average with the horizontally flipped image")
+    window: int | None = number(
+        at_least=8,
+        default=None,
+        words="side in pixels of square windows that overlap by a third; null: the whole image",
+    )
     crop: list[int] | None = number(
-        at_least=8, default=None
-    )  # height, width that a smaller image is padded to
-    crf: bool = MISSING
-    crf_iterations: int = number(at_least=0, at_most=1000)
-    crf_position: list[float] = number(at_least=0, at_most=1e4)  # weight, pixels
-    crf_bilateral: list[float] = number(at_least=0, at_most=1e4)  # weight, pixels, grey levels
+        at_least=8,
+        default=None,
+        words="[height,width] that smaller images are padded to; null: the data set's recommended.eval_crop",
+    )
+    crf: bool = setting(
+        words="refine the prediction with the fully connected CRF", source="v1, section 3.2; v2, section 3.3"
+    )
+    crf_iterations: int = number(at_least=0, at_most=1000, words="iterations of the CRF", source="v1 and v2")
+    crf_position: list[float] = number(
+        at_least=0,
+        at_most=10_000,
+        words="[weight,pixels] of the CRF's position kernel; it removes small regions",
+        source="published with v2; v1: [3,3]",
+    )
+    crf_bilateral: list[float] = number(
+        at_least=0,
+        at_most=10_000,
+        words="[weight,pixels,grey levels] of the CRF's bilateral kernel; it follows edges",
+        source="published with v2; v1 searched [5-10,50-100,3-10]",
+    )
 
 
 # --- commands -----------------------------------------------------------------------------------------------
@@ -309,25 +589,39 @@ class EvalConfig:
 
 @dataclass
 class TrainConfig:
-    model: ModelSettings = nested(ModelSettings)
-    backbone: BackboneSettings = nested(BackboneSettings)
-    dataset: DatasetSettings = nested(DatasetSettings)
-    augment: AugmentSettings = nested(AugmentSettings)
-    loss: LossSettings = nested(LossSettings)
-    optimizer: OptimizerSettings = nested(OptimizerSettings)
-    schedule: ScheduleSettings = nested(ScheduleSettings)
-    trainer: TrainerConfig = nested(TrainerConfig)
-    eval: EvalConfig = nested(EvalConfig)
-    seed: int = number(at_least=0, at_most=2**31 - 1)
-    resume: bool = MISSING
-    init_from: str | None = setting(default=None, path=True)
+    """What a group or section is stands here, once; another command may state what it is there."""
+
+    model: ModelSettings = nested(ModelSettings, words="network that classifies the backbone's features")
+    backbone: BackboneSettings = nested(BackboneSettings, words="network that computes the features")
+    dataset: DatasetSettings = nested(DatasetSettings, words="images and labels")
+    augment: AugmentSettings = nested(AugmentSettings, words="random changes to the training images")
+    loss: LossSettings = nested(LossSettings, words="what training minimises")
+    optimizer: OptimizerSettings = nested(OptimizerSettings, words="how a gradient changes the weights")
+    schedule: ScheduleSettings = nested(ScheduleSettings, words="learning rate over the steps of a run")
+    trainer: TrainerConfig = nested(TrainerConfig, words="how a run computes, evaluates and saves")
+    eval: EvalConfig = nested(EvalConfig, words="how a model is evaluated, and how it predicts")
+    seed: int = number(
+        at_least=0,
+        at_most=2**31 - 1,
+        words="seed of new weights, data order, augmentation and dropout",
+    )
+    resume: bool = setting(words="continue from the newest checkpoint in the run's folder")
+    init_from: str | None = setting(
+        default=None,
+        path=True,
+        words="weights to start from; a run, a checkpoint, a file or a name from `deeplabx weights list`; "
+        "tensors are taken by name and shape",
+    )
 
 
 @dataclass
 class CheckpointConfig:
     """A command that starts from a checkpoint's own config: only overrides replace what is stored there."""
 
-    ckpt: str = setting(path=True)
+    ckpt: str = setting(
+        path=True,
+        words="run folder, step folder or imported weights; of a run folder its best checkpoint",
+    )
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)
     trainer: TrainerConfig = nested(TrainerConfig)
@@ -341,13 +635,29 @@ class EvaluateConfig(CheckpointConfig):
 
 @dataclass
 class PredictConfig(CheckpointConfig):
-    input: str = setting(path=True)
-    out: str = setting(path=True)
+    input: list[str] = setting(path=True, words="images, or folders of images")
+    out: str = setting(path=True, words="folder to write class ids and overlays to")
+
+
+# What may change when a run is resumed, because its weights do not depend on it.
+FREE_ON_RESUME = (
+    "resume",
+    "dataset.root",
+    "dataset.sbd_root",
+    "trainer.workers",
+    "trainer.devices",
+    "trainer.max_restarts",
+    "trainer.on_nonfinite",
+    "trainer.eval_every",
+    "trainer.save_every",
+    "trainer.log_every",
+    "trainer.samples",
+)
 
 
 @dataclass
 class ResumeConfig:
-    run: str = setting(path=True)
+    run: str = setting(path=True, words="folder of the run")
     dataset: DatasetSettings = nested(DatasetSettings)
     trainer: TrainerConfig = nested(TrainerConfig)
 
@@ -361,34 +671,42 @@ class ExtendConfig(ResumeConfig):
 class ShowConfig:
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)
-    num_classes: int = number(at_least=1)
-    in_channels: int = number(at_least=1, at_most=1024)
-    size: int = number(at_least=8)
+    num_classes: int = number(at_least=1, words="number of classes of the model")
+    in_channels: int = number(at_least=1, at_most=1024, words="number of channels of the images")
+    size: int = number(at_least=8, words="side in pixels of the image whose multiply-adds are counted")
 
 
 @dataclass
 class DataFakeConfig:
-    dataset: DatasetSettings = nested(DatasetSettings)
-    out: str = setting(path=True)
-    images: int = number(at_least=1)
-    seed: int = number(at_least=0, at_most=2**31 - 1)
+    dataset: DatasetSettings = nested(DatasetSettings, words="data set whose layout is written")
+    out: str = setting(path=True, words="folder to write")
+    images: int = number(at_least=1, words="number of images in each split")
+    seed: int = number(at_least=0, at_most=2**31 - 1, words="seed of the images")
 
 
 @dataclass
 class WeightsConfig:
     """Another program's file, and the settings that replace what its importer says of the network."""
 
-    source: str = setting(path=True)
+    source: str = setting(
+        path=True, words="file or folder of weights, or a name from `deeplabx weights list`"
+    )
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)
-    dataset: DatasetSettings = nested(DatasetSettings)
+    dataset: DatasetSettings = nested(
+        DatasetSettings, words="data set whose classes they are, where their number does not tell"
+    )
 
 
 @dataclass
 class WeightsImportConfig(WeightsConfig):
-    out: str = setting(path=True)
+    out: str = setting(path=True, words="folder to write, new or empty")
 
 
 @dataclass
 class WeightsVerifyConfig(WeightsConfig):
-    ckpt: str | None = setting(default=None, path=True)
+    ckpt: str | None = setting(
+        default=None,
+        path=True,
+        words="what `deeplabx weights import` made of the file; each tensor is compared",
+    )

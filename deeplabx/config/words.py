@@ -2,14 +2,14 @@
 
 import dataclasses
 import re
-import typing
 from collections.abc import Callable
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from deeplabx.config.fields import Families, setting_keys, setting_type, type_words
-from deeplabx.errors import ConfigError, nearest
+from deeplabx.config.fields import Families, setting_type, type_words
+from deeplabx.config.unknown import unknown_option, unknown_setting
+from deeplabx.errors import ConfigError
 
 Choices = Callable[[str], list[str]]  # of a group: the names of its options
 
@@ -23,7 +23,7 @@ def explained(
     """
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MissingConfigException):
-        return unknown_option(error, families)
+        return missing_option(error, families, choices)
     if isinstance(error, OverrideParseException):
         return ConfigError(
             f"{error.override!r} cannot be read as a setting",
@@ -64,38 +64,14 @@ def key_and_value(error: BaseException, text: str) -> tuple[str, str | None]:
     return re.sub(r"\[\d+\]$", "", key), named.group(2) if named else None  # of a list, the whole
 
 
-def unknown_option(error: MissingConfigException, families: Families) -> ConfigError:
+def missing_option(error: MissingConfigException, families: Families, choices: Choices) -> ConfigError:
+    """An option, a group or a primary config that Hydra did not find."""
     group, _, option = str(error.missing_cfg_file or "").rpartition("/")
-    choices = sorted(str(choice) for choice in error.options or [])
     if not group:
-        return ConfigError(" ".join(str(error).split())[:300])
-    if not choices:
-        groups = [*families, "recipe"]
         return ConfigError(
-            f"{group} is not a group.{nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}"
+            " ".join(str(error).split())[:300],
+            hint="put settings of your own at FOLDER/recipe/NAME.yaml, under a first line "
+            "`# @package _global_`; then: --config-dir FOLDER +recipe=NAME",
         )
-    return ConfigError(
-        f"{group}={option} is not an option of {group}.{nearest(option, choices)}",
-        hint=f"{group} can be {', '.join(choices)}",
-    )
-
-
-def unknown_setting(key: str, schema: type, families: Families) -> ConfigError:
-    known = setting_keys(schema, families)
-    owner = key.rpartition(".")[0]
-    siblings = [name for name in known if name.rpartition(".")[0] == owner]
-    choices = [name.rpartition(".")[2] for name in siblings]
-    if key in known and not owner:  # ~key, where the key has no value yet
-        return ConfigError(f"{key}= must be given")
-    if key in known:
-        return ConfigError(
-            f"{key} is not a setting of the {owner} chosen",
-            hint=f"`deeplabx train {owner}=... --cfg job` prints the settings it has",
-        )
-    tops = [name for name in typing.get_type_hints(schema) if name not in choices]
-    near = nearest(key, siblings if owner and siblings else [*tops, *known])
-    if not owner or not siblings:
-        return ConfigError(
-            f"{key} is not a setting.{near}", hint=f"at the top are {', '.join([*choices, *tops])}"
-        )
-    return ConfigError(f"{key} is not a setting.{near}", hint=f"{owner} has {', '.join(choices)}")
+    known = sorted({str(choice) for choice in error.options or []} | {*choices(group)})
+    return unknown_option(group, option, known, groups=[*families, "recipe"])

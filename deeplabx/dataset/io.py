@@ -62,13 +62,49 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
     """uint8 H x W x 3, RGB. `upright` turns the image as its EXIF orientation says, as viewers do."""
     with opened(path) as image:
-        if image.mode in SIXTEEN_BIT_MODES:
-            raise DataError(
-                f"{path}: mode {image.mode} has more than 8 bits per channel",
-                hint="convert it to 8 bits first",
-            )
+        refuse_deep(image, path)
         turned = ImageOps.exif_transpose(image) if upright else image
         return np.array(turned.convert("RGB"))
+
+
+def as_image(source: str | Path | Image.Image | np.ndarray, *, channels: int = 3) -> np.ndarray:
+    """uint8 H x W x channels of a file, a PIL image (read as files are) or an array. Raises DataError for
+    anything else.
+    """
+    if isinstance(source, str | Path):
+        source = read_image(Path(source))
+    elif isinstance(source, Image.Image):
+        refuse_deep(source, "the PIL image")
+        source = np.array(ImageOps.exif_transpose(source).convert("RGB"))
+    if not isinstance(source, np.ndarray):
+        raise DataError(
+            f"a {type(source).__name__} is not an image",
+            hint="give a path, a PIL image or a uint8 array H x W x channels; of a tensor, its .numpy()",
+        )
+    shape = " x ".join(map(str, source.shape))
+    if source.dtype != np.uint8:
+        raise DataError(
+            f"the image is {source.dtype}, but must be uint8, with pixels from 0 to 255",
+            hint="of floats from 0 to 1: (255 * image).round().astype(np.uint8)",
+        )
+    if source.ndim == 2 and channels == 3:
+        raise DataError(
+            f"the image is a grey array {shape}, the model needs H x W x 3",
+            hint="np.repeat(image[..., None], 3, axis=2) makes it one",
+        )
+    if source.ndim != 3 or source.shape[2] != channels or 0 in source.shape:
+        hint = "channels come last: image.transpose(1, 2, 0)" if source.shape[:1] == (channels,) else ""
+        raise DataError(f"the image is an array {shape}, the model needs H x W x {channels}", hint=hint)
+    return source
+
+
+def refuse_deep(image: Image.Image, name: object) -> None:
+    """Raise DataError for an image of more than 8 bits per channel."""
+    if image.mode in SIXTEEN_BIT_MODES:
+        raise DataError(
+            f"{name}: mode {image.mode} has more than 8 bits per channel",
+            hint="convert it to 8 bits first",
+        )
 
 
 def read_label(path: Path) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deeplabx.dataset.readable import ReadableSet
-from deeplabx.errors import DataError, DeeplabxError
+from deeplabx.errors import ConfigError, DataError, DeeplabxError
 
 MOST_UNREADABLE = 100  # images in a row: then the data set is not where it is looked for
 
@@ -94,7 +94,7 @@ class AugmentedSet(Dataset):
                     random = np.random.default_rng([self.seed, address.epoch, address.image])
                     image, label = self.augment(sample.image, sample.label, random)
                     return Example(image, label, self.samples.take_errors())
-        except DataError as error:
+        except DeeplabxError as error:
             return error
         errors = self.samples.take_errors()
         return DataError(
@@ -109,6 +109,9 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
         if isinstance(example, DeeplabxError):
             return example
         found.append(example)
+    shapes = {(one.image.shape, one.label.shape) for one in found}
+    if len(shapes) > 1:
+        return ConfigError(f"the augmentation gives crops of several sizes: {sorted(shapes)}")
     images, labels = (
         torch.from_numpy(np.stack(arrays))
         for arrays in ([one.image for one in found], [one.label for one in found])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deeplabx.dataset.contract import Sample, SegmentationSet
-from deeplabx.dataset.files import leads_out
+from deeplabx.dataset.files import LabelledFiles, leads_out
 from deeplabx.errors import ConfigError, DataError
 
 
@@ -34,7 +34,9 @@ class ReadableSet(SegmentationSet):
 
     def read(self, index: int) -> Sample | None:
         try:
-            return self.samples[index]
+            sample = self.samples[index]
+            self.refuse_other(sample, index)
+            return sample
         except DataError as error:
             self.skip(error)
             return None
@@ -45,6 +47,31 @@ class ReadableSet(SegmentationSet):
         except DataError as error:
             self.skip(error)
             return None
+
+    def refuse_other(self, sample: Sample, index: int) -> None:
+        """Raise ConfigError for a sample that is not what the contract says. Ids of files are checked as they
+        are read.
+        """
+        whose = f"image {index} of {type(self.samples).__name__}"
+        image, label = sample
+        for what, array in (("image", image), ("label", label)):
+            if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+                kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                raise ConfigError(f"{whose}: its {what} is {kind}, but must be a uint8 array")
+        if image.shape != (*label.shape, self.channels):
+            raise ConfigError(
+                f"{whose} is {image.shape} and its label {label.shape}: the image must be H x W x "
+                f"{self.channels}, the label H x W"
+            )
+        if not isinstance(self.samples, LabelledFiles):
+            counts = np.bincount(label.ravel(), minlength=256)
+            counts[self.ignore_index] = 0
+            if counts[len(self.classes) :].any():
+                wrong = len(self.classes) + int(counts[len(self.classes) :].argmax())
+                raise ConfigError(
+                    f"{whose}: its label holds {wrong}, but there are {len(self.classes)} classes and "
+                    f"{self.ignore_index} to ignore"
+                )
 
     def skip(self, error: DataError) -> None:
         if not self.skip_unreadable:

@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deeplabx.engine.checkpoint_folder import MANIFEST, place, pointed, read_json
 from deeplabx.engine.durable import arriving, remove, replace, tidy
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 from deeplabx.process.distributed import broadcast
 
-SCHEMA_VERSION = 4
-MANIFEST = "MANIFEST.json"
+SCHEMA_VERSION = 5
 RAW = "raw.safetensors"
 REPORT = "import.txt"  # of imported weights: where each tensor comes from
 LONGEST_NAME = 255  # of a file
@@ -201,52 +201,12 @@ def fingerprint(path: Path) -> dict[str, Any]:
 # --- load ---------------------------------------------------------------------------------------------------
 
 
-def pointed(folder: Path, name: str) -> Path | None:
-    """The checkpoint that `folder`/name.json names, or None when there is no such pointer."""
-    pointer = folder / f"{name}.json"
-    if not pointer.is_file():
-        return None
-    target = str(read_json(pointer).get("checkpoint", ""))
-    if Path(target).name != target or not target.startswith("step-"):
-        raise CheckpointError(f"{pointer} does not name a checkpoint beside it: {target!r}")
-    return folder / target
-
-
 def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
     """The checkpoint of `ckpt=` (or of another `key`): a run folder (its best, else its last) or a step-….
 
     Raises CheckpointError saying what is wrong.
     """
-    path = Path(ckpt)
-    if not path.exists():
-        raise CheckpointError(
-            f"{key}={ckpt} does not exist",
-            hint="give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)",
-        )
-    if path.is_file():
-        raise CheckpointError(
-            f"{key}={ckpt} is a file; this version reads the folders that train writes",
-            hint="give the folder of a run or of a step-... in it",
-        )
-    chosen = chosen_in(path)
-    if chosen is None:
-        raise CheckpointError(
-            f"{key}={ckpt} holds no checkpoint: neither step-... files nor checkpoints/best.json",
-            hint="was the run stopped before its first save?",
-        )
-    return verified(chosen)
-
-
-def chosen_in(folder: Path) -> Path | None:
-    """The checkpoint that `folder` is, or that a run there points to (its best, else its last); None where it
-    is neither.
-    """
-    if (folder / "model.safetensors").is_file() or (folder / MANIFEST).is_file():
-        return folder
-    pointers = (
-        pointed(place, name) for place in (folder / "checkpoints", folder) for name in ("best", "last")
-    )
-    return next((target for target in pointers if target is not None), None)
+    return verified(place(ckpt, key=key))
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -286,18 +246,6 @@ def verified(path: Path) -> Checkpoint:
                 f"{path} is damaged: {name} is not what {MANIFEST} says (size or sha256 differs)"
             )
     return Checkpoint(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a JSON table")
-    return content
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,11 @@ from deeplabx.errors import ConfigError
 
 NAME = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+ANOTHER_FOLDER = "wait for it, or choose another folder: hydra.run.dir=FOLDER"
+THREADS, HELD_HERE = (
+    threading.Lock(),
+    set[Path](),
+)  # the folders of this process: lockf tells no threads apart
 HELD = (BlockingIOError, PermissionError)  # POSIX allows EAGAIN and EACCES
 
 
@@ -42,6 +48,17 @@ def locked(folder: Path) -> Iterator[str]:
     file system has no locks, else an empty text. Raises ConfigError where another run uses it.
     """
     path = folder / NAME
+    with THREADS:
+        if folder.resolve() in HELD_HERE:
+            raise ConfigError(f"{folder} is in use by another run of this process", hint=ANOTHER_FOLDER)
+        HELD_HERE.add(folder.resolve())
+    try:
+        yield from held_lock(folder, path)
+    finally:
+        HELD_HERE.discard(folder.resolve())
+
+
+def held_lock(folder: Path, path: Path) -> Iterator[str]:
     warning = f"{folder} is on a file system without locks: see that no second run writes there"
     while True:
         with path.open("a+") as file:
@@ -51,7 +68,7 @@ def locked(folder: Path) -> Iterator[str]:
                 file.seek(0)
                 raise ConfigError(
                     f"{folder} is in use by another run ({file.read().strip()})",
-                    hint="wait for it, or choose another folder: hydra.run.dir=FOLDER",
+                    hint=ANOTHER_FOLDER,
                 ) from None
             if not (path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino):
                 continue  # the run before this one removed its lock file between our two calls

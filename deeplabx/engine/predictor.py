@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.errors import DataError
 from deeplabx.model.crf import DenseCRF
 

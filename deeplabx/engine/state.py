@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.engine.ema import EMA
-from deeplabx.errors import DivergedError
+from deeplabx.engine.noise import seeded
+from deeplabx.errors import ConfigError, DivergedError
 from deeplabx.loss.contract import Loss
 from deeplabx.model.contract import DeepLab
 from deeplabx.process import distributed
@@ -26,6 +27,13 @@ class Update(NamedTuple):
     valid: int  # pixels that counted
     stop: int | None  # the signal by which the run, or any process of it, was asked to stop
     skipped: bool  # the loss or its gradient was not finite, and the model was not changed
+
+
+def described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    shape = f"a tensor of {tuple(value.shape)}" if value.ndim else "a sum"
+    return shape if value.requires_grad else f"{shape} without a gradient"
 
 
 class TrainState:
@@ -106,7 +114,6 @@ class TrainState:
         processes, so all agree on whether they are finite.
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
-        torch.manual_seed(noise)  # dropout noise is a function of (seed, step, rank)
         self.network.train()
         stride = self.model.label_stride
         labels = labels[:, ::stride, ::stride]
@@ -116,12 +123,13 @@ class TrainState:
         untouched = [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
         loss = 0.0
         passes = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
-        for number, (some_images, some_labels) in enumerate(passes, start=1):
-            with self.no_sync(last=number == self.accumulate):
-                part = self.forward_loss(some_images, some_labels) / divisor
-                # The processes' gradients are averaged, the loss is a sum.
-                self.scaler.scale(part * distributed.world_size()).backward()
-            loss += float(part.detach())
+        with seeded(noise, self.device):  # dropout noise is a function of (seed, step, rank)
+            for number, (some_images, some_labels) in enumerate(passes, start=1):
+                with self.no_sync(last=number == self.accumulate):
+                    part = self.forward_loss(some_images, some_labels) / divisor
+                    # The processes' gradients are averaged, the loss is a sum.
+                    self.scaler.scale(part * distributed.world_size()).backward()
+                loss += float(part.detach())
         (loss,) = distributed.summed([loss])
         what = self.not_finite(loss)
         if what:
@@ -149,6 +157,12 @@ class TrainState:
             outputs = self.network(images)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         losses = [self.loss(logits.float(), labels, ignore_index=self.ignore_index) for logits in outputs]
+        for loss in losses:
+            if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
+                raise ConfigError(
+                    f"the loss {type(self.loss).__name__} gives {described(loss)}, but must give a single sum "
+                    "that has a gradient"
+                )
         weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
         return torch.stack(weighted).sum()
 

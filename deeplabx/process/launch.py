@@ -23,24 +23,39 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed as dist
 
-from deeplabx.errors import DeeplabxError, DeviceError, PreemptedError, StoppedError, resource_error
+from deeplabx.errors import (
+    ConfigError,
+    DeeplabxError,
+    DeviceError,
+    PreemptedError,
+    StoppedError,
+    resource_error,
+)
 from deeplabx.process import meeting
 from deeplabx.process.cluster import is_one_of_several
 from deeplabx.process.distributed import broadcast, cores, rank
+from deeplabx.process.memory import keep_freed_memory
 from deeplabx.process.signals import WATCHED, Forwarding, end_with_parent
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=300)  # of a collective: a process that is waited for longer is taken for dead
 
 
-def launch(function: Callable[..., T], *arguments: Any, devices: str, max_restarts: int = 0) -> T:
+def launch(
+    function: Callable[..., T],
+    *arguments: Any,
+    devices: str,
+    max_restarts: int = 0,
+    prepare: Callable[[], None] | None = None,
+) -> T:
     """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes
     as `devices` says, or as there are where torchrun or SLURM started this one.
 
     Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the
     main process's. `function` and its arguments must be picklable. Raises what the first process that failed
     raised, with its rank. max_restarts: how often all of them are restarted when one is lost (killed, or
-    cut off); an error of deeplabx would only be raised again, and ends the run.
+    cut off); an error of deeplabx would only be raised again, and ends the run. prepare: called in each
+    process that is started, before `function` and its arguments are unpickled there.
     """
     processes = int(devices) if devices.isdecimal() else 1
     if is_one_of_several(os.environ):
@@ -56,7 +71,10 @@ def launch(function: Callable[..., T], *arguments: Any, devices: str, max_restar
         raise DeviceError(
             f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"type trainer.devices={gpus}"
         )
-    return function(*arguments) if processes == 1 else several(function, arguments, processes, max_restarts)
+    if processes == 1:
+        return function(*arguments)
+    job = Work(pickle.dumps((function, arguments)), prepare)
+    return several(job, processes, max_restarts)
 
 
 def as_one(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
@@ -114,8 +132,27 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: int, max_restarts: int) -> T:
-    """`function(*arguments)` in `processes` processes of this machine."""
+@dataclass(frozen=True)
+class Work:
+    """A function and its arguments, pickled, and what must be called before they can be unpickled."""
+
+    pickled: bytes
+    prepare: Callable[[], None] | None
+
+    def unpickled(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self.prepare is not None:
+            self.prepare()
+        try:
+            return pickle.loads(self.pickled)
+        except (AttributeError, ModuleNotFoundError) as error:  # a class of a notebook
+            raise ConfigError(
+                f"a worker process cannot find a class of yours: {error}",
+                hint="put it into a Python file and name that: plugins=FILE",
+            ) from None
+
+
+def several(work: Work, processes: int, max_restarts: int) -> Any:
+    """The work in `processes` processes of this machine."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -141,7 +178,7 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
             signals_to_handle="SIGHUP,SIGQUIT",
         )
         try:
-            outcome = elastic_launch(config, in_process)(function, arguments, Path(folder))[0]
+            outcome = elastic_launch(config, in_process)(work, Path(folder))[0]
         except ChildFailedError as error:
             if asked.number is not None and not any(
                 would_come_again(report.error) for report in read_reports(Path(folder))
@@ -155,16 +192,16 @@ def several(function: Callable[..., T], arguments: tuple[Any, ...], processes: i
     return outcome
 
 
-def in_process(
-    function: Callable[..., T], arguments: tuple[Any, ...], folder: Path
-) -> T | StoppedError | PreemptedError:
+def in_process(work: Work, folder: Path) -> Any:
     """What each process runs. Having saved for a signal is an outcome, not a failure: elastic would stop the
     others, which are saving too.
     """
     end_with_parent()
+    keep_freed_memory()
     number = int(os.environ["RANK"])
     refuse_what_would_come_again(number, folder)
     try:
+        function, arguments = work.unpickled()
         join_group()
         outcome = outcome_of(function, arguments)
         for (

@@ -25,7 +25,8 @@ class StopRequest:
         self.interrupts = 0
 
     def __enter__(self) -> Self:
-        self.before = {number: signal.signal(number, self.note) for number in WATCHED}
+        main = threading.current_thread() is threading.main_thread()  # only it may answer signals
+        self.before = {number: signal.signal(number, self.note) for number in WATCHED if main}
         return self
 
     def __exit__(

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from deeplabx import registry
-from deeplabx.backbone.contract import Backbone, Normalization
+from deeplabx.backbone.contract import Backbone
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings
 from deeplabx.dataset.contract import SegmentationSet
@@ -27,6 +28,7 @@ from deeplabx.model.norm import apply_norm, freeze_norm
 from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.process.distributed import is_main, rank, world_size
 from deeplabx.process.signals import ignore_signals
+from deeplabx.run import contracts
 from deeplabx.schedule.contract import Schedule
 
 # What an option of a group must be an instance of; the others are functions.
@@ -82,7 +84,11 @@ def build_model(
     published = {"output_stride": model.reference_stride, "multi_grid": model.multi_grid}
     defaults = {key: value for key, value in published.items() if key in option.setting_names}
     network = built("backbone", backbone, in_channels=in_channels, **{**defaults, **given})
+    if not option.built_in:
+        contracts.refuse_other_backbone(backbone, network, in_channels=in_channels)
     made = built("model", name, network, num_classes=num_classes, **settings)
+    if not registry.option("model", name).built_in:
+        contracts.refuse_other_model(name, made, num_classes=num_classes, in_channels=in_channels)
     return apply_norm(made, norm=norm, momentum=norm_momentum)
 
 
@@ -142,12 +148,18 @@ def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
 
 def open_dataset(name: str, *, split: str, skip_unreadable: bool = False, **settings: Any) -> ReadableSet:
     """One split of a data set by its name. `settings` are its own, such as root."""
-    return opened(partial(built, "dataset", name), split=split, skip_unreadable=skip_unreadable, **settings)
+    found = opened(partial(built, "dataset", name), split=split, skip_unreadable=skip_unreadable, **settings)
+    if not registry.option("dataset", name).built_in:
+        contracts.refuse_other_set(name, found)
+    return found
 
 
 def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], ignore_index: int) -> Augment:
     settings = builder_settings(config)
-    return built("augment", config.name, pad_pixel=tuple(pad_pixel), ignore_index=ignore_index, **settings)
+    made = built("augment", config.name, pad_pixel=tuple(pad_pixel), ignore_index=ignore_index, **settings)
+    if not registry.option("augment", config.name).built_in:
+        contracts.refuse_other_augment(config.name, made, crop_size=config.crop_size, channels=len(pad_pixel))
+    return made
 
 
 def batches_of(

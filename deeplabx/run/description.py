@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 
 from deeplabx import registry
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema, stored
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.process.distributed import resolve_device, resolve_precision
+from deeplabx.run import plugins
 from deeplabx.run.build import model_of, predictor_of
 
 Change = Callable[[schema.TrainConfig], schema.TrainConfig]  # a stored config to the one that is used
@@ -32,6 +33,7 @@ class Description(NamedTuple):
 
     def to_plain(self) -> dict[str, Any]:
         return {
+            "plugins": plugins.needed(options_of(self.config)),
             "config": stored.to_plain(self.config),
             "classes": self.classes,
             "palette": [list(colour) for colour in self.palette],
@@ -45,6 +47,7 @@ class Description(NamedTuple):
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], *, source: Path) -> "Description":
+        plugins.refuse_absent(plain.get("plugins"), source=source)
         try:
             found = cls(
                 config=config_from_plain(plain["config"]),
@@ -79,6 +82,11 @@ class Description(NamedTuple):
             raise ValueError("preprocess is not a finite mean and a positive std")
 
 
+def options_of(config: schema.TrainConfig) -> dict[str, str]:
+    """The name of the option that a config has of each group."""
+    return {group: getattr(config, group).name for group in registry.GROUPS}
+
+
 def config_from_plain(plain: Any) -> schema.TrainConfig:
     """A stored config as dataclasses. Raises ConfigError."""
     return stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
@@ -89,6 +97,7 @@ class StoredModel(NamedTuple):
 
     checkpoint: checkpoints.Checkpoint
     description: Description
+    warnings: list[str]  # plug-ins that have changed since it was saved
 
     @property
     def config(self) -> schema.TrainConfig:
@@ -114,4 +123,5 @@ def stored_model(ckpt: str, *, change: Change = lambda config: config) -> Stored
     checkpoint = checkpoints.find(ckpt)
     description = Description.of(checkpoint)
     description.config.trainer.precision, description.config.trainer.devices = "fp32", "auto"
-    return StoredModel(checkpoint, description._replace(config=change(description.config)))
+    warnings = plugins.changes(checkpoint.description.get("plugins"), source=checkpoint.path)
+    return StoredModel(checkpoint, description._replace(config=change(description.config)), warnings)

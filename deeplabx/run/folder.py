@@ -3,7 +3,6 @@
 import contextlib
 import json
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,13 @@ from deeplabx.config import schema, stored
 from deeplabx.config.fields import walk
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
+from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.process.distributed import world_size
-from deeplabx.run.description import Description, config_from_plain
+from deeplabx.run import plugins
+from deeplabx.run.description import Description, config_from_plain, options_of
 
-# What may differ when a run is resumed: nothing that its weights depend on.
-FREE_ON_RESUME = (
-    "resume",
-    "dataset.root",
-    "dataset.sbd_root",
-    "trainer.workers",
-    "trainer.devices",
-    "trainer.max_restarts",
-    "trainer.on_nonfinite",
-    "trainer.eval_every",
-    "trainer.save_every",
-    "trainer.log_every",
-    "trainer.samples",
-)
 EXTENSIONS = "extensions.json"
 
 
@@ -51,7 +38,7 @@ def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
             hint="add resume=true to continue it, or choose another folder",
         )
     if started and (folder / "DONE").is_file() and (folder / "result.json").is_file():
-        miou = checkpoints.read_json(folder / "result.json").get("miou")
+        miou = read_json(folder / "result.json").get("miou")
         if not isinstance(miou, float):
             raise CheckpointError(
                 f"{folder}/result.json holds no mIoU", hint="remove it, and the run will write it again"
@@ -71,7 +58,11 @@ def refuse_changed(
     now = {key: value for key, value, _ in walk(config)}
     if extensions and extensions[-1]["to"] == now["schedule.max_iters"]:
         before["schedule.max_iters"] = now["schedule.max_iters"]
-    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
+    for words in plugins.changes(found.description.get("plugins"), source=found.path):
+        raise ConfigError(
+            words, hint="restore it, or start from these weights in another folder: init_from=RUN"
+        )
+    changed = [key for key in now if key not in schema.FREE_ON_RESUME and now[key] != before.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
         raise ConfigError(
@@ -81,6 +72,10 @@ def refuse_changed(
 
 
 def config_of(folder: Path) -> schema.TrainConfig:
+    """The config of a run. Raises CheckpointError, for a plug-in that is not loaded too."""
+    path = folder / "environment.json"
+    environment = read_json(path) if path.is_file() else {}
+    plugins.refuse_absent(environment.get("plugins", []), source=folder)
     try:
         return config_from_plain(read_yaml(folder / "config.yaml"))
     except ConfigError as error:
@@ -159,7 +154,7 @@ def write_run_files(
         "processes": world_size(),
         "threads": torch.get_num_threads(),
         "precision": config.trainer.precision,
-        "command": sys.argv[1:],
+        "plugins": plugins.needed(options_of(config)),
     }
     durable.replace(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 
@@ -181,11 +176,9 @@ def mark(folder: Path, name: str, words: str) -> None:
 
 def next_command(folder: Path) -> str:
     """What to type after a run was stopped."""
-    return (
-        f"deeplabx resume {folder}"
-        if (folder / "config.yaml").is_file()
-        else "the run had not begun: start it again"
-    )
+    if not (folder / "config.yaml").is_file():
+        return "the run had not begun: start it again"
+    return f"deeplabx resume {folder}{plugins.as_overrides()}"
 
 
 def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.backbone.pretrained import is_backbone_file, load_matching, read_backbone
 from deeplabx.config import schema
 from deeplabx.engine import checkpoint as checkpoints

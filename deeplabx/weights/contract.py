@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.errors import CheckpointError
 
 BATCH_NORM_EPS = 1e-5  # of the batch norms that an importer fills, unless it is given another

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from deeplabx.backbone.contract import MINUS_ONE_TO_ONE
+from deeplabx.backbone.normalization import MINUS_ONE_TO_ONE
 from deeplabx.weights.contract import Build, Conversion, Imported
 from deeplabx.weights.tfjs import depthwise_in_our_layout, in_our_layout
 

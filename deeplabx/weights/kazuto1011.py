@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplabx.backbone.contract import CAFFE
+from deeplabx.backbone.normalization import CAFFE
 from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import count, has

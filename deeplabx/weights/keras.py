@@ -7,15 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import KERAS
 from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import BATCH_NORM_EPS, Build, Conversion, Imported
 from deeplabx.weights.tfjs import in_our_layout
 
 SOURCE = "Keras's ResNet-50"
 EPS = 1e-3  # of its batch norms
-# Keras.applications' caffe mode, here in RGB order.
-KERAS = Normalization(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
 UNITS = {2: "abc", 3: "abcd", 4: "abcdef", 5: "abc"}  # by the number of the stage; ours count from 1
 
 

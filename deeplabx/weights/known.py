@@ -10,10 +10,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE, Normalization
-from deeplabx.backbone.efficientnet_lite import EfficientNetLite
+from deeplabx.backbone.normalization import (
+    EFFICIENTNET_LITE,
+    IMAGENET,
+    KERAS,
+    MINUS_ONE_TO_ONE,
+    Normalization,
+)
 from deeplabx.errors import CheckpointError, nearest
-from deeplabx.weights.keras import KERAS
 
 TORCHVISION = "https://download.pytorch.org/models/"
 TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
@@ -187,7 +191,7 @@ EFFICIENTNET_LITE0 = Known(
     sha256="c48ec8a3a3779c1d946642b85523435148169b2e75f87faf38c398965930e688",
     mebibytes=16.56,
     licence="Apache-2.0",
-    normalization=EfficientNetLite.normalization,
+    normalization=EFFICIENTNET_LITE,
     reported="not stated",
     reported_on="by its publisher; Google states top-1 75.1 on ImageNet-1k val",
     source=f"{LITE0}, converted by ML Illustrated (github.com/ml-illustrated/EfficientNet-Lite-PyTorch)",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
+from deeplabx.backbone.normalization import IMAGENET, MINUS_ONE_TO_ONE
 from deeplabx.weights.contract import Build, Imported
 from deeplabx.weights.torchvision import count, linear, named_as_ours, norm, resnet_name
 

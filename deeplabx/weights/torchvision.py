@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplabx.backbone.contract import IMAGENET, Normalization
+from deeplabx.backbone.normalization import IMAGENET, Normalization
 from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import BATCH_NORM, COUNTER, Build, Conversion, Imported, renamed
 

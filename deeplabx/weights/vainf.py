@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplabx.backbone.contract import IMAGENET
+from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import dilated_resnet, has, of_aspp

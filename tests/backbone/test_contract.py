@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
-from deeplabx.command.compose import choices
+from deeplabx.backbone.normalization import IMAGENET, MINUS_ONE_TO_ONE
+from deeplabx.command.yaml_files import choices
 from deeplabx.registry import OPTIONS, build
 
 # Large ones are more of the same units, and seconds each; timm's are in test_timm_models.py

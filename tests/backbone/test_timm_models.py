@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
+from deeplabx.backbone.normalization import IMAGENET, MINUS_ONE_TO_ONE
 from deeplabx.backbone.pretrained import load_matching
 from deeplabx.command.show import show
 from deeplabx.errors import ConfigError

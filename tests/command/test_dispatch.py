@@ -17,7 +17,12 @@ from tests.conftest import Deeplabx
         ("train init_from=nowhere", 4, "init_from=nowhere does not exist"),
         ("train hydra.run.dir=/proc/x", 6, "/proc/x cannot be made or read"),
         ("eval ckpt=nowhere", 4, "ckpt=nowhere does not exist"),
-        ("predict ckpt=nowhere input=x(1).jpg", 3, "input=x(1).jpg does not exist"),
+        ("eval RUN", 4, "ckpt=RUN does not exist"),
+        (
+            "predict ckpt=nowhere input=x(1).jpg",
+            4,
+            "ckpt=nowhere does not exist; input=x(1).jpg does not exist",
+        ),
         (f"predict ckpt=nowhere input=x out={'x' * 300}", 6, ": File name too long"),
         ("resume", 2, "resume needs the folder of a run"),
         ("resume seed=1", 2, "resume needs the folder of a run"),
@@ -25,7 +30,7 @@ from tests.conftest import Deeplabx
         ("resume nowhere", 4, "nowhere is not the folder of a run"),
         (f"resume {'x' * 300}", 4, "is not the folder of a run"),
         ("weights import source=nowhere.pth out=x", 4, "source=nowhere.pth does not exist"),
-        ("weights list resnet50_imagenet", 4, "Did you mean resnet50_imagenet_keras?"),
+        ("weights list resnet50_imagenet", 4, "or resnet50_imagenet_keras?"),
         ("doctor x=1", 2, "doctor takes no settings: x=1"),
     ],
 )

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from deeplabx.command.evaluate import evaluate
 from deeplabx.errors import CheckpointError
 from deeplabx.run.description import stored_model
 from tests.conftest import Deeplabx, Root
@@ -78,7 +77,7 @@ def test_a_damaged_checkpoint_says_so(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"is damaged: model.safetensors is not what MANIFEST.json says"
     ):
-        evaluate(str(copy), tmp_path, change=lambda config: config)
+        stored_model(str(copy))
 
 
 def test_another_data_sets_classes_are_refused(tiny_run: Path, deeplabx: Deeplabx, fake_root: Root) -> None:

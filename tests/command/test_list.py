@@ -1,7 +1,7 @@
 import pytest
 
-from deeplabx.command.compose import choices
 from deeplabx.command.list import backbone_table
+from deeplabx.command.yaml_files import choices
 from deeplabx.registry import GROUPS, OPTIONS, option
 from tests.conftest import Deeplabx
 

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from deeplabx.command.predict import predict
-from deeplabx.config import schema
 from deeplabx.dataset.io import write_image
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.metrics import confusion_matrix, metrics
@@ -16,16 +15,12 @@ from deeplabx.run.build import dataset_of
 from deeplabx.run.description import stored_model
 
 
-def unchanged(config: schema.TrainConfig) -> schema.TrainConfig:
-    return config
-
-
 def test_the_miou_of_the_id_files_is_evals_to_the_last_digit(tiny_run: Path, tmp_path: Path) -> None:
     found = stored_model(str(tiny_run))
     samples = dataset_of(found.config.dataset, split="val")
     for index in range(len(samples)):
         write_image(tmp_path / "in" / f"{index}.png", samples[index].image)
-    predict(str(tiny_run), tmp_path / "in", tmp_path / "out", change=unchanged)
+    predict(stored_model(str(tiny_run)), [tmp_path / "in"], tmp_path / "out")
     confusion = torch.zeros(7, 7, dtype=torch.int64)
     for index in range(len(samples)):
         ids = torch.from_numpy(np.array(Image.open(tmp_path / "out" / f"{index}.png")))
@@ -44,7 +39,7 @@ def test_ids_are_palette_files_of_the_images_size_and_overlays_are_not(
     for name, size in (("photo (1).jpg", (50, 41)), ("deep/er/b.png", (17, 70)), ("deep/c.JPG", (64, 64))):
         write_image(source / name, np.zeros((size[1], size[0], 3), np.uint8))
     (source / "notes.txt").write_text("no image")
-    predict(str(tiny_run), source, tmp_path / "out", change=unchanged)
+    predict(stored_model(str(tiny_run)), [source], tmp_path / "out")
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")}
     stems = {"photo (1)", "deep/er/b", "deep/c"}
     assert written == {f"{stem}{ending}" for stem in stems for ending in (".png", "_overlay.png")}
@@ -58,7 +53,7 @@ def test_ids_are_palette_files_of_the_images_size_and_overlays_are_not(
 
 def test_one_image(tiny_run: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "one.png", np.zeros((20, 30, 3), np.uint8))
-    predict(str(tiny_run), tmp_path / "one.png", tmp_path / "out", change=unchanged)
+    predict(stored_model(str(tiny_run)), [tmp_path / "one.png"], tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.png", "one_overlay.png"}
 
 
@@ -66,7 +61,7 @@ def test_a_damaged_image_stops_no_other(tiny_run: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "good.png", np.zeros((20, 30, 3), np.uint8))
     (tmp_path / "in" / "bad.jpg").write_bytes(b"no")
     with pytest.raises(DataError, match=r"1 of 2 images could not be read; the others are done\n.*bad.jpg"):
-        predict(str(tiny_run), tmp_path / "in", tmp_path / "out", change=unchanged)
+        predict(stored_model(str(tiny_run)), [tmp_path / "in"], tmp_path / "out")
     assert (tmp_path / "out" / "good.png").is_file()
 
 
@@ -77,23 +72,23 @@ def test_two_images_for_one_place_are_refused_before_anything_is_written(
     for name in names:
         write_image(tmp_path / "in" / name, np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(DataError, match="rename one of them"):
-        predict(str(tiny_run), tmp_path / "in", tmp_path / "out", change=unchanged)
+        predict(stored_model(str(tiny_run)), [tmp_path / "in"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_image_is_never_overwritten_by_its_ids(tiny_run: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
     with pytest.raises(DataError, match="another out=FOLDER"):
-        predict(str(tiny_run), tmp_path, tmp_path, change=unchanged)
+        predict(stored_model(str(tiny_run)), [tmp_path], tmp_path)
 
 
 def test_what_an_earlier_run_left_inside_is_not_an_input(tiny_run: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
     for _ in range(2):
-        predict(str(tiny_run), tmp_path, tmp_path / "out", change=unchanged)
+        predict(stored_model(str(tiny_run)), [tmp_path], tmp_path / "out")
     assert len(list((tmp_path / "out").rglob("*.png"))) == 2
 
 
 def test_an_empty_folder_is_an_error(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no images"):
-        predict(str(tiny_run), tmp_path, tmp_path / "out", change=unchanged)
+        predict(stored_model(str(tiny_run)), [tmp_path], tmp_path / "out")

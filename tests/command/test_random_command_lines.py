@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from deeplabx.command import dispatch, weights
-from deeplabx.command.compose import choices, schema_of, training_config
+from deeplabx.command.compose import training_config
 from deeplabx.command.job import Job
 from deeplabx.command.table import COMMANDS, FLAGS, SHORT_FLAGS, Command
+from deeplabx.command.yaml_files import choices
 from deeplabx.config import schema
 from deeplabx.config.fields import setting_keys, setting_type, type_words
 from deeplabx.registry import GROUPS, families
@@ -93,7 +94,7 @@ def word(rng: random.Random, command: Command) -> str:
 
 def setting_key(rng: random.Random, command: Command) -> str:
     """Mostly a key of the command; else of another command, with a typing error, or of Hydra."""
-    key = rng.choice([*GROUPS, "recipe"]) if rng.random() < 0.25 else rng.choice(keys_of(schema_of(command)))
+    key = rng.choice([*GROUPS, "recipe"]) if rng.random() < 0.25 else rng.choice(keys_of(command.settings))
     if rng.random() < 0.2:
         key = rng.choice(keys_of(schema.TrainConfig))
     if rng.random() < 0.2:
@@ -112,7 +113,7 @@ def value(rng: random.Random, key: str) -> str:
     if key in GROUPS and kind < 0.6:
         return rng.choice(choices(key))
     if kind < 0.5:
-        declared = (setting_type(schema_of(command), key, families()) for command in WITH_SETTINGS)
+        declared = (setting_type(command.settings, key, families()) for command in WITH_SETTINGS)
         words = type_words(next((hint for hint in declared if hint is not None), str)).removesuffix(
             " or null"
         )

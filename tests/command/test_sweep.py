@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deeplabx.command import sweep
-from deeplabx.errors import DataError
+from deeplabx.errors import DataError, report
 from tests.conftest import TINY, Deeplabx
 
 ONE_STEP = [*TINY, "schedule.max_iters=1", "trainer.samples=0"]
@@ -38,7 +38,7 @@ def test_a_failing_job_stops_nothing_and_is_reported_at_the_end(deeplabx: Deepla
 
 
 def test_an_error_does_nothing_to_the_terminal_but_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep.report(DataError("bad\x1b[2J\nname\u202e" + "x" * 10**6, hint="a\nb\x07\nc")) == 3
+    assert report(DataError("bad\x1b[2J\nname\u202e" + "x" * 10**6, hint="a\nb\x07\nc")) == 3
     first, *hint = capsys.readouterr().err.splitlines()
     assert first.startswith("deeplabx: bad\\x1b[2J\\nname\\u202exxx")
     assert len(first) < 600

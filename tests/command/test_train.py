@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deeplabx.command import train as train_command
-from deeplabx.command.compose import choices
+from deeplabx.command.yaml_files import choices
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import ConfigError, StoppedError

@@ -21,13 +21,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from deeplabx.command import sweep
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.fake import FOLDER_CLASSES, scenes
 from deeplabx.dataset.io import read_image, read_label, write_ids, write_image
 from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.loader import Batch, training_batches
-from deeplabx.errors import DataError
+from deeplabx.errors import DataError, report
 from deeplabx.run.build import open_dataset
 from tests.conftest import TINY, Deeplabx
 
@@ -205,7 +204,7 @@ def test_a_broken_file_is_named(
     path = break_file(write_set(tmp_path, train=["a", "b", "c"]), "train", "b", role=role, name=name)
     with pytest.raises(DataError) as raised:
         first_batch(tmp_path)
-    assert sweep.report(raised.value) == 3
+    assert report(raised.value) == 3
     assert_names(capsys.readouterr().err, path)
 
 
@@ -229,7 +228,7 @@ def test_what_is_no_file_is_named(
     NO_FILES[name](path)
     with pytest.raises(DataError) as raised:
         first_batch(tmp_path)
-    assert sweep.report(raised.value) == 3
+    assert report(raised.value) == 3
     assert_names(capsys.readouterr().err, path)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from deeplabx.command.compose import choices
+from deeplabx.command.yaml_files import choices
 from deeplabx.dataset.fake import FAKES, write_fake
 from deeplabx.errors import DataError
 from deeplabx.run.build import open_dataset

@@ -8,6 +8,7 @@ from torch import nn
 import deeplabx
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
+from deeplabx.engine.checkpoint_folder import pointed
 from deeplabx.errors import CheckpointError, DivergedError
 from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
 
@@ -217,10 +218,10 @@ def test_best_names_the_best_of_the_state_though_the_process_died_before_it_was_
         checkpoints.save(state, tmp_path, description={})
     checkpoints.point(tmp_path, "best", tmp_path / "step-00000001", step=1, miou=0.1)
     checkpoints.repair(tmp_path, state)
-    assert checkpoints.pointed(tmp_path, "best") == tmp_path / "step-00000002"
+    assert pointed(tmp_path, "best") == tmp_path / "step-00000002"
     state.best = {}
     checkpoints.repair(tmp_path, state)
-    assert checkpoints.pointed(tmp_path, "best") is None
+    assert pointed(tmp_path, "best") is None
 
 
 @pytest.mark.parametrize(

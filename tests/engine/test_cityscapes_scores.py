@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deeplabx.backbone.contract import MINUS_ONE_TO_ONE
+from deeplabx.backbone.normalization import MINUS_ONE_TO_ONE
 from deeplabx.dataset.cityscapes import CLASS_TABLE, Cityscapes
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.evaluator import evaluate

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeplabx.backbone.contract import Normalization
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.engine.evaluator import evaluate, refuse_other_classes
 from deeplabx.engine.predictor import Predictor, pad, window_starts
 from deeplabx.errors import CheckpointError

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.checkpoint_folder import pointed
 from deeplabx.engine.log import Log
 from deeplabx.engine.saver import Saver
 from deeplabx.errors import DivergedError, ResourceError
@@ -31,7 +32,7 @@ def test_a_full_disk_costs_a_periodic_checkpoint_and_its_best(
     saver = Saver(state, tmp_path, description={}, log=log)
     state.step, state.best = 1, {"step": 1, "miou": 0.3}
     saver.try_save()
-    assert checkpoints.pointed(tmp_path, "best") == tmp_path / "step-00000001"
+    assert pointed(tmp_path, "best") == tmp_path / "step-00000001"
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "keep", failing(OSError(28, "No space left on device", "file")))
         state.step, state.best = 2, {"step": 2, "miou": 0.4}
@@ -45,7 +46,7 @@ def test_a_full_disk_costs_a_periodic_checkpoint_and_its_best(
             saver.save()
     state.step, state.best = 3, {"step": 3, "miou": 0.5}
     saver.try_save()
-    assert checkpoints.pointed(tmp_path, "best") == tmp_path / "step-00000003"
+    assert pointed(tmp_path, "best") == tmp_path / "step-00000003"
 
 
 def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import deeplabx
-from deeplabx.command.compose import conf_dir
+from deeplabx.command.yaml_files import conf_dir
 from deeplabx.errors import ConfigError
 from deeplabx.registry import OPTIONS, build
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import deeplabx
 from deeplabx.backbone.contract import Backbone
-from deeplabx.command.compose import choices
+from deeplabx.command.yaml_files import choices
 from deeplabx.errors import ConfigError
 from deeplabx.model.contract import DeepLab
 from deeplabx.model.freeze import freeze_up_to

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -106,7 +108,7 @@ def test_adamw_takes_the_step_of_the_paper() -> None:
 def test_of_v1_and_v2_only_the_classifiers_have_the_heads_rates(
     model: str, backbone: str, new: list[str]
 ) -> None:
-    rates = {} if model == "deeplabv1" else {"atrous_rates": [6, 12]}
+    rates: dict[str, Any] = {} if model == "deeplabv1" else {"atrous_rates": [6, 12]}
     network = deeplabx.build_model(model, backbone=backbone, num_classes=3, **rates)
     groups = {
         group["group"]: group

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from deeplabx.backbone.contract import IMAGENET
+from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.run.build import dataset_of
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE, Normalization
+from deeplabx.backbone.normalization import IMAGENET, MINUS_ONE_TO_ONE, Normalization
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.durable import remove
 from deeplabx.errors import CheckpointError

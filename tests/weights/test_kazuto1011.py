@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deeplabx.backbone.contract import CAFFE
+from deeplabx.backbone.normalization import CAFFE
 from deeplabx.errors import CheckpointError
 from tests.model.peers import EVERY, fill, golden, image
 from tests.weights.foreign import (

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deeplabx.backbone.contract import IMAGENET
+from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.backbone.pretrained import read_tensors
 from deeplabx.errors import CheckpointError
 from deeplabx.model.contract import DeepLab

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deeplabx.backbone.contract import IMAGENET, MINUS_ONE_TO_ONE
+from deeplabx.backbone.normalization import IMAGENET, MINUS_ONE_TO_ONE
 from deeplabx.run.build import meta_network
 from tests.model.peers import fill, golden, image
 from tests.weights.foreign import (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplabx.backbone.contract import IMAGENET
+from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.errors import CheckpointError
 from deeplabx.run.build import meta_network
 from tests.model.peers import EVERY, fill, golden, image

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deeplabx.backbone.contract import IMAGENET
+from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.errors import CheckpointError
 from tests.model.peers import golden
 from tests.weights.foreign import (

@@ -1,0 +1,41 @@
+"""The paths that a command reads, looked for before torch is imported."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deeplabx.command.table import Command
+from deeplabx.engine.checkpoint_folder import place
+from deeplabx.errors import CheckpointError, DataError, DeeplabxError
+from deeplabx.weights.known import BY_NAME
+
+
+def refuse_absent(command: Command, config: Any) -> None:
+    """Raise an error that names each of the paths that is not there, or is not what it should be."""
+    errors = list(wrong_paths(command, config))
+    if not errors:
+        return
+    first = errors[0]
+    if len(errors) > 1:
+        first.message = "; ".join(error.message for error in errors)
+    raise first
+
+
+def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
+    """What is wrong with the checkpoint, the images and the starting weights that a command is given."""
+    if "ckpt" in command.needs:
+        try:
+            refuse_absent_checkpoint(str(config.ckpt))
+        except CheckpointError as error:
+            yield error
+    for image in config.input if "input" in command.needs else ():
+        if not Path(str(image)).exists():
+            yield DataError(
+                f"input={image} does not exist", hint="give images, or folders that are searched for them"
+            )
+
+
+def refuse_absent_checkpoint(ckpt: str) -> None:
+    """Raise CheckpointError unless there is a checkpoint at `ckpt`, or it is a name of known weights."""
+    if ckpt not in BY_NAME or Path(ckpt).exists():
+        place(ckpt)

@@ -1,0 +1,44 @@
+"""One job of a command, or the many of -m: composed by Hydra, run by the command's module."""
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from deeplabx.command import inputs
+from deeplabx.command.compose import in_words as composition_error
+from deeplabx.command.compose import run_hydra
+from deeplabx.command.dispatch import function_of
+from deeplabx.command.job import Job
+from deeplabx.command.sweep import Jobs
+from deeplabx.command.table import Command
+from deeplabx.errors import DeeplabxError, ResourceError, resource_error
+from deeplabx.process.memory import keep_freed_memory
+
+
+def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
+    """Compose and run one job, or many with -m. Raises the DeeplabxError of what went wrong."""
+
+    def task(config: DictConfig) -> float | None:
+        job = Job.of_hydra(command, config)
+        inputs.refuse_absent(command, job.config)
+        if command.parallel:
+            keep_freed_memory()
+        return function_of(command)(job)
+
+    jobs = Jobs(task)
+    try:
+        run_hydra(command, flags, overrides, jobs.run)
+    except (DeeplabxError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, HydraException):  # its own are OSErrors too
+            raise unwritable(error) from error
+        raise composition_error(error, command) from error  # a job's own errors are kept by `jobs`
+    jobs.finish()
+
+
+def unwritable(error: OSError) -> DeeplabxError:
+    """What stopped Hydra before the job: it makes the folder of the run."""
+    return resource_error(error) or ResourceError(
+        f"{error.filename or 'the output folder'} cannot be made or read: {error.strerror or error}",
+        hint="give a folder that can be written: hydra.run.dir=FOLDER (predict: out=FOLDER)",
+    )

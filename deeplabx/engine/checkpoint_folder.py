@@ -1,0 +1,79 @@
+"""Where a checkpoint is. No torch is imported: a wrong path is answered before it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from deeplabx.dataset.io import IMAGE_SUFFIXES
+from deeplabx.errors import CheckpointError
+
+MANIFEST = "MANIFEST.json"
+HOW_TO_GIVE = "give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)"
+
+
+def place(ckpt: str, *, key: str = "ckpt") -> Path:
+    """The checkpoint's folder of `ckpt=` (or of another `key`): a run (its best, else its last) or a step-….
+
+    Raises CheckpointError saying what is wrong.
+    """
+    path = Path(ckpt)
+    if not path.exists():
+        raise CheckpointError(f"{key}={ckpt} does not exist", hint=HOW_TO_GIVE)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        raise CheckpointError(f"{key}={ckpt} is an image, not a checkpoint", hint=HOW_TO_GIVE)
+    if path.is_file():
+        beside = chosen_in(path.parent) == path.parent
+        hint = (
+            f"type {key}={path.parent}"
+            if beside
+            else f"{HOW_TO_GIVE}; of another program's file, "
+            f"deeplabx weights import source={ckpt} out=DIR makes one"
+        )
+        raise CheckpointError(f"{key}={ckpt} is a file; checkpoints are folders", hint=hint)
+    chosen = chosen_in(path)
+    if chosen is None:
+        raise CheckpointError(f"{key}={ckpt} holds {other_content(path)}", hint=HOW_TO_GIVE)
+    return chosen
+
+
+def other_content(folder: Path) -> str:
+    """What a folder holds that is not a checkpoint's, in words."""
+    names = sorted(one.name for one in folder.iterdir())
+    if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
+        return "images, not a checkpoint"
+    if "config.yaml" in names:
+        return "a run that has saved no checkpoint yet"
+    return f"no checkpoint, but {', '.join(names[:4]) or 'nothing'}{', ...' if len(names) > 4 else ''}"
+
+
+def chosen_in(folder: Path) -> Path | None:
+    """The checkpoint that `folder` is, or that a run there points to (its best, else its last); None where it
+    is neither.
+    """
+    if (folder / "model.safetensors").is_file() or (folder / MANIFEST).is_file():
+        return folder
+    pointers = (pointed(one, name) for one in (folder / "checkpoints", folder) for name in ("best", "last"))
+    return next((target for target in pointers if target is not None), None)
+
+
+def pointed(folder: Path, name: str) -> Path | None:
+    """The checkpoint that `folder`/name.json names, or None when there is no such pointer."""
+    pointer = folder / f"{name}.json"
+    if not pointer.is_file():
+        return None
+    target = str(read_json(pointer).get("checkpoint", ""))
+    if Path(target).name != target or not target.startswith("step-"):
+        raise CheckpointError(f"{pointer} does not name a checkpoint beside it: {target!r}")
+    return folder / target
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a JSON table")
+    return content

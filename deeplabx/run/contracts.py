@@ -1,0 +1,99 @@
+"""What an option from outside the project must do, tried once before it is trained with: what differs is
+answered in words, not by an error deep in the loop.
+"""
+
+from collections.abc import Iterator
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deeplabx.dataset.contract import SegmentationSet
+from deeplabx.errors import ConfigError
+from deeplabx.model.contract import DeepLab
+
+HEIGHT, WIDTH = 65, 97  # odd, so that rounding shows
+FEATURES = {"low_level": 4, "middle": 8}  # the strides of features, where it is not the output stride
+
+
+def refuse_other_backbone(name: str, backbone: Any, *, in_channels: int) -> None:
+    """Raise ConfigError where a backbone's features are not as it states."""
+    stated = ("channels", "low_level_channels", "middle_channels", "auxiliary_channels", "output_stride")
+    for attribute in (*stated, "normalization", "separable", "atrous_branches"):
+        if not hasattr(backbone, attribute):
+            raise ConfigError(f"backbone={name} does not state {attribute}", hint=where(type(backbone)))
+    features = tried(backbone, torch.zeros(1, in_channels, HEIGHT, WIDTH))
+    for kind in ("low_level", "middle", "auxiliary", "high"):
+        found = tuple(getattr(features, kind).shape)
+        channels = backbone.channels if kind == "high" else getattr(backbone, f"{kind}_channels")
+        if found[1] != channels:
+            key = "channels" if kind == "high" else f"{kind}_channels"
+            raise ConfigError(
+                f"backbone={name}: its {kind} features have {found[1]} channels, but {key} is {channels}"
+            )
+        stride = FEATURES.get(kind, backbone.output_stride if kind == "high" else None)
+        sides = None if stride is None else (ceil(HEIGHT / stride), ceil(WIDTH / stride))
+        if sides is not None and found[2:] != sides:
+            raise ConfigError(
+                f"backbone={name}: its {kind} features are {found[2]} x {found[3]}, but must be {sides[0]} x "
+                f"{sides[1]} for an image of {HEIGHT} x {WIDTH}, at stride {stride}"
+            )
+
+
+def refuse_other_model(name: str, model: DeepLab, *, num_classes: int, in_channels: int) -> None:
+    """Raise ConfigError where a model's logits are not of the image's size."""
+    logits = tried(model, torch.zeros(1, in_channels, HEIGHT, WIDTH))
+    expected = (1, num_classes, HEIGHT, WIDTH)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigError(f"model={name} gives {found} in evaluation mode, but must give logits {expected}")
+
+
+def tried(network: nn.Module, images: Tensor) -> Any:
+    """What a network gives in evaluation mode; it is left as it was."""
+    training = network.training
+    with torch.no_grad():
+        outputs = network.eval()(images)
+    network.train(training)
+    return outputs
+
+
+def refuse_other_augment(name: str, augment: Any, *, crop_size: int, channels: int) -> None:
+    """Raise ConfigError where an augmentation gives other than uint8 arrays of the crop's size."""
+    image, label = np.zeros((HEIGHT, WIDTH, channels), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+    found = augment(image, label, np.random.default_rng(0))
+    expected = ((crop_size, crop_size, channels), (crop_size, crop_size))
+    if not (isinstance(found, tuple) and len(found) == 2):
+        raise ConfigError(f"augment={name} gives a {type(found).__name__}, but must give (image, label)")
+    for what, array, shape in zip(("image", "label"), found, expected, strict=True):
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != shape:
+            kind = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ConfigError(f"augment={name} gives the {what} as {kind}, but must give uint8 {shape}")
+
+
+def refuse_other_set(name: str, samples: SegmentationSet) -> None:
+    """Raise ConfigError where a data set's facts about itself do not go together."""
+    problem = next(problems(samples), None)
+    if problem is not None:
+        raise ConfigError(f"dataset={name}: {problem}", hint=where(SegmentationSet))
+
+
+def problems(samples: SegmentationSet) -> Iterator[str]:
+    for attribute in ("classes", "palette"):
+        if not hasattr(samples, attribute):
+            yield f"it does not state {attribute}"
+            return
+    if len(samples.classes) != len(samples.palette):
+        yield f"{len(samples.classes)} classes, but {len(samples.palette)} colours in its palette"
+    if len(set(samples.classes)) != len(samples.classes):
+        yield "duplicate class name"
+    if not 0 <= samples.ignore_index <= 255 or samples.ignore_index < len(samples.classes):
+        yield f"ignore_index={samples.ignore_index} must be a value up to 255 that is no class"
+    if samples.channels != 3 and samples.statistics is None:
+        yield f"images of {samples.channels} channels need statistics"
+
+
+def where(contract: type) -> str:
+    return f"{contract.__module__}.{contract.__name__} says what it must do"
