@@ -195,8 +195,15 @@ def refuse_bare(word: str, command: Command) -> NoReturn:
         fail(f"{word!r} is not a setting", f"settings are key=value: type {key}={value}")
     if command.first:
         fail(f"{word!r} is one word too many", f"as in deeplabx {command.examples[0][0]}")
-    example = next(iter(command.needs), "dataset")
-    fail(f"{word!r} is not a setting", f"settings are key=value, as in {example}={word}")
+    if word[0] in "\u2013\u2014\u2212":
+        fail(f"{word!r} begins with a long dash", f"type -{word[1:]}")
+    from deeplabx.command.overrides import known_keys
+    from deeplabx.command.yaml_files import groups_of
+
+    if command.schema and word in known_keys(command):
+        fail(f"{word} has no value", f"type {word}=VALUE, without spaces")
+    keys = groups_of(word) or [*command.needs, "dataset"]
+    fail(f"{word!r} is not a setting", f"settings are key=value, as in {keys[0]}={word}")
 
 
 def refuse_flag(word: str, words: list[str], command: Command) -> NoReturn:

@@ -231,7 +231,7 @@ BUILT_IN: tuple[tuple[str, str, str, type, str], ...] = (
     ("backbone", "efficientnet_lite0", "deeplabx.backbone.efficientnet_lite:efficientnet_lite0", BACKBONE,
      "EfficientNet-Lite0, parameter names as timm's tf_efficientnet_lite0 has them"),
     ("backbone", "timm", "deeplabx.backbone.timm_models:timm_backbone", schema.TimmSettings,
-     "Any timm network with features at strides 4 and 8: backbone.model=convnext_tiny; needs deeplabx[timm]"),
+     "Any timm network with features at strides 4 and 8: backbone.model=convnext_tiny; needs the extra timm"),
     ("dataset", "shapes", "deeplabx.dataset.shapes:Shapes", schema.ShapesSettings,
      "Generated images of six shapes on textured ground: embedded, seeded, never stored"),
     ("dataset", "voc", "deeplabx.dataset.voc:VOC", schema.VOCSettings,

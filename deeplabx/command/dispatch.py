@@ -51,6 +51,8 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
 def run_with_settings(command: Command, flags: dict[str, str], settings: list[str]) -> None:
     if command.first == ("run",):
         refuse_unknown_run(command, flags, settings)
+    if not flags or set(flags) == {"--multirun"}:  # not where a config is only printed, or is the user's own
+        refuse_not_given(command, settings)
     sweep = "--multirun" in flags
     own_folder = bool({"--config-dir", "--config-path"} & set(flags))
     prepared = overrides.prepared(command, settings, sweep=sweep, own_folder=own_folder)
@@ -58,6 +60,14 @@ def run_with_settings(command: Command, flags: dict[str, str], settings: list[st
         run_in_parallel(command, flags, prepared)
     elif not cluster.is_follower(os.environ):
         run_jobs(command, flags, prepared)
+
+
+def refuse_not_given(command: Command, settings: list[str]) -> None:
+    """Raise ConfigError where a setting that a command needs is not on the command line."""
+    given = {one.partition("=")[0].lstrip("+") for one in settings}
+    for key, meaning in command.needs.items():
+        if key not in given:
+            raise ConfigError(f"{key}= must be given: {meaning}")
 
 
 def run_jobs(command: Command, flags: dict[str, str], prepared: list[str]) -> None:
@@ -127,7 +137,8 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
         )
     # os.path, because pathlib raises where a name is too long
     if not os.path.isfile(Path(named[0]).expanduser() / "config.yaml"):  # noqa: PTH113
-        raise CheckpointError(
-            f"{named[0]} is not the folder of a run: it has no config.yaml",
-            hint="give the folder that train printed, outputs/train/NAME/STAMP",
+        around = [one for one in list(Path(named[0]).parents)[:2] if os.path.isfile(one / "config.yaml")]  # noqa: PTH113
+        hint = (
+            f"type {around[0]}" if around else "give the folder that train printed, outputs/train/NAME/STAMP"
         )
+        raise CheckpointError(f"{named[0]} is not the folder of a run: it has no config.yaml", hint=hint)

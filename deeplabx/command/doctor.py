@@ -128,7 +128,7 @@ def extras(needs: Sequence[Requirement]) -> list[Row]:
         rows.append(
             Row(
                 extra,
-                f"lacks {', '.join(lacking)}: pip install 'deeplabx[{extra}]'" if lacking else "installed",
+                f"lacks {', '.join(lacking)}: pip install {' '.join(lacking)}" if lacking else "installed",
             )
         )
     return rows

@@ -28,6 +28,13 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
             refuse_absent_checkpoint(str(config.ckpt))
         except CheckpointError as error:
             yield error
+    if command.words == "train":
+        own = (None, "none", "imagenet")
+        for key, path in (("init_from", config.init_from), ("backbone.weights", config.backbone.weights)):
+            if path not in (*own, *BY_NAME) and not Path(path).exists():
+                yield CheckpointError(
+                    f"{key}={path} does not exist", hint="leave it unset to start from random weights"
+                )
     for image in config.input if "input" in command.needs else ():
         if not Path(str(image)).exists():
             yield DataError(

@@ -92,8 +92,10 @@ def own_groups(command: Command) -> set[str]:
 def refuse_unknown(command: Command, setting: str, *, own_folder: bool) -> None:
     """Raise ConfigError for a key that no schema has, and for an option that no group has."""
     key, _, value = setting.partition("=")
-    if key.split(".")[0] == "hydra" or key == "recipe":
-        return  # Hydra's, and what is answered with its plus
+    if key == "recipe":
+        raise ConfigError("a recipe is added, with a plus", hint=f"type +recipe={value or 'NAME'}")
+    if key.split(".")[0] == "hydra":
+        return
     if key not in known_keys(command):
         raise unknown_setting(key, command.settings, registry.families())
     if key in own_groups(command) and re.fullmatch(r"[\w.+-]+", value) and not own_folder:
@@ -129,9 +131,15 @@ def instead_of_flag(flag: str, value: str, command: Command) -> str:
 def written(setting: str, command: Command, *, sweep: bool) -> str:
     """An override as Hydra's grammar needs it."""
     families = registry.families()
-    key = setting.partition("=")[0].lstrip("+~")
+    key, _, value = setting.partition("=")
+    key = key.lstrip("+~")
     hint = setting_type(command.settings, key, families) if key in known_keys(command) else None
-    return quoted(setting, paths=path_keys(command.settings, families), sweep=sweep, is_list=holds_list(hint))
+    paths = path_keys(command.settings, families)
+    if not sweep and not holds_list(hint) and key not in paths and re.match(r"[\w.+-]+,", value):
+        raise ConfigError(
+            f"{setting} is several values", hint="type -m too for a sweep over them; a decimal point is ."
+        )
+    return quoted(setting, paths=paths, sweep=sweep, is_list=holds_list(hint))
 
 
 def holds_list(hint: Any) -> bool:

@@ -23,6 +23,8 @@ HEAD = f"""\
 <!-- Generated from deeplabx/config/schema.py and conf/ by `{COMMAND}` -->
 # Settings
 
+[Back to the README](../README.md)
+
 Settings are given as `key=value` on the command line, options of a group as `group=option`; `deeplabx help
 KEY` explains one in the terminal. In training, command-line overrides win over a recipe, and a recipe over
 the default, which may be what the data set or the model recommends. `eval` and `predict` take everything that

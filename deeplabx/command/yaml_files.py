@@ -26,6 +26,11 @@ def choices(group: str) -> list[str]:
     return sorted(files | set(registry.OPTIONS.get(group, ())))
 
 
+def groups_of(option: str) -> list[str]:
+    """The groups that have an option of this name."""
+    return [group for group in registry.GROUPS if option in choices(group)]
+
+
 @functools.cache
 def contents(name: str) -> dict[str, Any]:
     """What conf/<name>.yaml holds, interpolations as they are; nothing where there is no such file."""

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import range_words, walk
+from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
 
 LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: finer ones have no neighbours left
@@ -93,9 +94,9 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
     for element in value if isinstance(value, list) else [value]:
         if "options" in rule and element not in rule["options"]:
             known = [str(option) for option in rule["options"]]
-            raise ConfigError(
-                f"{key}={element} is not one of {', '.join(known)}.{nearest(str(element), known)}"
-            )
+            other = OTHER_VALUES.get(str(element).lower())
+            near = f" Did you mean {other}?" if other in known else nearest(str(element), known)
+            raise ConfigError(f"{key}={element} is not one of {', '.join(known)}.{near}")
         if isinstance(element, float) and not math.isfinite(element):
             raise ConfigError(f"{key}={element} is not a finite number{must_be(rule)}")
         if outside(element, rule):
@@ -206,8 +207,8 @@ def device_count(devices: str) -> int:
     if devices in ("auto", "cpu"):
         return 1
     if not devices.isdecimal() or int(devices) < 1:
+        hint = "auto is the first GPU; in the shell, CUDA_VISIBLE_DEVICES=1 chooses another one"
         raise ConfigError(
-            f"trainer.devices={devices} is not one of auto, cpu, or a number from 1."
-            f"{nearest(devices, ['auto', 'cpu'])}"
+            f"trainer.devices={devices} is not one of auto, cpu, or a number of processes from 1", hint=hint
         )
     return int(devices)

@@ -49,6 +49,15 @@ OPTION_NAMES = {
     ("model", "deeplabv3+"): "deeplabv3plus",
     ("optimizer", "adam"): "adamw",
 }
+OTHER_VALUES = {
+    "amp": "fp16",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "float32": "fp32",
+    "half": "fp16",
+    "16": "fp16",
+    "32": "fp32",
+}
 ELSEWHERE = {
     "num_classes": "the data set states the number of classes; of dataset=folder, its classes.yaml does",
     "in_channels": "the data set states the number of channels",

@@ -37,10 +37,8 @@ def explained(
     if missing:
         return ConfigError(f"{missing.group(1)} must be given", hint=f"type {missing.group(1)}=...")
     key, value = key_and_value(error, text)
-    if key == "recipe":
-        return ConfigError(
-            "recipe is added to the defaults, with a plus", hint=f"type +recipe={value or 'NAME'}"
-        )
+    if "while parsing" in text or "while scanning" in text:
+        return ConfigError(f"a YAML file cannot be read: {text[:300]}", hint="correct it at that line")
     if not key or key.startswith("hydra"):
         return ConfigError(
             f"these settings cannot be composed: {text[:300]}",
@@ -48,8 +46,17 @@ def explained(
         )
     declared = setting_type(schema, key, families)
     if declared is not None and not dataclasses.is_dataclass(declared) and value is not None:
-        return ConfigError(f"{key}={value} must be {type_words(declared)}")
+        return ConfigError(f"{key}={value} must be {type_words(declared)}", hint=better_value(key, value))
     return unknown_setting(key, schema, families)
+
+
+def better_value(key: str, value: str) -> str:
+    """What to type in place of a value of the wrong type, where that is known."""
+    if key == "resume":
+        return f"to continue a run: deeplabx resume {value}"
+    if re.fullmatch(r"\d+(\.\d*)?e\+?\d", value) and float(value).is_integer():
+        return f"type {key}={int(float(value))}"
+    return ""
 
 
 def key_and_value(error: BaseException, text: str) -> tuple[str, str | None]:
@@ -69,7 +76,7 @@ def missing_option(error: MissingConfigException, families: Families, choices: C
     group, _, option = str(error.missing_cfg_file or "").rpartition("/")
     if not group:
         return ConfigError(
-            " ".join(str(error).split())[:300],
+            f"--config-name {option}: there is no primary config '{option}'",
             hint="put settings of your own at FOLDER/recipe/NAME.yaml, under a first line "
             "`# @package _global_`; then: --config-dir FOLDER +recipe=NAME",
         )

@@ -20,7 +20,7 @@ from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
 from deeplabx.errors import DataError, quoted
 
 KEYS = ("classes", "ignore", "label_map")
-EXAMPLE = "classes: [background, object]; see dataset=folder in the README"
+EXAMPLE = "classes: [background, object]; see docs/data.md"
 LONGEST_NAME = 100
 LOOKED_AT = 16  # masks, where only they can show whether ids or colours are meant
 

@@ -23,9 +23,7 @@ from deeplabx.dataset.files import (
 from deeplabx.dataset.io import IMAGE_SUFFIXES, read_colours, read_label
 from deeplabx.errors import DataError
 
-LAYOUT = (
-    "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see dataset=folder in the README"
-)
+LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SEEDED = ("train", "val")  # the splits of a seeded split
 NAMED = (*SEEDED, "test")  # sub-folders or lists that a folder with splits of its own has

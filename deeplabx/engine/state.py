@@ -160,8 +160,8 @@ class TrainState:
         for loss in losses:
             if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
                 raise ConfigError(
-                    f"the loss {type(self.loss).__name__} gives {described(loss)}, but must give a single sum "
-                    "that has a gradient"
+                    f"the loss {type(self.loss).__name__} gives {described(loss)}, but must give a single "
+                    "sum that has a gradient"
                 )
         weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
         return torch.stack(weighted).sum()

