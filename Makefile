@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo timm test test-slow chaos check format docs build clean
+.PHONY: help setup demo timm test test-slow chaos matrix check format docs build clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-slow: setup  ## the tests that take minutes
 
 chaos: setup  ## the reliability bench: kills, failing disks, lost processes; seventeen minutes
 	$(BIN)/python -m benchmarks.chaos
+
+matrix: setup  ## the wheel on every Python here, oldest and newest dependencies; half an hour for each Python
+	$(BIN)/python -m tests.install_matrix $(MATRIX)
 
 check: setup  ## ruff and mypy
 	$(BIN)/ruff check .

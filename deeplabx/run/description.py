@@ -11,6 +11,7 @@ from deeplabx import registry
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema, stored
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.noise import seeded
 from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.process.distributed import resolve_device, resolve_precision
@@ -109,7 +110,8 @@ class StoredModel(NamedTuple):
         """
         device = resolve_device(self.config.trainer.devices)
         classes, normalization = self.description.classes, self.description.normalization
-        model = model_of(self.config, num_classes=len(classes), in_channels=len(normalization.mean))
+        with seeded(0):  # what is drawn is overwritten
+            model = model_of(self.config, num_classes=len(classes), in_channels=len(normalization.mean))
         checkpoints.fill(model, self.checkpoint.model_tensors(), source=self.checkpoint.path)
         model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         precision = resolve_precision(self.config.trainer.precision, device)
