@@ -408,7 +408,7 @@ def test_the_recipes_table_has_every_recipe_and_its_number() -> None:
 
 @pytest.mark.slow
 def test_costs_are_those_that_list_prints() -> None:
-    from deeplabx.command.list import backbone_table
+    from deeplabx.command.backbone_table import backbone_table
 
     shown = re.findall(
         r"^\| `(\w+)` \| [^|]+ \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) billion \|$",

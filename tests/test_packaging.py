@@ -1,15 +1,12 @@
 """The wheel works where the checkout is not."""
 
-import contextlib
-import zipfile
 from pathlib import Path
 
 import pytest
-from hatchling.build import build_wheel
 
 from tests.conftest import python
+from tests.wheel import ROOT, installed_in
 
-ROOT = Path(__file__).parents[1]
 USE = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -23,12 +20,7 @@ cli.main(["train", "--cfg", "job"])
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the wheel built from this checkout is installed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    with contextlib.chdir(ROOT):
-        wheel = build_wheel(str(folder))
-    with zipfile.ZipFile(folder / wheel) as archive:  # what pip does with a wheel of pure Python
-        archive.extractall(folder / "site")
-    return folder / "site"
+    return installed_in(tmp_path_factory.mktemp("wheel"))
 
 
 def test_a_wheel_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Standard library only: help explains every setting without importing Hydra or Om
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Union
 
@@ -66,8 +66,8 @@ def choice(
     return field(default=default, metadata=metadata)
 
 
-def nested(settings: type, *, words: str = "", builder: bool = True) -> Any:
-    """A field that holds another dataclass of settings, with its defaults."""
+def nested(settings: Callable[[], Any], *, words: str = "", builder: bool = True) -> Any:
+    """A field that holds another dataclass of settings: the class, or a function that makes one."""
     return field(default_factory=settings, metadata={"words": words, "builder": builder})
 
 

@@ -67,7 +67,9 @@ def key_and_value(error: BaseException, text: str) -> tuple[str, str | None]:
         r"'?([^'\s=]+)(?:=([^'\s]*))?",
         text,
     )
-    key = str(getattr(cause, "full_key", None) or (named.group(1) if named else "")).lstrip("+~").rstrip(".")
+    in_yaml = re.search(r"full_key: ([\w.]+)", text)
+    found = getattr(cause, "full_key", None) or (named or in_yaml or [None, ""])[1]
+    key = str(found).lstrip("+~").rstrip(".")
     return re.sub(r"\[\d+\]$", "", key), named.group(2) if named else None  # of a list, the whole
 
 

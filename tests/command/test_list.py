@@ -1,6 +1,6 @@
 import pytest
 
-from deeplabx.command.list import backbone_table
+from deeplabx.command.backbone_table import backbone_table
 from deeplabx.command.yaml_files import choices
 from deeplabx.registry import GROUPS, OPTIONS, option
 from tests.conftest import Deeplabx
