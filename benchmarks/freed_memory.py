@@ -1,5 +1,5 @@
-"""What keeping freed memory is worth: seconds of a training step with and without it, in turns, each turn a
-process of its own.
+"""The effect of keeping freed memory: seconds per training step with and without it, alternating, each in
+its own process.
 
 python -m benchmarks.freed_memory
 """
@@ -17,7 +17,7 @@ BATCH, CROP, CLASSES = 8, 353, 11  # of CamVid's recipes
 
 
 def main() -> None:
-    seconds: dict[str, list[float]] = {"given back": [], "kept": []}
+    seconds: dict[str, list[float]] = {"returned": [], "kept": []}
     for _ in range(ROUNDS):
         for way, measured in seconds.items():
             done = subprocess.run(
@@ -29,8 +29,8 @@ def main() -> None:
             measured.append(float(done.stdout))
     medians = {way: statistics.median(measured) for way, measured in seconds.items()}
     for way, median in medians.items():
-        print(f"{way:<11} {median:.2f} s a step   ({', '.join(f'{one:.2f}' for one in seconds[way])})")
-    print(f"kept / given back: {medians['kept'] / medians['given back']:.2f}")
+        print(f"{way:<11} {median:.2f} s per step   ({', '.join(f'{one:.2f}' for one in seconds[way])})")
+    print(f"kept / returned: {medians['kept'] / medians['returned']:.2f}")
 
 
 def step_seconds() -> float:

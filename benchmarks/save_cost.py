@@ -1,4 +1,4 @@
-"""What saving costs: the seconds of a save against those of the steps between two saves. A save writes
+"""The cost of saving: the seconds of a save compared with those of the steps between two saves. A save writes
 safetensors, their sha256 and JSON, and waits until they are on the disk.
 
 python -m benchmarks.save_cost
@@ -33,9 +33,9 @@ def cost(model: str, *, backbone: str, size: int, times: int) -> str:
         save = seconds(partial(checkpoints.keep, state, folder, description={}), times)
         megabytes = sum(path.stat().st_size for path in max(folder.glob("step-*")).iterdir()) / 1e6
     return (
-        f"{model} on {backbone}, batch {size} of {CROP} x {CROP}: a step {step * 1000:.0f} ms, a save "
-        f"{save * 1000:.0f} ms of {megabytes:.0f} MB ({megabytes / save:.0f} MB/s); every {SAVE_EVERY} steps "
-        f"it costs {save / (SAVE_EVERY * step):.2%} of the training"
+        f"{model} on {backbone}, batch {size} of {CROP} x {CROP}: step {step * 1000:.0f} ms, save "
+        f"{save * 1000:.0f} ms for {megabytes:.0f} MB ({megabytes / save:.0f} MB/s); every "
+        f"{SAVE_EVERY} steps, this costs {save / (SAVE_EVERY * step):.2%} of the training time"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks take steps with: a training state and a random batch."""
+"""A training state and a random batch for the benchmarks."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from deeplabx.schedule.poly import poly
 
 
 def state_of(model: str, *, backbone: str, num_classes: int) -> TrainState:
-    """A model that is trained by SGD in float32 on the CPU."""
+    """The training state of a model, with SGD in float32 on the CPU."""
     network = deeplabx.build_model(model, backbone=backbone, num_classes=num_classes)
     return TrainState(
         network,

@@ -1,6 +1,4 @@
-"""What can go wrong, and the exit code that says so. A message is one to three lines: what was found, what
-would be right.
-"""
+"""Errors and their exit codes. A message has one to three lines: what was found, what would be right."""
 
 import errno
 import os
@@ -11,7 +9,7 @@ from reprlib import Repr
 
 
 class DeeplabxError(Exception):
-    """Something a user can put right. `hint` says what to type or to change."""
+    """An error that the user can fix. `hint` says how."""
 
     exit_code = 1
 
@@ -53,7 +51,7 @@ class CheckpointError(DeeplabxError):
 
 
 class DeviceError(DeeplabxError):
-    """A device that is not there or cannot do what was asked."""
+    """A device that is missing or cannot do what was asked."""
 
     exit_code = 5
 
@@ -71,25 +69,25 @@ class DivergedError(DeeplabxError):
 
 
 class SweepError(DeeplabxError):
-    """Some jobs of a sweep failed; the others are done."""
+    """Some jobs of a sweep failed; the others completed."""
 
     exit_code = 8
 
 
 class PreemptedError(DeeplabxError):
-    """The machine asked us to leave (TERM, USR1); the run is saved and can be resumed."""
+    """The run was preempted (TERM, USR1); it is saved and can be resumed."""
 
     exit_code = 75
 
 
 class StoppedError(DeeplabxError):
-    """The user asked us to stop (Ctrl-C); the run is saved and can be resumed."""
+    """The user stopped the run (Ctrl-C); it is saved and can be resumed."""
 
     exit_code = 130
 
 
 MOST_HINT = 2  # lines of a message's hint
-LONGEST_LINE = 500  # characters of a message's line: what a file holds may be quoted in one
+LONGEST_LINE = 500  # characters in a line of a message, which may quote a file's content
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 120
 SHORT.maxlevel = 2
@@ -108,10 +106,10 @@ PATH_ERRORS = (
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean X?', or nothing when no known name is near.
+    """' Did you mean X?', or nothing if no known name is similar.
 
-    Of dotted keys, one with the same last part is nearer than any other: `lr` is near `optimizer.lr`. Names
-    that `name` is the beginning of are nearer than others, and up to three are given.
+    A dotted key with the same last part comes first (`lr` suggests `optimizer.lr`), then up to three names
+    that start with `name`, then the most similar name.
     """
     import difflib  # here, because only a wrong name needs it
 
@@ -125,16 +123,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def quoted(value: object) -> str:
-    """`repr` of a value from a file, cut: aliases in YAML let a short file hold a value whose repr fills the
-    memory.
+    """`repr` of a value from a file, shortened: YAML aliases let a short file hold a value whose repr
+    exhausts the memory.
     """
     return SHORT.repr(value)
 
 
 def printable(text: str, limit: int = LONGEST_LINE) -> str:
-    """One line that does to a terminal nothing but be shown: names of files and classes may hold what moves
-    its cursor or sets its colours.
-    """
+    """`text` as one line without terminal control sequences, which names of files and classes may contain."""
     shown = "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text[: limit + 1]
     )
@@ -151,8 +147,8 @@ def report(error: DeeplabxError) -> int:
 
 
 def resource_error(error: Exception) -> ResourceError | None:
-    """Out of memory or disk, which surface under many names, as one of ours; None when `error` is something
-    else.
+    """Running out of memory or disk, which libraries raise as many different errors, as a ResourceError; None
+    if `error` is something else.
     """
     first_line = (str(error).splitlines() or [""])[0][:200]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -162,12 +158,12 @@ def resource_error(error: Exception) -> ResourceError | None:
         )
     if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
         return ResourceError(
-            f"{error.filename}: {error.strerror}", hint="give another path, or the right to use this one"
+            f"{error.filename}: {error.strerror}", hint="use another path, or change its permissions"
         )
-    number = re.search(r"\(os error (\d+)\)", first_line)  # as safetensors says it, which is written in Rust
+    number = re.search(r"\(os error (\d+)\)", first_line)  # in the form of Rust, from safetensors
     if number and not isinstance(error, OSError):
         return resource_error(OSError(int(number[1]), os.strerror(int(number[1])), "a checkpoint"))
-    if "No space left on device" in first_line:  # as torch says it
+    if "No space left on device" in first_line:  # torch's wording
         return ResourceError(first_line, hint="free some space, then `deeplabx resume RUN`")
     if (
         isinstance(error, MemoryError)

@@ -22,7 +22,7 @@ FLOORS = {
 LOWEST_WITH_CONFIG = 7
 TORCH_FREE = {"cli", "__init__", "registry", "config", "errors"}
 TORCH_FREE_COMMANDS = {
-    *("table", "quoting", "overrides", "yaml_files", "help", "settings_page"),
+    *("table", "arguments", "completion", "quoting", "overrides", "yaml_files", "help", "settings_page"),
     *("dispatch", "compose", "jobs", "job", "inputs", "sweep"),
 }  # the way to a config error
 HEAVY = {"torch", "cv2", "numpy", "PIL", "matplotlib"}
@@ -116,13 +116,18 @@ def test_the_way_to_a_config_error_imports_no_torch(path: Path) -> None:
     assert not names & HEAVY
 
 
-@pytest.mark.parametrize("file", ["cli.py", "command/table.py", "errors.py"])
-def test_help_imports_the_standard_library_only(file: str) -> None:
-    own = {"deeplabx.__version__", "deeplabx.errors.nearest", "deeplabx.command.quoting.in_quotes"}
-    every = imported(PACKAGE / file, top_level_only=True)
-    names = {name for name in every if not name.startswith("deeplabx.command.table.")}
+STANDARD_LIBRARY_ONLY = (
+    *("cli", "command.table", "command.arguments", "command.completion", "command.quoting"),
+    "errors",
+)
+
+
+@pytest.mark.parametrize("module", STANDARD_LIBRARY_ONLY)
+def test_help_imports_the_standard_library_only(module: str) -> None:
+    names = imported(PACKAGE / f"{module.replace('.', '/')}.py", top_level_only=True)
+    own = {name.removeprefix("deeplabx.") for name in names if name.startswith("deeplabx")}
     third_party = {"hydra", "omegaconf", "yaml", "tqdm"} | HEAVY
-    assert {name for name in names if name.startswith("deeplabx")} <= own
+    assert all(name.startswith((*STANDARD_LIBRARY_ONLY, "__version__")) for name in own), own
     assert not {name.split(".")[0] for name in names} & third_party
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deeplabx import __version__, cli
+from deeplabx.command import arguments
 from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command
 from tests.conftest import Deeplabx, Ended, python, undone
 
@@ -121,7 +123,7 @@ def test_first_words_may_be_given_without_their_key(
     (tmp_path / "is=there").mkdir()
     first, *words = line.split()
     with contextlib.chdir(tmp_path):
-        found = cli.flags_and_settings(words, BY_WORDS[first])
+        found = arguments.flags_and_settings(words, BY_WORDS[first])
     assert found[0] == {}
     assert sorted(found[1]) == sorted(settings)
 
@@ -141,7 +143,7 @@ def test_first_words_may_be_given_without_their_key(
 def test_flags_and_settings_in_any_order(
     words: list[str], flags: dict[str, str], settings: list[str]
 ) -> None:
-    assert cli.flags_and_settings(words, BY_WORDS["train"]) == (flags, settings)
+    assert arguments.flags_and_settings(words, BY_WORDS["train"]) == (flags, settings)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,46 @@ def test_tab_completes_commands_and_settings(deeplabx: Deeplabx, line: str, expe
     ended = deeplabx("-sc", "query", COMP_LINE=line)
     assert ended.code == 0
     assert expected in ended.out.split()
+
+
+# What each shell does when TAB is pressed after `deeplabx train backbone=resnet1`, without a terminal.
+PRESS_TAB = {
+    "bash": """
+eval "$(deeplabx -sc install=bash)"
+COMP_LINE='deeplabx train backbone=resnet15' COMP_WORDS=(deeplabx train backbone=resnet15) COMP_CWORD=2
+_deeplabx 2>/dev/null
+echo "${COMPREPLY[@]}" """,
+    "zsh": """
+compdef() {}
+compadd() { print -r -- "$@" }
+eval "$(deeplabx -sc install=zsh)"
+words=(deeplabx train backbone=resnet15) CURRENT=3
+_deeplabx""",
+    "fish": """
+deeplabx -sc install=fish | source
+complete -C 'deeplabx train backbone=resnet15'""",
+}
+
+
+@pytest.mark.parametrize("shell", PRESS_TAB)
+def test_the_script_of_each_shell_completes(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    command = tmp_path / "deeplabx"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m deeplabx "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [shell, "-c", PRESS_TAB[shell]], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.stdout.split()[-1:] == ["backbone=resnet152"], done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["install=tcsh"]])
+def test_an_unknown_shell_is_answered(deeplabx: Deeplabx, words: list[str]) -> None:
+    ended = deeplabx("-sc", *words)
+    assert ended.code == 2
+    assert "-sc needs install=bash, install=zsh or install=fish" in ended.err
 
 
 def kill_own_process(words: list[str]) -> None:

@@ -150,6 +150,8 @@ def place(tmp_path: Path) -> Path:
     """A folder with the images that the documents name."""
     rng = np.random.default_rng(0)
     (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / EXAMPLES["PATH"]).mkdir()
+    (tmp_path / EXAMPLES["FILE"]).touch()
     for name in ("photo.jpg", "other.jpg", "photo (1).jpg", "folder/one.png", "folder/below/two.jpg"):
         Image.fromarray(rng.integers(0, 255, (49, 65, 3), np.uint8)).save(tmp_path / name)
     return tmp_path

@@ -1,1 +1,1 @@
-"""The reliability bench: `make chaos` kills processes, lets disks fail, and prints what was measured."""
+"""The reliability benchmark: `make chaos` kills processes, makes disks fail, and prints the results."""

@@ -1,5 +1,5 @@
-"""python -m benchmarks.chaos [ROW ...]: run the rows, or those named by number, and print the table. Exit
-code 1 when one misses its target.
+"""python -m benchmarks.chaos [ROW ...]: run all rows, or those with these numbers, and print the table. Exit
+code 1 if one misses its target.
 """
 
 import os
@@ -12,16 +12,16 @@ from benchmarks.chaos.commands import end_all
 from benchmarks.chaos.row import Measured, Row
 from benchmarks.chaos.table import ROWS
 
-VERDICTS = {True: "holds", False: "MISSED", None: "not here"}
+VERDICTS = {True: "met", False: "MISSED", None: "not run"}
 
 
 def measured(row: Row) -> Measured:
-    """What a row found; a row that breaks has missed its target."""
+    """The result of a row; one that raises an error has missed its target."""
     with tempfile.TemporaryDirectory(prefix=f"chaos-{row.number}-") as work:
         try:
             return row.run(Path(work))
-        except Exception as error:  # noqa: BLE001 - the other rows are run all the same
-            return Measured(f"broke off: {type(error).__name__}: {' '.join(str(error).split())[:300]}", False)
+        except Exception as error:  # noqa: BLE001 - the other rows still run
+            return Measured(f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}", False)
         finally:
             end_all()
 
@@ -44,8 +44,8 @@ def main(numbers: list[int]) -> int:
             flush=True,
         )
     print(
-        f"\n{time.monotonic() - begin:.0f} s in all; "
-        f"{'every target holds' if passed else 'NOT every target holds'}"
+        f"\n{time.monotonic() - begin:.0f} s in total; "
+        f"{'all targets met' if passed else 'some targets MISSED'}"
     )
     return 0 if passed else 1
 

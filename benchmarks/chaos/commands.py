@@ -16,8 +16,8 @@ from typing import NamedTuple
 from deeplabx.engine import checkpoint as checkpoints
 
 DEEPLABX = [sys.executable, "-m", "deeplabx"]
-SECONDS = 300  # that a command may take
-MOST_LINES = 3  # of an error
+SECONDS = 300  # time limit of a command
+MOST_LINES = 3  # lines of an error
 TINY = [  # batches that two processes can share
     "model=deeplabv3",
     "dataset.train_images=12",
@@ -61,7 +61,7 @@ class Running:
 
     @property
     def words(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
@@ -111,7 +111,7 @@ def finish(words: Sequence[str], work: Path) -> None:
 
 
 def end_all() -> None:
-    """Kill what a row that broke off left running."""
+    """Kill the processes that a failed row left running."""
     while STARTED:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(STARTED.pop().pid, signal.SIGKILL)

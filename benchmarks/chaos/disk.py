@@ -1,5 +1,5 @@
-"""Row 2: disks that fail: full, with a limit on a file's size, read-only. What was saved before is kept, and
-the run can be resumed.
+"""Row 2: failing disks: full, with a file-size limit, read-only. Earlier checkpoints are kept, and the run
+can be resumed.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from benchmarks.chaos.row import Measured, Row
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError
 
-DISK = 48  # MB: four checkpoints fit, which is the most that a save has on the disk at once
-FILE_LIMIT = 4_000_000  # bytes: less than the weights, so that a save fails in their midst
+DISK = 48  # MB: four checkpoints fit, the most that are on the disk during a save
+FILE_LIMIT = 4_000_000  # bytes: less than the weights, so that a save fails while writing them
 
 
 def failing_disks(work: Path) -> Measured:
@@ -33,22 +33,24 @@ def failing_disks(work: Path) -> Measured:
 def measured(
     what: str, run: Path, work: Path, *, fail: Callable[[int], object], mend: Callable[[], object]
 ) -> Measured:
-    """Train in `run`, whose disk fails by `fail(process id)` after the first save; mend it and resume."""
+    """Train in `run`, make its disk fail with `fail(process id)` after the first save, then repair it and
+    resume.
+    """
     length = ["optimizer.momentum=0", "schedule.max_iters=30", "trainer.save_every=3"]
     life = start(training(run, *length), work)
     life.wait_until(lambda: bool(saved(run)))
     fail(life.process.pid)
     before = saved(run)
     ended = life.wait()
-    warned = len(re.findall(r"step \d+ could not be saved: .*; training goes on", ended.out))
+    warned = len(re.findall(r"step \d+ could not be saved: .*; training continues", ended.out))
     kept = [name for name in saved(run) if verifies(run / "checkpoints" / name)]
     left = [path.name for path in run.rglob(".tmp-*")]
     mend()
     finish(["resume", str(run)], work)
     words = (
-        f"{what}: {warned} saves warned of, the last one {ended.words}, "
+        f"{what}: {warned} failed saves logged, the final one {ended.words}, "
         f"{sum(name in kept for name in before)} of {len(before)} earlier checkpoints intact, {len(left)} "
-        "temporaries left, resumed"
+        "temporary files left, resumed"
     )
     ends_well = ended.code == 6 and ended.brief and (run / "DONE").is_file()
     return Measured(
@@ -70,11 +72,9 @@ def verifies(path: Path) -> bool:
 
 
 def limited(work: Path) -> Measured:
-    """RLIMIT_FSIZE, as a quota or an old file system has it."""
+    """A limit on the size of a file (RLIMIT_FSIZE), as set by a quota or an old file system."""
     if not hasattr(resource, "prlimit"):
-        return Measured(
-            "file-size limit: not measured, this system sets no limits of running processes", None
-        )
+        return Measured("file-size limit: not measured: this system cannot limit a running process", None)
 
     def limit(process: int) -> None:
         resource.prlimit(process, resource.RLIMIT_FSIZE, (FILE_LIMIT, resource.RLIM_INFINITY))
@@ -85,7 +85,7 @@ def limited(work: Path) -> Measured:
 def full(work: Path) -> Measured:
     with small_disk(work / "disk") as mounted:
         if not mounted:
-            return Measured(f"full disk: not measured, no tmpfs of {DISK} MB can be mounted here", None)
+            return Measured(f"full disk: not measured: no tmpfs of {DISK} MB can be mounted here", None)
         filler = work / "disk/filler"
         what = f"full disk of {DISK} MB"
         return measured(what, work / "disk/run", work, fail=lambda _: fill(filler), mend=filler.unlink)
@@ -103,15 +103,15 @@ def fill(filler: Path) -> None:
 
 
 def read_only(work: Path) -> Measured:
-    """The folder of the checkpoints turns read-only. Its file system is one of its own: with a log open on
-    it, it could not turn.
+    """The folder of the checkpoints becomes read-only. It is a file system of its own, because one with an
+    open log cannot be remounted read-only.
     """
     run = work / "read_only"
     folder = run / "checkpoints"
     with small_disk(folder) as mounted:
         if not mounted and os.geteuid() == 0:
             return Measured(
-                "read-only folder: not measured, root may write into any, and no file system can be "
+                "read-only folder: not measured: root ignores permissions, and no file system can be "
                 "mounted here",
                 None,
             )

@@ -1,4 +1,4 @@
-"""Rows 1, 5 and 18: what SIGKILL does, at random moments and at chosen ones."""
+"""Rows 1, 5 and 18: SIGKILL at random and at chosen moments."""
 
 import random
 import re
@@ -40,7 +40,7 @@ def random_kills(work: Path) -> Measured:
             life.wait_until(lambda target=target: logged_step(run) >= target)  # type: ignore[misc]
             time.sleep(rng.uniform(0, 0.05))
         if life.process.poll() is not None:
-            break  # it was done before it could be killed
+            break  # it finished before it was killed
         life.send(signal.SIGKILL)
         inside += any((run / "checkpoints").glob(".tmp-*"))
         lost.append(max(0, logged_step(run) - newest_step(run)))
@@ -55,7 +55,7 @@ def random_kills(work: Path) -> Measured:
 
 
 def wait_for_save(life: Running, run: Path, begun: int) -> bool:
-    """Wait until a save is under way, which its unfinished folder shows; whether there was one."""
+    """Wait until a save has started, which its unfinished folder shows; return whether there was one."""
 
     def saving() -> bool:
         return logged_step(run) > begun and any((run / "checkpoints").glob(".tmp-*"))
@@ -85,7 +85,9 @@ MOMENTS = {  # a function of victim.PLACES, which of its calls kills, and settin
 
 
 def chosen_moments(work: Path) -> Measured:
-    """Killed at one chosen moment each, and resumed; against a run with the same settings that was not."""
+    """Kill and resume runs, one at each chosen moment; compare with a run with the same settings that was not
+    killed.
+    """
     different = []
     references: dict[tuple[str, ...], tuple[str, str]] = {}
     for name, (place, count, own) in MOMENTS.items():
@@ -106,7 +108,7 @@ def chosen_moments(work: Path) -> Measured:
 
 
 def kill(place: str, count: int, words: list[str], work: Path) -> None:
-    """Run `deeplabx words`, which is killed at a call of a function. Raises RuntimeError when it is not."""
+    """Run `deeplabx words`, to be killed at a call of a function. Raises RuntimeError if it is not."""
     victim = [sys.executable, "-m", "benchmarks.chaos.victim", place, str(count)]
     ended = start(words, work, program=victim).wait()
     if ended.code != -signal.SIGKILL:
@@ -114,7 +116,7 @@ def kill(place: str, count: int, words: list[str], work: Path) -> None:
 
 
 def result(run: Path) -> tuple[str, str]:
-    """The last weights, and which checkpoint is the best."""
+    """The final weights, and which checkpoint is the best."""
     return weights_of(run), (run / "checkpoints" / "best.json").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Rows 4, 6 to 9, 20 and 21: several processes, and the signals that they are sent."""
+"""Rows 4, 6 to 9, 20 and 21: several processes and signals."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def terminated(work: Path) -> Measured:
         life.wait_for("step 3/")
         seconds = life.send(signal.SIGTERM, group=group)
         code, step, left = life.process.returncode, newest_step(run), len(members(life.process.pid))
-        words.append(f"{name}: exit {code} after {seconds:.1f} s, saved at step {step}, {left} left over")
+        words.append(f"{name}: exit {code} after {seconds:.1f} s, saved at step {step}, {left} left running")
         passed &= code == 75 and step >= 3 and not left
     return Measured("; ".join(words), passed)
 
@@ -53,7 +53,7 @@ def losses(work: Path) -> Measured:
 
 
 def lost(name: str, work: Path) -> Measured:
-    """Of two ranks one is killed, or what started them gets TERM or KILL; `name` is one of LOSSES."""
+    """One of two ranks is killed, or their launcher gets TERM or KILL; `name` is one of LOSSES."""
     run, torchrun = work / name.replace(" ", "-"), name.startswith("torchrun")
     settings = training(run, LONG, "trainer.save_every=2")
     if torchrun:
@@ -121,7 +121,7 @@ def evaluated(work: Path) -> Measured:
     run = work / "run"
     finish(training(run, "schedule.max_iters=2", "dataset.val_images=7"), work)
     found = evaluations(run, work, devices=(1, 2, 4))
-    words = f"{len(set(found))} matrix of {[images for _, images in found]} images"
+    words = f"{len(set(found))} distinct matrix, images {[images for _, images in found]}"
     return Measured(words, len(set(found)) == 1 and found[0][1] == 7)
 
 
@@ -161,7 +161,7 @@ def agents(work: Path) -> Measured:
     finish(training(whole, *settings, "trainer.devices=2"), work)
     same, again = weights_of(run) == weights_of(whole), "steps 10..30" in first.words
     words = (
-        f"its process gone after {left:.1f} s; exit codes {codes}, went on from step 10: {again}, "
+        f"its worker exited after {left:.1f} s; exit codes {codes}, continued from step 10: {again}, "
         f"weights {'identical' if same else 'DIFFERENT'}"
     )
     return Measured(words, same and again and codes == [0, 0])
@@ -174,15 +174,15 @@ def free_port() -> int:
 
 
 def gpus(work: Path) -> Measured:
-    """The same by NCCL, where there are two GPUs: a run, and its evaluation by one and by two."""
+    """The same with NCCL, if there are two GPUs: a run, and its evaluation on one and on two."""
     if torch.cuda.device_count() < 2:
         return Measured(
-            f"{torch.cuda.device_count()} GPUs here; rows 6 to 9 and 20, by gloo, stand in for it", None
+            f"{torch.cuda.device_count()} GPUs here; covered by rows 6 to 9 and 20 with gloo", None
         )
     run = work / "run"
     finish(training(run, "schedule.max_iters=10", "trainer.devices=2"), work)
     found = evaluations(run, work, devices=(1, 2))
-    return Measured(f"10 steps on 2 GPUs, {len(set(found))} matrix by 1 and 2", len(set(found)) == 1)
+    return Measured(f"10 steps on 2 GPUs, {len(set(found))} matrix on 1 and 2 GPUs", len(set(found)) == 1)
 
 
 ROWS = [

@@ -1,4 +1,4 @@
-"""What a row of the table is."""
+"""A row of the table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Measured(NamedTuple):
-    """What a row found. passed: None where it cannot run on this machine; `words` then say what stands in for
-    it.
+    """The result of a row. passed: None if it cannot run on this machine; `words` then says what covers it
+    instead.
     """
 
     words: str
@@ -15,9 +15,9 @@ class Measured(NamedTuple):
 
 
 class Row(NamedTuple):
-    """`run(work)` measures in the empty folder `work`."""
+    """`run(work)` runs the test in the empty folder `work`."""
 
-    number: int  # in the table of docs/reliability.md, whose other rows are held by tests
+    number: int  # in the table of docs/reliability.md, whose other rows are covered by tests
     test: str
     target: str
     run: Callable[[Path], Measured]

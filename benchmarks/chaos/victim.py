@@ -23,7 +23,7 @@ PLACES: dict[str, tuple[Any, str]] = {  # what is called at the moment, and wher
 
 
 def killed_at(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, whose call number `count` kills the process instead."""
+    """`function`, but its call number `count` kills the process."""
     calls = 0
 
     def counted(*arguments: Any, **settings: Any) -> Any:

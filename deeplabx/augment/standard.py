@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Crop(NamedTuple):
-    """The draw for one image."""
+    """The random parameters of one image."""
 
     height: int  # of the scaled image
     width: int
@@ -19,11 +19,11 @@ class Crop(NamedTuple):
 
 
 class StandardAugment:
-    """uint8 image and label to crop_size x crop_size, by numbers drawn from the generator that is given.
+    """uint8 image and label to crop_size x crop_size, with random numbers from the given generator.
 
     Scaling, cropping and padding are one warp over the crop alone, so that the cost does not depend on the
-    image's size. It gives what resizing the whole image (bilinear; nearest for labels), padding right and
-    below and cropping would give.
+    image's size. The result is that of resizing the whole image (bilinear; nearest for labels), padding on
+    the right and bottom, and cropping.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class Backbone(nn.Module):
     normalization: Normalization
     separable: bool  # whether ASPP and decoder use separable 3x3 convolutions by default
     atrous_branches: bool  # whether DeepLabv3's ASPP has atrous branches by default
-    # whether its tensors have another program's names, so that files of that program fit as they are
+    # whether its tensors have another program's names, so that files of that program load unchanged
     keeps_foreign_names: bool = False
     # whether two more layers precede the classifier, as in VGG: fc6 and fc7 of DeepLabv1 and v2
     fully_connected: bool = False

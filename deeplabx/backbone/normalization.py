@@ -1,5 +1,5 @@
-"""How images are normalised, of every network whose weights are known. No torch is imported: the table of
-known weights has these too.
+"""The input normalisation of every network with known weights. torch is not imported, because the table of
+known weights uses this too.
 """
 
 from typing import TYPE_CHECKING, NamedTuple

@@ -1,5 +1,5 @@
-"""Reading weights files without running code from them, and loading tensors by name and shape with a list of
-those left out.
+"""Reading weights files without running code from them, and loading tensors by name and shape, listing those
+left out.
 """
 
 import json
@@ -66,7 +66,7 @@ class Loaded(NamedTuple):
             "adapted to the number of input channels": self.inflated,
             "not in the model": self.not_in_model,
             "of another shape": self.other_shape,
-            "not in the file, as initialised": self.not_in_file,
+            "not in the file, kept as initialised": self.not_in_file,
         }
         for kind, names in kinds.items():
             if names:
@@ -104,8 +104,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(
-            f"{path} is a folder that holds no known weights",
-            hint="give a weights file, or the folder of a model.json",
+            f"{path} is a folder without known weights",
+            hint="set a weights file, or a folder with a model.json",
         )
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", hint="leave it unset to start from random weights")
@@ -121,8 +121,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         ) from None
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path} does not hold tensors only; it was not loaded, because it could run code",
-            hint="save the tensors alone in the program that made it: torch.save(model.state_dict(), FILE)",
+            f"{path} contains more than tensors and could run code; not loaded",
+            hint="in the program that wrote it, save only the tensors: torch.save(model.state_dict(), FILE)",
         ) from None
     return named_tensors(content, path=path)
 
@@ -136,7 +136,7 @@ def named_tensors(content: Any, *, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         is_plain_entry(name, value) for name, value in content.items()
     ):
-        raise CheckpointError(f"{path} holds no state dict, a table of names and dense tensors")
+        raise CheckpointError(f"{path} contains no state dict (names and dense tensors)")
     parallel = content and all(name.startswith("module.") for name in content)
     return (
         {name.removeprefix("module."): value for name, value in content.items()}
@@ -270,5 +270,5 @@ def read_backbone(path: Path) -> BackboneFile:
         return BackboneFile(tensors, metadata["backbone"], Normalization(mean, std), metadata["source"])
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} lacks valid metadata of its backbone: {printable(repr(error), 120)}"
+            f"{path} has no valid backbone metadata: {printable(repr(error), 120)}"
         ) from None

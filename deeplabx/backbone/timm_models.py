@@ -164,7 +164,9 @@ def library() -> ModuleType:
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision does not match this torch
-        raise ConfigError(f"backbone=timm needs timm: {reason(error)}", hint="pip install timm") from None
+        raise ConfigError(
+            f"backbone=timm needs timm: {reason(error)}", hint="pip install timm"
+        ) from None
     return timm
 
 
@@ -253,5 +255,5 @@ def alternative(model: str, *, output_stride: int, in_channels: int) -> str:
         except ConfigError:
             pass
         else:
-            return f"type backbone.output_stride=32, or use a network such as {FIT}"
+            return f"set backbone.output_stride=32, or use a network such as {FIT}"
     return f"use a convolutional network such as {FIT}"

@@ -46,7 +46,7 @@ class VGG(Backbone):
             layers.append(nn.MaxPool2d(3, step.stride, padding=1))
             rate = step.next_rate
         self.features = nn.Sequential(*layers)
-        # There are no norm layers: from a smaller initialisation the signal fades over the 13 convolutions.
+        # There are no norm layers: with a smaller initialisation the signal fades over the 13 convolutions.
         initialize(self, mode="fan_in")
 
     def forward(self, images: Tensor) -> Features:

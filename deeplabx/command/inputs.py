@@ -1,4 +1,4 @@
-"""The paths that a command reads, looked for before torch is imported."""
+"""Check the paths that a command reads before torch is imported."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from deeplabx.weights.known import BY_NAME
 
 
 def refuse_absent(command: Command, config: Any) -> None:
-    """Raise an error that names each of the paths that is not there, or is not what it should be."""
+    """Raise an error that names every path that does not exist or is not what it should be."""
     errors = list(wrong_paths(command, config))
     if not errors:
         return
@@ -22,7 +22,7 @@ def refuse_absent(command: Command, config: Any) -> None:
 
 
 def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
-    """What is wrong with the checkpoint, the images and the starting weights that a command is given."""
+    """An error for each wrong path among checkpoint, weights and images."""
     if "ckpt" in command.needs:
         try:
             refuse_absent_checkpoint(str(config.ckpt))

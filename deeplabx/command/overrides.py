@@ -1,5 +1,5 @@
-"""The overrides of a command line before Hydra reads them: plug-ins are loaded, what is not a setting is
-answered, paths are quoted and lists of one get their brackets. No Hydra here, which takes a while to import.
+"""The overrides of a command line, before Hydra reads them: load plug-ins, refuse what is not a setting,
+quote paths, and add the brackets of a list of one. Hydra is not imported here: that takes a while.
 """
 
 import dataclasses
@@ -25,27 +25,36 @@ PLUGINS = "plugins"
 def prepared(
     command: Command, settings: Sequence[str], *, sweep: bool = False, own_folder: bool = False
 ) -> list[str]:
-    """The overrides for Hydra, with the plug-ins they name loaded. Raises ConfigError for what is not a
-    setting.
+    """The overrides as Hydra reads them; the plug-ins among them are loaded and taken out.
 
-    own_folder: whether the user's own folders of YAML files are read, which may hold further options.
+    own_folder: whether Hydra reads a folder of the user's own, which may hold further options. Raises
+    ConfigError for a key or an option that does not exist, and for settings that contradict each other.
     """
     rest = load_plugins(settings)
-    plain = [one for one in rest if re.match(r"[\w.]+=", one)]
+    plain = [one.partition("=") for one in rest if re.match(r"[\w.]+=", one)]
     known = known_keys(command)
-    if any(one.partition("=")[0] not in known for one in plain) or names_unknown_option(command, plain):
-        plugins.load_installed()  # it takes a while, and Hydra loads them anyway
-    for one in plain:
-        refuse_unknown(command, one, own_folder=own_folder)
+    if any(key not in known or is_unknown_option(command, key, value) for key, _, value in plain):
+        plugins.load_installed()  # only now, because it takes a while; before composing, all are loaded
+        known = known_keys(command)
+    for key, _, value in plain:
+        refuse_unknown(command, key, value, known=known, own_folder=own_folder)
     refuse_two_lengths(rest)
-    return [written(one, command, sweep=sweep) for one in rest]
+    families = registry.families()
+    paths = path_keys(command.settings, families)
+    return [written(one, hint=type_of(command, one, known), paths=paths, sweep=sweep) for one in rest]
+
+
+def type_of(command: Command, setting: str, known: set[str]) -> Any:
+    """The declared type of an override's setting; None for Hydra's own."""
+    key = setting.partition("=")[0].lstrip("+~")
+    return setting_type(command.settings, key, registry.families()) if key in known else None
 
 
 # --- plug-ins -----------------------------------------------------------------------------------------------
 
 
 def load_plugins(settings: Sequence[str]) -> list[str]:
-    """Load what plugins= names; the other settings."""
+    """Load the plug-ins that plugins= names. Returns the other settings."""
     given, rest = [], []
     for one in settings:
         key, equals, value = one.partition("=")
@@ -59,7 +68,7 @@ def load_plugins(settings: Sequence[str]) -> list[str]:
 
 
 def elements(value: str) -> list[str]:
-    """The elements of a list, or of one that is given bare."""
+    """The elements of a list such as [a.py,b.py]; a single one needs no brackets."""
     value = unquoted(value)
     inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     found = [unquoted(part.strip()) for part in inside.split(",")]
@@ -72,42 +81,39 @@ def elements(value: str) -> list[str]:
 
 
 def known_keys(command: Command) -> set[str]:
-    """Every dotted key of a command, with the groups and tables on the way to it."""
+    """Every dotted key of a command, and every prefix of one, such as `trainer`."""
     keys = setting_keys(command.settings, registry.families())
     parts = (key.split(".") for key in keys)
     return {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
 
 
-def names_unknown_option(command: Command, settings: Sequence[str]) -> bool:
-    return any(
-        group in own_groups(command) and value not in choices(group)
-        for group, _, value in (one.partition("=") for one in settings)
-    )
+def is_unknown_option(command: Command, key: str, value: str) -> bool:
+    """Whether `key` is a group of the command, and `value` a plain word that is none of its options."""
+    groups = {one.name for one in dataclasses.fields(command.settings)} & set(registry.GROUPS)
+    plain = re.fullmatch(r"[\w.+-]+", value) is not None and value not in ("null", "none")
+    return key in groups and plain and value not in choices(key)
 
 
-def own_groups(command: Command) -> set[str]:
-    return {one.name for one in dataclasses.fields(command.settings)} & set(registry.GROUPS)
-
-
-def refuse_unknown(command: Command, setting: str, *, own_folder: bool) -> None:
+def refuse_unknown(command: Command, key: str, value: str, *, known: set[str], own_folder: bool) -> None:
     """Raise ConfigError for a key that no schema has, and for an option that no group has."""
-    key, _, value = setting.partition("=")
     if key == "recipe":
         raise ConfigError("a recipe is added, with a plus", hint=f"type +recipe={value or 'NAME'}")
     if key.split(".")[0] == "hydra":
         return
-    if key not in known_keys(command):
+    if key not in known:
         raise unknown_setting(key, command.settings, registry.families())
-    if key in own_groups(command) and re.fullmatch(r"[\w.+-]+", value) and not own_folder:
-        known = choices(key)
-        if value not in known and value not in ("null", "none"):
-            raise unknown_option(key, value, known, groups=[*registry.GROUPS])
+    if is_unknown_option(command, key, value) and not own_folder:
+        raise unknown_option(key, value, choices(key), groups=[*registry.GROUPS])
 
 
 def refuse_two_lengths(settings: Sequence[str]) -> None:
-    """Raise ConfigError where a run is given two lengths: trainer.epochs would replace the other."""
-    lengths = [one for one in settings if one.partition("=")[0] in ("trainer.epochs", "schedule.max_iters")]
-    given = {one.partition("=")[0]: one for one in lengths if one.partition("=")[2] not in ("null", "")}
+    """Raise ConfigError for both trainer.epochs and schedule.max_iters: one would replace the other."""
+    parts = [(one, *one.partition("=")) for one in settings]
+    given = {
+        key: one
+        for one, key, _, value in parts
+        if key in ("trainer.epochs", "schedule.max_iters") and value not in ("null", "")
+    }
     if len(given) == 2:
         raise ConfigError(
             f"{' and '.join(given.values())} both say how long the run is: set only one of them",
@@ -116,7 +122,7 @@ def refuse_two_lengths(settings: Sequence[str]) -> None:
 
 
 def instead_of_flag(flag: str, value: str, command: Command) -> str:
-    """The override that a flag such as `--lr 0.01` was meant to be; empty where no setting has its name."""
+    """The override that a flag such as `--lr 0.01` stands for; empty if no setting has that name."""
     known = setting_keys(command.settings, registry.families())
     name = flag.lstrip("-").replace("-", "_")
     same = [key for key in known if key == name or key.rpartition(".")[2] == name]
@@ -128,18 +134,15 @@ def instead_of_flag(flag: str, value: str, command: Command) -> str:
 # --- as Hydra reads it --------------------------------------------------------------------------------------
 
 
-def written(setting: str, command: Command, *, sweep: bool) -> str:
-    """An override as Hydra's grammar needs it."""
-    families = registry.families()
+def written(setting: str, *, hint: Any, paths: Collection[str], sweep: bool) -> str:
+    """An override as Hydra's grammar needs it. hint: the declared type of its setting."""
     key, _, value = setting.partition("=")
-    key = key.lstrip("+~")
-    hint = setting_type(command.settings, key, families) if key in known_keys(command) else None
-    paths = path_keys(command.settings, families)
-    if not sweep and not holds_list(hint) and key not in paths and re.match(r"[\w.+-]+,", value):
+    is_list = holds_list(hint)
+    if not sweep and not is_list and key.lstrip("+~") not in paths and re.match(r"[\w.+-]+,", value):
         raise ConfigError(
-            f"{setting} is several values", hint="type -m too for a sweep over them; a decimal point is ."
+            f"{setting} holds several values", hint="add -m to sweep over them; a decimal point is ."
         )
-    return quoted(setting, paths=paths, sweep=sweep, is_list=holds_list(hint))
+    return quoted(setting, paths=paths, sweep=sweep, is_list=is_list)
 
 
 def holds_list(hint: Any) -> bool:

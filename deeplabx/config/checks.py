@@ -13,7 +13,7 @@ from deeplabx.config.fields import range_words, walk
 from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
 
-LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: finer ones have no neighbours left
+LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: below this, a pixel has no neighbours
 
 
 def checked(config: DictConfig) -> Any:
@@ -27,7 +27,7 @@ def checked(config: DictConfig) -> Any:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {' '.join(str(error.msg or error).split())[:200]}") from None
     if missing:
-        raise ConfigError(f"{', '.join(missing)} must be given", hint=f"type {missing[0]}=...")
+        raise ConfigError(f"{', '.join(missing)} must be given", hint=f"set {missing[0]}=...")
     refuse_added(plain)
     check(plain)
     if isinstance(plain, schema.TrainConfig):
@@ -36,8 +36,8 @@ def checked(config: DictConfig) -> Any:
 
 
 def refuse_contradicting_weights(loss: schema.LossSettings) -> None:
-    """Raise ConfigError where class weights are both given and to be computed, or where there are none whose
-    priors could be kept. A run's own config has both: there, the given ones are the computed ones.
+    """Raise ConfigError if class weights are both given and computed, or if there are none for keep_priors to
+    use. A saved run's config has both: there, the given weights are the computed ones.
     """
     if not isinstance(loss, schema.ClassWeightedLossSettings):
         return
@@ -50,7 +50,7 @@ def refuse_contradicting_weights(loss: schema.LossSettings) -> None:
     if getattr(loss, "keep_priors", False) and loss.class_weights is None and loss.class_balance is None:
         raise ConfigError(
             "loss.keep_priors=true, but there are no class weights",
-            hint="type loss.class_balance=enet, or leave it false",
+            hint="set loss.class_balance=enet or loss.keep_priors=false",
         )
 
 
@@ -63,7 +63,7 @@ def refuse_added(config: Any, prefix: str = "") -> None:
         if name not in known:
             raise ConfigError(
                 f"{prefix}{name} is not a setting.{nearest(name, known)}",
-                hint=f"{prefix.rstrip('.') or 'the top'} has {', '.join(known)}",
+                hint=f"{prefix.rstrip('.') or 'the top level'} has {', '.join(known)}",
             )
         if dataclasses.is_dataclass(value):
             refuse_added(value, f"{prefix}{name}.")
@@ -72,7 +72,7 @@ def refuse_added(config: Any, prefix: str = "") -> None:
 def check(config: Any, *, training: bool = True) -> None:
     """Raise ConfigError for the first setting out of range, then for the first broken rule across settings.
 
-    training: whether a run's config is to be trained with; eval and predict use one without its batch.
+    training: False for eval and predict, which do not use the batch settings.
     """
     for key, value, field in walk(config):
         check_value(key, value, field)
@@ -121,7 +121,7 @@ def must_be(rule: Mapping[str, Any]) -> str:
 
 
 def check_parts(group: str, settings: Any) -> None:
-    """Raise ConfigError for a setting of a part that the settings beside it leave out."""
+    """Raise ConfigError for a setting that has no effect because the part it belongs to is switched off."""
     for field in dataclasses.fields(settings):
         parts = field.metadata.get("parts", ())
         value = getattr(settings, field.name)
@@ -131,13 +131,13 @@ def check_parts(group: str, settings: Any) -> None:
 
 
 def check_training(config: schema.TrainConfig) -> None:
-    """The rules that no single setting shows."""
+    """Check the rules that involve several settings."""
     augment, trainer, backbone = config.augment, config.trainer, config.backbone
     if augment.crop_size < backbone.output_stride:
         raise ConfigError(
             f"augment.crop_size={augment.crop_size} is smaller than "
             f"backbone.output_stride={backbone.output_stride}",
-            hint="the network needs a crop of at least one output stride; 513 and 512 are both fine crops",
+            hint="the network needs a crop of at least one output stride; 513 and 512 both work",
         )
     if isinstance(augment, schema.StandardAugmentSettings) and augment.scale_min > augment.scale_max:
         raise ConfigError(
@@ -145,15 +145,15 @@ def check_training(config: schema.TrainConfig) -> None:
         )
     if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
         raise ConfigError(
-            f"schedule.warmup_iters={config.schedule.warmup_iters} leaves nothing of "
+            f"schedule.warmup_iters={config.schedule.warmup_iters} must be smaller than "
             f"schedule.max_iters={config.schedule.max_iters}"
         )
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
         raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} cannot be divided by trainer.devices x "
+            f"trainer.batch_size={trainer.batch_size} is not divisible by trainer.devices x "
             f"trainer.accumulate = {passes}",
-            hint=f"take a multiple of {passes}, such as "
+            hint=f"use a multiple of {passes}, such as "
             f"trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
         )
     if trainer.freeze_backbone_norm and config.model.norm == "group":
@@ -165,15 +165,15 @@ def check_training(config: schema.TrainConfig) -> None:
     )
     if trainer.batch_size // passes == 1 and one_process and norm_sees_one_value(config):
         raise ConfigError(
-            f"trainer.batch_size={trainer.batch_size} leaves one image per pass, of which a batch norm sees "
-            "a single value: it needs two",
-            hint=f"type trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
+            f"trainer.batch_size={trainer.batch_size} gives one image per pass, but a batch norm needs "
+            "at least two values per channel",
+            hint=f"set trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
         )
 
 
 def norm_sees_one_value(config: schema.TrainConfig) -> bool:
-    """Whether some batch norm that learns sees a single value of each image."""
+    """Whether some trained batch norm has a single value per channel and image."""
     size, stride = config.augment.crop_size, config.backbone.output_stride
     learns = config.model.norm not in ("frozen", "group")
     return learns and config.model.norm_sees_one_value(crop_size=size, output_stride=stride)

@@ -12,6 +12,8 @@ from math import ceil
 
 from deeplabx.config.fields import MISSING, choice, nested, number, setting
 
+MOST_IMAGES = 65_536  # of a batch: the addresses of more would fill the memory before the first step
+
 # --- model ------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +281,7 @@ class DatasetRecommended:
     )
     batch_size: int = number(
         at_least=1,
+        at_most=MOST_IMAGES,
         default=8,
         words="recommended trainer.batch_size",
         source="voc and cityscapes: v3 and v3+",
@@ -483,7 +486,9 @@ class StepSettings(ScheduleSettings):
 @dataclass
 class TrainerConfig:
     batch_size: int = number(
-        at_least=1, words="images per optimizer step; over all devices and accumulated passes"
+        at_least=1,
+        at_most=MOST_IMAGES,
+        words="images per optimizer step; over all devices and accumulated passes",
     )
     accumulate: int = number(
         at_least=1, words="passes that each batch is split into; the gradient is that of the whole batch"
@@ -680,7 +685,7 @@ class ShowConfig:
 class DataFakeConfig:
     dataset: DatasetSettings = nested(DatasetSettings, words="data set whose layout is written")
     out: str = setting(path=True, words="folder to write")
-    images: int = number(at_least=1, words="number of images in each split")
+    images: int = number(at_least=1, at_most=MOST_IMAGES, words="number of images in each split")
     seed: int = number(at_least=0, at_most=2**31 - 1, words="seed of the images")
 
 

@@ -1,6 +1,4 @@
-"""A config as data in a file, and back. What is read is data: nothing in it is resolved, imported or
-called.
-"""
+"""Config dataclasses to plain data and back. Nothing that is read is resolved, imported or called."""
 
 import dataclasses
 import types
@@ -38,7 +36,7 @@ def from_plain(cls: type, plain: Any, *, settings_of: SettingsOf, key: str = "")
     if unknown or absent:
         raise ConfigError(
             f"{key or 'the config'} does not fit this version: unknown {sorted(map(str, unknown))}, "
-            f"absent {sorted(absent)}"
+            f"missing {sorted(absent)}"
         )
     values = {}
     for name, hint in hints.items():
@@ -81,14 +79,14 @@ def replace_overridden(
     removed = [override for override in overrides if override.startswith("~")]
     if removed:
         raise ConfigError(
-            f"{removed[0]} removes a setting, but the checkpoint's model needs each of them",
-            hint="give it a value: key=value",
+            f"{removed[0]} removes a setting, but the checkpoint's model needs all of them",
+            hint="set a value instead: key=value",
         )
     names = {override.lstrip("+").partition("=")[0] for override in overrides}
     if "backbone" in names and not names & {"model", "backbone.output_stride"}:
         raise ConfigError(
-            "backbone=... needs the model beside it: the backbone takes its output stride from the model",
-            hint="type model=... too, or backbone.output_stride=16",
+            "backbone=... needs model=... too: the backbone takes its output stride from the model",
+            hint="set model=... too, or backbone.output_stride=16",
         )
     for name in sorted(names, key=lambda name: "." in name):
         owner, _, last = name.rpartition(".")

@@ -1,5 +1,5 @@
-"""What a YAML file may tell Hydra. Such files are handed around, so they are data: nothing in one is imported
-or called by its name.
+"""What a YAML file may change in Hydra. Configs are shared between people, so they are data: nothing named in
+one is imported or called.
 """
 
 import os
@@ -18,7 +18,7 @@ COMMAND_LINE = "hydra.searchpath in command-line"  # Hydra's name for a search p
 PLUGINS = ("hydra.launcher._target_", "hydra.sweeper._target_")
 SAMPLER = re.compile(r"optuna\.samplers\.\w+Sampler")  # named in hydra-optuna-sweeper's own YAML
 MOST_VALUES = 100_000  # in one YAML file
-OWN_LOGS = "the run writes its own log and config: take the key out of the YAML file"
+OWN_LOGS = "the run writes its own log and config: remove the key from the YAML file"
 
 
 def refuse_package(provider: str, path: str) -> None:
@@ -26,26 +26,26 @@ def refuse_package(provider: str, path: str) -> None:
     in_yaml = provider.startswith("hydra.searchpath") and provider != COMMAND_LINE
     if in_yaml and "://" in path and not path.startswith("file://"):
         raise ConfigError(
-            f"hydra.searchpath holds {path}: a YAML file can name folders only",
-            hint="type it on the command line",
+            f"hydra.searchpath holds {path}: a YAML file may name folders only",
+            hint="set it on the command line",
         )
 
 
 def refuse_large(content: bytes, *, path: object) -> None:
-    """Raise ConfigError for a YAML file that aliases make larger than a config can be.
+    """Raise ConfigError for a YAML file whose aliases make it larger than any config.
 
-    OmegaConf copies what an alias leads to, so a few hundred bytes could fill the memory.
+    OmegaConf copies the target of each alias, so a few hundred bytes could exhaust the memory.
     """
     if b"*" in content and b"&" in content and expanded(content) > MOST_VALUES:
         raise ConfigError(
-            f"{path} would be more than {MOST_VALUES:,} values, by its aliases",
-            hint="write them out, or use fewer",
+            f"{path} expands to more than {MOST_VALUES:,} values through its aliases",
+            hint="use fewer aliases",
         )
 
 
 def expanded(content: bytes) -> int:
-    """How many values a YAML file has when each alias is what it stands for; 0 where the file cannot be read:
-    Hydra reports that.
+    """The number of values in a YAML file after expanding its aliases; 0 if it cannot be read, which Hydra
+    reports.
     """
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
@@ -56,7 +56,7 @@ def expanded(content: bytes) -> int:
 
 def values_of(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
     if node not in counted:
-        counted[node] = 1  # an alias that stands within what it stands for
+        counted[node] = 1  # for an alias inside its own target
         inside = (
             [part for pair in node.value for part in pair]
             if isinstance(node, yaml.MappingNode)
@@ -69,21 +69,24 @@ def values_of(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
 
 
 def refuse_code(config: DictConfig) -> None:
-    """Raise ConfigError where the composed `hydra` would have something imported or called, or change what a
-    program started later runs.
+    """Raise ConfigError if the composed `hydra` would import or call something, or change what a program
+    started later runs.
     """
     plain: Any = OmegaConf.to_container(config.hydra, resolve=False)
     if plain.get("callbacks"):
-        raise ConfigError("hydra.callbacks are not called", hint="take hydra.callbacks out of the YAML file")
+        raise ConfigError(
+            "hydra.callbacks is not supported", hint="remove hydra.callbacks from the YAML file"
+        )
     for name in ("hydra_logging", "job_logging"):
         logging = plain.get(name)
         if logging is not None and (not isinstance(logging, dict) or logging.get("root") is not None):
-            raise ConfigError(f"hydra.{name} is not followed", hint=OWN_LOGS)
+            raise ConfigError(f"hydra.{name} is not supported", hint=OWN_LOGS)
     if plain.get("output_subdir") is not None and not re.fullmatch(
         r"(?!\.\.$)[\w.-]+", str(plain["output_subdir"])
     ):
         raise ConfigError(
-            f"hydra.output_subdir={plain['output_subdir']} is not a name in the run's folder", hint=OWN_LOGS
+            f"hydra.output_subdir={plain['output_subdir']} is not a name inside the run's folder",
+            hint=OWN_LOGS,
         )
     environment = plain.get("job", {}).get("env_set") or {}
     changed = [
@@ -93,14 +96,12 @@ def refuse_code(config: DictConfig) -> None:
     ]
     if changed:
         raise ConfigError(
-            "hydra.job.env_set is not followed",
+            "hydra.job.env_set is not supported",
             hint=f"set {changed[0]} in the shell: {changed[0]}=... deeplabx ...",
         )
     for key, target in targets(config.hydra, "hydra"):
         if key not in PLUGINS and not SAMPLER.fullmatch(target):
-            raise ConfigError(
-                f"{key}={target} is not called", hint="a YAML file is data: take the key out of it"
-            )
+            raise ConfigError(f"{key}={target} is not allowed", hint="YAML files are data: remove the key")
 
 
 def targets(node: DictConfig | ListConfig, path: str) -> Iterator[tuple[str, str]]:
@@ -109,7 +110,7 @@ def targets(node: DictConfig | ListConfig, path: str) -> Iterator[tuple[str, str
     for key in keys:
         try:
             value = node[key]
-        except OmegaConfBaseException:  # missing, or an interpolation of nothing: Hydra would stop at it
+        except OmegaConfBaseException:  # missing, or a broken interpolation: Hydra reports it
             continue
         if isinstance(value, DictConfig | ListConfig):
             yield from targets(value, f"{path}.{key}")

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf report while they compose, in words that say what to type."""
+"""Hydra's and OmegaConf's composition errors, rewritten to say what to change."""
 
 import dataclasses
 import re
@@ -11,15 +11,15 @@ from deeplabx.config.fields import Families, setting_type, type_words
 from deeplabx.config.unknown import unknown_option, unknown_setting
 from deeplabx.errors import ConfigError
 
-Choices = Callable[[str], list[str]]  # of a group: the names of its options
+Choices = Callable[[str], list[str]]  # the names of a group's options
 
 
 def explained(
     error: BaseException, *, command: str, schema: type, families: Families, choices: Choices
 ) -> ConfigError:
-    """A composition error of Hydra as one that names the setting, the value found and the choices.
+    """A ConfigError for a composition error of Hydra that names the setting, the value found and the choices.
 
-    command: its words, such as "data fake". schema: the dataclass of its settings.
+    command: without its program, such as "data fake". schema: the dataclass of its settings.
     """
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MissingConfigException):
@@ -35,13 +35,13 @@ def explained(
         return ConfigError(f"{group}= must be given", hint=f"{group} can be {', '.join(choices(group))}")
     missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
     if missing:
-        return ConfigError(f"{missing.group(1)} must be given", hint=f"type {missing.group(1)}=...")
+        return ConfigError(f"{missing.group(1)} must be given", hint=f"set {missing.group(1)}=...")
     key, value = key_and_value(error, text)
     if "while parsing" in text or "while scanning" in text:
-        return ConfigError(f"a YAML file cannot be read: {text[:300]}", hint="correct it at that line")
+        return ConfigError(f"a YAML file cannot be read: {text[:300]}", hint="fix that line")
     if not key or key.startswith("hydra"):
         return ConfigError(
-            f"these settings cannot be composed: {text[:300]}",
+            f"cannot compose these settings: {text[:300]}",
             hint=f"`deeplabx {command} --info defaults` shows what is composed",
         )
     declared = setting_type(schema, key, families)
@@ -51,11 +51,11 @@ def explained(
 
 
 def better_value(key: str, value: str) -> str:
-    """What to type in place of a value of the wrong type, where that is known."""
+    """A hint for a value of the wrong type, if there is one."""
     if key == "resume":
         return f"to continue a run: deeplabx resume {value}"
     if re.fullmatch(r"\d+(\.\d*)?e\+?\d", value) and float(value).is_integer():
-        return f"type {key}={int(float(value))}"
+        return f"set {key}={int(float(value))}"
     return ""
 
 
@@ -70,7 +70,7 @@ def key_and_value(error: BaseException, text: str) -> tuple[str, str | None]:
     in_yaml = re.search(r"full_key: ([\w.]+)", text)
     found = getattr(cause, "full_key", None) or (named or in_yaml or [None, ""])[1]
     key = str(found).lstrip("+~").rstrip(".")
-    return re.sub(r"\[\d+\]$", "", key), named.group(2) if named else None  # of a list, the whole
+    return re.sub(r"\[\d+\]$", "", key), named.group(2) if named else None  # a list, not its element
 
 
 def missing_option(error: MissingConfigException, families: Families, choices: Choices) -> ConfigError:
@@ -79,7 +79,7 @@ def missing_option(error: MissingConfigException, families: Families, choices: C
     if not group:
         return ConfigError(
             f"--config-name {option}: there is no primary config '{option}'",
-            hint="put settings of your own at FOLDER/recipe/NAME.yaml, under a first line "
+            hint="put your own settings into FOLDER/recipe/NAME.yaml, with the first line "
             "`# @package _global_`; then: --config-dir FOLDER +recipe=NAME",
         )
     known = sorted({str(choice) for choice in error.options or []} | {*choices(group)})

@@ -1,1 +1,1 @@
-"""The data sets, one file each, and how their files are read and put into batches."""
+"""The data sets, one file each, and how their files are read and batched."""

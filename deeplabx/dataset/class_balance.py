@@ -13,20 +13,22 @@ from deeplabx.dataset.loader import prepare_worker
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError
 
-LABELS = 8  # that a worker counts before it answers
-BETA = 0.9999  # the largest that 1901.05555 tried
+LABELS = 8  # that a worker counts per batch
+BETA = 0.9999  # the largest value tried in 1901.05555
 SAMPLE = 32 * 32  # pixels
 
 
 class PixelCounts(NamedTuple):
-    """Of the classes in order, each at least one pixel. Pixels of the ignore index count nowhere."""
+    """Pixel counts of the classes in order, at least 1 each. Pixels of the ignore index are not counted."""
 
     own: np.ndarray  # pixels of the class
     around: np.ndarray  # pixels of the images that hold the class
 
 
 class LabelCounts(Dataset):
-    """Of each label what `count_pixels` sums, int64 2 x classes; an error is a value, as in AugmentedSet."""
+    """The counts of each label, int64 2 x classes, that `count_pixels` sums. An error is returned as a value,
+    as in AugmentedSet.
+    """
 
     def __init__(self, samples: ReadableSet, indices: Sequence[int]) -> None:
         self.samples, self.indices = samples, indices
@@ -62,7 +64,7 @@ def count_pixels(
     """int64 2 x classes over the images of these indices: the pixels of each class, and those of the images
     that hold it.
 
-    Raises the DataError of the first label that cannot be read, unless `samples` passes over it.
+    Raises the DataError of the first label that cannot be read, unless `samples` skips it.
     """
     loader = DataLoader(
         LabelCounts(samples, indices),
@@ -97,9 +99,9 @@ def enet(counts: PixelCounts) -> np.ndarray:
 def effective_number(counts: PixelCounts) -> np.ndarray:
     """(1 - beta) / (1 - beta^n) of a class's n samples (1901.05555).
 
-    A sample is an area of 32 x 32 pixels, what one feature of a classification network stands for: the idea
-    is that samples overlap, and of single pixels every class has so many that all weights would be equal.
-    Classes of less than about 1 / (1 - beta) = 10,000 samples weigh more.
+    A sample is an area of 32 x 32 pixels, one feature of a classification network: counted in single pixels,
+    every class has so many samples that all weights would be equal. Only classes with fewer than about
+    1 / (1 - beta) = 10,000 samples get a larger weight.
     """
     return (1 - BETA) / -np.expm1(counts.own / SAMPLE * np.log(BETA))
 
@@ -112,9 +114,9 @@ BALANCES: dict[str, Callable[[PixelCounts], np.ndarray]] = {
 
 
 def balanced_weights(name: str, counts: Tensor) -> list[float]:
-    """The class weights `name` of what `count_pixels` gave. Their mean over the counted pixels is 1, so that
-    the loss keeps its scale and with it the learning rate; six digits are kept. A class without pixels weighs
-    1.
+    """The class weights by method `name`, from the result of `count_pixels`. Their mean over the counted
+    pixels is 1, so the scale of the loss, and with it the learning rate, stays the same; six digits are kept.
+    A class without pixels gets weight 1.
     """
     own, around = counts.numpy()
     there = own > 0

@@ -3,7 +3,7 @@
 classes: {background: [0, 0, 0], road: [128, 64, 128]}
     The names in the order of the train ids, with colours; as a list, without colours.
 ignore: [255]
-    Raw ids or colours that count nowhere.
+    Raw ids or colours that are ignored.
 label_map: {0: background, 127: road}
     From a raw id, or a colour as "r,g,b" or "#rrggbb", to a class or to ignore.
 """
@@ -22,11 +22,11 @@ from deeplabx.errors import DataError, quoted
 KEYS = ("classes", "ignore", "label_map")
 EXAMPLE = "classes: [background, object]; see docs/data.md"
 LONGEST_NAME = 100
-LOOKED_AT = 16  # masks, where only they can show whether ids or colours are meant
+LOOKED_AT = 16  # masks to read if only they can show whether ids or colours are meant
 
 
 class ClassTable(NamedTuple):
-    """What a classes.yaml says."""
+    """The content of a classes.yaml."""
 
     names: list[str]
     palette: Palette
@@ -55,7 +55,7 @@ class ClassTable(NamedTuple):
         if any(isinstance(raw, tuple) != by_colours for raw in ignored) and (by_colours or not guessed):
             held, there = ("ids", "colours") if by_colours else ("colours", "ids")
             raise DataError(
-                f"{path}: ignore holds {held}, but the masks hold {there}",
+                f"{path}: ignore has {held}, but the masks have {there}",
                 hint="write a colour as ignore: [[0, 0, 142]]",
             )
         return cls(names, colours or voc_palette(len(names)), LabelMap(by_colour if by_colours else by_id))
@@ -74,7 +74,7 @@ class Texts(yaml.BaseLoader):
         for key in (key.value for key, _ in node.value):
             if not isinstance(key, str):
                 raise yaml.YAMLError(
-                    f"line {node.start_mark.line + 1}: a key must be one value; write colours as texts"
+                    f"line {node.start_mark.line + 1}: a key must be one value; write colours as strings"
                 )
             if key in seen:
                 raise yaml.YAMLError(f"duplicate key {key}")
@@ -91,11 +91,9 @@ def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Texts)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{path} is not YAML that can be read: {' '.join(str(error).split())[:160]}"
-        ) from None
+        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())[:160]}") from None
     if not isinstance(content, dict) or not content.get("classes"):
-        raise DataError(f"{path} must have a key classes", hint=f"write {EXAMPLE}")
+        raise DataError(f"{path} must have the key classes", hint=f"write {EXAMPLE}")
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise DataError(f"{path}: {', '.join(unknown)} is not one of {', '.join(KEYS)}")
@@ -115,8 +113,8 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
     unfit = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
     if unfit:
         raise DataError(
-            f"{path}: the class name {quoted(unfit[0])} cannot stand in a table",
-            hint=f"names are printed: at most {LONGEST_NAME} letters, none of which moves the cursor",
+            f"{path}: the class name {quoted(unfit[0])} cannot be printed",
+            hint=f"use at most {LONGEST_NAME} printable characters",
         )
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(
@@ -145,19 +143,17 @@ def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[
         raw = raw_value(text, path)
         if target != "ignore" and target not in names:
             raise DataError(
-                f"{path}: label_map leads to {quoted(target)}, which is not in classes",
+                f"{path}: label_map maps to {quoted(target)}, which is not in classes",
                 hint=f"classes: {', '.join(names)}, or ignore",
             )
         if raw in label_map:
-            raise DataError(f"{path}: label_map has {text} twice")
+            raise DataError(f"{path}: duplicate {text} in label_map")
         label_map[raw] = IGNORE_INDEX if target == "ignore" else names.index(target)
     if len({type(raw) for raw in label_map}) > 1:
-        raise DataError(
-            f"{path}: label_map holds both ids and colours", hint="masks hold the one or the other"
-        )
+        raise DataError(f"{path}: label_map has both ids and colours", hint="masks have one or the other")
     unused = [name for index, name in enumerate(names) if index not in label_map.values()]
     if unused:
-        raise DataError(f"{path}: label_map gives nothing to {', '.join(unused)}")
+        raise DataError(f"{path}: label_map maps nothing to {', '.join(unused)}")
     return label_map
 
 
@@ -171,7 +167,7 @@ def ignored_values(ignore: Any, path: Path) -> list[int | Colour]:
 def with_ignored(
     train_ids: dict[Any, int], ignored: list[int | Colour], kind: type, names: list[str], path: Path
 ) -> dict[Any, int]:
-    """`train_ids` with those of the ignored values that are of one kind, ids or colours."""
+    """`train_ids` plus the ignored values of one kind, ids or colours."""
     chosen = [raw for raw in ignored if isinstance(raw, kind)]
     for raw in chosen:
         if train_ids.get(raw, IGNORE_INDEX) != IGNORE_INDEX:
@@ -217,8 +213,8 @@ def colour_of(value: Any, path: Path) -> Colour:
 def colours_are_meant(
     masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], path: Path
 ) -> bool:
-    """Whether the masks hold the table's colours rather than ids. Raises DataError where both could be and
-    would not be the same.
+    """Whether the masks use the table's colours rather than ids. Raises DataError if both are possible and
+    would give different labels.
     """
     for mask in masks[:: max(1, len(masks) // LOOKED_AT)]:
         try:
@@ -228,7 +224,7 @@ def colours_are_meant(
         except DataError:  # it is reported when it is read for training or evaluation
             continue
         if ids.dtype != np.uint8:
-            return False  # 16 bits a pixel are ids
+            return False  # 16-bit masks hold ids
         values, first = np.unique(ids, return_index=True)
         shown = [tuple(colour) for colour in read_colours(mask).reshape(-1, 3)[first].tolist()]
         as_ids, as_colours = (
@@ -241,15 +237,15 @@ def colours_are_meant(
             return None in as_ids
         if as_ids != as_colours:
             raise DataError(
-                f"{mask}: its ids {values.tolist()} and its colours {shown} mean different classes by "
+                f"{mask}: its ids {values.tolist()} and its colours {shown} are different classes in "
                 f"{path.name}",
-                hint='say which by a label_map, {0: ..., 1: ...} for ids or {"0,0,0": ...} for colours',
+                hint='set label_map: {0: ..., 1: ...} for ids or {"0,0,0": ...} for colours',
             )
     return False
 
 
 def values_shown(path: Path) -> list[str]:
-    """The first few raw ids or colours of a mask, as words."""
+    """The first few raw ids or colours of a mask, as text."""
     raw = read_colours(path) if holds_colours(path) else read_label(path)
     values = np.unique(raw.reshape(-1, *raw.shape[2:]), axis=0)[:6].tolist()
     return [str(tuple(value)) if isinstance(value, list) else str(value) for value in values]

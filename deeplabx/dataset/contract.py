@@ -1,4 +1,4 @@
-"""What the loop, the evaluator and the checkpoint ask of a data set."""
+"""The interface of a data set."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -11,7 +11,7 @@ Palette = list[Colour]
 
 
 class Sample(NamedTuple):
-    image: np.ndarray  # uint8 H x W x channels; of 3 channels, RGB
+    image: np.ndarray  # uint8 H x W x channels, RGB if there are 3
     label: np.ndarray  # uint8 H x W, train ids 0..C-1 and the ignore index
 
 
@@ -25,15 +25,15 @@ class Statistics(NamedTuple):
 class SegmentationSet(ABC):
     """One split. Train ids are 0..len(classes)-1; pixels of `ignore_index` are not counted.
 
-    A data set whose classes are fixed has `classes` and `palette` as attributes of its class.
+    If the classes are fixed, `classes` and `palette` are class attributes.
     """
 
     classes: list[str]
     palette: Palette
     ignore_index: int = IGNORE_INDEX
-    note: str = ""  # what a reader of numbers trained on this split should know
+    note: str = ""  # a caveat on results trained on this split
     channels: int = 3  # of an image: the input channels of the network
-    statistics: Statistics | None = None  # of its images; None: those that the backbone's weights expect
+    statistics: Statistics | None = None  # of its images; None: those of the backbone's weights
 
     @abstractmethod
     def __len__(self) -> int: ...

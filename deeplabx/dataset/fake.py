@@ -1,5 +1,5 @@
-"""Small made-up data sets in the original layouts, so that a reader, a command line or a training can be
-tried where the real files are not.
+"""Small generated data sets in the original layouts, to try a reader, a command or a training without the
+real files.
 """
 
 import os
@@ -130,10 +130,10 @@ def write_fake(name: str, out: Path, *, images: int, seed: int) -> None:
     """Write `images` images per split into `out`, which must be new or empty. Raises DataError."""
     if name not in FAKES:
         raise DataError(
-            f"dataset={name} has no files to make up", hint=f"data sets with files: {', '.join(FAKES)}"
+            f"dataset={name} has no files to generate", hint=f"data sets with files: {', '.join(FAKES)}"
         )
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"out={out} is there already; nothing was written", hint="give a new folder")
+        raise DataError(f"out={out} already exists; nothing was written", hint="use a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         FAKES[name](out, images=images, seed=seed)

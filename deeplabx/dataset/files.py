@@ -1,4 +1,4 @@
-"""What data sets that are image and label files have in common."""
+"""The base of data sets that consist of image and label files."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ Pairs = list[tuple[Path, Path]]
 
 
 class LabelledFiles(SegmentationSet):
-    """One split as pairs of an image and a label file, the raw ids of which are checked as they are read."""
+    """One split as pairs of image and label files. Raw ids are checked as they are read."""
 
     def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
         self.pairs, self.label_map = pairs, label_map
@@ -37,8 +37,8 @@ class LabelledFiles(SegmentationSet):
 
 
 def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:
-    """`dataset.root` as an existing folder. Raises DataError that says what the data set is and where it
-    comes from.
+    """`dataset.root` as an existing folder. Raises DataError that says what the data set is and how to get
+    it.
     """
     if root is None:
         raise DataError(f"dataset.root is not set: {name} is a folder of images and labels", hint=how_to_get)
@@ -48,16 +48,16 @@ def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:
 
 
 def contents(folder: Path) -> str:
-    """What a folder holds, in words."""
+    """What a folder contains, for an error message."""
     if not folder.is_dir():
         return "there is no such folder"
     names = sorted(path.name for path in folder.iterdir())
-    return f"it holds {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}"
+    return f"it contains {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}"
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, links to folders followed. What is hidden (._a.jpg,
-    .ipynb_checkpoints) is none of the data set's.
+    """Every file below a folder, sorted, following links to folders. Hidden files (._a.jpg) and folders
+    (.ipynb_checkpoints) are skipped.
     """
     found: list[Path] = []
     seen: set[Path] = set()
@@ -75,7 +75,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a split's list that hold something. Raises DataError."""
+    """The non-empty lines of a split's list. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def listed_names(path: Path) -> list[str]:
-    """The names in a split's list, one a line. Raises DataError for one that would lead out of the data set's
+    """The names in a split's list, one per line. Raises DataError for a name that leads out of the data set's
     folder.
     """
     names = lines_of(path)
@@ -104,11 +104,11 @@ def leads_out(name: str) -> bool:
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
-    """The pairs, each of whose files exists. Raises DataError with the number of those that lack one, and the
-    first.
+    """The pairs, after checking that each file exists. Raises DataError with the number of missing files, and
+    the first.
     """
     if not pairs:
-        raise DataError(f"{where} holds no images", hint=hint)
+        raise DataError(f"{where} contains no images", hint=hint)
     for kind, position in (("image", 0), ("label", 1)):
         lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
         if lacking:

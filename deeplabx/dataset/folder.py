@@ -1,4 +1,4 @@
-"""People's own images: images/ and masks/ with a classes.yaml that says what the masks mean. No code is
+"""Your own images: images/ and masks/ with a classes.yaml that says what the masks mean. No code is
 needed.
 
 images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and val.txt, or images/a.jpg and
@@ -25,15 +25,15 @@ from deeplabx.errors import DataError
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
-SEEDED = ("train", "val")  # the splits of a seeded split
-NAMED = (*SEEDED, "test")  # sub-folders or lists that a folder with splits of its own has
+SEEDED = ("train", "val")  # the two parts of a seeded split
+NAMED = (*SEEDED, "test")  # sub-folders or lists of a folder with predefined splits
 
 
 class Folder(LabelledFiles):
-    """One split of `root`. `val_fraction`: the share of a seeded split into train and val, where the folder
-    has no splits of its own.
+    """One split of `root`. val_fraction: the share of val in a seeded split into train and val, for a folder
+    without predefined splits.
 
-    `mask_suffix`: what a mask's name has after its image's, as `_mask` in a_mask.png for a.jpg.
+    mask_suffix: added to an image's name to get its mask's, as `_mask` in a_mask.png for a.jpg.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Folder(LabelledFiles):
         for name in ("images", "masks"):
             if not (base / name).is_dir():
                 raise DataError(
-                    f"dataset.root={root} must hold images/ and masks/, but {contents(base)}", hint=LAYOUT
+                    f"dataset.root={root} must contain images/ and masks/, but {contents(base)}", hint=LAYOUT
                 )
         images = images_of(base, split, val_fraction=val_fraction, split_seed=split_seed)
         refuse_two_of_a_name(images)
@@ -57,8 +57,8 @@ class Folder(LabelledFiles):
         pairs = complete(
             list(zip(images, masks, strict=True)),
             where=f"{base}, split {split}",
-            hint=f"the mask of images/a.jpg is masks/a{mask_suffix}.png; dataset.mask_suffix says what its "
-            "name has at the end",
+            hint=f"the mask of images/a.jpg is masks/a{mask_suffix}.png; set dataset.mask_suffix if mask "
+            "names have another ending",
         )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
@@ -75,8 +75,8 @@ def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed:
     own = [name for name in NAMED if (base / "images" / name).is_dir() or (base / f"{name}.txt").is_file()]
     if val_fraction is not None and own:
         raise DataError(
-            f"{base} has splits of its own ({', '.join(own)}), which dataset.val_fraction={val_fraction} "
-            "would mix",
+            f"{base} already has splits ({', '.join(own)}); dataset.val_fraction={val_fraction} "
+            "would mix them",
             hint="leave dataset.val_fraction unset, or put all images into images/ itself",
         )
     if (base / "images" / split).is_dir():
@@ -86,7 +86,7 @@ def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed:
     if val_fraction is None:
         raise DataError(
             f"{base} has neither images/{split}/ nor {split}.txt; images/: {contents(base / 'images')}",
-            hint="type dataset.val_fraction=0.2 for a seeded split into train and val",
+            hint="set dataset.val_fraction=0.2 for a seeded split into train and val",
         )
     return seeded_split(base, split, val_fraction=val_fraction, split_seed=split_seed)
 
@@ -96,7 +96,8 @@ def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int
     held_out = max(1, round(len(images) * val_fraction))
     if split not in SEEDED:
         raise DataError(
-            f"dataset split {split}: a seeded split has train and val", hint=f"or write {base / split}.txt"
+            f"dataset split {split}: a seeded split has only train and val",
+            hint=f"or write {base / split}.txt",
         )
     if held_out >= len(images):
         raise DataError(
@@ -118,23 +119,21 @@ def listed_images(images: Path, source: Path) -> list[Path]:
     for name in listed_names(source):
         paths = by_name.get(Path(name).as_posix(), [])
         if len(paths) != 1:
-            raise DataError(f"{source}: {name!r} names {len(paths)} images below {images}, not one")
+            raise DataError(f"{source}: {name!r} matches {len(paths)} images below {images}, not one")
         found += paths
     return found
 
 
 def refuse_two_of_a_name(images: list[Path]) -> None:
-    """Two images of one name would share a mask; an image that is listed twice would be two samples."""
+    """Raise DataError if a name occurs twice: two images would share a mask, or one would be two samples."""
     twice = [path for path, count in Counter(path.with_suffix("") for path in images).items() if count > 1]
     if twice:
-        raise DataError(
-            f"{twice[0]} is the name of more than one image of the split ({len(twice)} such names)"
-        )
+        raise DataError(f"duplicate image name in the split: {twice[0]} ({len(twice)} such names)")
 
 
 def masks_of(base: Path, images: list[Path], mask_suffix: str) -> list[Path]:
-    """The mask of each image, in masks/ where the image is in images/; a .png that does not exist where there
-    is none.
+    """The mask of each image, at the same relative path below masks/; for a missing mask, a .png path that
+    does not exist.
     """
     by_stem: dict[Path, list[Path]] = {}
     for path in files_in(base / "masks"):

@@ -1,4 +1,6 @@
-"""Images and label files, read with Pillow: a damaged file raises, and palette indices arrive as ids."""
+"""Images and label files, read with Pillow: a damaged file raises an error, and palette indices are kept as
+ids.
+"""
 
 import struct
 import warnings
@@ -19,7 +21,7 @@ UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
 # On damaged tags; what cannot be read raises.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, so that Pillow need not warn
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked instead, without Pillow's warning
 # on damaged files and odd EXIF, by fuzzing
 PILLOW_RAISES = (
     OSError,
@@ -37,25 +39,26 @@ SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The opened image. Whatever Pillow finds wrong becomes a DataError that names the file."""
+    """The opened image. Pillow's errors become a DataError that names the file."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.format == "PNG":
-                image.verify()  # the checksums, which decoding leaves unread: half of a file may be zeros
+                image.verify()  # checksums, which decoding ignores: half of a file may be zeros
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
-                    f"{path}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}"
+                    f"{path}: {image.width} x {image.height} pixels exceed the limit of {MAX_PIXELS:,}"
                 )
             if image.mode not in SIXTEEN_BIT_MODES and any(";16" in str(tile[3]) for tile in image.tile):
                 raise DataError(
-                    f"{path}: its 16 bits per channel would be cut to 8", hint="convert it to 8 bits first"
+                    f"{path}: its 16 bits per channel would be truncated to 8",
+                    hint="convert it to 8 bits first",
                 )
             yield image
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except PILLOW_RAISES as error:
-        reason = "not an image that can be read" if "cannot identify" in str(error) else str(error)
+        reason = "not a readable image" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{path}: {reason}", hint=f"readable formats: {', '.join(FORMATS)}") from None
 
 
@@ -68,7 +71,7 @@ def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
 
 
 def as_image(source: str | Path | Image.Image | np.ndarray, *, channels: int = 3) -> np.ndarray:
-    """uint8 H x W x channels of a file, a PIL image (read as files are) or an array. Raises DataError for
+    """uint8 H x W x channels from a file, a PIL image (read like a file) or an array. Raises DataError for
     anything else.
     """
     if isinstance(source, str | Path):
@@ -79,18 +82,18 @@ def as_image(source: str | Path | Image.Image | np.ndarray, *, channels: int = 3
     if not isinstance(source, np.ndarray):
         raise DataError(
             f"a {type(source).__name__} is not an image",
-            hint="give a path, a PIL image or a uint8 array H x W x channels; of a tensor, its .numpy()",
+            hint="give a path, a PIL image or a uint8 array H x W x channels; of a tensor, tensor.numpy()",
         )
     shape = " x ".join(map(str, source.shape))
     if source.dtype != np.uint8:
         raise DataError(
             f"the image is {source.dtype}, but must be uint8, with pixels from 0 to 255",
-            hint="of floats from 0 to 1: (255 * image).round().astype(np.uint8)",
+            hint="for floats from 0 to 1: (255 * image).round().astype(np.uint8)",
         )
     if source.ndim == 2 and channels == 3:
         raise DataError(
             f"the image is a grey array {shape}, the model needs H x W x 3",
-            hint="np.repeat(image[..., None], 3, axis=2) makes it one",
+            hint="use np.repeat(image[..., None], 3, axis=2)",
         )
     if source.ndim != 3 or source.shape[2] != channels or 0 in source.shape:
         hint = "channels come last: image.transpose(1, 2, 0)" if source.shape[:1] == (channels,) else ""
@@ -123,7 +126,7 @@ def read_label(path: Path) -> np.ndarray:
     raise DataError(
         f"{path}: a label file must hold ids (palette or grey), but this one is {image.mode} with "
         f"{len(colours)} colours: {shown} ...",
-        hint="dataset=folder takes colours: its classes.yaml says which class each one is",
+        hint="dataset=folder reads colours: map each one to a class in classes.yaml",
     )
 
 
@@ -149,9 +152,9 @@ def read_colours(path: Path) -> np.ndarray:
 def read_pair(
     image_path: Path, label_path: Path, *, read: Callable[[Path], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image and raw label of one size; the EXIF orientation is applied only where it makes the sizes agree.
+    """Image and raw label of one size; the EXIF orientation is applied only if it makes the sizes agree.
 
-    Raises DataError where the sizes differ, and where they agree both as stored and turned.
+    Raises DataError if the sizes differ, or if they agree both with and without the rotation.
     """
     label = read(label_path)
     with opened(image_path) as opened_image:
@@ -161,7 +164,7 @@ def read_pair(
         upright = read_image(image_path)
         if upright.shape == image.shape == (*label.shape[:2], 3):
             raise DataError(
-                f"{image_path} is to be shown turned (EXIF), and {label_path} fits it both ways",
+                f"{image_path} is rotated by EXIF, and the size of {label_path} matches with and without it",
                 hint="save the image upright, without EXIF",
             )
         image = upright if upright.shape[:2] == label.shape[:2] else image
@@ -174,13 +177,13 @@ def read_pair(
 
 
 def place_for(path: Path) -> Path:
-    """`path`, its folder made. Raises DataError where a link stands: what is written would go to wherever
-    that leads.
+    """`path`, after creating its folder. Raises DataError if `path` is a link: the write would go to its
+    target.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         raise DataError(
-            f"{path} is a link, and nothing is written through it", hint="remove it, or give another folder"
+            f"{path} is a link, which is never written through", hint="remove it, or use another folder"
         )
     return path
 

@@ -9,13 +9,13 @@ import numpy as np
 from deeplabx.dataset.contract import Colour, Palette
 from deeplabx.errors import DataError
 
-UNKNOWN = 254  # marks a raw value that the map lacks
+UNKNOWN = 254  # marks a raw value that is not in the map
 MAX_CLASSES = 254
 
 
 class LabelMap:
-    """Train ids by raw id (int), or by colour. Calling it on a label as it was read checks every pixel, at
-    the cost of one table lookup.
+    """Train ids by raw id (int), or by colour. Calling it on a raw label checks every pixel with one table
+    lookup.
     """
 
     def __init__(self, train_ids: Mapping[Any, int]) -> None:
@@ -31,7 +31,7 @@ class LabelMap:
     def __call__(self, raw: np.ndarray, *, path: object) -> np.ndarray:
         """uint8 H x W of train ids from raw ids H x W, or from colours H x W x 3.
 
-        Raises DataError naming file, value and pixel for the first raw value that the map lacks.
+        Raises DataError naming file, value and pixel for the first raw value that is not in the map.
         """
         if self.by_colour:
             # Red, green, blue from the highest bits down.
@@ -51,8 +51,8 @@ class LabelMap:
         kind = "colour" if self.by_colour else "id"
         others = [self.shown(int(value)) for value in np.unique(raw[unknown])[:8]]
         return DataError(
-            f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is no class "
-            f"and not void ({int(unknown.sum())} such pixels: {', '.join(others)})",
+            f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is neither a "
+            f"class nor void ({int(unknown.sum())} such pixels: {', '.join(others)})",
             hint=f"known {kind}s: {', '.join(self.shown(raw) for raw in sorted(self.known))}",
         )
 

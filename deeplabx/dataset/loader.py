@@ -1,5 +1,5 @@
-"""Batches addressed by (seed, step): what a step trains on does not depend on workers, on processes, or on
-where a run was resumed.
+"""Batches addressed by (seed, step): the data of a step does not depend on workers, processes, or where a run
+was resumed.
 """
 
 import functools
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import ConfigError, DataError, DeeplabxError
 
-MOST_UNREADABLE = 100  # images in a row: then the data set is not where it is looked for
+MOST_UNREADABLE = 100  # images in a row: the data set is probably elsewhere
 
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -28,13 +28,13 @@ class Address(NamedTuple):
 class Batch(NamedTuple):
     images: Tensor  # uint8 N x H x W x channels
     labels: Tensor  # uint8 N x H x W
-    unreadable: list[str]  # what was wrong with files that others took the place of
+    unreadable: list[str]  # error messages of files that were replaced by others
 
 
 class BatchAddresses:
     """The addresses of each remaining step's batch. The stream of shuffled epochs has no gap: a batch may end
-    one epoch and begin the next, so no image is left out and no batch is incomplete. Of `world_size`
-    processes each takes every world_size-th of a batch, from its rank on.
+    one epoch and begin the next, so no image is left out and no batch is incomplete. Each of `world_size`
+    processes takes every world_size-th address of a batch, starting at its rank.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Example(NamedTuple):
 class AugmentedSet(Dataset):
     """Augmented samples; the random numbers of each are a function of (seed, epoch, index).
 
-    The next image that can be read takes the place of one that is passed over. An error is returned as a
-    value: raised in a worker process, it would arrive as that process's traceback.
+    A skipped image is replaced by the next readable one. An error is returned as a value: raised in a worker
+    process, it would arrive as that process's traceback.
     """
 
     def __init__(self, samples: ReadableSet, augment: Augment, *, seed: int) -> None:
@@ -111,7 +111,7 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
         found.append(example)
     shapes = {(one.image.shape, one.label.shape) for one in found}
     if len(shapes) > 1:
-        return ConfigError(f"the augmentation gives crops of several sizes: {sorted(shapes)}")
+        return ConfigError(f"the augmentation returned crops of different sizes: {sorted(shapes)}")
     images, labels = (
         torch.from_numpy(np.stack(arrays))
         for arrays in ([one.image for one in found], [one.label for one in found])
@@ -134,11 +134,11 @@ def training_batches(
     world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the
-    first sample that cannot be read, unless `samples` passes over it. worker_init: called in each worker
-    as it starts.
+    first sample that cannot be read, unless `samples` skips it. worker_init: called in each worker as it
+    starts.
 
-    Close the generator when it is not read to its end: its workers ignore TERM, and the interpreter
-    would wait for them forever.
+    Close the generator when it is not read to its end: its workers ignore TERM, and the interpreter would
+    wait for them forever.
     """
     loader = DataLoader(
         AugmentedSet(samples, augment, seed=seed),

@@ -1,4 +1,4 @@
-"""A data set whose unreadable samples raise an error or are passed over, as `dataset.on_bad` says."""
+"""A data set whose unreadable samples raise an error or are skipped, as `dataset.on_bad` says."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,10 @@ from deeplabx.errors import ConfigError, DataError
 
 
 class ReadableSet(SegmentationSet):
-    """`samples`, read by `read` and `read_label`: where everything that passes over unreadable files does it.
+    """`samples`, read with `read` and `read_label`: the one place where unreadable files are skipped.
 
-    skip_unreadable: they give None for a sample that cannot be read and keep what is wrong with it, for
-    `take_errors`; otherwise they raise its DataError.
+    skip_unreadable: both return None for a sample that cannot be read and keep its error for `take_errors`;
+    otherwise they raise its DataError.
     """
 
     def __init__(self, samples: SegmentationSet, *, skip_unreadable: bool = False) -> None:
@@ -49,8 +49,8 @@ class ReadableSet(SegmentationSet):
             return None
 
     def refuse_other(self, sample: Sample, index: int) -> None:
-        """Raise ConfigError for a sample that is not what the contract says. Ids of files are checked as they
-        are read.
+        """Raise ConfigError for a sample that does not follow the contract. Ids from files are checked as
+        they are read.
         """
         whose = f"image {index} of {type(self.samples).__name__}"
         image, label = sample
@@ -69,8 +69,8 @@ class ReadableSet(SegmentationSet):
             if counts[len(self.classes) :].any():
                 wrong = len(self.classes) + int(counts[len(self.classes) :].argmax())
                 raise ConfigError(
-                    f"{whose}: its label holds {wrong}, but there are {len(self.classes)} classes and "
-                    f"{self.ignore_index} to ignore"
+                    f"{whose}: its label contains {wrong}, but must be below {len(self.classes)} or "
+                    f"{self.ignore_index} (ignored)"
                 )
 
     def skip(self, error: DataError) -> None:
@@ -79,7 +79,7 @@ class ReadableSet(SegmentationSet):
         self.errors.append(error.message)
 
     def take_errors(self) -> list[str]:
-        """What was wrong with the samples that were passed over since the last call."""
+        """The error messages of the samples skipped since the last call."""
         errors, self.errors = self.errors, []
         return errors
 
@@ -87,7 +87,7 @@ class ReadableSet(SegmentationSet):
 def opened(
     builder: Callable[..., SegmentationSet], *, split: str, skip_unreadable: bool = False, **settings: Any
 ) -> ReadableSet:
-    """One split of the data set that `builder` makes of its settings, such as root.
+    """One split of the data set that `builder` creates from its settings, such as root.
 
     Raises DataError when its files are not as expected.
     """
@@ -95,5 +95,5 @@ def opened(
         raise ConfigError(f"dataset split {split!r} leads out of dataset.root")
     try:
         return ReadableSet(builder(split=split, **settings), skip_unreadable=skip_unreadable)
-    except OSError as error:  # no right to read, a name too long, a link to itself
+    except OSError as error:  # no permission to read, a name too long, a link to itself
         raise DataError(f"{error.filename}: {error.strerror}") from None

@@ -1,9 +1,9 @@
-"""Generated images: six shapes on a greyish, textured ground, each pixel a function of (split, index).
+"""Generated images: six shapes on a greyish, textured background, each pixel a function of (split, index).
 Nothing is stored or downloaded.
 
-Colour tells an object from the ground and narrows its class down to two; form alone tells the two apart.
-There are thin and small objects, textures that say nothing about the class, occlusion, and a void border of
-255 around objects, as VOC has.
+Colour separates an object from the background and leaves two possible classes; only its form tells these
+apart. There are thin and small objects, textures that are unrelated to the class, occlusion, and a void
+border of 255 around objects, as VOC has.
 """
 
 import colorsys
@@ -60,8 +60,8 @@ class Shapes(SegmentationSet):
 
 
 def draw_ground(rng: np.random.Generator) -> np.ndarray:
-    """A greyish, textured ground with up to two faint, soft-edged patches of another brightness, float32 H x
-    W x 3.
+    """A greyish, textured background with up to two faint, soft-edged patches of another brightness, float32
+    H x W x 3.
     """
     ground = greyish(textured(rng, TEXTURES[rng.integers(len(TEXTURES))](rng), (0, 1)))
     for _ in range(rng.integers(0, 3)):
@@ -78,7 +78,7 @@ def greyish(colours: np.ndarray) -> np.ndarray:
 
 
 def draw_object(rng: np.random.Generator, image: np.ndarray, label: np.ndarray) -> None:
-    """One object over what is there, in place, with its void border."""
+    """Draw one object over the image, in place, with its void border."""
     index = int(rng.integers(1, len(CLASSES)))
     form, hues = OBJECTS[CLASSES[index]]
     radius = float(np.exp(rng.uniform(np.log(9), np.log(22))))

@@ -41,20 +41,19 @@ SPLITS = ("train", "val", "trainval", "train_aug")
 LISTS = "ImageSets/Segmentation"
 AUGMENTED = "SegmentationClassAug"
 AUGMENTED_LISTS = ("train_aug.txt", "trainaug.txt")  # both names are in use
-SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd", "SBD")  # beside VOCdevkit; the first is its archive's own
+SBD_FOLDERS = ("benchmark_RELEASE/dataset", "sbd", "SBD")  # beside VOCdevkit; the first is the archive's own
 HOW_TO_GET = (
-    "get VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012, then type "
-    "dataset.root=PATH (of VOCdevkit's parent)"
+    "download VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012, then set "
+    "dataset.root=PATH (the parent of VOCdevkit)"
 )
 PUBLISHED = (
-    "published VOC numbers train on train_aug, 10,582 images; the official train has 1,464: expect "
-    "a lower mIoU from it"
+    "published VOC results use train_aug, 10,582 images; the official train has 1,464: expect a lower mIoU"
 )
 
 
 class VOC(LabelledFiles):
-    """`root` is the folder that holds VOCdevkit, or VOC2012 itself. `sbd_root`: SBD's `dataset` folder, where
-    it is not beside VOCdevkit.
+    """`root` is the folder that holds VOCdevkit, or VOC2012 itself. `sbd_root`: SBD's `dataset` folder, if it
+    is not beside VOCdevkit.
     """
 
     classes = CLASSES
@@ -64,7 +63,7 @@ class VOC(LabelledFiles):
         base = root_folder(root, name="voc", how_to_get=HOW_TO_GET)
         voc = year_folder(base)
         if split not in SPLITS:
-            raise DataError(f"dataset split {split} is not one of VOC's: {', '.join(SPLITS)}")
+            raise DataError(f"dataset split {split} is not a split of VOC: {', '.join(SPLITS)}")
         pairs = (
             augmented_pairs(voc, sbd_folder(base, voc, sbd_root))
             if split == "train_aug"
@@ -84,7 +83,7 @@ def year_folder(base: Path) -> Path:
         if (folder / "JPEGImages").is_dir():
             return folder
     raise DataError(
-        f"dataset.root={base} must hold VOCdevkit/VOC2012, or JPEGImages and SegmentationClass, but "
+        f"dataset.root={base} must contain VOCdevkit/VOC2012, or JPEGImages and SegmentationClass, but "
         f"{contents(base)}",
         hint=HOW_TO_GET,
     )
@@ -103,9 +102,7 @@ def split_names(voc: Path, split: str) -> list[str]:
 
 
 def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
-    """train_aug: every image with a label of VOC's or SBD's that is not in VOC's val. VOC's own label is
-    taken where there is one.
-    """
+    """train_aug: every image labelled by VOC or SBD that is not in VOC's val; VOC's label is preferred."""
     labels = voc / AUGMENTED
     if labels.is_dir():
         lists = [voc / LISTS / name for name in AUGMENTED_LISTS if (voc / LISTS / name).is_file()]
@@ -116,26 +113,28 @@ def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
     if sbd is None:
         raise DataError(
             f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or "
-            "dataset.sbd_root=PATH); neither is there",
-            hint=f"or type dataset.train_split=train; {PUBLISHED}",
+            "dataset.sbd_root=PATH); neither exists",
+            hint=f"or set dataset.train_split=train; {PUBLISHED}",
         )
     from_sbd = {path.stem: path for path in files_in(sbd / "cls") if path.suffix == ".mat"}
     if not from_sbd:
-        raise DataError(f"{sbd / 'cls'} holds no .mat files: SBD is not unpacked there")
+        raise DataError(f"{sbd / 'cls'} contains no .mat files: unpack SBD there")
     official = {name: voc / "SegmentationClass" / f"{name}.png" for name in split_names(voc, "train")}
     chosen = {**from_sbd, **official}
     return [(voc / "JPEGImages" / f"{name}.jpg", chosen[name]) for name in without_val(voc, list(chosen))]
 
 
 def listed_stems(path: Path) -> list[str]:
-    """The images that a list names. In use are names, names with a column beside them, and lines of two paths
+    """The image names in a list. Lists in use hold names, names with another column, or lines of two paths
     (/JPEGImages/a.jpg ...).
     """
     return [Path(line.split()[0]).stem for line in lines_of(path)]
 
 
 def without_val(voc: Path, names: list[str]) -> list[str]:
-    """SBD's own split contains images of VOC's val: to train on them would be to train on the test."""
+    """The names that are not in VOC's val: SBD's own split contains some of its images, which would leak the
+    test set.
+    """
     return sorted(set(names) - set(split_names(voc, "val")))
 
 
@@ -143,7 +142,8 @@ def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
     if sbd_root is not None:
         if not (Path(sbd_root) / "cls").is_dir():
             raise DataError(
-                f"dataset.sbd_root={sbd_root} must hold cls/ with .mat files, but {contents(Path(sbd_root))}"
+                f"dataset.sbd_root={sbd_root} must contain cls/ with .mat files, but "
+                f"{contents(Path(sbd_root))}"
             )
         return Path(sbd_root)
     places = [parent / name for parent in (base, voc, voc.parent, voc.parent.parent) for name in SBD_FOLDERS]
@@ -152,7 +152,7 @@ def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
 
 def read_sbd(path: Path) -> np.ndarray:
     """uint8 H x W of ids from one of SBD's .mat files (GTcls.Segmentation)."""
-    from scipy.io import loadmat  # only here: its import takes a while
+    from scipy.io import loadmat  # imported here because it is slow
     from scipy.io.matlab import MatReadError
 
     try:
@@ -172,6 +172,6 @@ def read_sbd(path: Path) -> np.ndarray:
         ) from None
     if not (isinstance(label, np.ndarray) and label.ndim == 2 and label.dtype == np.uint8):
         raise DataError(
-            f"{path} is not one of SBD's label files: GTcls.Segmentation is no matrix of 8-bit ids"
+            f"{path} is not one of SBD's label files: GTcls.Segmentation is not a matrix of 8-bit ids"
         )
     return label

@@ -4,10 +4,10 @@
         model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
     checkpoints/best.json  checkpoints/last.json  {"checkpoint": "step-00001000", "step": 1000, "miou": 0.7}
 
-model.safetensors is the model that is evaluated and predicts. Where that has EMA weights, raw.safetensors
-beside it is the model that is trained.
+model.safetensors holds the weights for evaluation and prediction. With EMA, raw.safetensors holds the trained
+weights.
 
-Everything is read as data: nothing is unpickled, nothing is built from a name in a file.
+Everything is read as data: no pickle, and no code is looked up by a name in a file.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from deeplabx.process.distributed import broadcast
 
 SCHEMA_VERSION = 5
 RAW = "raw.safetensors"
-REPORT = "import.txt"  # of imported weights: where each tensor comes from
+REPORT = "import.txt"  # for imported weights: the source of each tensor
 LONGEST_NAME = 255  # of a file
 STATE_TYPES = {
     "step": int,
@@ -39,7 +39,7 @@ STATE_TYPES = {
     "best": dict,
     "scaler": dict,
 }
-MOST = 2**31 - 1  # of a step
+MOST = 2**31 - 1  # largest step number
 KEEP_NEWEST = 2
 
 
@@ -73,7 +73,7 @@ class Checkpoint:
                     or type(table.get(name)) is not kind
                     or (kind is int and not 0 <= table[name] <= MOST)
                 ):
-                    raise CheckpointError(f"{self.path}/state.json: {name} is not what a run writes there")
+                    raise CheckpointError(f"{self.path}/state.json: {name} is missing or invalid")
         return state
 
     def model_tensors(self) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class Checkpoint:
         return load_tensors(self.path / "optimizer.safetensors")
 
     def raw_tensors(self) -> dict[str, Tensor] | None:
-        """Of the model that learns, where the one that predicts is its average."""
+        """The trained weights if `model_tensors` are their EMA, else None."""
         path = self.path / RAW
         return load_tensors(path) if path.name in read_json(self.path / MANIFEST) else None
 
@@ -92,7 +92,7 @@ class Checkpoint:
 
 
 def save(state: TrainState, folder: Path, *, description: dict[str, Any]) -> Path:
-    """Write `folder`/step-...; the path. Raises DivergedError for weights that are not finite."""
+    """Write `folder`/step-... and return its path. Raises DivergedError if a weight is not finite."""
     models = {"model.safetensors": on_cpu(state.evaluated_model.state_dict())}
     if state.ema:
         models[RAW] = on_cpu(state.model.state_dict())
@@ -100,7 +100,7 @@ def save(state: TrainState, folder: Path, *, description: dict[str, Any]) -> Pat
         refuse_nonfinite(tensors)
     final = folder / f"step-{state.step:08d}"
     try:
-        with arriving(final, over=True) as unfinished:  # over the same step, saved before a resume
+        with arriving(final, over=True) as unfinished:  # may replace the same step, saved before a resume
             models["optimizer.safetensors"] = on_cpu(state.optimizer_tensors())
             write(unfinished, models, state=state.state_dict(), description=description)
     finally:
@@ -116,9 +116,7 @@ def write(
     description: dict[str, Any],
     report: str = "",
 ) -> None:
-    """Write the files of a checkpoint: tables of tensors by file, and a report for people, where there is
-    one.
-    """
+    """Write the files of a checkpoint: the tensors of each file, and a text report if there is one."""
     for name, table in tensors.items():
         save_file(table, folder / name)
     (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
@@ -132,7 +130,7 @@ def write(
 def write_untrained(
     final: Path, model: dict[str, Tensor], *, description: dict[str, Any], report: str
 ) -> None:
-    """Write a checkpoint of weights that no run has trained, where there is nothing yet."""
+    """Write a checkpoint of weights that no run has trained, into a new or empty folder."""
     state = {name: kind() for name, kind in STATE_TYPES.items()}
     tensors = {"model.safetensors": model, "optimizer.safetensors": {}}
     with arriving(final, over=False) as unfinished:
@@ -144,7 +142,7 @@ def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def keep(state: TrainState, folder: Path, *, description: dict[str, Any]) -> None:
-    """Save, let `last` (and `best`, where it is) name the new checkpoint, and only then remove older ones."""
+    """Save, point `last` (and `best`, if this is the best) to the new checkpoint, then remove older ones."""
     path = save(state, folder, description=description)
     for name in ("last", "best") if state.is_best else ("last",):
         point(folder, name, path, step=state.step, miou=state.best_miou if state.is_best else None)
@@ -162,7 +160,7 @@ def refuse_nonfinite(model: dict[str, Tensor]) -> None:
 
 
 def point(folder: Path, name: str, checkpoint: Path, *, step: int, miou: float | None) -> None:
-    """Let `folder`/name.json (best, last) name a checkpoint."""
+    """Point `folder`/name.json (best, last) to a checkpoint."""
     replace(folder / f"{name}.json", as_json({"checkpoint": checkpoint.name, "step": step, "miou": miou}))
 
 
@@ -176,8 +174,8 @@ def prune(folder: Path) -> None:
 
 
 def repair(folder: Path, state: TrainState) -> None:
-    """Before a run goes on: remove what a killed save left, and let `best` name the best of `state`, also
-    where the process died between save and pointer.
+    """Before a run continues: remove what a killed save left, and point `best` to the best step of `state`,
+    in case the process was killed before it did.
     """
     if not folder.is_dir():
         return
@@ -202,19 +200,19 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def find(ckpt: str, *, key: str = "ckpt") -> Checkpoint:
-    """The checkpoint of `ckpt=` (or of another `key`): a run folder (its best, else its last) or a step-….
+    """The checkpoint at the path given as `ckpt=` (or another `key`): a run (best, else last) or a step-…
+    folder.
 
-    Raises CheckpointError saying what is wrong.
+    Raises CheckpointError.
     """
     return verified(place(ckpt, key=key))
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that verifies, None where there is none yet; and a line for each newer one that
-    did not.
+    """The newest checkpoint that verifies, or None if there are no checkpoints; and a line for each newer one
+    that does not verify.
 
-    Raises CheckpointError where there are some and none verifies: a new start would overwrite what is left of
-    them.
+    Raises CheckpointError if there are checkpoints but none verifies: a fresh start would overwrite them.
     """
     complaints: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
@@ -231,7 +229,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def verified(path: Path) -> Checkpoint:
-    """The checkpoint at `path`, each file's size and sha256 being as its manifest says."""
+    """The checkpoint at `path`, after checking the size and sha256 of each file against its manifest."""
     manifest = read_json(path / MANIFEST)
     for name in sorted(
         {"model.safetensors", "optimizer.safetensors", "state.json", "config.json"} - set(manifest)
@@ -243,7 +241,7 @@ def verified(path: Path) -> Checkpoint:
             raise CheckpointError(f"{path} is damaged: {name} is missing")
         if fingerprint(file) != expected:
             raise CheckpointError(
-                f"{path} is damaged: {name} is not what {MANIFEST} says (size or sha256 differs)"
+                f"{path} is damaged: {name} does not match {MANIFEST} (size or sha256 differs)"
             )
     return Checkpoint(path)
 
@@ -256,22 +254,20 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
-    """Load all of a checkpoint's tensors into the model it names. Raises CheckpointError when they are not
-    the model's.
-    """
-    absent = sorted(set(model.state_dict()) - set(tensors))  # torch would pass over a batch norm's counter
+    """Load all tensors of a checkpoint into the model. Raises CheckpointError if they do not match."""
+    absent = sorted(set(model.state_dict()) - set(tensors))  # torch ignores a missing num_batches_tracked
     try:
         if absent:
             raise RuntimeError(f"{len(absent)} tensors are missing, the first: {absent[0]}")
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{source} does not fit the model it names: {' '.join(str(error).split())[:200]}"
+            f"{source} does not match the model in its config: {' '.join(str(error).split())[:200]}"
         ) from None
 
 
 class Content(NamedTuple):
-    """What a run continues from."""
+    """The content of a checkpoint that a run continues from."""
 
     path: Path
     model: dict[str, Tensor]
@@ -291,10 +287,10 @@ def read(checkpoint: Checkpoint) -> Content:
 
 
 def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
-    """Put a run back where `checkpoint`, one of its own, was saved; None leaves it as it is.
+    """Restore a run from `checkpoint`, one of its own; None leaves it unchanged.
 
-    All processes take what the main one read: the folder need not be on every machine. Raises CheckpointError
-    when it does not fit the run.
+    The main process reads and broadcasts: the folder need not be on every machine. Raises CheckpointError if
+    the checkpoint does not match the run.
     """
     content = broadcast(None if checkpoint is None else read(checkpoint))
     if content is None:
@@ -302,8 +298,8 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     path = content.path
     if (content.raw is None) != (state.ema is None):
         raise CheckpointError(
-            f"{path} does not fit the run it is in: {RAW} goes with trainer.ema_decay, and one of the two "
-            "is missing"
+            f"{path} does not match its run: {RAW} and trainer.ema_decay belong together, but one "
+            "of them is missing"
         )
     fill(state.evaluated_model, content.model, source=path)
     if content.raw is not None:
@@ -311,7 +307,7 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     try:
         state.load_optimizer_tensors(content.optimizer)
         state.load_state_dict(content.scalars)
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:  # as torch raises for what does not fit
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what torch raises on a mismatch
         raise CheckpointError(
-            f"{path} does not fit the run it is in: {' '.join(str(error).split())[:200]}"
+            f"{path} does not match its run: {' '.join(str(error).split())[:200]}"
         ) from None

@@ -1,4 +1,4 @@
-"""Where a checkpoint is. No torch is imported: a wrong path is answered before it is."""
+"""Find the folder of a checkpoint. torch is not imported, so a wrong path is reported immediately."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ HOW_TO_GIVE = "give the folder of a run (outputs/train/NAME/STAMP) or of a check
 
 
 def place(ckpt: str, *, key: str = "ckpt") -> Path:
-    """The checkpoint's folder of `ckpt=` (or of another `key`): a run (its best, else its last) or a step-….
+    """The checkpoint folder for `ckpt=` (or another `key`): of a run (best, else last), or a step-… folder.
 
-    Raises CheckpointError saying what is wrong.
+    Raises CheckpointError.
     """
     path = Path(ckpt)
     if not path.exists():
@@ -24,31 +24,31 @@ def place(ckpt: str, *, key: str = "ckpt") -> Path:
     if path.is_file():
         beside = chosen_in(path.parent) == path.parent
         hint = (
-            f"type {key}={path.parent}"
+            f"set {key}={path.parent}"
             if beside
-            else f"{HOW_TO_GIVE}; of another program's file, "
-            f"deeplabx weights import source={ckpt} out=DIR makes one"
+            else f"{HOW_TO_GIVE}; to convert another program's file: "
+            f"deeplabx weights import source={ckpt} out=DIR"
         )
         raise CheckpointError(f"{key}={ckpt} is a file; checkpoints are folders", hint=hint)
     chosen = chosen_in(path)
     if chosen is None:
-        raise CheckpointError(f"{key}={ckpt} holds {other_content(path)}", hint=HOW_TO_GIVE)
+        raise CheckpointError(f"{key}={ckpt} contains {other_content(path)}", hint=HOW_TO_GIVE)
     return chosen
 
 
 def other_content(folder: Path) -> str:
-    """What a folder holds that is not a checkpoint's, in words."""
+    """What a folder contains instead of a checkpoint, for an error message."""
     names = sorted(one.name for one in folder.iterdir())
     if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
         return "images, not a checkpoint"
     if "config.yaml" in names:
         return "a run that has saved no checkpoint yet"
-    return f"no checkpoint, but {', '.join(names[:4]) or 'nothing'}{', ...' if len(names) > 4 else ''}"
+    return f"no checkpoint (found: {', '.join(names[:4]) or 'nothing'}{', ...' if len(names) > 4 else ''})"
 
 
 def chosen_in(folder: Path) -> Path | None:
-    """The checkpoint that `folder` is, or that a run there points to (its best, else its last); None where it
-    is neither.
+    """`folder` itself if it is a checkpoint, else the one that its run points to (best, else last), else
+    None.
     """
     if (folder / "model.safetensors").is_file() or (folder / MANIFEST).is_file():
         return folder

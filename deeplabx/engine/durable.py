@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-UNFINISHED = ".tmp-"  # how the name begins of what is not whole yet
-REPLACED = ".replaced-"  # and of a folder that makes room for a new one
+UNFINISHED = ".tmp-"  # name prefix of a file or folder that is still being written
+REPLACED = ".replaced-"  # name prefix of a folder that is being replaced
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of files of a folder, is on the disk."""
+    """Wait until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -22,20 +22,20 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def unfinished(final: Path) -> Iterator[Path]:
-    """A new path beside `final`, which is removed at the end unless it was renamed."""
+    """A temporary path beside `final`, removed on exit unless it was renamed."""
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f"{UNFINISHED}{final.name}-{uuid.uuid4().hex}")
     try:
         yield temporary
     finally:
-        with suppress(OSError):  # it was renamed; or the disk fails, and the first error is the one to tell
+        with suppress(OSError):  # already renamed; or the disk failed, which the first error reports
             remove(temporary)
 
 
 @contextmanager
 def arriving_file(final: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `final`, also over an older one, once it is on the disk; after an
-    error nothing is left of it.
+    """A path to write to. It is renamed to `final`, replacing an older file, once it is on the disk; on an
+    error it is removed.
     """
     with unfinished(final) as temporary:
         yield temporary
@@ -45,18 +45,18 @@ def arriving_file(final: Path) -> Iterator[Path]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Let `path` hold `text` instead of what it held."""
+    """Replace the content of `path` with `text`."""
     with arriving_file(path) as temporary:
         temporary.write_text(text)
 
 
 @contextmanager
 def arriving(final: Path, *, over: bool) -> Iterator[Path]:
-    """A folder to fill, which becomes `final` once it is whole and on the disk; after an error nothing is
-    left of it.
+    """A folder to fill. It is renamed to `final` once it is complete and on the disk; on an error it is
+    removed.
 
-    over: whether it takes the place of a folder that is there; else only of an empty one, and OSError is
-    raised for another.
+    over: whether it replaces an existing folder. Otherwise it replaces an empty one only, and OSError is
+    raised for any other.
     """
     with unfinished(final) as temporary:
         temporary.mkdir()
@@ -73,10 +73,10 @@ def arriving(final: Path, *, over: bool) -> Iterator[Path]:
 
 
 def tidy(folder: Path, names: str = "*") -> None:
-    """Remove what a killed process left unfinished in `folder`. What had made room for a folder that never
-    came goes back to its place.
+    """Remove unfinished files that a killed process left in `folder`, and restore folders whose replacement
+    was never completed.
 
-    names: a pattern of the names, without our prefixes.
+    names: a pattern for the names, without our prefixes.
     """
     for path in folder.glob(f"{REPLACED}{names}"):
         place = folder / path.name.removeprefix(REPLACED)
@@ -86,7 +86,7 @@ def tidy(folder: Path, names: str = "*") -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder, or a link (never what it leads to)."""
+    """Remove a file, a folder, or a link (never its target)."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -9,12 +9,12 @@ from deeplabx.model.contract import DeepLab
 
 
 class EMA:
-    """`model` has the average of the parameters and floating-point buffers of the trained model, and its
-    integer buffers as they are.
+    """`model` holds the average of the trained model's parameters and floating-point buffers; integer buffers
+    are copied.
 
     The decay of the t-th update, t = 0, 1, ..., is min(decay, (1 + t) / (10 + t)), as in TensorFlow: the
-    random weights of the first steps are soon forgotten. So the average is a function of the weights'
-    history, and each process can keep its own.
+    random weights of the first steps are soon forgotten. The average depends only on the history of the
+    weights, so each process can keep its own.
     """
 
     def __init__(self, trained: DeepLab, *, decay: float) -> None:
@@ -33,7 +33,7 @@ class EMA:
 
 
 def tensors_of(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Parameters and buffers: those of floating point, and the others."""
+    """Parameters and buffers, split into floating-point tensors and the others."""
     tensors = [*model.parameters(), *model.buffers()]
     floating = [tensor for tensor in tensors if tensor.is_floating_point()]
     return floating, [tensor for tensor in tensors if not tensor.is_floating_point()]

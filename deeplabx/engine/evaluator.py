@@ -24,18 +24,17 @@ class InterruptedEvaluationError(Exception):
 def evaluate(
     predictor: Predictor, samples: ReadableSet, *, stop: StopRequest | None = None, progress: bool = False
 ) -> Metrics:
-    """The metrics of a whole split, at the labels' own size.
+    """The metrics of a whole split, at the labels' original size.
 
-    Each of several processes takes its share of the images, and all get the result; none waits for another
-    before the end. An image that `samples` passes over is listed in the result and not counted. The model's
-    mode is restored. Raises InterruptedEvaluationError in all processes when any of them was asked to stop on
-    the way.
+    Each process evaluates its share of the images, and all return the same result; they wait for each other
+    only at the end. Images that `samples` skips are listed in the result and not counted. The model's mode is
+    restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
     training = predictor.model.training
     counted = 0
-    samples.take_errors()  # of earlier readers: this evaluation lists its own
+    samples.take_errors()  # discard earlier errors: this evaluation lists its own
     predictor.model.eval()
     try:
         indices = own_share(range(len(samples)))
@@ -66,7 +65,7 @@ def refuse_other_classes(samples: ReadableSet, classes: list[str], *, source: ob
     """Raise CheckpointError unless a data set has the classes that a checkpoint was trained on."""
     if list(samples.classes) != classes:
         raise CheckpointError(
-            f"{source} knows {len(classes)} classes ({', '.join(classes[:4])}, ...), the data set has "
+            f"{source} has {len(classes)} classes ({', '.join(classes[:4])}, ...), but the data set has "
             f"{len(samples.classes)} ({', '.join(samples.classes[:4])}, ...)",
             hint="evaluate on the data set it was trained on",
         )

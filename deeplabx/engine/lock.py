@@ -1,5 +1,5 @@
-"""Locks on files, which the kernel releases however a process ends: one run to a folder, and one process or
-thread at a time to make a file of the cache.
+"""Locks on files, which the kernel releases however a process ends: one run per folder, and one process or
+thread at a time to create a file in the cache.
 """
 
 import errno
@@ -22,16 +22,16 @@ ANOTHER_FOLDER = "wait for it, or choose another folder: hydra.run.dir=FOLDER"
 THREADS, HELD_HERE = (
     threading.Lock(),
     set[Path](),
-)  # the folders of this process: lockf tells no threads apart
+)  # folders locked by this process: lockf does not distinguish threads
 HELD = (BlockingIOError, PermissionError)  # POSIX allows EAGAIN and EACCES
 
 
 def lock(file: IO[str], call: Callable[[IO[str], int], object], *, wait: bool = False) -> bool:
-    """Lock a file that is open for writing; False on a file system without locks. Raises one of HELD where
-    another has the lock, unless `wait`.
+    """Lock a file that is open for writing; False on a file system without locks. Raises one of HELD if
+    another process has the lock, unless `wait`.
 
-    call: fcntl.lockf, whose lock belongs to this process alone, so that loader workers do not inherit it and
-    outlive a killed main process with it; or fcntl.flock, whose lock also holds between threads.
+    call: fcntl.lockf, whose lock loader workers do not inherit (they could outlive a killed main process and
+    keep it); or fcntl.flock, which also works between threads.
     """
     try:
         call(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,8 +44,8 @@ def lock(file: IO[str], call: Callable[[IO[str], int], object], *, wait: bool = 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Keep other runs out of `folder`: two that write into one would damage each other. A warning where its
-    file system has no locks, else an empty text. Raises ConfigError where another run uses it.
+    """Lock `folder` for this run: two runs writing to one folder would damage each other. Yields a warning if
+    its file system has no locks, else an empty string. Raises ConfigError if another run uses it.
     """
     path = folder / NAME
     with THREADS:
@@ -59,7 +59,7 @@ def locked(folder: Path) -> Iterator[str]:
 
 
 def held_lock(folder: Path, path: Path) -> Iterator[str]:
-    warning = f"{folder} is on a file system without locks: see that no second run writes there"
+    warning = f"{folder} is on a file system without locks: make sure that no other run writes there"
     while True:
         with path.open("a+") as file:
             try:
@@ -79,14 +79,14 @@ def held_lock(folder: Path, path: Path) -> Iterator[str]:
                 yield "" if held else warning
             finally:
                 if [entry.name for entry in folder.iterdir()] == [NAME]:
-                    path.unlink()  # the run never began
+                    path.unlink()  # the run never started
             return
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Wait until no other process or thread makes `path`, keep others from it meanwhile, and remove what
-    killed ones left of it. On a file system without locks, two may make it at the same time.
+    """Wait until no other process or thread is creating `path`, keep others out meanwhile, and remove what
+    killed ones left. On a file system without locks, two may create it at the same time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a") as file:
@@ -94,7 +94,7 @@ def exclusive(path: Path) -> Iterator[None]:
             held = lock(file, fcntl.flock)
         except HELD:
             if sys.stderr.isatty():
-                print(f"waiting for another process, which makes {path}", file=sys.stderr)
+                print(f"waiting for another process that is creating {path}", file=sys.stderr)
             held = lock(file, fcntl.flock, wait=True)
         if held:
             tidy(path.parent, f"{path.name}-*")

@@ -1,5 +1,5 @@
 """The log of a run: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and
-TensorBoard. One process of a run says it.
+TensorBoard. Only the main process logs.
 """
 
 import json
@@ -19,11 +19,11 @@ from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState, Update
 
 T = TypeVar("T")
-WAIT_HINT = 0.10  # share of the time spent waiting for data above which the log says what to do
+WAIT_HINT = 0.10  # share of time spent waiting for data above which the log gives a hint
 
 
 class Log:
-    """Says nothing: the log of every process but the main one."""
+    """A log that discards everything, for all processes but the main one."""
 
     terminal = False
 
@@ -53,8 +53,8 @@ class Log:
 
 
 class RunLog(Log):
-    """The log of one run, as a context manager. After a resume it continues where the checkpoint was
-    saved: later lines are removed.
+    """The log of one run, as a context manager. After a resume it continues from the checkpoint's step: later
+    lines are removed.
 
     On a full disk lines are lost, with one warning; the run continues.
     """
@@ -89,8 +89,8 @@ class RunLog(Log):
         return self
 
     def quiet(self, failed: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread prints a traceback when the disk is full, and raises the error to us again at
-        the next write.
+        """Suppress the traceback that TensorBoard's thread prints when the disk is full: its next write
+        raises the same error.
         """
         if not (
             isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")
@@ -111,20 +111,20 @@ class RunLog(Log):
         except OSError as error:
             if not self.complained:
                 tqdm.write(
-                    f"the log cannot be written: {error.strerror}; some of its lines will be missing",
+                    f"the log cannot be written: {error.strerror}; some lines will be missing",
                     file=sys.stderr,
                 )
             self.complained = True
 
     def say(self, text: str) -> None:
-        """A line to the reader and to train.log."""
+        """Print a line and write it to train.log."""
         tqdm.write(text, file=sys.stderr if self.terminal else sys.stdout)
         sys.stdout.flush()
         with self.whatever_the_disk_says():
             self.text_file.write(text + "\n")
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches, the time spent waiting for each measured; what happens between them is compute."""
+        """The batches. The time waiting for each is measured; the time between them counts as compute."""
         iterator = iter(batches)
         while True:
             begin = time.perf_counter()
@@ -136,13 +136,13 @@ class RunLog(Log):
             yield batch
 
     def step(self, state: TrainState, update: Update, *, seconds: float) -> None:
-        """Note one update that took `seconds`; every `log_every` steps write it down."""
+        """Record one update that took `seconds`; every `log_every` steps, log it."""
         self.compute += seconds
         self.bar.update()
         if update.skipped:
             self.say(f"step {state.step}: loss or gradient was not finite ({update.loss}); step skipped")
         if update.valid == 0:
-            self.say(f"step {state.step}: no pixel of the batch is labelled, so nothing was learned from it")
+            self.say(f"step {state.step}: the batch has no labelled pixels, so its loss is 0")
         if state.step % self.log_every and state.step != self.max_iters:
             return
         steps = max(1, state.step - self.logged_step)
@@ -177,16 +177,14 @@ class RunLog(Log):
         self.say(f"step {step}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
 
     def unreadable(self, files: Iterable[str]) -> None:
-        """List files that could not be read and were passed over, each once."""
+        """List files that could not be read and were skipped, each once."""
         path = self.unreadable_path
         new = sorted(set(files) - set(path.read_text().splitlines() if path.is_file() else []))
         if not new:
             return
         with self.whatever_the_disk_says(), path.open("a") as file:
             file.write("".join(f"{words}\n" for words in new))
-        self.say(
-            f"{len(new)} unreadable files were passed over, the first: {new[0]}; all are listed in {path}"
-        )
+        self.say(f"skipped {len(new)} unreadable files, the first: {new[0]}; all are listed in {path}")
 
     def write(self, step: int, values: Mapping[str, float | None], *, prefix: str) -> None:
         line = {
@@ -201,11 +199,11 @@ class RunLog(Log):
                     self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
 
     def closing(self, workers: int) -> None:
-        """Say where the time went."""
+        """Log where the time went."""
         self.say(self.data_wait_words(workers))
 
     def data_wait_words(self, workers: int) -> str:
-        """Where the time went; with a hint when the device waited for data."""
+        """Where the time went, with a hint if the device waited for data."""
         total = max(1e-9, self.total_wait + self.total_compute)
         share = self.total_wait / total
         words = (

@@ -1,4 +1,4 @@
-"""The mIoU contract: one int64 confusion matrix over a whole split, and everything that is read off it."""
+"""mIoU and the other metrics, from one int64 confusion matrix over a whole split."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int, ign
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a confusion matrix says. All values in 0..1.
+    """The metrics of a confusion matrix, all in 0..1.
 
     miou is the mean over classes with TP + FP + FN > 0: a class absent from the labels but predicted counts
-    as 0; one that is neither is left out and listed in `absent`. This equals the official Cityscapes scorer.
-    miou_gt_only is the mean over the classes present in the labels.
+    as 0; one that is neither labelled nor predicted is excluded and listed in `absent`. This equals the
+    official Cityscapes scorer. miou_gt_only is the mean over the classes present in the labels.
     """
 
     miou: float
@@ -36,15 +36,15 @@ class Metrics:
     per_class_iou: dict[str, float | None]  # None: neither labelled nor predicted
     absent: list[str]
     confusion_sha256: str
-    images: int = 0  # that were counted
-    unreadable: list[str] = field(default_factory=list)  # what was wrong with those that were passed over
+    images: int = 0  # number of images counted
+    unreadable: list[str] = field(default_factory=list)  # error messages of skipped images
 
     def to_plain(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
 def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
-    """Read the metrics off an int64 C x C confusion matrix, in float64."""
+    """The metrics of an int64 C x C confusion matrix, computed in float64."""
     confusion = confusion.cpu()
     hits = confusion.diag().double()
     labelled, predicted = confusion.sum(1).double(), confusion.sum(0).double()

@@ -1,4 +1,4 @@
-"""torch's random numbers, which belong to the whole process: one training at a time draws them."""
+"""torch's random number generators are global to the process: one training at a time uses them."""
 
 import threading
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ LOCK = threading.RLock()
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Random numbers that begin with `seed`; no other thread draws meanwhile, and afterwards the generators
-    are where they were. device: a GPU whose numbers are drawn too.
+    """Seed the generators with `seed` and restore them afterwards; other threads wait meanwhile. device: a
+    GPU whose generator is seeded too.
     """
     gpus = [device] if device is not None and device.type == "cuda" else []
     with LOCK, torch.random.fork_rng(devices=gpus):

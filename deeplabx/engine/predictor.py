@@ -1,5 +1,5 @@
-"""Prediction: whole images at their own size, or windows; several scales and flip. Training, eval and predict
-share it.
+"""Prediction for training, eval and predict: whole images at their original size, or windows; several scales
+and flip.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ WINDOW_OVERLAP = 1 / 3  # of the window's side
 
 @dataclass(frozen=True)
 class Predictor:
-    """uint8 images to class ids, on one device, in float32 unless `dtype` is another.
+    """uint8 images to class ids, on one device, in float32 or the given `dtype`.
 
-    crop: (height, width) that a smaller image is padded to with the mean pixel, right and below; logits are
-    cut back, labels never resized. window: side of square windows that overlap by a third; None = the whole
-    image. Several scales or flips average their probabilities. crf: refines the probabilities, at the image's
-    own size.
+    crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
+    logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
+    None for the whole image. With several scales or flip, probabilities are averaged. crf: refines the
+    probabilities, at the image's original size.
     """
 
     model: nn.Module
@@ -69,7 +69,7 @@ class Predictor:
 
     @property
     def one_view(self) -> bool:
-        """Whether the image is seen once, as it is."""
+        """Whether there is a single view of the image: one scale, no flip."""
         return tuple(self.scales) == (1.0,) and not self.flip
 
     def logits(self, image: Tensor) -> Tensor:
@@ -91,9 +91,7 @@ class Predictor:
         return total / counts
 
     def forward(self, image: Tensor, *, least: tuple[int, int] | None = None) -> Tensor:
-        """One pass over an image that is padded to `least`, or to `crop`; the logits cut back to the
-        image.
-        """
+        """One forward pass on an image padded to `least`, or to `crop`; logits are cropped to the image."""
         height, width = image.shape[1:3]
         least = least or self.crop or (1, 1)
         padded = pad(image, max(height, least[0]), max(width, least[1]), self.normalization.pad_pixel)
@@ -115,7 +113,9 @@ def resized(image: Tensor, scale: float) -> Tensor:
 
 
 def pad(image: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
-    """An image 1 x h x w x channels with `pixel` to its right and below, 1 x height x width x channels."""
+    """Pad an image 1 x h x w x channels with `pixel` on the right and bottom, to 1 x height x width x
+    channels.
+    """
     if tuple(image.shape[1:3]) == (height, width):
         return image
     padded = torch.tensor(pixel, dtype=image.dtype, device=image.device).expand(1, height, width, -1).clone()
@@ -124,7 +124,7 @@ def pad(image: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
 
 
 def window_starts(length: int, window: int) -> list[int]:
-    """Where windows begin so that they cover `length`; the last one ends at its end."""
+    """Start positions of windows that cover `length`; the last window ends at `length`."""
     if length <= window:
         return [0]
     stride = max(1, int(window * (1 - WINDOW_OVERLAP)))

@@ -11,7 +11,7 @@ from deeplabx.process.distributed import is_main
 
 
 class Saver:
-    """`folder`: the run's checkpoints. description: what each says of itself, its config.json."""
+    """folder: where the run's checkpoints are. description: the content of each one's config.json."""
 
     def __init__(self, state: TrainState, folder: Path, *, description: dict[str, Any], log: Log) -> None:
         self.state, self.folder, self.description, self.log = state, folder, description, log
@@ -31,7 +31,7 @@ class Saver:
         self.best_saved = self.state.best
 
     def try_save(self) -> None:
-        """Save; a full disk costs this checkpoint, which is logged, and not the run."""
+        """Save; on a full disk, log that this checkpoint was skipped, and continue."""
         try:
             self.save()
         except ResourceError as full:
@@ -39,5 +39,5 @@ class Saver:
             newest = max(self.folder.glob("step-*"), default=None)
             kept = f"the newest checkpoint is {newest.name}" if newest else "there is no checkpoint yet"
             self.log.say(
-                f"step {self.state.step} could not be saved: {full.message}; training goes on, {kept}"
+                f"step {self.state.step} could not be saved: {full.message}; training continues, {kept}"
             )

@@ -25,24 +25,23 @@ MOST_SKIPPED = 20  # steps in a row: a model that gives no finite loss on that m
 class Update(NamedTuple):
     loss: float  # of the whole batch, over all processes
     valid: int  # pixels that counted
-    stop: int | None  # the signal by which the run, or any process of it, was asked to stop
+    stop: int | None  # the stop signal received by any process of the run
     skipped: bool  # the loss or its gradient was not finite, and the model was not changed
 
 
 def described(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
-    shape = f"a tensor of {tuple(value.shape)}" if value.ndim else "a sum"
+    shape = f"a tensor of {tuple(value.shape)}" if value.ndim else "a scalar"
     return shape if value.requires_grad else f"{shape} without a gradient"
 
 
 class TrainState:
     """Model, EMA weights, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
-    All else is fixed at construction.
+    Everything else is fixed at construction.
 
-    precision: fp32, bf16 or fp16. accumulate: passes that one batch is split into. on_nonfinite: abort or
-    skip, what to do in a step whose loss or gradient is not finite. ema_decay: of the EMA weights, None for
-    none.
+    precision: fp32, bf16 or fp16. accumulate: number of passes per batch. on_nonfinite: abort or skip a step
+    whose loss or gradient is not finite. ema_decay: decay of the EMA weights, None for no EMA.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class TrainState:
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Gives all processes the main one's weights, with which the EMA begins.
+        # Gives all processes the main one's weights, from which the EMA starts.
         self.network = distributed.parallel(model, device)
         self.ema = None if ema_decay is None else EMA(model, decay=ema_decay)
 
@@ -94,7 +93,7 @@ class TrainState:
 
     @property
     def is_best(self) -> bool:
-        """Whether the best evaluation is of this step."""
+        """Whether the best evaluation is the one at this step."""
         return self.best.get("step") == self.step
 
     @property
@@ -108,10 +107,10 @@ class TrainState:
         """One optimizer step on this process's part of a batch: uint8 images N x H x W x channels, uint8
         labels N x H x W, N divisible by `accumulate`.
 
-        Every `label_stride`-th label counts, as the model asks. The loss, of several outputs their weighted
-        sum, is divided by the valid pixels (or by the images with any) of the whole batch, so its gradient
-        depends neither on `accumulate` nor on the number of processes. Loss and gradient are those of all
-        processes, so all agree on whether they are finite.
+        Only every `label_stride`-th label is used, as the model requires. The loss (for several outputs,
+        their weighted sum) is divided by the number of valid pixels (or of images that have any) in the whole
+        batch, so its gradient depends neither on `accumulate` nor on the number of processes. Loss and
+        gradient are those of all processes, so all agree on whether they are finite.
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         self.network.train()
@@ -140,7 +139,7 @@ class TrainState:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if stop is not None and distributed.world_size() == 1:
-            asked = stop.number  # several processes stop only for what all of them had received above
+            asked = stop.number  # several processes stop only for the signal agreed on above
         return Update(loss, int(pixels), asked, skipped=bool(what))
 
     def no_sync(self, *, last: bool) -> AbstractContextManager[Any]:
@@ -150,7 +149,7 @@ class TrainState:
         return nullcontext()
 
     def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The summed loss of one pass, with a graph."""
+        """The summed loss of one pass, with its autograd graph."""
         images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last in memory
         labels = labels.to(self.device, non_blocking=True).long()
         with self.autocast():
@@ -160,8 +159,8 @@ class TrainState:
         for loss in losses:
             if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
                 raise ConfigError(
-                    f"the loss {type(self.loss).__name__} gives {described(loss)}, but must give a single "
-                    "sum that has a gradient"
+                    f"the loss {type(self.loss).__name__} returned {described(loss)}, but must return a "
+                    "scalar with a gradient"
                 )
         weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
         return torch.stack(weighted).sum()
@@ -180,19 +179,19 @@ class TrainState:
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
-        # In fp16 a gradient overflows now and then: the scaler skips that step, and scales less from then on.
+        # In fp16 a gradient overflows now and then: the scaler then skips the step and reduces the scale.
         if self.scaler.is_enabled() or torch.isfinite(norm):
             return ""
         return f"the gradient's norm is {float(norm)}"
 
     def abort_or_skip(self, what: str, untouched: list[Tensor]) -> None:
-        """Raise DivergedError, or restore the buffers: batch norm has seen values that are not finite."""
+        """Raise DivergedError, or restore the buffers: batch-norm statistics may no longer be finite."""
         self.skipped_in_a_row += 1
         if self.on_nonfinite == "abort" or self.skipped_in_a_row > MOST_SKIPPED:
             again = f", as in the {MOST_SKIPPED} steps before it" if self.on_nonfinite == "skip" else ""
             raise DivergedError(
                 f"{what} at step {self.step + 1}{again}, with learning rate {self.lr:.3g}",
-                hint="the checkpoints before it are sound; try a smaller optimizer.lr, "
+                hint="earlier checkpoints are intact; try a smaller optimizer.lr, "
                 "schedule.warmup_iters=100 or trainer.clip_norm=10",
             )
         for buffer, before in zip(self.model.buffers(), untouched, strict=True):

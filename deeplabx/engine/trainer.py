@@ -24,11 +24,11 @@ def fit(
     eval_every: int,
     save_every: int,
 ) -> None:
-    """Train to `state.max_iters`, one batch a step; evaluate and save every so often and at the end.
+    """Train to `state.max_iters`, one batch a step; evaluate and save at the given intervals and at the end.
 
-    A signal finishes the step, saves, and raises PreemptedError or StoppedError. `evaluate` raises
-    InterruptedEvaluationError when it is interrupted by `stop`; such an evaluation is repeated when the
-    run is resumed. On a full disk a periodic checkpoint is skipped; one that is needed raises ResourceError.
+    On a signal, finish the step, save, and raise PreemptedError or StoppedError. `evaluate` raises
+    InterruptedEvaluationError when `stop` interrupts it; that evaluation is repeated on resume. On a full
+    disk a periodic checkpoint is skipped; the last one of a run or of a stop raises ResourceError.
     """
     for asked in updates(state, batches, stop=stop, log=log, eval_every=eval_every):
         if asked is None and evaluation_due(state, eval_every):
@@ -44,9 +44,9 @@ def fit(
 def updates(
     state: TrainState, batches: Iterable[Batch], *, stop: StopRequest, log: Log, eval_every: int
 ) -> Iterator[int | None]:
-    """One update for each batch, and after each the signal that asked to stop, if any.
+    """One update per batch, each followed by the signal that asked to stop, if any.
 
-    A run that was stopped before an evaluation begins with that evaluation: nothing is updated before the
+    A run that was stopped before an evaluation starts with that evaluation: nothing is updated before the
     first yield.
     """
     if evaluation_due(state, eval_every):
@@ -59,12 +59,12 @@ def updates(
 
 
 def evaluation_due(state: TrainState, eval_every: int) -> bool:
-    """Whether this step is to be evaluated and has not been. Step 0 is not."""
+    """Whether this step should be evaluated and has not been yet. Step 0 is never evaluated."""
     return state.evaluated != state.step and (state.step % eval_every == 0 or state.finished)
 
 
 def evaluated(state: TrainState, evaluate: Callable[[], Metrics], log: Log) -> int | None:
-    """Evaluate, and keep the result where it is the best; the signal that interrupted it, if any."""
+    """Evaluate, and record the result if it is the best; return the signal that interrupted it, if any."""
     try:
         result = evaluate()
     except InterruptedEvaluationError as interrupted:

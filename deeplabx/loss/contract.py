@@ -13,10 +13,10 @@ from torch import Tensor, nn
 class Loss(nn.Module):
     """logits N x C x H x W (float32) and labels int64 N x H x W to a 0-d sum.
 
-    per: what the sum is divided by: "pixel", every one whose label is not the ignore index, or "image", every
-    one with such a pixel. Where there is none, the sum must be 0. exact: whether the sum over a batch is the
-    sum over its parts. A loss that looks at a whole batch at once, such as one that chooses the hardest
-    pixels of it, is computed for each pass of each process separately: it states False, and with several
+    per: what the sum is divided by: "pixel", the number of pixels whose label is not the ignore index, or
+    "image", the number of images with such a pixel. If there are none, the sum must be 0. exact: whether the
+    sum over a batch is the sum over its parts. A loss over a whole batch, such as one that selects its
+    hardest pixels, is computed for each pass of each process separately: set this to False, and with several
     passes or processes the log says so.
     """
 

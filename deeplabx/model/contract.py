@@ -22,7 +22,7 @@ class DeepLab(nn.Module):
     head.
     """
 
-    # The multi-grid of a backbone that has one, where no other is given; None: DeepLabv3's.
+    # Default multi-grid of a backbone that has one; None: DeepLabv3's.
     multi_grid: Sequence[int] | None = ()
     reference_stride = 16  # output stride for which the atrous rates are stated
 

@@ -16,7 +16,7 @@ def freeze_up_to(model: DeepLab, stride: int) -> None:
         raise ConfigError(
             f"trainer.freeze_stride={stride}, but no layer of this backbone has an output stride of "
             f"{stride} or less",
-            hint=f"type trainer.freeze_stride={2 * stride}",
+            hint=f"set trainer.freeze_stride={2 * stride}",
         )
     for layer in layers:
         freeze_norm(layer)

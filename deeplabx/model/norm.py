@@ -83,7 +83,9 @@ def apply_norm(model: Model, *, norm: str, momentum: float | None = None) -> Mod
 
 
 def norm_summary(model: nn.Module, *, images: int) -> str:
-    """What the norm layers of a model see of a batch, in words. images: that a batch norm sees at once."""
+    """A description of the model's norm layers, for the log. images: number of images whose statistics a
+    batch norm computes together.
+    """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     frozen = sum(isinstance(module, FrozenBatchNorm2d) for module in norms)
     if not norms:

@@ -9,7 +9,7 @@ ParameterGroups = list[dict[str, Any]]
 
 
 class HasHead(Protocol):
-    """A model that says which of its parameters are the head's."""
+    """A model that knows which of its parameters belong to the head."""
 
     def named_parameters(self) -> Iterable[tuple[str, Tensor]]: ...
     def in_head(self, parameter: str) -> bool: ...
@@ -23,9 +23,9 @@ def parameter_groups(
     head_lr_factor: float = 1.0,
     head_bias_lr_factor: float | None = None,
 ) -> ParameterGroups:
-    """Up to five groups: the head (learning rate x head_lr_factor) and the rest, each decayed (kernels) and
-    not (norm, bias and depthwise kernels), and the head's biases where head_bias_lr_factor gives them a rate
-    of their own.
+    """Up to five groups: the head (learning rate x head_lr_factor) and the rest, each split into decayed
+    (kernels) and not decayed (norm, bias and depthwise kernels), plus the head's biases if
+    head_bias_lr_factor is set.
 
     Each has `lr` and `weight_decay`, `base_lr`, which the schedule's factor multiplies, and the `names` of
     its parameters.

@@ -1,3 +1,1 @@
-"""What the processes of a run are and share: how they start, find each other, answer signals and use
-memory.
-"""
+"""The processes of a run: how they start, find each other, handle signals and use memory."""

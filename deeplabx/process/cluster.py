@@ -1,5 +1,5 @@
-"""What torchrun or SLURM say of this process's place among those of its job. No torch here: it is asked
-before anything is composed.
+"""The rank of this process in its job, from the variables of torchrun or SLURM. torch is not imported: this
+runs before anything is composed.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from deeplabx.errors import DeviceError
 
 NEEDED = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
-PORTS = range(20000, 30000)  # of which a SLURM job takes one, by its number
+PORTS = range(20000, 30000)  # a SLURM job uses one of these, chosen by its job id
 
 
 def is_one_of_several(environment: Mapping[str, str]) -> bool:
@@ -17,16 +17,16 @@ def is_one_of_several(environment: Mapping[str, str]) -> bool:
 
 
 def is_follower(environment: Mapping[str, str]) -> bool:
-    """Whether the process of rank 0, another one, reads the command line for this one too."""
+    """Whether another process, of rank 0, reads the command line for this one."""
     return is_one_of_several(environment) and int(environment["RANK"]) > 0
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
-    """Say in torchrun's variables what srun says in its own, for the tasks of a job step; nothing where there
-    is one task, or torchrun.
+    """Set torchrun's variables from those of srun, for the tasks of a job step; do nothing for a single task
+    or under torchrun.
 
-    SLURM_STEP_NUM_TASKS is set by srun alone: in a batch script, SLURM_PROCID=0 stands beside the
-    SLURM_NTASKS of the whole job. Raises DeviceError where srun left out what it says elsewhere.
+    Only srun sets SLURM_STEP_NUM_TASKS: a batch script itself has SLURM_PROCID=0 and the SLURM_NTASKS of the
+    whole job. Raises DeviceError if one of srun's variables is missing.
     """
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks == 1 or "RANK" in environment:

@@ -1,5 +1,5 @@
-"""What a process may ask: which device it computes on and in which precision, and what it shares with the
-other processes of its run.
+"""The device and precision that a process computes with, and its collective operations with the other
+processes of its run.
 """
 
 import os
@@ -50,7 +50,7 @@ def summed(values: Sequence[float]) -> list[float]:
 
 
 def agreed(stop: StopRequest | None, *values: float) -> tuple[int | None, list[float]]:
-    """The signal that any process was sent, and each value summed over the processes, in one message."""
+    """The signal received by any process, and each value summed over the processes, in one message."""
     sent = [float(stop is not None and stop.number == number) for number in WATCHED]
     total = summed([*sent, *values])
     asked = next((int(number) for number, count in zip(WATCHED, total, strict=False) if count), None)
@@ -82,7 +82,7 @@ def broadcast(value: T) -> T:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give every process the main one's buffers: outside SyncBN each has batch-norm statistics of its own,
+    """Broadcast the main process's buffers: without SyncBN each process has its own batch-norm statistics,
     and the main one's are saved.
     """
     if world_size() > 1:
@@ -91,10 +91,10 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def synchronize_norm(model: nn.Module, *, norm: str, device: torch.device) -> bool:
-    """Let batch norm see the batch of all processes, in place, where `norm` says so: `sync`, and `auto` on
-    several GPUs. Whether it does.
+    """Convert batch norm to SyncBN, in place, if `norm` is `sync`, or `auto` on several GPUs; return whether
+    it was converted.
 
-    Raises DeviceError for `sync` in several CPU processes, which PyTorch cannot do.
+    Raises DeviceError for `sync` in several CPU processes, which PyTorch does not support.
     """
     if world_size() == 1 or norm not in ("auto", "sync"):
         return False
@@ -104,13 +104,13 @@ def synchronize_norm(model: nn.Module, *, norm: str, device: torch.device) -> bo
     if norm == "sync":
         raise DeviceError(
             "model.norm=sync in several processes needs GPUs",
-            hint="type model.norm=auto or model.norm=frozen",
+            hint="set model.norm=auto or model.norm=frozen",
         )
     return False
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` such that its gradients are averaged over the processes."""
+    """`model`, wrapped so that gradients are averaged over the processes."""
     if world_size() == 1:
         return model
     return nn.parallel.DistributedDataParallel(
@@ -119,8 +119,8 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def resolve_device(devices: str) -> torch.device:
-    """auto: the first GPU where there is one, else the CPU; of several processes, the GPU of this one's
-    number.
+    """auto: the first GPU if there is one, else the CPU; with several processes, the GPU of this one's local
+    rank.
     """
     if devices == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -128,18 +128,16 @@ def resolve_device(devices: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16. auto asks the device: bf16 where it is computed in hardware (emulated, it is slower
-    than fp32).
-    """
+    """fp32, bf16 or fp16. auto chooses bf16 only with hardware support: emulated, it is slower than fp32."""
     if precision == "fp16" and device.type == "cpu":
-        raise DeviceError("trainer.precision=fp16 needs a GPU", hint="type trainer.precision=fp32 or bf16")
+        raise DeviceError("trainer.precision=fp16 needs a GPU", hint="set trainer.precision=fp32 or bf16")
     if (
         precision == "bf16"
         and device.type == "cuda"
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise DeviceError(
-            "trainer.precision=bf16 is not computed by this GPU", hint="type trainer.precision=fp16 or fp32"
+            "this GPU does not support trainer.precision=bf16", hint="set trainer.precision=fp16 or fp32"
         )
     if precision != "auto":
         return precision
@@ -149,7 +147,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether this CPU has instructions for it. oneDNN says yes to any AVX-512, and emulates them."""
+    """Whether this CPU has bf16 instructions. oneDNN reports support on any AVX-512 CPU, and emulates it."""
     if platform.machine() in ("x86_64", "AMD64"):
         return bool(torch.cpu._is_avx512_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

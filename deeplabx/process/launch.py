@@ -1,8 +1,8 @@
-"""How a run's processes come together.
+"""Starting the processes of a run.
 
 `trainer.devices=N` starts them with torch's elastic launcher, from inside the command, so there is one run
-folder, one log and one exit code. Those that torchrun or SLURM started find each other: the main one reads
-the command line, and the others follow it.
+folder, one log and one exit code. Processes started by torchrun or SLURM join one group: the main one reads
+the command line and sends the others their work.
 """
 
 import logging
@@ -14,7 +14,8 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +39,7 @@ from deeplabx.process.memory import keep_freed_memory
 from deeplabx.process.signals import WATCHED, Forwarding, end_with_parent
 
 T = TypeVar("T")
-TIMEOUT = timedelta(seconds=300)  # of a collective: a process that is waited for longer is taken for dead
+TIMEOUT = timedelta(seconds=300)  # of a collective; a process that takes longer is considered dead
 
 
 def launch(
@@ -48,14 +49,14 @@ def launch(
     max_restarts: int = 0,
     prepare: Callable[[], None] | None = None,
 ) -> T:
-    """`function(*arguments)`: a plain call on one device, so that a debugger works; else in as many processes
-    as `devices` says, or as there are where torchrun or SLURM started this one.
+    """Call `function(*arguments)`: directly on one device, so that a debugger works; else in `devices`
+    processes, or in those that torchrun or SLURM started.
 
-    Several processes are GPUs where there are any, else CPU processes that share the cores. The result is the
-    main process's. `function` and its arguments must be picklable. Raises what the first process that failed
-    raised, with its rank. max_restarts: how often all of them are restarted when one is lost (killed, or
-    cut off); an error of deeplabx would only be raised again, and ends the run. prepare: called in each
-    process that is started, before `function` and its arguments are unpickled there.
+    Several processes use GPUs if there are any; else they are CPU processes that share the cores. Returns the
+    main process's result. `function` and its arguments must be picklable. Raises the error of the first
+    process that failed, with its rank. max_restarts: how often all processes are restarted after one is lost
+    (killed, or disconnected); an error of deeplabx would only recur, and ends the run. prepare: called in
+    each started process before `function` and its arguments are unpickled.
     """
     processes = int(devices) if devices.isdecimal() else 1
     if is_one_of_several(os.environ):
@@ -63,13 +64,13 @@ def launch(
         if processes not in (1, there):
             raise DeviceError(
                 f"trainer.devices={devices}, but {there} processes were started",
-                hint="type trainer.devices=auto",
+                hint="set trainer.devices=auto",
             )
         return as_one(function, arguments)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and processes > gpus:
         raise DeviceError(
-            f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"type trainer.devices={gpus}"
+            f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"set trainer.devices={gpus}"
         )
     if processes == 1:
         return function(*arguments)
@@ -78,7 +79,7 @@ def launch(
 
 
 def as_one(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    """`function(*arguments)` in this process and in those that follow it."""
+    """Call `function(*arguments)` in this process and in its followers."""
     if not dist.is_initialized():
         join_group()
     broadcast((function, arguments))
@@ -86,8 +87,8 @@ def as_one(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
 
 
 def follow() -> None:
-    """What a process does that is not the main one of those that torchrun or SLURM started: what the main one
-    does, until it is dismissed.
+    """The loop of every process but the main one under torchrun or SLURM: run what the main one sends until
+    it dismisses this one.
     """
     join_group()
     while (job := broadcast(None)) is not None:
@@ -96,8 +97,8 @@ def follow() -> None:
 
 
 def dismiss(*, failed: bool) -> None:
-    """Let those that follow this process go. failed: this one ends with an error; where they worked together,
-    it was an error of all.
+    """Let the followers of this process exit. failed: this one ends with an error; if they worked together,
+    the others raised it too.
     """
     if failed and dist.is_initialized():
         return
@@ -108,21 +109,21 @@ def dismiss(*, failed: bool) -> None:
 
 
 def in_step(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    """`function(*arguments)` in each process of the group; no one leaves it before all are done. An error
+    """Call `function(*arguments)` in each process of the group; all wait until every one is done. An error
     names the rank.
     """
     try:
         result = function(*arguments)
         dist.barrier()
     except (StoppedError, PreemptedError):
-        raise  # of all alike
+        raise  # the same in all processes
     except DeeplabxError as error:
         error.message = f"rank {rank()}: {error.message}"
         raise
     except (dist.DistError, RuntimeError) as error:
         words = " ".join(str(error).split())[:200]
         if isinstance(error, dist.DistError) or any(name in words for name in ("gloo", "NCCL", "Connection")):
-            raise DeviceError(f"rank {rank()}: another process of the job ended: {words}") from None
+            raise DeviceError(f"rank {rank()}: another process of the job exited: {words}") from None
         raise
     return result
 
@@ -146,23 +147,18 @@ class Work:
             return pickle.loads(self.pickled)
         except (AttributeError, ModuleNotFoundError) as error:  # a class of a notebook
             raise ConfigError(
-                f"a worker process cannot find a class of yours: {error}",
-                hint="put it into a Python file and name that: plugins=FILE",
+                f"a worker process cannot import your class: {error}",
+                hint="move it to a Python file and set plugins=FILE",
             ) from None
 
 
 def several(work: Work, processes: int, max_restarts: int) -> Any:
-    """The work in `processes` processes of this machine."""
+    """Run the work in `processes` processes on this machine."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
-        # Their report of a failure is many lines; ours follows.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # It counts the semaphores of processes that were killed.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
-    with tempfile.TemporaryDirectory(prefix="deeplabx-") as folder, Forwarding() as asked:
+    with quiet(), tempfile.TemporaryDirectory(prefix="deeplabx-") as folder, Forwarding() as asked:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -174,7 +170,7 @@ def several(work: Work, processes: int, max_restarts: int) -> Any:
             max_restarts=max_restarts,
             start_method="spawn",
             logs_specs=DefaultLogsSpecs(log_dir=folder),
-            # elastic's own answer to TERM and INT would end the processes before they have saved
+            # elastic's own handlers for TERM and INT would end the processes before they have saved
             signals_to_handle="SIGHUP,SIGQUIT",
         )
         try:
@@ -183,7 +179,7 @@ def several(work: Work, processes: int, max_restarts: int) -> Any:
             if asked.number is not None and not any(
                 would_come_again(report.error) for report in read_reports(Path(folder))
             ):
-                raise asked.error("stopped at once, without a save") from None
+                raise asked.error("stopped immediately, not saved") from None
             raise first_failure(
                 Path(folder), {number: failure.exitcode for number, failure in error.failures.items()}
             ) from None
@@ -192,9 +188,31 @@ def several(work: Work, processes: int, max_restarts: int) -> Any:
     return outcome
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the launcher's own report of a failure, which is many lines, and its warnings about semaphores
+    of killed processes. Both settings are restored.
+    """
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
+    ]
+    levels, warnings = [one.level for one in loggers], os.environ.get("PYTHONWARNINGS")
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+        if warnings is None:
+            os.environ.pop("PYTHONWARNINGS", None)
+
+
 def in_process(work: Work, folder: Path) -> Any:
-    """What each process runs. Having saved for a signal is an outcome, not a failure: elastic would stop the
-    others, which are saving too.
+    """The code that each process runs. A save on a signal is returned as a result, not raised: otherwise
+    elastic would stop the other processes, which are still saving.
     """
     end_with_parent()
     keep_freed_memory()
@@ -204,16 +222,16 @@ def in_process(work: Work, folder: Path) -> Any:
         function, arguments = work.unpickled()
         join_group()
         outcome = outcome_of(function, arguments)
-        for (
-            watched
-        ) in WATCHED:  # the launcher waits for ever for a process that dies between its result and its end
+        for watched in (
+            WATCHED
+        ):  # the launcher waits forever for a process that dies after its result and before its exit
             signal.signal(watched, signal.SIG_IGN)
         dist.barrier()
     except KeyboardInterrupt:
         Report(number, time.time(), StoppedError("interrupted immediately")).write(folder)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the parent raises it, with its rank
-        # Before the connections close: what the others then meet comes later than this.
+        # Written before the connections close, so that the errors this causes in the others are later.
         Report(number, time.time(), error, "".join(traceback.format_exception(error))).write(folder)
         sys.exit(1)
     dist.destroy_process_group()
@@ -221,8 +239,8 @@ def in_process(work: Work, folder: Path) -> Any:
 
 
 def refuse_what_would_come_again(number: int, folder: Path) -> None:
-    """In a restarted group: exit when an error of deeplabx ended the process before this one, else delete its
-    report.
+    """In a restarted group: exit if the previous attempt failed with an error that would recur, else delete
+    its report.
     """
     reports = read_reports(folder)
     if any(would_come_again(report.error) for report in reports):
@@ -231,7 +249,7 @@ def refuse_what_would_come_again(number: int, folder: Path) -> None:
 
 
 def would_come_again(error: Exception) -> bool:
-    """Whether an error says that something is wrong, not that a process was lost or asked to stop."""
+    """Whether an error would recur, unlike a lost process or a stop signal."""
     return isinstance(error, DeeplabxError) and not isinstance(error, StoppedError | PreemptedError)
 
 
@@ -243,9 +261,9 @@ def outcome_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | St
 
 
 def join_group() -> None:
-    """Make this process one of the run's, as the launcher's environment variables say."""
+    """Join the process group that the launcher's environment variables describe."""
     if torch.cuda.is_available():
-        # A SLURM task may be shown its own GPU only.
+        # A SLURM task may see only its own GPU.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     else:
@@ -266,7 +284,7 @@ class Report:
     def write(self, folder: Path) -> None:
         try:
             content = pickle.dumps(self)
-        except Exception:  # noqa: BLE001 - an error that cannot be pickled still has its words
+        except Exception:  # noqa: BLE001 - if the error cannot be pickled, keep its message
             content = pickle.dumps(
                 Report(
                     self.rank,
@@ -278,7 +296,7 @@ class Report:
         (folder / f"rank-{self.rank}.failure").write_bytes(content)
 
     def with_rank(self) -> Exception:
-        """The error, naming the rank."""
+        """The error, with its rank."""
         ours = self.error if isinstance(self.error, DeeplabxError) else resource_error(self.error)
         if ours is not None:
             ours.message = f"rank {self.rank}: {ours.message}"
@@ -293,20 +311,19 @@ def read_reports(folder: Path) -> list[Report]:
 
 
 def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
-    """Of all processes that failed, the error of the one that began it: the others fail because they waited
-    for it.
-    """
+    """The error of the process that failed first: the others fail because they were waiting for it."""
     reports = read_reports(folder)
-    ends = (-signal.SIGTERM, 0, 1)  # of processes that the launcher ended, or that left a report
+    ends = (-signal.SIGTERM, 0, 1)  # of processes that the launcher stopped, or that wrote a report
     for number, code in exit_codes.items():
         if code not in ends and number not in {report.rank for report in reports}:
-            why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
             return DeviceError(
                 f"rank {number} {why}",
-                hint="out of memory? A training that has saved is continued by `deeplabx resume RUN`",
+                hint="out of memory? If a checkpoint was saved, continue with `deeplabx resume RUN`",
             )
     if not reports:
         return DeviceError(
-            f"{len(exit_codes)} processes exited without a report: exit codes {sorted(exit_codes.values())}"
+            f"{len(exit_codes)} processes exited without an error report: exit codes "
+            f"{sorted(exit_codes.values())}"
         )
     return min(reports, key=lambda report: report.time).with_rank()

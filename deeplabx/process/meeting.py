@@ -1,8 +1,8 @@
-"""How the processes of a run meet in a store that outlives some of them.
+"""Rendezvous of the processes of a run through a store that outlives some of them.
 
 A launcher that restarts processes gives them the store of the previous attempt, which still holds the
-addresses of processes that have exited; whoever used those would wait forever. So the main process draws a
-name for this attempt, and sends it to each process that asks.
+addresses of processes that have exited; connecting to those would block forever. So the main process chooses
+a name for this attempt and sends it to each process that asks.
 """
 
 import threading
@@ -15,20 +15,20 @@ from torch.distributed import init_process_group
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-HELLOS = "deeplabx/hellos"  # how many have asked, since the store is there
+HELLOS = "deeplabx/hellos"  # how many processes have asked since the store was created
 POLL = 0.05  # seconds
 
 
 def join(backend: str, *, timeout: timedelta) -> None:
-    """Initialise the process group with the processes of this attempt. Raises torch's DistError when they do
-    not come in time.
+    """Initialise the process group with the processes of this attempt. Raises torch's DistError if they do
+    not join in time.
     """
     store, rank, world_size = next(iter(rendezvous("env://", timeout=timeout)))
     name = uuid.uuid4().hex
     if rank == 0:
         with answering(
             store.clone(), name
-        ):  # its own connection: a store answers one call at a time, and joining is a long one
+        ):  # its own connection: a store handles one call at a time, and joining takes long
             init_process_group(
                 backend, store=PrefixStore(name, store), rank=rank, world_size=world_size, timeout=timeout
             )

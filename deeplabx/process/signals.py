@@ -1,4 +1,4 @@
-"""Signals: a handler only sets a flag, which the loop reads at each step. A second Ctrl-C stops at once."""
+"""Signals: a handler only sets a flag, which the loop reads each step. A second Ctrl-C stops immediately."""
 
 import ctypes
 import multiprocessing
@@ -25,7 +25,7 @@ class StopRequest:
         self.interrupts = 0
 
     def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()  # only it may answer signals
+        main = threading.current_thread() is threading.main_thread()  # only it can handle signals
         self.before = {number: signal.signal(number, self.note) for number in WATCHED if main}
         return self
 
@@ -44,11 +44,11 @@ class StopRequest:
 
 
 class Forwarding(StopRequest):
-    """The same in the parent of several processes: TERM and USR1 go on to them, and so does the first Ctrl-C,
-    as TERM.
+    """The same in the parent of several processes: forwards TERM and USR1 to them, and the first Ctrl-C as
+    TERM.
 
-    A terminal sends Ctrl-C to the processes too; passed on as it is, it would count as their second. every:
-    seconds after which it is said again, because a process may only have been starting.
+    A terminal sends Ctrl-C to the processes as well; forwarded unchanged, it would count as their second.
+    every: seconds between repeats of the signal, because a process may still be starting.
     """
 
     def __init__(self, *, every: float = 1.0) -> None:
@@ -81,7 +81,7 @@ class Forwarding(StopRequest):
                 self.forward()
 
     def error(self, message: str) -> StoppedError | PreemptedError:
-        """What a run raises that stopped because of the signal."""
+        """The error to raise for a run that the signal stopped."""
         return stopped(self.number or signal.SIGTERM, message)
 
 
@@ -90,9 +90,9 @@ def stopped(number: int, message: str) -> StoppedError | PreemptedError:
 
 
 def ignore_signals(worker: int) -> None:
-    """Let a loader's worker ignore the signals that the main process answers (else it would die first and
-    take the save with it), and end when the main process does. `worker` is its number, which the loader
-    passes.
+    """In a loader worker, ignore the signals that the main process handles (otherwise the worker would die
+    first and the save would fail), and exit when the main process does. `worker`: its number, passed by the
+    loader.
     """
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)
@@ -100,7 +100,7 @@ def ignore_signals(worker: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies, however it dies. Linux only; elsewhere the
+    """Have the kernel kill this process when its parent dies, for any reason. Linux only; elsewhere the
     launcher must clean up.
     """
     if sys.platform == "linux":

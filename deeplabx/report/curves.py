@@ -6,7 +6,7 @@ from pathlib import Path
 
 def draw_curves(folder: Path) -> Path | None:
     """Write plots/curves.png: loss and learning rate by step, mIoU by step. None when nothing was logged."""
-    from matplotlib.figure import Figure  # imported when an image is made
+    from matplotlib.figure import Figure  # imported only when a figure is drawn
 
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]

@@ -16,9 +16,7 @@ def colourised(ids: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """What is drawn of an image H x W x C: the first three channels, or the first one in grey where there are
-    fewer.
-    """
+    """The first three channels of an image H x W x C as RGB, or the first one in grey if there are fewer."""
     return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
 
 

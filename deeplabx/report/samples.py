@@ -9,9 +9,7 @@ from deeplabx.report.overlay import panel, stacked
 
 
 def draw_samples(predictor: Predictor, samples: ReadableSet, path: Path, *, count: int) -> None:
-    """Write `count` samples spread over the split, the same ones each time; nothing where none can be
-    read.
-    """
+    """Write `count` samples spread over the split, always the same ones; nothing if none can be read."""
     panels = []
     was_training = predictor.model.training
     predictor.model.eval()

@@ -91,8 +91,6 @@ def problems(samples: SegmentationSet) -> Iterator[str]:
         yield "duplicate class name"
     if not 0 <= samples.ignore_index <= 255 or samples.ignore_index < len(samples.classes):
         yield f"ignore_index={samples.ignore_index} must be a value up to 255 that is no class"
-    if samples.channels != 3 and samples.statistics is None:
-        yield f"images of {samples.channels} channels need statistics"
 
 
 def where(contract: type) -> str:

@@ -22,8 +22,8 @@ from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PluginE
 
 ENTRY_POINTS = "deeplabx.plugins"
 LOCK = threading.RLock()  # modules and options belong to the whole process
-LOADED: dict[str, str] = {}  # by module: the fingerprint that it was loaded with
-GIVEN: dict[str, None] = {}  # what was named, in order: the worker processes load the same
+LOADED: dict[str, str] = {}  # module name to the fingerprint of its files when it was loaded
+GIVEN: dict[str, str] = {}  # absolute path or module name to what was typed, in order
 Record = dict[str, Any]  # of a plug-in in a checkpoint: name, given, options, and version or sha256
 
 
@@ -31,18 +31,27 @@ Record = dict[str, Any]  # of a plug-in in a checkpoint: name, given, options, a
 
 
 def load(given: Sequence[str]) -> None:
-    """Import the plug-ins of installed packages, then those that are named: files, package folders, modules.
+    """Import the plug-ins of installed packages, then the given files, package folders and modules.
 
-    One that is loaded already is left as it is. Raises ConfigError where there is none, or it registers
-    nothing, and PluginError with its own traceback where it fails.
+    A plug-in is imported once per process. Raises ConfigError for one that does not exist or registers
+    nothing, and PluginError, with its own traceback, for one that raises an error.
     """
     with LOCK:
         load_installed()
         for one in given:
-            if one not in GIVEN:
-                imported(one)
-                GIVEN[one] = None
-            refuse_edited(one)
+            path = path_of(one)
+            key = one if path is None else str(path)
+            if key not in GIVEN:
+                import_one(one, path)
+                GIVEN[key] = one
+            refuse_edited(one if path is None else path.stem, given=one)
+
+
+def path_of(given: str) -> Path | None:
+    """The absolute path of a file or package folder; None for the name of a module."""
+    path = Path(given).expanduser()
+    is_path = path.suffix == ".py" or "/" in given or (path / "__init__.py").is_file()
+    return path.absolute() if is_path else None
 
 
 def loader() -> Callable[[], None]:
@@ -51,10 +60,11 @@ def loader() -> Callable[[], None]:
 
 
 def as_overrides() -> str:
-    """What a command line must name again, as ` plugins=parts.py`; empty where nothing was named."""
-    if not GIVEN:
+    """The plug-ins of this process for another command line, as ` plugins=parts.py`; empty for none."""
+    given = list(GIVEN.values())
+    if not given:
         return ""
-    return f" plugins={next(iter(GIVEN))}" if len(GIVEN) == 1 else f" 'plugins=[{','.join(GIVEN)}]'"
+    return f" plugins={given[0]}" if len(given) == 1 else f" 'plugins=[{','.join(given)}]'"
 
 
 @functools.cache
@@ -66,33 +76,28 @@ def load_installed() -> None:
         registering(lambda one=one: one.load(), where=where)  # type: ignore[misc]
 
 
-def imported(given: str) -> None:
-    """Import one plug-in. Raises ConfigError where it cannot be found or registers nothing."""
-    path = Path(given).expanduser()
-    is_path = path.suffix == ".py" or "/" in given or (path / "__init__.py").is_file()
-    if is_path:
-        name = path.stem
-        module = functools.partial(import_path, path.absolute(), given)
-    else:
+def import_one(given: str, path: Path | None) -> None:
+    """Import one plug-in. Raises ConfigError if it does not exist or registers nothing."""
+    if path is None:
         name = given
-        module = functools.partial(import_module, given)
-    registering(module, where=f"plugins={given}")
-    if not any(owner(one) == name for one in foreign_options()) and not beside_registered(name):
+        registering(functools.partial(import_module, given), where=f"plugins={given}")
+    else:
+        name = path.stem
+        registering(functools.partial(import_path, path), where=f"plugins={given}")
+    files = set(files_of(sys.modules[name]))  # those that it imports from beside it may register for it
+    owners = {owner(option) for option in foreign_options()}
+    of_files = {Path(str(getattr(sys.modules[one], "__file__", None))) for one in owners}
+    if name.partition(".")[0] not in owners and not files & of_files:
         raise ConfigError(
             f"plugins={given} registers nothing",
             hint="it must call deeplabx.register(group, name, build=..., settings=..., words=...)",
         )
 
 
-def beside_registered(name: str) -> bool:
-    """Whether a file that a plug-in imports from beside it has registered something."""
-    files = set(files_of(sys.modules[name]))
-    modules = {owner(one) for one in foreign_options()}
-    return any(Path(str(getattr(sys.modules[one], "__file__", None))) in files for one in modules)
-
-
 def registering(load_it: Callable[[], Any], *, where: str) -> None:
-    """Call `load_it`, and note what each module was that registers options; where it fails, none is kept."""
+    """Call `load_it` and record the files of each module that registers options. If it raises an error, no
+    option is kept.
+    """
     before = {group: dict(options) for group, options in registry.OPTIONS.items()}
     try:
         load_it()
@@ -120,8 +125,8 @@ def import_module(name: str) -> None:
     importlib.import_module(name)
 
 
-def import_path(path: Path, given: str) -> None:
-    """Import a file, or a folder that is a package, under the name of the file."""
+def import_path(path: Path) -> None:
+    """Import a file or a package folder, under its own name."""
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file():
         raise ConfigError("there is no such file", hint="give a Python file, or an importable module")
@@ -137,7 +142,7 @@ def import_path(path: Path, given: str) -> None:
         raise ConfigError(f"another module is named {name} ({where})", hint="rename the file")
     folder = str(path.parent)
     if folder not in sys.path:
-        sys.path.append(folder)  # for what it imports from beside it; last, so that it hides nothing
+        sys.path.append(folder)  # so that it can import files beside it; last, so that it hides no module
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -154,9 +159,8 @@ def same_file(one: str | None, other: Path) -> bool:
     return one is not None and Path(one).exists() and Path(one).samefile(other)
 
 
-def refuse_edited(given: str) -> None:
-    """Raise ConfigError where a plug-in is loaded and its file has changed since, as in a notebook."""
-    name = Path(given).stem if given.endswith(".py") or "/" in given else given
+def refuse_edited(name: str, *, given: str) -> None:
+    """Raise ConfigError if the files of a loaded module have changed since, as can happen in a notebook."""
     if name in LOADED and name in sys.modules and fingerprint(sys.modules[name]) != LOADED[name]:
         raise ConfigError(f"plugins={given} has changed since it was loaded", hint="restart Python")
 

@@ -1,1 +1,1 @@
-"""Weights of other programs: the known files, and an importer for each program."""
+"""Weights of other programs: a table of known files, and an importer for each program."""

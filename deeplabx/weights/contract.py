@@ -1,4 +1,4 @@
-"""What an importer is given, and what it gives."""
+"""The input and output of an importer."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.errors import CheckpointError
 
-BATCH_NORM_EPS = 1e-5  # of the batch norms that an importer fills, unless it is given another
+BATCH_NORM_EPS = 1e-5  # of imported batch norms, unless another is given
 BATCH_NORM = (
     "weight",
     "bias",
@@ -22,8 +22,8 @@ COUNTER = "num_batches_tracked"
 class Origin(NamedTuple):
     """Where one of our tensors comes from."""
 
-    theirs: str | None  # the foreign name; None: made by the importer
-    words: str = ""  # what was done to it, or why it was made
+    theirs: str | None  # the foreign name; None: created by the importer
+    words: str = ""  # how it was converted, or why it was created
 
     @property
     def kind(self) -> str:
@@ -36,39 +36,39 @@ class Origin(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """A foreign file in our names. `settings` are those of `deeplabx train` that build its network; without a
-    model they build a backbone only.
+    """A foreign file, converted to our names. `settings`: those of `deeplabx train` that build its network;
+    without `model`, they build a backbone only.
     """
 
-    source: str  # whose it is and what: "torchvision's DeepLabv3"
+    source: str  # for example "torchvision's DeepLabv3"
     settings: dict[str, Any]  # {"model": "deeplabv3", "backbone": "resnet50", "model.aspp": False, ...}
     normalization: Normalization  # what the weights were trained with
-    tensors: dict[str, Tensor]  # by our names: of the model; without one, of the backbone and its classifier
+    tensors: dict[str, Tensor]  # by our names: of the model, or of the backbone and its classifier
     origins: dict[str, Origin]  # by our names
-    left_out: dict[str, str]  # by the foreign names: why
-    note: str = ""  # what to know before training with it
+    left_out: dict[str, str]  # reason, by foreign name
+    note: str = ""  # a caveat for training with it
 
     @property
     def num_classes(self) -> int:
-        """Of a model: how many outputs its classifier has."""
+        """The number of outputs of a model's classifier."""
         return next(len(tensor) for name, tensor in self.tensors.items() if name.endswith("classify.weight"))
 
     @property
     def published_dataset(self) -> str | None:
-        """Of a model: the data set whose classes it has, by their number; models seldom name them."""
+        """The data set of a model's classes, guessed from their number: files seldom name them."""
         return {21: "voc", 19: "cityscapes"}.get(self.num_classes)
 
 
 # The network that an importer's settings describe, without memory (on the meta device): names and shapes.
 # With a model its num_classes can be given; without one it is the backbone.
 Build = Callable[..., nn.Module]
-# Of another program's tensors: None where the names are not those that the importer knows.
+# Converts another program's tensors; returns None if it does not recognise their names.
 Importer = Callable[[Mapping[str, Tensor], Build], Imported | None]
 
 
 class Conversion:
-    """A foreign table of tensors on its way to ours. What is asked for and is not there is an error that
-    names it; nothing is forgotten.
+    """Converts a foreign table of tensors to ours. A missing tensor is an error that names it, and no tensor
+    is silently ignored.
     """
 
     def __init__(self, foreign: Mapping[str, Tensor], *, source: str) -> None:
@@ -79,12 +79,11 @@ class Conversion:
         self.used: set[str] = set()
 
     def read(self, theirs: str) -> Tensor:
-        """One of their tensors, which counts as used from now on. Raises CheckpointError where it is not
-        there.
-        """
+        """A foreign tensor, from now on marked as used. Raises CheckpointError if it is missing."""
         if theirs not in self.foreign:
             raise CheckpointError(
-                f"this looks like {self.source}, but lacks {theirs}", hint="it is cut, or another network's"
+                f"this looks like {self.source}, but lacks {theirs}",
+                hint="the file is truncated, or of another network",
             )
         self.used.add(theirs)
         return self.foreign[theirs]
@@ -92,19 +91,17 @@ class Conversion:
     def take(
         self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None, *, words: str = ""
     ) -> None:
-        """Let ours be theirs, or what `change`, in `words`, makes of it."""
+        """Set `ours` to `theirs`, or to the result of `change`, which `words` describes."""
         tensor = self.read(theirs)
         self.tensors[ours] = (change(tensor) if change else tensor).contiguous()
         self.origins[ours] = Origin(theirs, words)
 
     def put(self, ours: str, tensor: Tensor, *, words: str) -> None:
-        """Let ours be a tensor that stands in no foreign place of its own."""
+        """Set `ours` to a tensor that has no counterpart in the foreign file."""
         self.tensors[ours], self.origins[ours] = tensor.contiguous(), Origin(None, words)
 
     def take_norm(self, ours: str, theirs: str) -> None:
-        """A batch norm whose parts are named as PyTorch names them. A counter of batches that is absent is
-        0.
-        """
+        """Take a batch norm with PyTorch's names. A missing num_batches_tracked becomes 0."""
         for part in BATCH_NORM:
             self.take(f"{ours}.{part}", f"{theirs}.{part}")
         self.take_counter(f"{ours}.{COUNTER}", f"{theirs}.{COUNTER}")
@@ -116,8 +113,8 @@ class Conversion:
             self.put(ours, torch.tensor(0), words="not in the file: 0")
 
     def take_network(self, network: nn.Module, theirs: Callable[[str], str]) -> None:
-        """Every tensor of a network of ours; `theirs` gives the foreign name. Raises CheckpointError where
-        one is absent or of another shape.
+        """Take every tensor of `network`, which is ours; `theirs` gives the foreign names. Raises
+        CheckpointError if one is missing or has another shape.
         """
         for ours, expected in network.state_dict().items():
             name = theirs(ours)
@@ -129,11 +126,11 @@ class Conversion:
                 raise CheckpointError(
                     f"this looks like {self.source}, but {name} is {list(shape)} and not "
                     f"{list(expected.shape)}",
-                    hint="it is another network's, of the same names",
+                    hint="it is another network with the same tensor names",
                 )
 
     def num_classes(self, kernel: str) -> int:
-        """The outputs of a classifier, by the name of its kernel."""
+        """The number of outputs of a classifier, by the name of its kernel."""
         shape = self.read(kernel).shape
         if len(shape) != 4 or 0 in shape:
             raise CheckpointError(
@@ -143,19 +140,19 @@ class Conversion:
         return shape[0]
 
     def refuse_others(self, *prefixes: str) -> None:
-        """Raise CheckpointError where tensors of these prefixes were neither used nor left out: the network
-        is not the one that ours is.
+        """Raise CheckpointError if tensors with these prefixes were neither used nor left out: then the
+        network differs from ours.
         """
         for name in self.foreign:
             if name.startswith(prefixes) and name not in self.used and name not in self.left_out:
                 raise CheckpointError(
                     f"this looks like {self.source}, which has no {name}",
-                    hint="it is another network's, of similar names",
+                    hint="it is another network with similar tensor names",
                 )
 
     def put_folded_norm(self, ours: str, bias: str, *, scale: str | None = None) -> None:
-        """A batch norm whose statistics are folded into its bias and, where there is one, its scale: (x - 0)
-        / 1 x scale + bias.
+        """A batch norm whose statistics are folded into its bias and, if it has one, its scale: (x - 0) / 1 x
+        scale + bias.
         """
         self.take(f"{ours}.bias", bias)
         if scale is None:
@@ -174,7 +171,7 @@ class Conversion:
         self.left_out[theirs] = why
 
     def done(self, settings: dict[str, Any], normalization: Normalization, *, note: str = "") -> Imported:
-        """The whole. What was neither used nor left out with a reason is left out as unknown."""
+        """The result. Tensors that were neither used nor left out are listed as not in our model."""
         for theirs in self.foreign:
             if theirs not in self.used and theirs not in self.left_out:
                 self.leave_out(theirs, "not in our model")
@@ -182,7 +179,7 @@ class Conversion:
 
 
 def renamed(name: str, prefixes: Mapping[str, str]) -> str:
-    """`name` with the first prefix that it has replaced; as it is where it has none."""
+    """`name` with the first matching prefix replaced, or unchanged if none matches."""
     for ours, theirs in prefixes.items():
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)

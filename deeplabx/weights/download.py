@@ -1,4 +1,4 @@
-"""Known weights in the cache: downloaded once, whole or absent, verified when a process first uses them."""
+"""Known weights in the cache: downloaded once, complete or absent, verified on first use by a process."""
 
 import functools
 import gzip
@@ -19,10 +19,10 @@ from deeplabx.engine.lock import exclusive
 from deeplabx.errors import CheckpointError, printable, resource_error
 from deeplabx.weights.known import Known
 
-TIMEOUT = 5.0  # seconds until a server must answer, and for each further piece
+TIMEOUT = 5.0  # seconds to wait for a server's response, and for each further block
 # Without a handler for http, ftp or files, urllib refuses such an address, also after a redirect: 8 digits of
-# a sha256 tell damage, not forgery. torch.hub.download_url_to_file follows a redirect to http and waits for a
-# silent server without end; both can be changed only for the whole process.
+# a sha256 detect damage, not forgery. torch.hub.download_url_to_file follows a redirect to http and waits for
+# a silent server forever; both can be changed only for the whole process.
 HANDLERS: tuple[type[urllib.request.BaseHandler], ...] = (
     urllib.request.ProxyHandler,
     urllib.request.HTTPSHandler,
@@ -36,9 +36,10 @@ DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
 def fetched(known: Known) -> Path:
-    """What the importers take: the file, or what is wanted of an archive, unpacked beside it in the cache.
+    """The path that the importers take: the file, or the part of an archive that is needed, unpacked beside
+    it in the cache.
 
-    It is unpacked again where a file of it is no longer what it was.
+    It is unpacked again if one of its files has changed.
     """
     path = cached(known)
     if not known.wanted:
@@ -52,8 +53,8 @@ def fetched(known: Known) -> Path:
 
 
 def cached(known: Known) -> Path:
-    """The file of known weights in the cache, downloaded where it is absent. Raises CheckpointError where it
-    cannot be downloaded or has another sha256.
+    """The file of known weights in the cache, downloaded if missing. Raises CheckpointError if it cannot be
+    downloaded or has another sha256.
     """
     path = known.path
     if not path.is_file():
@@ -65,9 +66,9 @@ def cached(known: Known) -> Path:
     digest = sha256_of(path)
     if not digest.startswith(known.sha256):
         raise CheckpointError(
-            f"{path} is damaged or another file: its sha256 begins with {digest[:8]}, that of {known.name} "
-            f"with {known.sha256[:8]}",
-            hint="remove it to have it downloaded again",
+            f"{path} is damaged or another file: the sha256 of {known.name} begins with "
+            f"{known.sha256[:8]}, that of this file with {digest[:8]}",
+            hint="delete it to download it again",
         )
     return path
 
@@ -79,7 +80,7 @@ def sha256_of(path: Path) -> str:
 
 @functools.cache  # once in a process: half a gigabyte takes a second
 def computed_sha256(path: Path, *, changed: tuple[int, int]) -> str:
-    """changed: when the file was, and its size; another pair is another file."""
+    """changed: modification time and size of the file; if they change, the sha256 is computed again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -87,7 +88,7 @@ def computed_sha256(path: Path, *, changed: tuple[int, int]) -> str:
 def unavailable(known: Known, why: str) -> CheckpointError:
     return CheckpointError(
         f"{known.name} cannot be downloaded: {why}",
-        hint=f"put {known.url}\nas {known.path}, or in weights/ of another folder: DEEPLABX_CACHE=FOLDER",
+        hint=f"download {known.url}\nto {known.path}, or to weights/ in DEEPLABX_CACHE=FOLDER",
     )
 
 
@@ -96,7 +97,7 @@ def download(known: Known) -> None:
         try:
             receive(known, temporary)
         except (OSError, http.client.HTTPException) as error:
-            if resource_error(error):  # a full disk is not the network's fault
+            if resource_error(error):  # a full disk is not a network error
                 raise
             raise unavailable(known, words(error)) from None
         digest = sha256_of(temporary)
@@ -107,7 +108,7 @@ def download(known: Known) -> None:
 
 
 def receive(known: Known, path: Path) -> None:
-    """Write what the server sends, with a bar on a terminal."""
+    """Download to `path`, with a progress bar on a terminal."""
     opener = urllib.request.OpenerDirector()
     opener.addheaders = [("User-Agent", "deeplabx")]  # some servers refuse Python's own
     for handler in HANDLERS:
@@ -118,15 +119,15 @@ def receive(known: Known, path: Path) -> None:
         )
         with bar as body, path.open("xb") as file:
             shutil.copyfileobj(body, file)
-        if response.length:  # what is still to come
+        if response.length:  # bytes not received
             raise http.client.HTTPException(f"the connection ended {response.length} bytes too early")
 
 
 def words(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The reason, in one line."""
     if isinstance(error, HTTPError):
         error.close()
-        return printable(f"the server answers {error.code} {error.reason}", 200)
+        return printable(f"the server returned {error.code} {error.reason}", 200)
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, TimeoutError):
         return f"no answer within {TIMEOUT:g} seconds"
@@ -141,14 +142,14 @@ def unpack(archive: Path, wanted: str, folder: Path) -> None:
             members = [member for member in file if PurePosixPath(member.name).is_relative_to(wanted)]
             file.extractall(unfinished, members, filter="data")
             if not (unfinished / wanted).exists():
-                raise CheckpointError(f"{archive} holds no {wanted}")
+                raise CheckpointError(f"{archive} does not contain {wanted}")
             (unfinished / SUMS).write_text(sums(unfinished))
     except DAMAGED as error:
         raise CheckpointError(f"{archive} cannot be unpacked: {words(error)}") from None
 
 
 def intact(folder: Path) -> bool:
-    """Whether an unpacked folder is there and holds what it did at first."""
+    """Whether an unpacked folder exists and its files still match their checksums."""
     path = folder / SUMS
     return path.is_file() and path.read_bytes() == sums(folder).encode()
 

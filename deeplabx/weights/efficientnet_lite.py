@@ -1,5 +1,5 @@
-"""EfficientNet-Lite0 in the names of ML Illustrated's efficientnet_lite_pytorch, which numbers all units in a
-row.
+"""EfficientNet-Lite0 in the names of ML Illustrated's efficientnet_lite_pytorch, which numbers all units
+consecutively.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ EXPANDED = {
     "bn3": "_bn2",
 }
 NOTE = (
-    "TensorFlow's padding, under which it was trained, is ours on sides of 32k + 1 (225, 513), and a "
-    "pixel off at each stride on even ones"
+    "it was trained with TensorFlow's padding, which equals ours on sides of 32k + 1 (225, 513) and is one "
+    "pixel off at each stride on even sides"
 )
 
 
@@ -59,7 +59,7 @@ def ml_illustrated_efficientnet_lite0(foreign: Mapping[str, Tensor], build: Buil
 
 
 def names() -> dict[str, str]:
-    """Our prefix of each convolution and norm, to theirs."""
+    """Our prefix of each convolution and norm, mapped to theirs."""
     found = {"conv_stem.": "_conv_stem.", "bn1.": "_bn0."}
     for number, (unit, expansion) in enumerate(UNITS):
         parts = EXPANDED if expansion > 1 else PLAIN

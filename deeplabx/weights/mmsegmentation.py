@@ -1,5 +1,5 @@
-"""mmsegmentation's DeepLabv3 and v3+ on ResNet, plain or of a deep stem (v1c), and the classification
-networks of that stem.
+"""mmsegmentation's DeepLabv3 and v3+ on ResNet, with a plain or a deep stem (v1c), and the classification
+networks with a deep stem.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from deeplabx.errors import CheckpointError
 from deeplabx.weights.contract import Build, Conversion, Imported, renamed
 from deeplabx.weights.torchvision import has, linear, resnet_name
 
-PARTS = {"backbone", "decode_head", "auxiliary_head"}  # what has a neck too is another network
+PARTS = {"backbone", "decode_head", "auxiliary_head"}  # with a neck, it is another network
 PROJECTION = "decode_head.bottleneck.conv.weight"
 CLASSIFIER = "decode_head.conv_seg.weight"
 OF_STEM = {"conv1.": "stem.", "bn1.": "stem.7."}
-DEEP_STEMS = ("resnet50", "resnet101")  # those of which there is a v1c
+DEEP_STEMS = ("resnet50", "resnet101")  # backbones that have a v1c
 AUXILIARY = ("auxiliary_head.convs.0.", "auxiliary_head.conv_seg.")
 AUXILIARY_WEIGHT = 0.4  # of all its configs
 NOTE = (
-    "the tensors do not tell how these were trained: of a file named 769x769 type "
-    "model.align_corners=true; of one named d16-mg124 "
-    "backbone.output_stride=16 backbone.multi_grid=[1,1,2], which are its rates 1, 2, 4"
+    "the file does not state how it was trained: if its name has 769x769, set "
+    "model.align_corners=true; if it has d16-mg124, set "
+    "backbone.output_stride=16 backbone.multi_grid=[1,1,2] (its rates 1, 2, 4)"
 )
 
 
@@ -57,8 +57,8 @@ def of_head(*, separable: bool) -> dict[str, str]:
 
 
 def mmsegmentation_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
-    """The weights of deeplabv3_r50-d8_*, deeplabv3plus_r101-d8_* and their like; r50b is of a plain stem.
-    None for other names.
+    """The weights of deeplabv3_r50-d8_*, deeplabv3plus_r101-d8_* and their like; r50b has a plain stem. None
+    for other names.
     """
     if not has(foreign, "decode_head.image_pool.1.") or {name.partition(".")[0] for name in foreign} - PARTS:
         return None
@@ -68,8 +68,8 @@ def mmsegmentation_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Impor
     if backbone is None:
         raise CheckpointError(
             f"this looks like {source}, on a backbone that cannot be imported",
-            hint="on ResNet-50 and -101 it can; its ResNet-18 keeps a rate of 1 in the second 3x3 of a "
-            "unit, which is another network than resnet18",
+            hint="ResNet-50 and ResNet-101 can; its ResNet-18 keeps a rate of 1 in the second 3x3 of a "
+            "unit, unlike resnet18",
         )
     conversion = Conversion(foreign, source=f"{source} on {backbone}")
     settings: dict[str, Any] = {
@@ -87,7 +87,7 @@ def mmsegmentation_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Impor
         settings["model.auxiliary_weight"] = AUXILIARY_WEIGHT
     else:
         for name in auxiliary:
-            conversion.leave_out(name, "a head for training of another form than ours")
+            conversion.leave_out(name, "an auxiliary head that differs from ours")
     take_deeplab(conversion, settings, build, separable=plus)
     return conversion.done(settings, IMAGENET, note=NOTE)
 
@@ -98,9 +98,8 @@ def take_deeplab(
     num_classes = conversion.num_classes(CLASSIFIER)
     if num_classes == 1:
         raise CheckpointError(
-            f"this looks like {conversion.source}, of a single number per pixel that is compared with a "
-            "threshold",
-            hint="one of two classes or more can be imported",
+            f"this looks like {conversion.source} with a single output per pixel, compared with a threshold",
+            hint="models with two or more classes can be imported",
         )
     stem = {
         f"backbone.{ours}": f"backbone.{theirs}"
@@ -133,7 +132,7 @@ def mmsegmentation_classification(foreign: Mapping[str, Tensor], build: Build) -
 
 
 def resnet_of(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str | None:
-    """Which of our ResNets has bottlenecks of this number, and this stem."""
+    """The name of our ResNet with the same bottlenecks and stem."""
     name = resnet_name(foreign, prefix=prefix)
     if name is None or not has(foreign, f"{prefix}layer1.0.conv3."):
         return None

@@ -22,7 +22,7 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
     """The weights of the model.json at `path` by name, in the layout of TensorFlow: kernels height x width x
     in x out.
 
-    Raises CheckpointError for what is damaged, cut, quantized or of an unknown type.
+    Raises CheckpointError for weights that are damaged, truncated, quantized or of an unknown type.
     """
     tensors: dict[str, Tensor] = {}
     for group in manifest(path):
@@ -33,7 +33,7 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
             count = math.prod(shape) * kind.itemsize
             if place + count > len(content):
                 raise CheckpointError(
-                    f"{path}: its shards end in the middle of {printable(name)}: they are cut, or another "
+                    f"{path}: its shards end in the middle of {printable(name)}: truncated, or of another "
                     "model's"
                 )
             array = np.frombuffer(content, dtype=kind, count=math.prod(shape), offset=place).reshape(shape)
@@ -41,8 +41,8 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
             place += count
         if place != len(content):
             raise CheckpointError(
-                f"{path}: its shards hold {len(content)} bytes, its weights take {place}: they are another "
-                "model's"
+                f"{path}: its shards have {len(content)} bytes, but its weights need {place}: "
+                "the shards are of another model"
             )
     return tensors
 
@@ -107,7 +107,7 @@ def described(entry: Any, *, path: Path) -> tuple[str, tuple[int, ...], np.dtype
 
 
 def is_sound(shape: tuple[Any, ...], *, kind: np.dtype) -> bool:
-    """Whether a tensor of this shape fits into a shard, were its sides of 0 of 1."""
+    """Whether a tensor of this shape fits into a shard, counting sides of 0 as 1."""
     sides = all(type(side) is int and side >= 0 for side in shape)
     return (
         sides
@@ -122,8 +122,8 @@ def in_our_layout(kernel: Tensor) -> Tensor:
     """
     if kernel.ndim not in (2, 4):
         raise CheckpointError(
-            f"a tensor of shape {list(kernel.shape)} stands where a kernel belongs",
-            hint="it is another network's",
+            f"a tensor of shape {list(kernel.shape)} was found instead of a kernel",
+            hint="the file is of another network",
         )
     return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.t()
 
@@ -132,7 +132,7 @@ def depthwise_in_our_layout(kernel: Tensor) -> Tensor:
     """height x width x channels x 1 to channels x 1 x height x width."""
     if kernel.ndim != 4:
         raise CheckpointError(
-            f"a tensor of shape {list(kernel.shape)} stands where a depthwise kernel belongs",
-            hint="it is another network's",
+            f"a tensor of shape {list(kernel.shape)} was found instead of a depthwise kernel",
+            hint="the file is of another network",
         )
     return kernel.permute(2, 3, 0, 1)

@@ -1,8 +1,8 @@
-"""timm's classification networks whose names are ours: ResNet of a deep stem, aligned Xception and
+"""timm's classification networks whose names are ours: ResNet with a deep stem, aligned Xception and
 EfficientNet-Lite0.
 
-Its plain ResNets have torchvision's names. Its other networks are backbone=timm, which takes their files as
-they are.
+Its plain ResNets have torchvision's names. Its other networks are backbone=timm, which loads their files
+unchanged.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ STEMS = {32: "v1c", 64: "beta"}  # by the width of the first 3x3
 XCEPTIONS = {13: "xception41", 21: "xception65", 23: "xception71"}  # by the number of units
 LITE0 = (1, 2, 2, 3, 3, 4, 1)  # units in each block
 BETA_NOTE = (
-    "timm has a block's stride in its first unit, resnet*_beta in the last unit of the block before: the "
-    "features are not timm's, so it must be trained; backbone=timm takes the file with features as timm's"
+    "timm has a block's stride in its first unit, resnet*_beta in the last unit of the previous block: the "
+    "features differ from timm's, so it must be trained; with backbone=timm the features are timm's"
 )
 LITE0_NOTE = (
-    "as of timm's tf_efficientnet_lite0, padded alike on all sides, which is the same on odd sizes. Of "
-    "timm's efficientnet_lite0, which has the same names, it is another network (its norms' eps is 1e-5, its "
-    "images are normalised as torchvision's): that is for backbone=timm"
+    "read as timm's tf_efficientnet_lite0, but with symmetric padding, which is the same on odd sizes. "
+    "timm's efficientnet_lite0 has the same tensor names but is another network (its norms' eps is 1e-5, its "
+    "images are normalised as torchvision's): use backbone=timm for it"
 )
 
 
@@ -60,7 +60,7 @@ def timm_classification(foreign: Mapping[str, Tensor], build: Build) -> Imported
 
 
 def deep_stem(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
-    """A ResNet whose stem is three 3x3. None for one that also differs elsewhere, as ResNet-D in its
+    """A ResNet whose stem is three 3x3. None for one that differs elsewhere too, such as ResNet-D with its
     shortcuts.
     """
     name, stem = resnet_name(foreign), STEMS.get((*foreign["conv1.0.weight"].shape, 0)[0])

@@ -1,4 +1,4 @@
-"""torchvision's DeepLabv3 and Lite R-ASPP, and its classification networks, whose names ours have."""
+"""torchvision's DeepLabv3 and Lite R-ASPP, and its classification networks, whose names we use."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -40,8 +40,8 @@ OF_LRASPP = {
     "classify_middle.": "classifier.low_classifier.",
 }
 VGG16_NOTE = (
-    "its pooling is 2x2, that of backbone=vgg16 3x3 (DeepLabv1's): its features are not "
-    "torchvision's, and its classifier would not fit them"
+    "it pools 2x2, but backbone=vgg16 pools 3x3 (as DeepLabv1): the features differ from "
+    "torchvision's, and its classifier does not match them"
 )
 
 
@@ -106,8 +106,7 @@ def deeplabv3_on_mobilenetv3(foreign: Mapping[str, Tensor], build: Build) -> Imp
         if name.startswith("aux_classifier."):
             conversion.leave_out(
                 name,
-                "a head for training on the features of stride 8; ours would take those the last block "
-                "begins from",
+                "an auxiliary head on the features of stride 8; ours takes the input of the last block",
             )
     conversion.refuse_others("backbone.", "classifier.")
     return conversion.done(settings, IMAGENET)
@@ -124,23 +123,20 @@ def lraspp(foreign: Mapping[str, Tensor], build: Build) -> Imported:
 
 
 def dilated_resnet(foreign: Mapping[str, Tensor], *, source: str) -> str:
-    """The ResNet under a segmentation network, which has bottlenecks. Raises CheckpointError where it is none
-    of ours.
+    """The ResNet of a segmentation network, which has bottlenecks. Raises CheckpointError if it is none of
+    ours.
     """
     name = resnet_name(foreign, prefix="backbone.")
     if name is None or not has(foreign, "backbone.layer1.0.conv3."):
         raise CheckpointError(
-            f"this looks like {source}, on a ResNet that is not here: ResNeXt, Wide ResNet, or of other "
-            "units",
-            hint="resnet50, resnet101 and resnet152 are",
+            f"this looks like {source}, on an unsupported ResNet: ResNeXt, Wide ResNet, or with other units",
+            hint="supported are resnet50, resnet101 and resnet152",
         )
     return name
 
 
 def dilated_mobilenetv3(foreign: Mapping[str, Tensor], *, source: str) -> dict[str, Any]:
-    """Settings of the MobileNetV3 under a segmentation network. Raises CheckpointError where it is none of
-    ours.
-    """
+    """Settings of the MobileNetV3 of a segmentation network. Raises CheckpointError if it is none of ours."""
     settings = mobilenetv3_settings(foreign, prefix="backbone.")
     if settings is None:
         raise CheckpointError(f"this looks like {source}, on a MobileNetV3 that is neither large nor small")
@@ -151,8 +147,8 @@ def dilated_mobilenetv3(foreign: Mapping[str, Tensor], *, source: str) -> dict[s
 
 
 def torchvision_classification(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
-    """The weights of a ResNet, MobileNet or VGG-16 with its classifier, which stays under its own names. None
-    for other names, and for other widths: ResNeXt and Wide ResNet have those of ResNet.
+    """The weights of a ResNet, MobileNet or VGG-16 with its classifier, which keeps its names. None for other
+    names, and for other widths: ResNeXt and Wide ResNet have ResNet's names.
     """
     if "fc.weight" in foreign and (name := resnet_name(foreign)) is not None:
         return named_as_ours(
@@ -216,8 +212,8 @@ def named_as_ours(
     normalization: Normalization,
     note: str = "",
 ) -> Imported | None:
-    """A backbone whose names are ours, and its classifier. None where there are other tensors too, as of
-    squeeze and excitation: another network.
+    """A backbone whose names are ours, and its classifier. None if there are other tensors too, such as
+    squeeze-and-excitation's: it is another network.
     """
     network = build(settings)
     classifier = list(classifier)
@@ -253,7 +249,7 @@ def has(foreign: Mapping[str, Tensor], prefix: str) -> bool:
 
 
 def count(foreign: Mapping[str, Tensor], prefix: str) -> int:
-    """How many modules are numbered after `prefix`: one more than the largest number."""
+    """The number of modules numbered after `prefix`: the largest number plus one."""
     numbers = [
         int(found[1]) for name in foreign if (found := re.match(rf"{re.escape(prefix)}(\d{{1,3}})\.", name))
     ]
@@ -261,7 +257,7 @@ def count(foreign: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str | None:
-    """Which of our ResNets has units of this kind and number; None for one of other widths."""
+    """The name of our ResNet with the same type and number of units; None for other widths."""
     kernel = foreign.get(f"{prefix}layer1.0.conv2.weight")
     if kernel is not None and tuple(kernel.shape[:2]) != (
         64,
@@ -273,7 +269,7 @@ def resnet_name(foreign: Mapping[str, Tensor], *, prefix: str = "") -> str | Non
 
 
 def mobilenetv3_settings(foreign: Mapping[str, Tensor], prefix: str) -> dict[str, Any] | None:
-    """Settings of the MobileNetV3 of so many `features`. None where there is no such."""
+    """Settings of the MobileNetV3 with this number of `features`; None if there is none."""
     features = count(foreign, prefix)
     if features not in MOBILENETV3:
         return None

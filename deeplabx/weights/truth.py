@@ -1,5 +1,5 @@
-"""What other programs' own executions of their weights gave on an image that a formula draws: numbers to hold
-an import against.
+"""Reference outputs, to check an import: what other programs computed with their own weights on a generated
+image.
 """
 
 import json
@@ -19,7 +19,7 @@ TOLERANCE = 1e-3  # of the largest logit: float32 on another machine, in another
 
 
 class Truth(NamedTuple):
-    program: str  # what executed the original, and where in it the numbers were taken
+    program: str  # the program that ran the original, and the output that was recorded
     size: tuple[int, int]  # of the image
     padded: int  # side of the square that it is padded to, right and below, with the mean
     every: int  # pixels from one position to the next
@@ -27,7 +27,7 @@ class Truth(NamedTuple):
     logits: list[list[float]]  # of each position
 
     def difference(self, model: nn.Module, normalization: Normalization) -> float:
-        """The largest difference of a model's logits, in evaluation mode, from these, relative to the largest
+        """The largest difference between a model's logits, in eval mode, and these, relative to the largest
         of these.
         """
         height, width = self.size
@@ -47,7 +47,7 @@ def drawn(height: int, width: int) -> np.ndarray:
 
 
 def truth_of(found: Imported) -> Truth | None:
-    """What is kept of the program whose weights these are; None where nothing is."""
+    """The reference outputs for these weights, None if there are none."""
     if found.source not in KEPT:
         return None
     kept = json.loads((FOLDER / KEPT[found.source]).read_text())

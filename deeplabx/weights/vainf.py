@@ -25,19 +25,18 @@ OF_DEEPLABV3PLUS = {
 }
 LOW_LEVEL = 48  # channels, which come first there and last here
 NOTE = (
-    "the tensors do not tell its output stride: 16 is its default; of a file named os8 type "
+    "the file does not state its output stride; assuming the default, 16. If its name has os8, set "
     "backbone.output_stride=8"
 )
 MOBILENETV2 = (
-    "MobileNetV2, which pads before the 1x1 that expands, not before the 3x3: another network "
-    "than backbone=mobilenetv2"
+    "MobileNetV2, which pads before the 1x1 that expands, not before the 3x3, unlike backbone=mobilenetv2"
 )
 OTHER_BACKBONES = {  # by what their names begin with: why they cannot be imported
     "backbone.low_level_features.": MOBILENETV2,
     "backbone.high_level_features.": MOBILENETV2,
-    "backbone.block1.": "Chollet's Xception, which has max-pooling and no norm between depthwise and 1x1: "
-    "another network than backbone=xception65",
-    "backbone.stage2.": "HRNet, for which there is no backbone",
+    "backbone.block1.": "Chollet's Xception, which has max-pooling and no norm between depthwise and 1x1, "
+    "unlike backbone=xception65",
+    "backbone.stage2.": "HRNet, which is not among our backbones",
 }
 
 
@@ -79,14 +78,14 @@ def vainf_deeplab(foreign: Mapping[str, Tensor], build: Build) -> Imported | Non
 
 
 def refuse_what_differs(foreign: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise CheckpointError for a variant that is another network than any of ours, with what makes it so."""
+    """Raise CheckpointError, with the reason, for a variant that none of our networks matches."""
     for prefix, reason in OTHER_BACKBONES.items():
         if has(foreign, prefix):
-            raise CheckpointError(f"{source} on {reason}", hint="on ResNet it can be imported")
+            raise CheckpointError(f"{source} on {reason}", hint="its networks on ResNet can be imported")
     if any(name.startswith("classifier.") and ".body." in name for name in foreign):
         raise CheckpointError(
-            f"{source} with --separable_conv has no norm and ReLU between depthwise and 1x1: another "
-            "network than with model.separable=true",
+            f"{source} with --separable_conv has no norm and ReLU between depthwise and 1x1, unlike "
+            "model.separable=true",
             hint="without --separable_conv it can be imported",
         )
 

@@ -46,7 +46,7 @@ def test_a_module_that_is_left_out_whole_is_told_by_its_name() -> None:
         model, tensors | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, source="file.pth"
     ).report("file.pth")
     assert "2 not in the model: fc.*\n" in report
-    assert report.endswith("36 not in the file, as initialised: bn1.*, layer3.1.bn1.weight, layer4.*")
+    assert report.endswith("36 not in the file, kept as initialised: bn1.*, layer3.1.bn1.weight, layer4.*")
 
 
 def test_a_file_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_whatever_torch_raises_on_a_damaged_file_is_told_of_the_file(tmp_path: P
 )
 def test_only_a_table_of_names_and_plain_tensors_is_weights(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "file.pth")
-    with pytest.raises(CheckpointError, match="holds no state dict"):
+    with pytest.raises(CheckpointError, match="contains no state dict"):
         read_tensors(tmp_path / "file.pth")
 
 
@@ -130,7 +130,7 @@ def test_of_a_trainings_file_the_models_tensors_are_read(tmp_path: Path, key: st
 
 
 def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a folder that holds no known weights"):
+    with pytest.raises(CheckpointError, match="is a folder without known weights"):
         read_tensors(tmp_path)
 
 

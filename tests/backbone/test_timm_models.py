@@ -38,12 +38,12 @@ def built(model: str, *, output_stride: int = 16, in_channels: int = 3) -> Any:
 
 def test_without_timm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # Python's own way to say that there is none
-    with pytest.raises(ConfigError, match=r"backbone=timm needs timm.*\npip install 'deeplabx\[timm\]'"):
+    with pytest.raises(ConfigError, match=r"backbone=timm needs timm.*\npip install timm"):
         built("resnet18d")
 
 
 def test_a_model_must_be_named() -> None:
-    with pytest.raises(ConfigError, match=r"backbone.model must be given\ntype backbone.model="):
+    with pytest.raises(ConfigError, match=r"backbone.model must be given\nset backbone.model="):
         compose_plain("backbone=timm")
 
 
@@ -141,13 +141,13 @@ def test_it_takes_images_of_any_number_of_bands(timm: Any) -> None:
         (
             "ghostnet_050",
             16,
-            r"cannot build backbone.model=ghostnet_050 at output stride 16: AssertionError.*\ntype "
+            r"cannot build backbone.model=ghostnet_050 at output stride 16: AssertionError.*\nset "
             r"backbone.output_stride=32",
         ),
         (
             "densenet121",
             8,
-            r"at output stride 8: TypeError.*\ntype backbone.output_stride=32, or use a network such as "
+            r"at output stride 8: TypeError.*\nset backbone.output_stride=32, or use a network such as "
             r"resnet50d",
         ),
         (

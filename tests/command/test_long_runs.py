@@ -122,7 +122,7 @@ def test_a_batch_without_a_labelled_pixel_has_loss_zero_and_is_logged(
     void_steps = [step for step, loss in losses.items() if loss == 0]
     assert len(void_steps) == steps // 2
     for step in losses:
-        assert (f"step {step}: no pixel of the batch is labelled" in ended.out) == (step in void_steps)
+        assert (f"step {step}: the batch has no labelled pixels" in ended.out) == (step in void_steps)
 
 
 def assert_diverged(ended: Ended, run: Path) -> None:

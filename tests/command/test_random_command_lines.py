@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from deeplabx.command import dispatch, weights
+from deeplabx.command import inputs, jobs, weights
 from deeplabx.command.compose import training_config
 from deeplabx.command.job import Job
 from deeplabx.command.table import COMMANDS, FLAGS, SHORT_FLAGS, Command
@@ -181,7 +181,8 @@ def what_is_wrong(ended: Ended) -> str:
 def test_random_command_lines_are_answered_in_words(
     seed: int, deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "function_of", checks_only)
+    monkeypatch.setattr(jobs, "function_of", checks_only)
+    monkeypatch.setattr(inputs, "refuse_absent", lambda command, config: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").write_text("{}")

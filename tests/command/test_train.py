@@ -250,7 +250,7 @@ def test_unreadable_files_are_passed_over_counted_and_listed(
     train_command.train(config, folder, overrides=[])
     listed = (folder / "unreadable.txt").read_text().splitlines()
     assert sorted(line.partition(":")[0] for line in listed) == sorted(map(str, broken))
-    assert "unreadable files were passed over" in (folder / "train.log").read_text()
+    assert "unreadable files, the first" in (folder / "train.log").read_text()
     result = json.loads((folder / "result.json").read_text())
     assert result["images"] == 3
     assert len(result["unreadable"]) == 1

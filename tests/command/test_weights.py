@@ -160,7 +160,7 @@ def test_what_is_ours_is_told_where_it_goes(graph: Path, classifier: Path, tmp_p
 
 def test_a_folder_of_another_program_is_not_taken_for_ours(tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="is a folder that holds no known weights"):
+    with pytest.raises(CheckpointError, match="is a folder without known weights"):
         verify_weights(str(tmp_path), None, compose=composed, typed=[])
 
 
@@ -240,7 +240,7 @@ def test_a_file_that_is_not_sound_is_refused_and_nothing_is_written(
         "code.pth": "could run code",
         "lacking.pth": "layer3.1.conv2.weight",
         "nan.pth": "1 of its tensors are not finite, the first: bn1.bias",
-        "other.pth": "is not of a network that is known: 1 tensors such as encoder.weight",
+        "other.pth": "is of an unknown network: 1 tensors such as encoder.weight",
         "nowhere.pth": "source=.*nowhere.pth does not exist, nor are there known weights of that name",
     }
     for name, reason in reasons.items():

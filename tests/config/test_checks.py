@@ -25,12 +25,12 @@ from tests.conftest import Compose
             "trainer.precision=bf61",
             r"trainer.precision=bf61 is not one of auto, fp32, bf16, fp16. Did you mean bf16\?",
         ),
-        ("trainer.devices=gpu", r"trainer.devices=gpu is not one of auto, cpu, or a number from 1"),
+        ("trainer.devices=gpu", r"trainer.devices=gpu is not one of auto, cpu, or a number of processes"),
         ("augment.scale_min=3", r"augment.scale_min=3.0 is above augment.scale_max=2.0"),
         ("eval.crop=[513]", r"eval.crop=\[513\] must be \[height,width\]"),
         ("eval.scales=[]", r"eval.scales=\[\] is empty"),
         ("eval.scales=[1.0,-1.0]", r"eval.scales=-1.0 is out of range"),
-        ("schedule.warmup_iters=9999", r"schedule.warmup_iters=9999 leaves nothing of schedule.max_iters"),
+        ("schedule.warmup_iters=9999", r"schedule.warmup_iters=9999 must be smaller than schedule.max_iters"),
         ("+optimizer.nesterov=true", r"optimizer.nesterov is not a setting"),
         ("trainer.ema_decay=1", r"trainer.ema_decay=1.0 is out of range: it must be above 0 and below 1"),
         ("trainer.freeze_stride=3", r"trainer.freeze_stride=3 is not one of 2, 4, 8, 16, 32"),
@@ -61,7 +61,7 @@ def test_a_crop_below_one_stride_is_refused(compose: Compose) -> None:
 
 
 def test_a_batch_must_divide(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"trainer.batch_size=9 cannot be divided by .* = 6"):
+    with pytest.raises(ConfigError, match=r"trainer.batch_size=9 is not divisible by .* = 6"):
         compose("trainer.batch_size=9", "trainer.accumulate=3", "trainer.devices=2")
     assert (
         compose("trainer.batch_size=12", "trainer.accumulate=3", "trainer.devices=2").trainer.batch_size == 12
@@ -69,7 +69,7 @@ def test_a_batch_must_divide(compose: Compose) -> None:
 
 
 def test_one_image_per_pass_is_refused_unless_norm_is_frozen(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match="a batch norm sees a single value: it needs two"):
+    with pytest.raises(ConfigError, match="a batch norm needs at least two values per channel"):
         compose("trainer.batch_size=4", "trainer.accumulate=4")
     compose("trainer.batch_size=4", "trainer.accumulate=4", "model.norm=frozen")
 
@@ -105,7 +105,7 @@ def test_one_image_per_pass_where_no_norm_sees_a_single_value(
     if fits:
         assert compose(*overrides).trainer.batch_size == 1
     else:
-        with pytest.raises(ConfigError, match="sees a single value"):
+        with pytest.raises(ConfigError, match="needs at least two values"):
             compose(*overrides)
 
 
@@ -159,7 +159,7 @@ def test_weights_that_are_given_and_computed_are_refused_unless_a_run_wrote_both
 def test_priors_are_kept_of_weights(compose: Compose) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"loss.keep_priors=true, but there are no class weights\ntype loss.class_balance=enet",
+        match=r"loss.keep_priors=true, but there are no class weights\nset loss.class_balance=enet",
     ):
         compose("loss.keep_priors=true")
     assert compose("loss.keep_priors=true", "loss.class_weights=[1,2]").loss.keep_priors
@@ -190,7 +190,7 @@ def test_a_checkpoint_is_used_without_the_rules_of_its_training(compose: Compose
     config = compose("trainer.batch_size=4")
     config.trainer.devices = "3"
     checks.check(config, training=False)
-    with pytest.raises(ConfigError, match="cannot be divided"):
+    with pytest.raises(ConfigError, match="is not divisible"):
         checks.check(config)
     config.trainer.devices = "some"
     with pytest.raises(ConfigError, match="trainer.devices=some"):

@@ -28,34 +28,34 @@ def recipe(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("hydra: {callbacks: {x: {_target_: os.mkdir, path: ran}}}", "hydra.callbacks are not called"),
-        ("hydra: {callbacks: '${seed}'}", "hydra.callbacks are not called"),
-        (f"hydra: {{job_logging: {LOGGING}}}", "hydra.job_logging is not followed"),
-        (f"hydra: {{hydra_logging: {LOGGING}}}", "hydra.hydra_logging is not followed"),
+        ("hydra: {callbacks: {x: {_target_: os.mkdir, path: ran}}}", "hydra.callbacks is not supported"),
+        ("hydra: {callbacks: '${seed}'}", "hydra.callbacks is not supported"),
+        (f"hydra: {{job_logging: {LOGGING}}}", "hydra.job_logging is not supported"),
+        (f"hydra: {{hydra_logging: {LOGGING}}}", "hydra.hydra_logging is not supported"),
         (
             "hydra: {job_logging: {version: 1, root: '${oc.create:{level:INFO}}'}}",
-            "hydra.job_logging is not followed",
+            "hydra.job_logging is not supported",
         ),
         (
             "hydra: {sweeper: {params: {x: [{y: {_target_: os.mkdir}}]}}}",
-            "hydra.sweeper.params.x.0.y._target_=os.mkdir is not called",
+            "hydra.sweeper.params.x.0.y._target_=os.mkdir is not allowed",
         ),
         (
             "hydra: {sweeper: {params: '${oc.create:{_target_:os.mkdir}}'}}",
-            "hydra.sweeper.params._target_=os.mkdir is not called",
+            "hydra.sweeper.params._target_=os.mkdir is not allowed",
         ),
-        ("hydra: {sweeper: {params: {a.b: {_target_: os.mkdir}}}}", "_target_=os.mkdir is not called"),
+        ("hydra: {sweeper: {params: {a.b: {_target_: os.mkdir}}}}", "_target_=os.mkdir is not allowed"),
         (
             "hydra: {sweeper: {params: {x: {_target_: hydra_plugins.x.os.mkdir}}}}",
-            "hydra_plugins.x.os.mkdir is not called",
+            "hydra_plugins.x.os.mkdir is not allowed",
         ),
         (
             "hydra: {job: {env_set: {LD_PRELOAD: evil.so}}}",
-            "hydra.job.env_set is not followed\nset LD_PRELOAD in the shell",
+            "hydra.job.env_set is not supported\nset LD_PRELOAD in the shell",
         ),
         (
             "hydra: {output_subdir: ../elsewhere}",
-            "hydra.output_subdir=../elsewhere is not a name in the run's folder",
+            "hydra.output_subdir=../elsewhere is not a name inside the run's folder",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_primary_config_adds_folders_to_the_search_path_but_no_packages(
     primary = "defaults:\n  - train\n  - _self_\nhydra:\n  searchpath: ['{}']\n"
     (tmp_path / "mine.yaml").write_text(primary.format("pkg://evil"))
     with pytest.raises(
-        ConfigError, match="hydra.searchpath holds pkg://evil: a YAML file can name folders only"
+        ConfigError, match="hydra.searchpath holds pkg://evil: a YAML file may name folders only"
     ):
         composed(tmp_path, name="mine")
     (tmp_path / "mine.yaml").write_text(primary.format(f"file://{tmp_path / 'evil'}"))
@@ -111,7 +111,7 @@ def test_aliases_are_followed_as_far_as_a_config_may_be_large(tmp_path: Path) ->
         for before, name in zip("abcdefgh", "bcdefghi", strict=True)
     ]
     recipe(tmp_path, "\n".join(lists))
-    with pytest.raises(ConfigError, match="theirs.yaml would be more than 100,000 values, by its aliases"):
+    with pytest.raises(ConfigError, match="expands to more than 100,000 values through its aliases"):
         composed(tmp_path, "+recipe=theirs")
     (tmp_path / "recipe" / "theirs.yaml").write_text(
         "# @package _global_\neval:\n  scales: &s [8, 9]\n  crop: *s\n"

@@ -307,13 +307,14 @@ def test_broken_files_are_passed_over_counted_and_listed(deeplabx: Deeplabx, tmp
         for split, chosen in (("train", broken), ("val", in_val))
         for stem, (role, name) in chosen.items()
     ]
-    ended = deeplabx("train", *QUICK, "trainer.epochs=1", "dataset.on_bad=skip", "hydra.run.dir=run")
+    quick = [one for one in QUICK if not one.startswith("schedule.max_iters")]
+    ended = deeplabx("train", *quick, "trainer.epochs=1", "dataset.on_bad=skip", "hydra.run.dir=run")
     assert (ended.code, ended.err) == (0, "")
     listed = (tmp_path / "run/unreadable.txt").read_text().splitlines()
     assert len(listed) == len(paths)
     for path in paths:
         assert sum(str(path.relative_to(tmp_path)) in line for line in listed) == 1, path
-    counted = re.findall(r"(\d+) unreadable files were passed over", ended.out)
+    counted = re.findall(r"skipped (\d+) unreadable files", ended.out)
     assert sum(map(int, counted)) == len(listed)
 
     assert deeplabx("eval", "ckpt=run", "trainer.devices=cpu", "hydra.run.dir=eval").code == 0

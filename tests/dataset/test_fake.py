@@ -43,7 +43,7 @@ def test_every_data_set_of_files_has_a_fake() -> None:
 
 def test_nothing_is_written_where_something_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="is there already; nothing was written"):
+    with pytest.raises(DataError, match="already exists; nothing was written"):
         write_fake("voc", tmp_path, images=1, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

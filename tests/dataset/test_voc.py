@@ -100,7 +100,7 @@ def test_train_aug_leaves_val_out_whatever_its_list_says(root: Path) -> None:
 def test_an_empty_sbd_is_not_the_official_train(root: Path) -> None:
     for path in (root / "benchmark_RELEASE/dataset/cls").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="holds no .mat files"):
+    with pytest.raises(DataError, match="contains no .mat files"):
         VOC(root=str(root), split="train_aug")
 
 
@@ -127,7 +127,7 @@ def test_without_train_aug_it_is_said_how_published_numbers_differ(root: Path) -
 def test_sbd_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     shutil.move(root / "benchmark_RELEASE/dataset", tmp_path / "elsewhere")
     assert len(VOC(root=str(root), split="train_aug", sbd_root=str(tmp_path / "elsewhere"))) == 8
-    with pytest.raises(DataError, match=r"dataset.sbd_root=.* must hold cls/"):
+    with pytest.raises(DataError, match=r"dataset.sbd_root=.* must contain cls/"):
         VOC(root=str(root), split="train_aug", sbd_root=str(tmp_path))
 
 
@@ -159,9 +159,9 @@ def test_a_mat_file_of_something_else_is_named(root: Path) -> None:
 def test_wrong_roots_and_splits(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dataset.root is not set: voc is a folder"):
         VOC(root=None, split="train")
-    with pytest.raises(DataError, match=r"must hold VOCdevkit/VOC2012.*, but it holds voc"):
+    with pytest.raises(DataError, match=r"must contain VOCdevkit/VOC2012.*, but it contains voc"):
         VOC(root=str(tmp_path), split="train")
-    with pytest.raises(DataError, match="split test is not one of VOC's: train, val, trainval, train_aug"):
+    with pytest.raises(DataError, match="split test is not a split of VOC: train, val, trainval, train_aug"):
         VOC(root=str(root), split="test")
     (root / LISTS / "val.txt").write_text("2012_000004\n../../../etc/passwd\n")
     with pytest.raises(

@@ -82,13 +82,13 @@ def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path)
             for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
         )
     (averaged / "raw.safetensors").write_bytes(b"cut")
-    with pytest.raises(CheckpointError, match=r"raw.safetensors is not what MANIFEST.json says"):
+    with pytest.raises(CheckpointError, match=r"raw.safetensors does not match MANIFEST.json"):
         checkpoints.verified(averaged)
 
 
 def test_a_run_with_an_average_needs_the_model_that_learns(saved: Path) -> None:
     state = state_of(model_without_noise(), ema_decay=0.5)
-    with pytest.raises(CheckpointError, match="raw.safetensors goes with trainer.ema_decay"):
+    with pytest.raises(CheckpointError, match="raw.safetensors and trainer.ema_decay belong together"):
         checkpoints.restore(state, checkpoints.verified(saved))
 
 
@@ -177,7 +177,7 @@ def test_find_takes_a_run_its_checkpoints_or_one_of_them(saved: Path, tmp_path: 
 def test_what_is_no_checkpoint_says_why(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         checkpoints.find(str(tmp_path / "no"))
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="contains no checkpoint"):
         checkpoints.find(str(tmp_path))
     (tmp_path / "weights.pth").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="is a file"):
@@ -244,7 +244,7 @@ def test_a_state_that_no_run_writes_is_refused(saved: Path, change: dict[str, ob
 
 def test_tensors_of_another_model_are_a_checkpoint_error(saved: Path) -> None:
     state = state_of(deeplabx.build_model("deeplabv3", backbone="resnet18", num_classes=4))
-    with pytest.raises(CheckpointError, match="does not fit the model it names"):
+    with pytest.raises(CheckpointError, match="does not match the model in its config"):
         checkpoints.restore(state, checkpoints.verified(saved))
 
 

@@ -122,7 +122,7 @@ def test_the_models_mode_is_restored() -> None:
 
 def test_another_data_sets_classes_are_refused() -> None:
     samples = open_dataset("shapes", split="val", train_images=1, val_images=2)
-    with pytest.raises(CheckpointError, match="knows 2 classes"):
+    with pytest.raises(CheckpointError, match="has 2 classes"):
         refuse_other_classes(samples, ["a", "b"], source="step-1")
 
 

@@ -39,7 +39,7 @@ def test_a_full_disk_costs_a_periodic_checkpoint_and_its_best(
         saver.try_save()
         assert state.best == {"step": 1, "miou": 0.3}  # the best one must be on the disk
         assert log.lines == [
-            "step 2 could not be saved: file: No space left on device; training goes on, "
+            "step 2 could not be saved: file: No space left on device; training continues, "
             "the newest checkpoint is step-00000001"
         ]
         with pytest.raises(ResourceError, match="No space left"):

@@ -171,6 +171,6 @@ def test_a_stride_that_nothing_is_as_fine_as_is_refused(monkeypatch: pytest.Monk
     model = deeplabx.build_model("lraspp", backbone="resnet18", num_classes=3)
     monkeypatch.setattr(type(model.backbone), "layers", lambda backbone: [(backbone, 4)])
     with pytest.raises(
-        ConfigError, match=r"trainer.freeze_stride=2, but no layer .*\ntype trainer.freeze_stride=4"
+        ConfigError, match=r"trainer.freeze_stride=2, but no layer .*\nset trainer.freeze_stride=4"
     ):
         freeze_up_to(model, 2)

@@ -20,7 +20,7 @@ def test_one_device_is_a_plain_call() -> None:
 def test_torchrun_decides_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(
-        DeviceError, match=r"trainer.devices=2, but 4 processes were started\ntype trainer.devices=auto"
+        DeviceError, match=r"trainer.devices=2, but 4 processes were started\nset trainer.devices=auto"
     ):
         launch(lambda: 7, devices="2")
 
@@ -63,7 +63,7 @@ def test_an_error_of_ours_is_told_with_its_rank_and_hint(tmp_path: Path) -> None
     assert (type(found), str(found)) == (DataError, "rank 1: broken.png cannot be read\nremove it")
 
 
-@pytest.mark.parametrize(("code", "why"), [(-9, "was killed by SIGKILL"), (3, "ended with code 3")])
+@pytest.mark.parametrize(("code", "why"), [(-9, "was killed by SIGKILL"), (3, "exited with code 3")])
 def test_a_process_that_left_no_report_began_it(tmp_path: Path, code: int, why: str) -> None:
     LATER.write(tmp_path)
     found = first_failure(tmp_path, {0: 1, 1: code})

@@ -99,6 +99,11 @@ def test_it_may_import_from_beside_it_and_be_a_package_or_a_module(
     (parts.parent / "other_module.py").write_text(PLUGIN.replace('"scaled"', '"third"'))
     plugins.load(["other_module"])
     assert "third" in registry.OPTIONS["loss"]
+    (parts.parent / "tower").mkdir()
+    (parts.parent / "tower" / "__init__.py").touch()
+    (parts.parent / "tower" / "floor.py").write_text(PLUGIN.replace('"scaled"', '"fourth"'))
+    plugins.load(["tower.floor"])
+    assert "fourth" in registry.OPTIONS["loss"]
 
 
 def test_one_that_is_loaded_is_not_loaded_again(parts: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_redirect_is_followed(server: Server) -> None:
             sends(b"<html>Please log in"),
             f"checksum mismatch: its sha256 begins with {sha256(b'<html>Please log in')[:8]}, not with",
         ),
-        (lambda handler: handler.send_error(404), "the server answers 404 Not Found"),
+        (lambda handler: handler.send_error(404), "the server returned 404 Not Found"),
         (lambda handler: handler.close_connection, "Remote end closed connection without response"),
         (hangs, "no answer within 0.3 seconds"),
         (sends_half, "no answer within 0.3 seconds"),
@@ -183,8 +183,8 @@ def test_what_fails_is_told_with_what_to_put_where_and_leaves_nothing(
     first, *rest = str(caught.value).splitlines()
     assert first.startswith(f"{entry.name} cannot be downloaded: {why}")
     assert rest == [
-        f"put {entry.url}",
-        f"as {cache / 'a.pth'}, or in weights/ of another folder: DEEPLABX_CACHE=FOLDER",
+        f"download {entry.url}",
+        f"to {cache / 'a.pth'}, or to weights/ in DEEPLABX_CACHE=FOLDER",
     ]
     assert server.asked == ["/a.pth"]  # no retries
     assert left_in(cache) == set()
@@ -230,7 +230,7 @@ def test_damage_in_the_cache_is_named_and_left_alone(server: Server) -> None:
     entry = weights(server.url("a.pth", sends(BODY)))
     path = cached(entry)
     path.write_bytes(BODY[:-1])
-    with pytest.raises(CheckpointError, match=f"{path} is damaged or another file: .*\nremove it"):
+    with pytest.raises(CheckpointError, match=f"{path} is damaged or another file: .*\ndelete it"):
         cached(entry)
     assert path.read_bytes() == BODY[:-1]
     assert len(server.asked) == 1
@@ -322,7 +322,7 @@ NOISE = tgz({"package/model/noise": random.Random(0).randbytes(300_000)})  # whi
         (tgz(PACKAGE, special("package/model/evil", tarfile.SYMTYPE)), "cannot be unpacked: .*evil"),
         (tgz(PACKAGE, special("package/model/evil", tarfile.LNKTYPE)), "cannot be unpacked: .*evil"),
         (tgz(PACKAGE, special("package/model/evil", tarfile.FIFOTYPE)), "cannot be unpacked: .*evil"),
-        (tgz({"elsewhere": b""}), "holds no package/model/"),
+        (tgz({"elsewhere": b""}), "does not contain package/model/"),
         (tgz(PACKAGE)[:-200], "cannot be unpacked"),
         (NOISE[:100_000] + b"\xff" * 100_000 + NOISE[200_000:], "cannot be unpacked"),
         (BODY, "cannot be unpacked"),

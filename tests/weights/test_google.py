@@ -161,17 +161,17 @@ def test_other_names_are_not_its_own() -> None:
         (
             "aspp0/Conv2D/merged_input",
             torch.zeros(1, 320, 256),
-            r"a tensor of shape \[1, 320, 256\] stands where a kernel belongs",
+            r"a tensor of shape \[1, 320, 256\] was found instead of a kernel",
         ),
         (
             "concat_projection/Conv2D/merged_input",
             torch.zeros(()),
-            r"a tensor of shape \[\] stands where a kernel belongs",
+            r"a tensor of shape \[\] was found instead of a kernel",
         ),
         (
             "MobilenetV2/expanded_conv/depthwise/depthwise_weights",
             torch.zeros(3, 3),
-            "stands where a depthwise kernel belongs",
+            "was found instead of a depthwise kernel",
         ),
     ],
 )

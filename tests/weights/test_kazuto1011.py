@@ -90,7 +90,7 @@ def test_a_cut_or_changed_file_is_refused_by_name(shapes: Shapes) -> None:
     [
         ({"layer4.block24.reduce.conv.weight": [256, 1024, 1, 1]}, r"on a ResNet of \[3, 4, 24, 3\] units"),
         ({"layer2.block1.se.weight": [1]}, "has no layer2.block1.se.weight"),
-        ({"fc.weight": [1000, 2048]}, "neither DeepLabv2 nor what is called v1"),  # a classification network
+        ({"fc.weight": [1000, 2048]}, "neither DeepLabv2 nor the one called v1"),  # a classification network
     ],
 )
 def test_other_networks_are_refused(other: Shapes, said: str) -> None:
@@ -100,5 +100,5 @@ def test_other_networks_are_refused(other: Shapes, said: str) -> None:
 
 def test_deeplabv3_of_three_scales_is_refused() -> None:
     shapes = {name: shape for name, shape in golden(V2).shapes.items() if ".aspp." not in name}
-    with pytest.raises(CheckpointError, match="neither DeepLabv2 nor what is called v1 there\nits v3"):
+    with pytest.raises(CheckpointError, match="neither DeepLabv2 nor the one called v1 there\nits v3"):
         kazuto1011_deeplab(without_values({**shapes, "base.aspp.stages.c0.conv.weight": [256, 2048, 1, 1]}))

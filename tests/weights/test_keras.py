@@ -144,12 +144,12 @@ def test_other_names_are_not_its_own() -> None:
         (
             "res2a_branch2a/bias",
             torch.zeros(65),
-            r"res2a_branch2a/bias and bn2a_branch2a/moving_mean are of shapes \[65\] and \[64\]",
+            r"res2a_branch2a/bias and bn2a_branch2a/moving_mean have the shapes \[65\] and \[64\]",
         ),
         (
             "res2a_branch2b/kernel",
             torch.zeros(3, 64, 64),
-            r"a tensor of shape \[3, 64, 64\] stands where a kernel belongs",
+            r"a tensor of shape \[3, 64, 64\] was found instead of a kernel",
         ),
     ],
 )

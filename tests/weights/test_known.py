@@ -65,7 +65,7 @@ def test_a_backbone_without_imagenet_weights_is_told_which_have_some() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "backbone.weights=imagenet: no ImageNet weights are known for backbone=resnet50_beta"
     assert lines[1].startswith(
-        "backbone.weights=PATH takes a file; they are known for resnet18, resnet34, resnet50, resnet101,"
+        "set backbone.weights=PATH, or use one of resnet18, resnet34, resnet50, resnet101,"
     )
     assert len(lines) == 2
 
@@ -116,9 +116,7 @@ def test_details_tell_everything() -> None:
     assert "https://download.pytorch.org/models/resnet50-11ad3fa6.pth" in told
     assert "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca\n" in told
     assert "mean 123.675 116.28 103.53, std 58.395 57.12 57.375" in told
-    assert "f82ba261... (8 digits are what its publisher gives)" in details(
-        "resnet152_imagenet_torchvision_v2"
-    )
+    assert "f82ba261... (its publisher gives 8 digits)" in details("resnet152_imagenet_torchvision_v2")
     entry = known("resnet50_imagenet_keras")
     told = details(entry.name)
     for fact in (

@@ -182,7 +182,7 @@ def test_a_file_without_auxiliary_head_is_one_of_a_network_without() -> None:
 def test_an_auxiliary_head_of_another_form_is_left_out() -> None:
     found = imported(golden(V3).shapes | {"auxiliary_head.conv_cat.conv.weight": [256, 1280, 3, 3]})
     assert "model.auxiliary_weight" not in found.settings
-    assert set(found.left_out.values()) == {"a head for training of another form than ours"}
+    assert set(found.left_out.values()) == {"an auxiliary head that differs from ours"}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_an_auxiliary_head_of_another_form_is_left_out() -> None:
         ),
         (
             {"decode_head.conv_seg.weight": [1, 512, 1, 1]},
-            "of a single number per pixel that is compared with a threshold",
+            "with a single output per pixel, compared with a threshold",
         ),
         (
             {"decode_head.conv_seg.weight": []},

@@ -73,7 +73,7 @@ def test_a_shard_that_is_too_long_is_refused(tmp_path: Path) -> None:
     path = write_tfjs(tmp_path, ARRAYS)
     with sorted(tmp_path.glob("group1-shard*"))[-1].open("ab") as shard:
         shard.write(b"\0")
-    refused(path, "its shards hold 499 bytes, its weights take 498")
+    refused(path, "its shards have 499 bytes, but its weights need 498")
 
 
 def test_a_missing_shard_is_refused_by_name(tmp_path: Path) -> None:
@@ -183,5 +183,5 @@ def test_kernels_change_layout() -> None:
     assert in_our_layout(kernel[0, 0])[4, 3] == kernel[0, 0, 3, 4]
     assert depthwise_in_our_layout(kernel[..., :1])[3, 0, 1, 2] == kernel[1, 2, 3, 0]
     for change in (in_our_layout, depthwise_in_our_layout):
-        with pytest.raises(CheckpointError, match=r"a tensor of shape \[3, 4, 5\] stands where a"):
+        with pytest.raises(CheckpointError, match=r"a tensor of shape \[3, 4, 5\] was found instead of a"):
             change(kernel[0])

@@ -143,7 +143,7 @@ def test_other_networks_are_not_taken(shapes: Shapes) -> None:
 
 def test_the_beta_networks_say_that_their_features_differ() -> None:
     assert (
-        "the features are not timm's"
+        "the features differ from timm's"
         in imported(timm_classification, without_values(TABLES["resnet50_beta"]())).note
     )
     assert imported(timm_classification, without_values(TABLES["resnet50_v1c"]())).note == ""

@@ -157,7 +157,7 @@ def test_deeplabv3_on_resnext_is_refused() -> None:
         **golden("torchvision_deeplabv3_resnet50").shapes,
         "backbone.layer1.0.conv2.weight": [128, 4, 3, 3],
     }
-    with pytest.raises(CheckpointError, match="on a ResNet that is not here: ResNeXt"):
+    with pytest.raises(CheckpointError, match="on an unsupported ResNet: ResNeXt"):
         torchvision_segmentation(without_values(shapes))
 
 

@@ -1,1 +1,1 @@
-"""What finds faults in a data set before a run begins."""
+"""Checks of a data set before a run starts."""

@@ -1,4 +1,4 @@
-"""A training split that holds one class."""
+"""Refuse a training split that has a single class."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from deeplabx.errors import DataError
 
 
 def refuse_single_class(samples: ReadableSet) -> None:
-    """Raise DataError where a training split holds one class and void: nothing can be learned from it.
+    """Raise DataError if a training split has a single class, apart from void: there is nothing to learn.
 
-    It is what becomes of masks 0/255 when 255 is ignored. Labels are read until a second class is found, most
-    often one or two.
+    Masks of 0 and 255 become such a split when 255 is ignored. Labels are read until a second class is found,
+    usually one or two.
     """
     found: set[int] = set()
     void = False
@@ -26,8 +26,8 @@ def refuse_single_class(samples: ReadableSet) -> None:
     if len(samples):
         only = samples.classes[found.pop()] if found else "no class"
         raise DataError(
-            f"the {len(samples)} training labels hold only "
-            f"{only}{'; every other pixel is void' if void else ''}",
-            hint="is the value of a class ignored? dataset=folder: label_map: {0: background, 255: object} "
-            "in classes.yaml",
+            f"the {len(samples)} training labels contain only "
+            f"{only}{'; all other pixels are void' if void else ''}",
+            hint="is the value of a class ignored? With dataset=folder, set "
+            "label_map: {0: background, 255: object} in classes.yaml",
         )
