@@ -210,7 +210,7 @@ def test_preprocess_takes_arrays_pil_images_and_paths(
     [
         (np.zeros((4, 5, 3)), r"float64, but must be uint8.*\n.*255 \* image"),
         (np.zeros((4, 5, 3), np.int64), "int64, but must be uint8"),
-        (np.zeros((4, 5), np.uint8), r"a grey array 4 x 5, the model needs H x W x 3\nnp.repeat"),
+        (np.zeros((4, 5), np.uint8), r"a grey array 4 x 5, the model needs H x W x 3\nuse np.repeat"),
         (np.zeros((4, 5, 4), np.uint8), "an array 4 x 5 x 4, the model needs H x W x 3"),
         (np.zeros((3, 4, 5), np.uint8), r"an array 3 x 4 x 5.*\nchannels come last"),
         (np.zeros((0, 5, 3), np.uint8), "an array 0 x 5 x 3"),

@@ -164,9 +164,7 @@ def library() -> ModuleType:
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision does not match this torch
-        raise ConfigError(
-            f"backbone=timm needs timm: {reason(error)}", hint="pip install timm"
-        ) from None
+        raise ConfigError(f"backbone=timm needs timm: {reason(error)}", hint="pip install timm") from None
     return timm
 
 
