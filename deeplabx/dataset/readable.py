@@ -27,51 +27,62 @@ class ReadableSet(SegmentationSet):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
+        image, label = self.samples[index]
+        self.refuse_other(image, index, what="image")
+        self.refuse_other_label(label, index)
+        if image.shape != (*label.shape, self.channels):
+            raise ConfigError(
+                f"image {index} of {self.name} is {image.shape} and its label {label.shape}: the image must "
+                f"be H x W x {self.channels}, the label H x W"
+            )
+        return Sample(image, label)
 
     def label(self, index: int) -> np.ndarray:
-        return self.samples.label(index)
+        label = self.samples.label(index)
+        self.refuse_other_label(label, index)
+        return label
 
     def read(self, index: int) -> Sample | None:
         try:
-            sample = self.samples[index]
-            self.refuse_other(sample, index)
-            return sample
+            return self[index]
         except DataError as error:
             self.skip(error)
             return None
 
     def read_label(self, index: int) -> np.ndarray | None:
         try:
-            return self.samples.label(index)
+            return self.label(index)
         except DataError as error:
             self.skip(error)
             return None
 
-    def refuse_other(self, sample: Sample, index: int) -> None:
-        """Raise ConfigError for a sample that does not follow the contract. Ids from files are checked as
-        they are read.
-        """
-        whose = f"image {index} of {type(self.samples).__name__}"
-        image, label = sample
-        for what, array in (("image", image), ("label", label)):
-            if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-                kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-                raise ConfigError(f"{whose}: its {what} is {kind}, but must be a uint8 array")
-        if image.shape != (*label.shape, self.channels):
+    @property
+    def name(self) -> str:
+        return type(self.samples).__name__
+
+    def refuse_other(self, array: object, index: int, *, what: str) -> None:
+        """Raise ConfigError for an image or label that is not a uint8 array."""
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise ConfigError(
-                f"{whose} is {image.shape} and its label {label.shape}: the image must be H x W x "
-                f"{self.channels}, the label H x W"
+                f"image {index} of {self.name}: its {what} is {kind}, but must be a uint8 array"
             )
-        if not isinstance(self.samples, LabelledFiles):
-            counts = np.bincount(label.ravel(), minlength=256)
-            counts[self.ignore_index] = 0
-            if counts[len(self.classes) :].any():
-                wrong = len(self.classes) + int(counts[len(self.classes) :].argmax())
-                raise ConfigError(
-                    f"{whose}: its label contains {wrong}, but must be below {len(self.classes)} or "
-                    f"{self.ignore_index} (ignored)"
-                )
+
+    def refuse_other_label(self, label: np.ndarray, index: int) -> None:
+        """Raise ConfigError for a label with an id that is no class. Ids from files are checked as they are
+        read.
+        """
+        self.refuse_other(label, index, what="label")
+        if isinstance(self.samples, LabelledFiles):
+            return
+        counts = np.bincount(label.ravel(), minlength=256)
+        counts[self.ignore_index] = 0
+        if counts[len(self.classes) :].any():
+            wrong = len(self.classes) + int(counts[len(self.classes) :].argmax())
+            raise ConfigError(
+                f"image {index} of {self.name}: its label contains {wrong}, but must be below "
+                f"{len(self.classes)} or {self.ignore_index} (ignored)"
+            )
 
     def skip(self, error: DataError) -> None:
         if not self.skip_unreadable:
