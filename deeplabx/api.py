@@ -1,5 +1,5 @@
 """What `import deeplabx` offers to a notebook, a script or a thread: no command line is read, the working
-directory stays, and torch's random numbers go on as if nothing had been drawn.
+directory stays, and torch's global random state is left unchanged.
 """
 
 import warnings
@@ -51,7 +51,7 @@ def train(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Re
     """Train, as `deeplabx train overrides...` does.
 
     folder: of the run; None: as the command names it, below outputs/ in the working directory. Raises
-    DeeplabxError for what the command refuses, and an error in a class of yours as it is.
+    DeeplabxError for what the command refuses; an error in your own class is raised unchanged.
     """
     own = prepared(BY_WORDS["train"], overrides)
     config = training_config(own)
@@ -75,7 +75,7 @@ def predict(
     """The class ids of each image, uint8 H x W of the image's own size.
 
     images: paths, folders of images, PIL images or uint8 arrays H x W x channels; one or many. The
-    checkpoint is read at once, each image when its ids are asked for.
+    checkpoint is read immediately, each image when its ids are requested.
     """
     predictor = found_model("predict", ckpt, overrides).predictor()
     channels = len(predictor.normalization.mean)

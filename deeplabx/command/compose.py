@@ -243,7 +243,7 @@ def run_hydra(
     """
     modes = [one for one in overrides if one.lstrip("+").startswith("hydra.mode=")]
     if modes:
-        raise ConfigError(f"{modes[0]}: the flag -m decides between one job and a sweep", hint="leave it out")
+        raise ConfigError(f"{modes[0]}: use the flag -m for a sweep", hint="leave it out")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing
     folders = [flags["--config-dir"]] if "--config-dir" in flags else []
     loader = loader_of(command, folders, primary=flags.get("--config-path"))

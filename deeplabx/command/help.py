@@ -130,7 +130,7 @@ def is_stored(command: Command, key: str) -> bool:
 
 
 def continues_run(command: Command) -> bool:
-    """Whether a command goes on in the folder of a run, whose weights depend on the settings that it has."""
+    """Whether a command continues a run, whose weights depend on the settings it was started with."""
     return bool(command.schema) and "run" in hints_of(command.settings)
 
 

@@ -37,9 +37,7 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
                 )
     for image in config.input if "input" in command.needs else ():
         if not Path(str(image)).exists():
-            yield DataError(
-                f"input={image} does not exist", hint="give images, or folders that are searched for them"
-            )
+            yield DataError(f"input={image} does not exist", hint="give image files or folders of images")
 
 
 def refuse_absent_checkpoint(ckpt: str) -> None:

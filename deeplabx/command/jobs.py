@@ -39,6 +39,6 @@ def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
 def unwritable(error: OSError) -> DeeplabxError:
     """What stopped Hydra before the job: it makes the folder of the run."""
     return resource_error(error) or ResourceError(
-        f"{error.filename or 'the output folder'} cannot be made or read: {error.strerror or error}",
-        hint="give a folder that can be written: hydra.run.dir=FOLDER (predict: out=FOLDER)",
+        f"{error.filename or 'the output folder'} cannot be created or read: {error.strerror or error}",
+        hint="choose a writable folder: hydra.run.dir=FOLDER (predict: out=FOLDER)",
     )

@@ -92,6 +92,6 @@ def refuse_collisions(pairs: list[tuple[Path, Path]]) -> None:
             other = taken.setdefault(file.resolve(), image)
             if other is not image or file.resolve() == image.resolve():
                 raise DataError(
-                    f"{image} would be written to {file}, which is that of {other}",
+                    f"{image} would be written to {file}, the output of {other}",
                     hint="rename one of them, or give another out=FOLDER",
                 )

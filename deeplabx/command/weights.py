@@ -95,11 +95,11 @@ def import_weights(source: str, out: Path, *, compose: Compose, typed: list[str]
 
 def refuse_taken(out: Path) -> None:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise ConfigError(f"out={out} is there already", hint="give a folder that is not, or remove it")
+        raise ConfigError(f"out={out} already exists", hint="give a folder that does not exist, or remove it")
     if out.resolve() == Path.cwd():
         raise ConfigError(
-            f"out={out} is the folder that you are in",
-            hint="give a folder that is not there yet: out=imported",
+            f"out={out} is the current folder",
+            hint="give a folder that does not exist yet: out=imported",
         )
 
 
@@ -110,9 +110,8 @@ def found_at(source: str) -> Path:
     path = located(source)
     if not path.exists():
         raise CheckpointError(
-            f"source={source} does not exist, nor are there known weights of that "
-            f"name.{nearest(source, BY_NAME)}",
-            hint="deeplabx weights list tells the known ones",
+            f"source={source} does not exist, and no known weights have that name.{nearest(source, BY_NAME)}",
+            hint="deeplabx weights list shows the known ones",
         )
     refuse_ours(path, source=source)
     return path
@@ -194,7 +193,7 @@ def verified_model(found: Imported, *, config: schema.TrainConfig) -> list[str]:
         raise CheckpointError(
             f"its logits are not those of {found.source}: the largest difference is {difference:.1e} of "
             "the largest logit",
-            hint=f"compared with {truth.program}; are these weights another training's?",
+            hint=f"compared with {truth.program}; are these weights from another training?",
         )
     return [
         *lines,
@@ -235,8 +234,8 @@ def composed_settings(found: Imported, typed: list[str]) -> list[str]:
     keys = {override.partition("=")[0] for override in typed}
     if "dataset" not in settings and "dataset" not in keys:
         raise ConfigError(
-            f"{found.source} has {number} classes, and their number does not tell whose they are",
-            hint="type dataset=camvid, or dataset=folder dataset.root=PATH",
+            f"{found.source} has {number} classes, which does not identify the data set",
+            hint="set dataset=camvid, or dataset=folder dataset.root=PATH",
         )
     return [*(f"{key}={as_typed(value)}" for key, value in settings.items() if key not in keys), *typed]
 
@@ -304,7 +303,7 @@ def refuse_other_network(found: Imported, expected: dict[str, Tensor]) -> None:
             raise CheckpointError(
                 f"this looks like {found.source}, but {len(names)} tensors {words}, the first: "
                 f"{printable(example, 120)}",
-                hint="it is cut, or another network's",
+                hint="it is truncated, or from another network",
             )
 
 

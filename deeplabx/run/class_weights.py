@@ -37,7 +37,7 @@ def with_class_weights(
         raise ConfigError(
             f"loss.class_weights has {len(loss.class_weights)} values, but {config.dataset.name} has "
             f"{len(classes)} classes",
-            hint=f"one for each, in this order: {', '.join(classes)}",
+            hint=f"give one for each class, in this order: {', '.join(classes)}",
         )
     words = [f"not in the training labels, and of weight 1: {', '.join(absent)}"] if absent else []
     return replace(config, loss=loss), words

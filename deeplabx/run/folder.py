@@ -121,7 +121,7 @@ def leads_into(link: Path, home: Path) -> bool:
 
 
 def refuse_links_out(folder: Path) -> None:
-    """Raise CheckpointError for a link that leads out of a run's folder: to go on with the run would be to
+    """Raise CheckpointError for a link that leads out of a run's folder: resuming the run would
     write there.
     """
     home = folder.resolve()

@@ -157,7 +157,7 @@ def from_backbone(config: schema.TrainConfig, model: DeepLab) -> InitialWeights:
     if theirs != name:
         raise CheckpointError(
             f"backbone.weights={spec} is of {theirs}, not of {name}",
-            hint=f"type backbone={theirs}, or give {name}'s weights",
+            hint=f"set backbone={theirs}, or give weights of {name}",
         )
     loaded = load_matching(model.backbone, found.tensors, source=f"backbone.weights={spec}")
     return InitialWeights([loaded.report(found.source), *folded_words(config, model)], found.normalization)

@@ -22,7 +22,7 @@ def opening_words(
     *,
     norm_images: int,
 ) -> list[str]:
-    """Model, data, length, and whatever of the settings is worth a line. norm_images: that a batch norm
+    """Model, data, length, and the settings worth a line. norm_images: that a batch norm
     sees.
     """
     trainer, crop, stride = config.trainer, config.augment.crop_size, config.backbone.output_stride

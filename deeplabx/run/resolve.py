@@ -50,7 +50,7 @@ def images_per_norm(config: schema.TrainConfig, *, synchronized: bool) -> int:
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} leaves one image per pass to each of {world_size()} "
             "processes: batch norm needs two",
-            hint=f"type trainer.batch_size={2 * trainer.batch_size}, a smaller trainer.accumulate, "
+            hint=f"set trainer.batch_size={2 * trainer.batch_size}, a smaller trainer.accumulate, "
             "model.norm=group or model.norm=frozen",
         )
     return seen

@@ -15,7 +15,7 @@ from tests.conftest import Deeplabx
         ("train dataset=camvid dataset.root=nowhere", 3, "dataset.root=nowhere: there is no such folder"),
         ("train dataset=camvid", 3, "dataset.root is not set"),
         ("train init_from=nowhere", 4, "init_from=nowhere does not exist"),
-        ("train hydra.run.dir=/proc/x", 6, "/proc/x cannot be made or read"),
+        ("train hydra.run.dir=/proc/x", 6, "/proc/x cannot be created or read"),
         ("eval ckpt=nowhere", 4, "ckpt=nowhere does not exist"),
         ("eval RUN", 4, "ckpt=RUN does not exist"),
         (

@@ -139,7 +139,7 @@ def test_what_was_typed_goes_before_what_the_importer_says(graph: Path, tmp_path
 
 def test_a_place_that_is_taken_is_left_as_it_is(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         imported(graph, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
@@ -192,7 +192,7 @@ def test_an_empty_folder_is_filled_and_a_link_to_one_stays(
 def test_the_folder_one_is_in_is_not_replaced(classifier: Path, tmp_path: Path) -> None:
     with (
         contextlib.chdir(tmp_path),
-        pytest.raises(ConfigError, match=r"out=. is the folder that you are in\ngive a folder"),
+        pytest.raises(ConfigError, match=r"out=. is the current folder\ngive a folder"),
     ):
         imported(classifier, Path())
 
@@ -207,7 +207,7 @@ def test_a_number_of_classes_that_tells_nothing_asks_whose_they_are(
     }
     write_tfjs(tmp_path, {name: tensor.numpy() for name, tensor in seven.items()}, shard_bytes=2**22)
     with pytest.raises(
-        ConfigError, match=r"has 7 classes, and their number does not tell whose they are\ntype dataset="
+        ConfigError, match=r"has 7 classes, which does not identify the data set\nset dataset="
     ):
         imported(tmp_path, tmp_path / "out")
     with pytest.raises(ConfigError, match="has 7 classes, dataset=camvid 11"):
@@ -241,7 +241,7 @@ def test_a_file_that_is_not_sound_is_refused_and_nothing_is_written(
         "lacking.pth": "layer3.1.conv2.weight",
         "nan.pth": "1 of its tensors are not finite, the first: bn1.bias",
         "other.pth": "is of an unknown network: 1 tensors such as encoder.weight",
-        "nowhere.pth": "source=.*nowhere.pth does not exist, nor are there known weights of that name",
+        "nowhere.pth": "source=.*nowhere.pth does not exist, and no known weights have that name",
     }
     for name, reason in reasons.items():
         with pytest.raises(CheckpointError, match=reason):

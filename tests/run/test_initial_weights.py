@@ -228,7 +228,7 @@ def test_imagenet_without_a_network_says_which_file_to_put_where(
 def test_weights_of_another_backbone_are_refused(torchvisions: Path, compose: Compose) -> None:
     config = compose(*TINY, "backbone=resnet50", f"backbone.weights='{torchvisions}'")
     with pytest.raises(
-        CheckpointError, match=r"is of mobilenetv2, not of resnet50\ntype backbone=mobilenetv2"
+        CheckpointError, match=r"is of mobilenetv2, not of resnet50\nset backbone=mobilenetv2"
     ):
         started(config, CLASSES)
 
