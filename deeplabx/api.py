@@ -55,7 +55,7 @@ def train(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Re
     """
     own = prepared(BY_WORDS["train"], overrides)
     config = training_config(own)
-    place = Path(folder) if folder is not None else run_folder("train", own)
+    place = (Path(folder) if folder is not None else run_folder("train", own)).absolute()
     place.mkdir(parents=True, exist_ok=True)
     miou = train_in(config, place, overrides=own)
     metrics = read_json(place / "result.json")
@@ -105,7 +105,8 @@ class Preprocess:
 
     def __call__(self, image: ImageLike) -> Tensor:
         pixels = as_image(image, channels=len(self.normalization.mean))
-        return self.normalization(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[None])
+        own = np.require(pixels, requirements=["C", "W"])  # a copy only where torch needs one
+        return self.normalization(torch.from_numpy(own).to(self.device)[None])
 
 
 def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:

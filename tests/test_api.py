@@ -105,7 +105,7 @@ def test_a_training_without_a_folder_is_where_the_command_would_put_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = deeplabx.train([*TINY, "schedule.max_iters=1"])
-    assert result.folder.parent == Path("outputs/train/shapes_deeplabv3plus_mobilenetv2")
+    assert result.folder.parent == tmp_path / "outputs/train/shapes_deeplabv3plus_mobilenetv2"
     assert (result.folder / "DONE").is_file()
 
 
@@ -140,6 +140,8 @@ def test_two_threads_cannot_train_in_one_folder(tmp_path: Path) -> None:
 def test_mistakes_are_the_commands_own(tmp_path: Path, tiny_run: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimizer.lrr is not a setting. Did you mean optimizer.lr\?"):
         deeplabx.train(["optimizer.lrr=1"])
+    with pytest.raises(ConfigError, match="overrides is a list of strings"):
+        deeplabx.train("trainer.epochs=2")
     with pytest.raises(ConfigError, match="trainer.devices=gpu is not one of"):
         deeplabx.evaluate(tiny_run, ["trainer.devices=gpu"])
     with pytest.raises(CheckpointError, match="does not exist"):
@@ -201,7 +203,13 @@ def test_preprocess_takes_arrays_pil_images_and_paths(
     write_image(tmp_path / "a.png", image)
     expected = preprocess(image)
     assert expected.shape == (1, 3, 40, 50)
-    for one in (Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png"), image[:, ::-1][:, ::-1]):
+    for one in (
+        np.asarray(Image.fromarray(image)),
+        Image.fromarray(image),
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        image[:, ::-1][:, ::-1],
+    ):
         assert torch.equal(preprocess(one), expected)
 
 

@@ -41,7 +41,7 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
     if max_iters <= planned:
         raise ConfigError(
             f"schedule.max_iters={max_iters} does not extend a run of {planned}",
-            hint=f"type more than {planned}",
+            hint=f"give more than {planned}",
         )
     after = change(before)
     after = replace(after, schedule=replace(after.schedule, max_iters=max_iters), resume=True)

@@ -345,7 +345,25 @@ def group_lines(command: Command) -> list[str]:
             head = start if number == 0 else " " * len(start)
             shown = head + left[number] if number < len(left) else ""
             lines.append(f"  {shown:<{width}}  {right[number] if number < len(right) else ''}".rstrip())
+        lines += textwrap.wrap(
+            " ".join(shared_settings(start.rstrip("="))),
+            WIDTH,
+            initial_indent="      with ",
+            subsequent_indent=" " * 11,
+            break_on_hyphens=False,
+        )
     return lines
+
+
+def shared_settings(group: str) -> list[str]:
+    """The keys that all options of a group have."""
+    if group not in registry.GROUPS:
+        return []
+    return [
+        f"{group}.{one.name}"
+        for one in dataclasses.fields(registry.GROUPS[group])
+        if one.name not in ("name", "recommended")
+    ]
 
 
 def broken_at_bars(options: str, width: int) -> list[str]:

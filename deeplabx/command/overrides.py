@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Union
 
 from deeplabx import registry
@@ -30,6 +30,8 @@ def prepared(
     own_folder: whether Hydra reads a folder of the user's own, which may hold further options. Raises
     ConfigError for a key or an option that does not exist, and for settings that contradict each other.
     """
+    if isinstance(settings, str | Mapping):
+        raise ConfigError("overrides is a list of strings", hint="as in ['optimizer.lr=0.01', 'seed=1']")
     rest = load_plugins(settings)
     plain = [one.partition("=") for one in rest if re.match(r"[\w.]+=", one)]
     known = known_keys(command)
@@ -140,7 +142,7 @@ def written(setting: str, *, hint: Any, paths: Collection[str], sweep: bool) -> 
     is_list = holds_list(hint)
     if not sweep and not is_list and key.lstrip("+~") not in paths and re.match(r"[\w.+-]+,", value):
         raise ConfigError(
-            f"{setting} holds several values", hint="add -m to sweep over them; a decimal point is ."
+            f"{setting} holds several values", hint="add -m to sweep over them, or write a decimal point"
         )
     return quoted(setting, paths=paths, sweep=sweep, is_list=is_list)
 

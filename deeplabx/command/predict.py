@@ -35,7 +35,8 @@ def predict(found: StoredModel, sources: list[Path], folder: Path) -> None:
     failures = launch(
         predict_share, found, pairs, devices=found.config.trainer.devices, prepare=plugins.loader()
     )
-    print(f"{len(pairs) - len(failures)} of {len(pairs)} images predicted, in {folder}")
+    done, checkpoint = len(pairs) - len(failures), found.checkpoint.path
+    print(f"{done} of {len(pairs)} images predicted, in {folder}, with {checkpoint}")
     if failures:
         raise DataError(
             f"{len(failures)} of {len(pairs)} images could not be read; the others are done",

@@ -183,6 +183,9 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             draw_curves(folder)
         log.closing(config.trainer.workers)
         log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
+        missed = [name for name, iou in state.best["per_class_iou"].items() if iou == 0]
+        if missed:
+            log.say(f"IoU 0 at that step: {', '.join(missed)}")
         named = plugins.as_overrides()
         log.say(f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}")
     return state.best_miou

@@ -140,5 +140,5 @@ def type_words(hint: Any) -> str:
     if typing.get_origin(hint) is list:
         texts = typing.get_args(hint) == (str,)
         return "a list of texts such as [a,b]" if texts else "a list of numbers such as [6,12]"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return {**words, type(None): "null"}.get(hint, str(hint))

@@ -314,7 +314,7 @@ class DatasetSettings:
     root: str | None = setting(
         default=None,
         path=True,
-        words="folder of the data set, as its publisher packs it; null for generated data",
+        words="folder of the data set; null for generated data",
     )
     train_split: str = setting(default="train", builder=False, words="split that is trained on")
     split: str = setting(default="val", builder=False, words="split that is evaluated")

@@ -3,6 +3,7 @@
 import typing
 
 from deeplabx.config.fields import Families, setting_keys
+from deeplabx.config.schema import ResumeConfig, TrainConfig
 from deeplabx.errors import ConfigError, nearest
 
 # What other programs call our settings.
@@ -86,6 +87,10 @@ def unknown_setting(key: str, schema: type, families: Families) -> ConfigError:
             f"{key} is not a setting of the {owner} chosen",
             hint=f"`deeplabx help {key}` says which options of {owner} have it",
         )
+    if key in setting_keys(TrainConfig, families):
+        longer = "resume keeps the length of the run; deeplabx extend RUN schedule.max_iters=N trains longer"
+        hint = longer if schema is ResumeConfig else "it is a setting of deeplabx train"
+        return ConfigError(f"{key} cannot be changed by this command", hint=hint)
     if last in ELSEWHERE:
         return ConfigError(f"{key} is not a setting", hint=ELSEWHERE[last])
     tops = [name for name in typing.get_type_hints(schema) if name not in choices]

@@ -58,7 +58,18 @@ class ClassTable(NamedTuple):
                 f"{path}: ignore has {held}, but the masks have {there}",
                 hint="write a colour as ignore: [[0, 0, 142]]",
             )
-        return cls(names, colours or voc_palette(len(names)), LabelMap(by_colour if by_colours else by_id))
+        return cls(
+            names,
+            colours or voc_palette(len(names)),
+            LabelMap(by_colour if by_colours else by_id, hint=how_to_declare(names)),
+        )
+
+
+def how_to_declare(names: list[str]) -> str:
+    return (
+        f"in classes.yaml, label_map: {{0: {names[0]}, 255: {names[1]}}} maps values to classes, "
+        "ignore: [255] excludes them"
+    )
 
 
 # --- the file -----------------------------------------------------------------------------------------------
@@ -84,9 +95,13 @@ class Texts(yaml.BaseLoader):
 
 def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
     if not path.is_file():
-        found = f"{masks[0].name} holds {', '.join(values_shown(masks[0]))}"
+        values = values_shown(masks[0])
+        found = f"{masks[0].name} holds {', '.join(values)}"
+        gaps = values != [str(number) for number in range(len(values))]
+        mapped = " and, for these values, label_map: {0: background, 255: object}" if gaps else ""
         raise DataError(
-            f"{path} is missing: it says what the values in masks/ mean ({found})", hint=f"write {EXAMPLE}"
+            f"{path} is missing: it says what the values in masks/ mean ({found})",
+            hint=f"write {EXAMPLE}{mapped}",
         )
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Texts)
@@ -201,8 +216,8 @@ def colour_of(value: Any, path: Path) -> Colour:
         texts = isinstance(value, list) and all(isinstance(part, str) for part in value)
         said = f"[{', '.join(value)}]" if texts else quoted(value)
         raise DataError(
-            f"{path}: {said} is neither an id nor a colour",
-            hint='colours are [128, 64, 128], "128,64,128" or "#804080"',
+            f"{path}: {said} is not a colour, such as [128, 64, 128], '128,64,128' or '#804080'",
+            hint="for masks of ids, list the classes by name and add label_map: {0: background, 255: object}",
         )
     return channels[0], channels[1], channels[2]
 

@@ -41,7 +41,9 @@ def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:
     it.
     """
     if root is None:
-        raise DataError(f"dataset.root is not set: {name} is a folder of images and labels", hint=how_to_get)
+        raise DataError(
+            f"dataset.root is not set: dataset={name} needs a folder of images and labels", hint=how_to_get
+        )
     if not Path(root).is_dir():
         raise DataError(f"dataset.root={root}: there is no such folder", hint=how_to_get)
     return Path(root)

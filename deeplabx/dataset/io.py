@@ -96,7 +96,10 @@ def as_image(source: str | Path | Image.Image | np.ndarray, *, channels: int = 3
             hint="use np.repeat(image[..., None], 3, axis=2)",
         )
     if source.ndim != 3 or source.shape[2] != channels or 0 in source.shape:
-        hint = "channels come last: image.transpose(1, 2, 0)" if source.shape[:1] == (channels,) else ""
+        hints = {1: "np.repeat(image, 3, axis=2) makes it one", 4: "of RGBA, image[..., :3]"}
+        hint = hints.get(source.shape[-1], "") if source.ndim == 3 and channels == 3 else ""
+        if source.shape[:1] == (channels,):
+            hint = "channels come last: image.transpose(1, 2, 0)"
         raise DataError(f"the image is an array {shape}, the model needs H x W x {channels}", hint=hint)
     return source
 

@@ -18,7 +18,8 @@ class LabelMap:
     lookup.
     """
 
-    def __init__(self, train_ids: Mapping[Any, int]) -> None:
+    def __init__(self, train_ids: Mapping[Any, int], *, hint: str = "") -> None:
+        self.hint = hint  # how to declare a raw value that is not in the map
         self.by_colour = any(isinstance(raw, tuple) for raw in train_ids)
         self.known = {
             packed(raw) if isinstance(raw, tuple) else raw: train_id for raw, train_id in train_ids.items()
@@ -53,7 +54,7 @@ class LabelMap:
         return DataError(
             f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is neither a "
             f"class nor void ({int(unknown.sum())} such pixels: {', '.join(others)})",
-            hint=f"known {kind}s: {', '.join(self.shown(raw) for raw in sorted(self.known))}",
+            hint=f"known {kind}s: {', '.join(self.shown(raw) for raw in sorted(self.known))}\n{self.hint}",
         )
 
     def shown(self, raw: int) -> str:

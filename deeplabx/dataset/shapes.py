@@ -37,7 +37,8 @@ class Shapes(SegmentationSet):
     def __init__(self, *, split: str, train_images: int, val_images: int, root: str | None = None) -> None:
         if root is not None:
             raise DataError(
-                f"dataset.root={root}: shapes are generated and have no root", hint="leave dataset.root unset"
+                f"dataset.root={root}: dataset=shapes is generated and reads no files",
+                hint="name the data set of that folder too: dataset=folder (or voc, cityscapes, camvid)",
             )
         if split not in SPLITS:
             raise DataError(

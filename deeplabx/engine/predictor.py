@@ -45,7 +45,7 @@ class Predictor:
         expected = len(self.normalization.mean)
         if image.shape[2] != expected:
             raise DataError(f"the image has {image.shape[2]} channels, the model needs {expected}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)[None]
+        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)[None]
         scores = self.views(pixels)
         if self.crf is not None:
             scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]

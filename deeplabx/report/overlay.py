@@ -21,9 +21,13 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, *, opacity: float = 0.5) -> np.ndarray:
-    """The image with its classes' colours laid over it, uint8 RGB H x W x 3."""
-    blended = as_rgb(image) * (1 - opacity) + colourised(ids, palette) * opacity
-    return np.rint(blended).astype(np.uint8)
+    """The image with its classes' colours laid over it, uint8 RGB H x W x 3. Classes whose colour is black,
+    such as background, leave the image as it is.
+    """
+    colours = colourised(ids, palette)
+    blended = as_rgb(image) * (1 - opacity) + colours * opacity
+    coloured = colours.any(axis=2, keepdims=True)
+    return np.where(coloured, np.rint(blended), as_rgb(image)).astype(np.uint8)
 
 
 def panel(image: np.ndarray, label: np.ndarray, predicted: np.ndarray, palette: Palette) -> np.ndarray:

@@ -35,7 +35,7 @@ def refuse_or_find_finished(folder: Path, *, resume: bool) -> float | None:
     if started and not resume:
         raise ConfigError(
             f"{folder} already holds checkpoints",
-            hint="add resume=true to continue it, or choose another folder",
+            hint=f"deeplabx resume {folder} (or resume=true) continues it; or set hydra.run.dir=FOLDER",
         )
     if started and (folder / "DONE").is_file() and (folder / "result.json").is_file():
         miou = read_json(folder / "result.json").get("miou")

@@ -82,7 +82,7 @@ def test_a_version_of_hydra_composes_trains_sweeps_and_refuses(version: str, tmp
     code, printed, told = command("train", "backbone=resnet18", "--cfg", "job", "--resolve")
     assert (code, told) == (0, "")
     assert "name: resnet18" in printed
-    for flags in (["--help"], ["--info", "defaults"], ["--info", "searchpath"], ["--hydra-help"]):
+    for flags in (["--help"], ["--info", "defaults"], ["--info", "searchpath"]):
         code, printed, told = command("train", *flags)
         assert (code, told) == (0, ""), flags
         assert printed

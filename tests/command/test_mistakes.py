@@ -78,7 +78,7 @@ BEFORE_TORCH = [
     row("train optimizer.lr =0.01", 2, "no spaces around its =", "type optimizer.lr=0.01"),
     row("train optimizer.lr:0.01", 2, "'optimizer.lr:0.01' is not a setting", "type optimizer.lr=0.01"),
     row("train optimizer.lr", 2, "optimizer.lr has no value", "type optimizer.lr=VALUE"),
-    row("train optimizer.lr=0,01", 2, "optimizer.lr=0,01 holds several values", "a decimal point is ."),
+    row("train optimizer.lr=0,01", 2, "optimizer.lr=0,01 holds several values", "write a decimal point"),
     row("train eval.scales=0.5,1.0", 2, "must be a list in brackets", "type 'eval.scales=[0.5,1.0]'"),
     row("train seed=(1", 2, "'seed=(1' cannot be read as a setting", "quote a value"),
     row("train resnet50", 2, "'resnet50' is not a setting", "as in backbone=resnet50"),

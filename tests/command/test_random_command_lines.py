@@ -68,7 +68,7 @@ PLAUSIBLE = {  # by the words of a setting's type, so that the checks behind the
     "a whole number": values("0 1 2 8 16 -3 513 99999999999999999999 null"),
     "a number": values("0 0.5 1 1e-5 7.5 -0.1 1e308 nan inf null"),
     "true or false": values("true false 1 null"),
-    "a text": [*values("auto cpu 3 deeplabv3 batch frozen sync null run"), "a b"],
+    "text": [*values("auto cpu 3 deeplabv3 batch frozen sync null run"), "a b"],
     type_words(list[int]): values("[1,2,4] [6] [] [0] [1.5] [8,8] null [-1]"),
 }
 

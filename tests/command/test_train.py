@@ -192,8 +192,8 @@ def test_computed_class_weights_are_those_of_the_run(train_tiny: TrainTiny) -> N
 def test_there_must_be_a_weight_for_each_class(train_tiny: TrainTiny, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"loss.class_weights has 2 values, but shapes has 7 classes\ngive one for each class, in this order: "
-        r"background,",
+        match=r"loss.class_weights has 2 values, but shapes has 7 classes\ngive one for each class, in this "
+        r"order: background,",
     ):
         train_tiny("run", "loss.class_weights=[1,2.5]")
     assert not any((tmp_path / "run").rglob("*.*"))

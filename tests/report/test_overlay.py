@@ -14,9 +14,9 @@ def test_ids_become_their_colours_and_void_is_white() -> None:
     ]
 
 
-def test_an_overlay_is_the_mean_of_image_and_colours() -> None:
+def test_an_overlay_is_the_mean_of_image_and_colours_and_black_leaves_the_image() -> None:
     image = np.full((2, 2, 3), 100, np.uint8)
-    assert overlay(image, IDS, PALETTE)[0].tolist() == [[50, 50, 50], [150, 100, 75]]
+    assert overlay(image, IDS, PALETTE)[0].tolist() == [[100, 100, 100], [150, 100, 75]]
 
 
 def test_panels_stand_side_by_side_and_stack() -> None:
