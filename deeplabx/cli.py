@@ -50,14 +50,13 @@ def answer(argv: list[str]) -> NoReturn:
 def show_help(command: Command, words: list[str]) -> NoReturn:
     """Print the help of a command, with the options of the plug-ins that its words name."""
     from deeplabx.command.help import command_help
+    from deeplabx.command.overrides import load_plugins
     from deeplabx.errors import DeeplabxError, report
+    from deeplabx.run import plugins
 
-    named = [word for word in words if word.startswith("plugins=")]
     try:
-        if named:
-            from deeplabx.command.overrides import load_plugins
-
-            load_plugins(named)
+        plugins.load_installed()
+        load_plugins([word for word in words if word.startswith("plugins=")])
         print(command_help(command))
     except DeeplabxError as error:
         sys.exit(report(error))

@@ -58,7 +58,7 @@ class Option:
         if unknown:
             raise ConfigError(
                 f"the builder of {self.group}={self.name} has no parameter {', '.join(sorted(unknown))}",
-                hint="its keyword-only parameters have the names of the settings",
+                hint="add it to the keyword-only parameters of the builder, or remove it from the settings",
             )
 
     @property

@@ -22,6 +22,7 @@ from deeplabx.errors import (
     report,
 )
 from deeplabx.process import cluster
+from deeplabx.run import plugins
 
 
 def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
@@ -34,6 +35,8 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
         if command.schema:
             run_with_settings(command, flags, words)
         elif not cluster.is_follower(os.environ):  # else the main process answers
+            if command.lists:
+                plugins.load_installed()
             print(function_of(command)(overrides.load_plugins(words)))
     except DeeplabxError as error:
         if cluster.is_follower(os.environ) and isinstance(

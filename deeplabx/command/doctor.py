@@ -67,7 +67,7 @@ def report(sections: Mapping[str, Sequence[Row]]) -> str:
     for title, section in sections.items():
         lines += [title, *(f"  {row.name:<{width}}  {row.value}" for row in section), ""]
     warnings = [f"  {row.warning}" for row in rows if row.warning]
-    return "\n".join([*lines, *(["warnings", *warnings] if warnings else ["nothing to complain about"])])
+    return "\n".join([*lines, *(["warnings", *warnings] if warnings else ["no problems found"])])
 
 
 def own_requirements(package: str = "deeplabx") -> list[Requirement]:

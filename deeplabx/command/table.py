@@ -20,6 +20,7 @@ class Command:
     needs: Mapping[str, str] = field(default_factory=dict)  # settings without a default, with their meaning
     first: tuple[str, ...] = ()  # settings that may be its first words, without key=
     rest: str = ""  # a list that further words without key= go into
+    lists: bool = False  # whether it lists options; of installed plug-ins too
     trains: bool = False  # whether it can be started again when it is stopped before its first step
     parallel: bool = False  # whether the processes that torchrun or SLURM started run it together
     defaults: tuple[str, ...] = ()  # overrides with which --help and completion compose
@@ -122,6 +123,7 @@ COMMANDS = (
             ("list backbone dataset", "what each option of these groups is"),
         ),
         run="deeplabx.command.list:main",
+        lists=True,
     ),
     Command(
         words="show",
@@ -141,6 +143,7 @@ COMMANDS = (
             ("help loss", "the options of a group and the settings they share"),
         ),
         run="deeplabx.command.help:explained",
+        lists=True,
     ),
     Command(
         words="data fake",

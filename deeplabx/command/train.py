@@ -73,7 +73,10 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             print(warning, file=sys.stderr)
         finished = refuse_or_find_finished(folder, resume=config.resume)
         if finished is not None:
-            print(f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval {folder} evaluates it")
+            named = plugins.as_overrides()
+            print(
+                f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval {folder}{named} evaluates it"
+            )
             return finished
         trainer = config.trainer
         try:

@@ -63,6 +63,7 @@ ELSEWHERE = {
     "num_classes": "the data set states the number of classes; of dataset=folder, its classes.yaml does",
     "in_channels": "the data set states the number of channels",
     "plugins": "plugins= is taken from the command line only, of a command that builds something",
+    "out": "the folder of a run is set with hydra.run.dir=FOLDER",
     "ckpt": "to continue a run: deeplabx resume RUN; to start from its weights: init_from=RUN",
 }
 
@@ -114,5 +115,5 @@ def unknown_option(group: str, option: str, choices: list[str], *, groups: list[
     near = f" Did you mean {other}?" if other else nearest(option, choices)
     return ConfigError(
         f"{group}={option} is not an option of {group}.{near}",
-        hint=f"{group} can be {', '.join(choices)}",
+        hint=f"{group} can be {', '.join(choices)}\nan option of your own needs plugins=FILE",
     )

@@ -137,6 +137,13 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
         )
     if isinstance(classes, list):
         return names, []
+    ids = [value for value in classes.values() if isinstance(value, str) and value.isdecimal()]
+    if ids:
+        mapped = ", ".join(f"{value}: {name}" for name, value in list(classes.items())[:3])
+        raise DataError(
+            f"{path}: classes maps {names[0]} to {ids[0]}, but a table of classes has colours",
+            hint=f"for masks of ids, write classes: [{', '.join(names[:3])}] and label_map: {{{mapped}}}",
+        )
     colours = [colour_of(colour, path) for colour in classes.values()]
     if len(set(colours)) != len(colours):
         raise DataError(f"{path}: two classes have the same colour")
@@ -216,8 +223,8 @@ def colour_of(value: Any, path: Path) -> Colour:
         texts = isinstance(value, list) and all(isinstance(part, str) for part in value)
         said = f"[{', '.join(value)}]" if texts else quoted(value)
         raise DataError(
-            f"{path}: {said} is not a colour, such as [128, 64, 128], '128,64,128' or '#804080'",
-            hint="for masks of ids, list the classes by name and add label_map: {0: background, 255: object}",
+            f"{path}: {said} is neither an id nor a colour",
+            hint='colours are [128, 64, 128], "128,64,128" or "#804080"',
         )
     return channels[0], channels[1], channels[2]
 

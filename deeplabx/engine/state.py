@@ -160,7 +160,7 @@ class TrainState:
             if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
                 raise ConfigError(
                     f"the loss {type(self.loss).__name__} returned {described(loss)}, but must return a "
-                    "scalar with a gradient"
+                    "sum over pixels or images: a scalar with a gradient"
                 )
         weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
         return torch.stack(weighted).sum()

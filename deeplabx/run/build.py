@@ -148,10 +148,14 @@ def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
 
 def open_dataset(name: str, *, split: str, skip_unreadable: bool = False, **settings: Any) -> ReadableSet:
     """One split of a data set by its name. `settings` are its own, such as root."""
-    found = opened(partial(built, "dataset", name), split=split, skip_unreadable=skip_unreadable, **settings)
-    if not registry.option("dataset", name).built_in:
-        contracts.refuse_other_set(name, found)
-    return found
+
+    def builder(**given: Any) -> SegmentationSet:
+        made: SegmentationSet = built("dataset", name, **given)
+        if not registry.option("dataset", name).built_in:
+            contracts.refuse_other_set(name, made)
+        return made
+
+    return opened(builder, split=split, skip_unreadable=skip_unreadable, **settings)
 
 
 def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], ignore_index: int) -> Augment:

@@ -81,9 +81,12 @@ def refuse_other_set(name: str, samples: SegmentationSet) -> None:
 
 
 def problems(samples: SegmentationSet) -> Iterator[str]:
-    for attribute in ("classes", "palette"):
+    for attribute, what in (
+        ("classes", "the list of class names"),
+        ("palette", "an RGB colour for each class"),
+    ):
         if not hasattr(samples, attribute):
-            yield f"it does not state {attribute}"
+            yield f"{type(samples).__name__} has no attribute {attribute}, {what}"
             return
     if len(samples.classes) != len(samples.palette):
         yield f"{len(samples.classes)} classes, but {len(samples.palette)} colours in its palette"

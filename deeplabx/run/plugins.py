@@ -241,22 +241,27 @@ def version_of(module: ModuleType) -> str | None:
 
 def needed(chosen: dict[str, str]) -> list[Record]:
     """The plug-ins of a run's options. chosen: the name of the option by group."""
-    options: dict[str, list[str]] = {}
+    found: dict[str, list[registry.Option]] = {}
     for group, name in chosen.items():
         option = registry.option(group, name)
         if not option.built_in:
-            options.setdefault(owner(option), []).append(f"{group}={name}")
-    return [described(name, chosen_options) for name, chosen_options in options.items()]
+            found.setdefault(owner(option), []).append(option)
+    return [described(name, options) for name, options in found.items()]
 
 
-def described(name: str, options: list[str]) -> Record:
+def described(name: str, options: list[registry.Option]) -> Record:
     module = sys.modules[name]
     version = version_of(module)
     file = getattr(module, "__file__", None)
     single = file is not None and not hasattr(module, "__path__")
-    given = Path(str(file)).name if single and version is None else name
+    given = Path(str(file)).name if single and version is None else options[0].module
     identity = {"sha256": LOADED.get(name, fingerprint(module))} if version is None else {"version": version}
-    return {"name": name, "given": given, "options": options, **identity}
+    return {
+        "name": name,
+        "given": given,
+        "options": [f"{one.group}={one.name}" for one in options],
+        **identity,
+    }
 
 
 def refuse_absent(records: Any, *, source: object) -> None:
@@ -279,7 +284,9 @@ def how_to_give(record: Record) -> str:
         return "register it first: it was registered in a notebook or script"
     if "version" in record:
         return f"install {record['name']} {record['version']} again, or type plugins={record['given']}"
-    return f"type plugins={record['given']}, with the path of that file"
+    if record["given"].endswith(".py"):
+        return f"type plugins={record['given']}, with the path of that file"
+    return f"install the package {record['name']} again, or type plugins={record['given']}"
 
 
 def changes(records: Any, *, source: object) -> list[str]:

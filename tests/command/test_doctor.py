@@ -83,7 +83,7 @@ def test_values_stand_below_each_other_and_warnings_come_last() -> None:
         "warnings",
         "  type this",
     ]
-    assert doctor.report({"first": [Row("a", "1")]}).endswith("\n\nnothing to complain about")
+    assert doctor.report({"first": [Row("a", "1")]}).endswith("\n\nno problems found")
 
 
 def test_what_the_system_does_not_tell_is_not_known(tmp_path: Path) -> None:

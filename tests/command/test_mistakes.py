@@ -152,6 +152,8 @@ BEFORE_TORCH = [
     row("predict {run} nope.jpg", 3, "input=nope.jpg does not exist"),
     row("predict ckpt=/nope input=/nope", 4, "ckpt=/nope does not exist; input=/nope does not exist"),
     row("resume", 2, "resume needs the folder of a run"),
+    row("resume {run} schedule.max_iters=9", 2, "cannot be changed by this command", "deeplabx extend RUN"),
+    row("train out=x", 2, "out is not a setting", "hydra.run.dir=FOLDER"),
     row("resume {photos}", 4, "is not the folder of a run"),
     row("resume {run}/checkpoints", 4, "is not the folder of a run", "type {run}"),
     row(

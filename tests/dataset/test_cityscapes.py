@@ -55,7 +55,7 @@ def test_trainval_is_both(root: Path) -> None:
 
 
 def test_wrong_roots_splits_and_labels(root: Path) -> None:
-    with pytest.raises(DataError, match="dataset.root is not set: cityscapes is a folder"):
+    with pytest.raises(DataError, match="dataset.root is not set: dataset=cityscapes needs a folder"):
         Cityscapes(root=None, split="train")
     with pytest.raises(
         DataError, match="split test is not a split of Cityscapes.*\nits labels are not public: deeplabx"

@@ -233,6 +233,11 @@ def test_each_kind_of_wrong_folder_has_its_own_words(
     ("content", "words"),
     [
         ("classes: [", "is not valid YAML"),
+        (
+            "classes: {ground: 0, road: 255}",
+            r"classes maps ground to 0.*\nfor masks of ids, write classes: \[ground, road\] and "
+            r"label_map: {0: ground, 255: road}",
+        ),
         ("- a", "must have the key classes"),
         ("classes: []", "must have the key classes"),
         ("classes: 5", "classes must be a list of names"),

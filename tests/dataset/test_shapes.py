@@ -59,5 +59,5 @@ def cells(samples: SegmentationSet, index: int) -> tuple[np.ndarray, np.ndarray]
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(DataError, match="split=test is not a split of shapes"):
         open_dataset("shapes", split="test", train_images=1, val_images=1)
-    with pytest.raises(DataError, match="generated and have no root"):
+    with pytest.raises(DataError, match="is generated and reads no files"):
         open_dataset("shapes", split="val", train_images=1, val_images=1, root="/data")

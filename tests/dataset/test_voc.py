@@ -157,7 +157,7 @@ def test_a_mat_file_of_something_else_is_named(root: Path) -> None:
 
 
 def test_wrong_roots_and_splits(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="dataset.root is not set: voc is a folder"):
+    with pytest.raises(DataError, match="dataset.root is not set: dataset=voc needs a folder"):
         VOC(root=None, split="train")
     with pytest.raises(DataError, match=r"must contain VOCdevkit/VOC2012.*, but it contains voc"):
         VOC(root=str(tmp_path), split="train")

@@ -145,6 +145,18 @@ class Own(SegmentationSet):
         return type(self).sample(np.zeros((40, 50, 3), np.uint8), label)
 
 
+def test_a_data_set_without_a_palette_is_refused(tmp_path: Path) -> None:
+    class Bare(SegmentationSet):
+        classes = ["ground", "thing"]
+        __init__, __len__, __getitem__ = Own.__init__, Own.__len__, Own.__getitem__
+
+    deeplabx.register("dataset", "bare", build=Bare, settings=schema.DatasetSettings, words="")
+    with pytest.raises(
+        ConfigError, match="dataset=bare: Bare has no attribute palette, an RGB colour for each"
+    ):
+        train(tmp_path, "dataset=bare")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -204,6 +204,9 @@ def test_a_plug_in_of_an_installed_package_is_loaded_without_being_named(
     (information / "top_level.txt").write_text("their_parts\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     plugins.load_installed.cache_clear()
+    assert "scaled" in deeplabx("list", "loss").out
+    assert "what the loss is multiplied by" in deeplabx("help", "loss.factor").out
+    assert "scaled" in deeplabx("train", "--help").out
     ended = deeplabx("train", "loss=scaled", *ONE_STEP, "hydra.run.dir=run")
     assert ended.code == 0, ended.err
     (path,) = tmp_path.glob("run/checkpoints/step-*/config.json")
