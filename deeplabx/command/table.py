@@ -89,7 +89,7 @@ COMMANDS = (
         about="continue an interrupted run exactly",
         examples=(
             ("resume RUN", "from its newest checkpoint"),
-            ("resume RUN trainer.workers=0", "with what its weights do not depend on changed"),
+            ("resume RUN trainer.workers=0", "with other loader processes"),
         ),
         run="deeplabx.command.resume:main",
         schema="ResumeConfig",
@@ -103,7 +103,7 @@ COMMANDS = (
         about="train a run for more steps than it was planned for",
         examples=(
             ("extend RUN schedule.max_iters=2000", "up to step 2000"),
-            ("extend RUN schedule.max_iters=2000 trainer.workers=0", "with one process less"),
+            ("extend RUN schedule.max_iters=2000 trainer.workers=0", "with other loader processes"),
         ),
         run="deeplabx.command.extend:main",
         schema="ExtendConfig",
@@ -171,7 +171,7 @@ COMMANDS = (
         about="convert another program's weights",
         examples=(
             ("weights import source=FILE out=DIR", "then eval, predict and init_from take DIR"),
-            ("weights import source=FILE out=DIR dataset=camvid", "where the file does not name its classes"),
+            ("weights import source=FILE out=DIR dataset=camvid", "if the file does not name its classes"),
         ),
         run="deeplabx.command.weights:import_main",
         schema="WeightsImportConfig",

@@ -395,7 +395,7 @@ class ClassWeightedLossSettings(LossSettings):
     class_weights: list[float] | None = number(
         above=0,
         default=None,
-        words="weight of each class, in the data set's order, such as [1.0,2.5]; null: all alike",
+        words="weight of each class, in the data set's order, such as [1.0,2.5]; null: equal",
     )
     class_balance: str | None = choice(
         "median_frequency",
@@ -403,7 +403,7 @@ class ClassWeightedLossSettings(LossSettings):
         "effective_number",
         default=None,
         builder=False,
-        words="how classes are weighed by their pixels; counted once in the training labels; null: all alike",
+        words="how classes are weighed by their pixels; counted once in the training labels; null: equal",
         source="median_frequency 1411.4734, enet 1606.02147, effective_number 1901.05555",
     )
 
@@ -504,7 +504,7 @@ class TrainerConfig:
         "fp32",
         "bf16",
         "fp16",
-        words="what the network computes in; auto: bf16 where the device computes in it",
+        words="precision of the computation; auto: bf16 if the device supports it",
     )
     workers: int = number(at_least=0, at_most=256, words="processes that load images, for each device")
     head_lr_factor: float = number(
@@ -625,7 +625,7 @@ class CheckpointConfig:
 
     ckpt: str = setting(
         path=True,
-        words="run folder, step folder or imported weights; of a run folder its best checkpoint",
+        words="run folder (its best checkpoint), step folder, or a name from `deeplabx weights list`",
     )
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)
@@ -699,7 +699,7 @@ class WeightsConfig:
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)
     dataset: DatasetSettings = nested(
-        DatasetSettings, words="data set whose classes they are, where their number does not tell"
+        DatasetSettings, words="data set that names the classes, if their number does not identify it"
     )
 
 
