@@ -625,7 +625,7 @@ class CheckpointConfig:
 
     ckpt: str = setting(
         path=True,
-        words="run folder (its best checkpoint), step folder, or a name from `deeplabx weights list`",
+        words="run folder, step folder or known weights; a run gives its best checkpoint",
     )
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)
