@@ -48,7 +48,7 @@ def test_an_extended_run_that_ended_before_its_first_step_is_resumed_as_extended
 def test_what_cannot_be_extended_is_refused_and_left_alone(own_run: Path) -> None:
     before = times(own_run)
     with pytest.raises(
-        ConfigError, match=r"schedule.max_iters=4 does not extend a run of 4\ntype more than 4"
+        ConfigError, match=r"schedule.max_iters=4 does not extend a run of 4\ngive more than 4"
     ):
         extend(own_run, max_iters=4, change=lambda config: config)
     with pytest.raises(ConfigError, match=r"optimizer.lr was 0.05, now 1"):

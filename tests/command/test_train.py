@@ -159,7 +159,7 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(
 
 def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny, own_run: Path) -> None:
     before = times(own_run)
-    with pytest.raises(ConfigError, match=r"already holds checkpoints\nadd resume=true"):
+    with pytest.raises(ConfigError, match=r"already holds checkpoints\ndeeplabx resume .* .or resume=true."):
         train_tiny(own_run.name)
     assert times(own_run) == before
 
