@@ -57,7 +57,11 @@ def train(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Re
     config = training_config(own)
     place = (Path(folder) if folder is not None else run_folder("train", own)).absolute()
     place.mkdir(parents=True, exist_ok=True)
-    miou = train_in(config, place, overrides=own)
+    try:
+        miou = train_in(config, place, overrides=own)
+    finally:
+        if not any(place.iterdir()):
+            place.rmdir()  # a run that did not begin leaves nothing
     metrics = read_json(place / "result.json")
     return Result(place, miou, int(metrics["step"]), metrics)
 

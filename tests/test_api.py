@@ -142,6 +142,9 @@ def test_mistakes_are_the_commands_own(tmp_path: Path, tiny_run: Path) -> None:
         deeplabx.train(["optimizer.lrr=1"])
     with pytest.raises(ConfigError, match="overrides is a list of strings"):
         deeplabx.train("trainer.epochs=2")
+    with pytest.raises(DataError, match="dataset.root is not set"):
+        deeplabx.train(["dataset=camvid"], tmp_path / "not_begun")
+    assert not (tmp_path / "not_begun").exists()
     with pytest.raises(ConfigError, match="trainer.devices=gpu is not one of"):
         deeplabx.evaluate(tiny_run, ["trainer.devices=gpu"])
     with pytest.raises(CheckpointError, match="does not exist"):

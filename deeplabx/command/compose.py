@@ -100,8 +100,7 @@ class CommandLoader(ConfigLoader):
         self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any
     ) -> DictConfig:
         config = self.loader.load_configuration(config_name, overrides, *rest, **named)
-        if config_name is not None or overrides:  # neither: `--hydra-help`, which is Hydra's config alone
-            trusted.refuse_code(config)
+        trusted.refuse_code(config)
         return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:

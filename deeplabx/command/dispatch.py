@@ -24,6 +24,9 @@ from deeplabx.errors import (
 from deeplabx.process import cluster
 from deeplabx.run import plugins
 
+# With these flags a config is only printed, or the primary config is the user's own.
+NOT_RUN_AS_SHIPPED = {"--cfg", "--info", "--config-name", "--config-path"}
+
 
 def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
     """Run `deeplabx command flags words`; the exit code. Without a schema, `words` are names, not
@@ -54,7 +57,7 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
 def run_with_settings(command: Command, flags: dict[str, str], settings: list[str]) -> None:
     if command.first == ("run",):
         refuse_unknown_run(command, flags, settings)
-    if not flags or set(flags) == {"--multirun"}:  # not where a config is only printed, or is the user's own
+    if not NOT_RUN_AS_SHIPPED & set(flags):
         refuse_not_given(command, settings)
     sweep = "--multirun" in flags
     own_folder = bool({"--config-dir", "--config-path"} & set(flags))
@@ -66,7 +69,9 @@ def run_with_settings(command: Command, flags: dict[str, str], settings: list[st
 
 
 def refuse_not_given(command: Command, settings: list[str]) -> None:
-    """Raise ConfigError where a setting that a command needs is not on the command line."""
+    """Raise ConfigError if a setting that a command needs is not on the command line. A composed config does
+    not show it: schedule.max_iters has a default there, which `extend` must not use.
+    """
     given = {one.partition("=")[0].lstrip("+") for one in settings}
     for key, meaning in command.needs.items():
         if key not in given:
@@ -140,7 +145,8 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
         )
     # os.path, because pathlib raises where a name is too long
     if not os.path.isfile(Path(named[0]).expanduser() / "config.yaml"):  # noqa: PTH113
-        around = [one for one in list(Path(named[0]).parents)[:2] if os.path.isfile(one / "config.yaml")]  # noqa: PTH113
+        parents = list(Path(named[0]).parents)[:2]
+        around = [one for one in parents if os.path.isfile(one / "config.yaml")]  # noqa: PTH113
         hint = (
             f"type {around[0]}" if around else "give the folder that train printed, outputs/train/NAME/STAMP"
         )

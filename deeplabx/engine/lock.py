@@ -19,10 +19,8 @@ from deeplabx.errors import ConfigError
 NAME = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 ANOTHER_FOLDER = "wait for it, or choose another folder: hydra.run.dir=FOLDER"
-THREADS, HELD_HERE = (
-    threading.Lock(),
-    set[Path](),
-)  # folders locked by this process: lockf does not distinguish threads
+HELD_HERE: set[Path] = set()  # folders locked by this process: lockf does not distinguish threads
+THREADS = threading.Lock()  # of HELD_HERE
 HELD = (BlockingIOError, PermissionError)  # POSIX allows EAGAIN and EACCES
 
 

@@ -159,6 +159,8 @@ BEFORE_TORCH = [
     row(
         "extend {run}", 2, "schedule.max_iters= must be given", "deeplabx extend RUN schedule.max_iters=2000"
     ),
+    row("extend {run} --run", 2, "schedule.max_iters= must be given"),
+    row("extend {run} --config-dir {own}", 2, "schedule.max_iters= must be given"),
     row("data fake dataset=voc", 2, "out= must be given"),
 ]
 AFTER_TORCH = [
