@@ -100,7 +100,8 @@ class CommandLoader(ConfigLoader):
         self, config_name: str | None, overrides: list[str], *rest: Any, **named: Any
     ) -> DictConfig:
         config = self.loader.load_configuration(config_name, overrides, *rest, **named)
-        trusted.refuse_code(config)
+        if config_name is not None or overrides:  # neither: Hydra's own config alone, as it is shipped
+            trusted.refuse_code(config)
         return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
