@@ -24,7 +24,7 @@ from deeplabx.command.quoting import in_quotes
 from deeplabx.command.table import BY_WORDS
 from deeplabx.command.train import train as train_in
 from deeplabx.command.weights import checkpoint_of
-from deeplabx.dataset.io import as_image
+from deeplabx.dataset.image_file import as_image
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
 from deeplabx.registry import register

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import deeplabx
 from deeplabx.config.schema import LossSettings
-from deeplabx.dataset.io import write_image
+from deeplabx.dataset.writing import write_image
 from deeplabx.errors import CheckpointError, ConfigError, DataError
 from deeplabx.loss.contract import Loss
 from deeplabx.run.description import stored_model

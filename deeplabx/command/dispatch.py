@@ -5,6 +5,7 @@ code. What needs Hydra is imported only when the overrides have been read.
 import gc
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,17 @@ NOT_RUN_AS_SHIPPED = {"--cfg", "--info", "--config-name", "--config-path"}
 def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
     """Run `deeplabx command flags words`; the exit code. Without a schema, `words` are names, not
     settings.
+
+    It does not return where a process group is left over from an error: see `launch.leave`.
     """
+    code = exit_code(command, flags, words)
+    launch = sys.modules.get("deeplabx.process.launch")
+    if launch is not None and launch.dist.is_initialized():
+        launch.leave(code)
+    return code
+
+
+def exit_code(command: Command, flags: dict[str, str], words: list[str]) -> int:
     gc.disable()  # until a job begins: composing makes many small objects and drops none
     try:
         cluster.adopt_slurm(os.environ)

@@ -8,7 +8,9 @@ from tqdm import tqdm
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
-from deeplabx.dataset.io import IMAGE_SUFFIXES, read_image, write_ids, write_image
+from deeplabx.dataset.image_file import read_image
+from deeplabx.dataset.listing import IMAGE_SUFFIXES
+from deeplabx.dataset.writing import write_ids, write_image
 from deeplabx.errors import DataError
 from deeplabx.process.distributed import gathered, is_main, own_share
 from deeplabx.process.launch import launch

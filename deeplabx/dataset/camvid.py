@@ -1,8 +1,9 @@
 """CamVid in SegNet's 11-class version: street frames, 480 x 360."""
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
-from deeplabx.dataset.files import LabelledFiles, complete, contents, images_in, root_folder
+from deeplabx.dataset.files import LabelledFiles, complete, root_folder
 from deeplabx.dataset.labels import LabelMap
+from deeplabx.dataset.listing import contents, images_in
 from deeplabx.errors import DataError
 
 CLASSES = [

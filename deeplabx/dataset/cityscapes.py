@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour
-from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, images_in, root_folder
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
 from deeplabx.dataset.labels import LabelMap
+from deeplabx.dataset.listing import contents, images_in
 from deeplabx.errors import DataError
 
 

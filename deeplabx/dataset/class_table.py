@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour, Palette
-from deeplabx.dataset.io import holds_colours, read_colours, read_label
+from deeplabx.dataset.label_file import holds_colours, read_colours, read_label
 from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
 from deeplabx.errors import DataError, quoted
 

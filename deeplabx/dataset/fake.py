@@ -13,8 +13,8 @@ import yaml
 
 from deeplabx.dataset import camvid, cityscapes, voc
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
-from deeplabx.dataset.io import write_ids, write_image
 from deeplabx.dataset.labels import voc_palette
+from deeplabx.dataset.writing import write_ids, write_image
 from deeplabx.errors import DataError, resource_error
 
 FOLDER_CLASSES = ["background", "road", "water", "tree"]

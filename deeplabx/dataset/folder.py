@@ -11,16 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
-from deeplabx.dataset.files import (
-    LabelledFiles,
-    complete,
-    contents,
-    files_in,
-    images_in,
-    listed_names,
-    root_folder,
-)
-from deeplabx.dataset.io import IMAGE_SUFFIXES, read_colours, read_label
+from deeplabx.dataset.files import LabelledFiles, complete, root_folder
+from deeplabx.dataset.label_file import read_colours, read_label
+from deeplabx.dataset.listing import IMAGE_SUFFIXES, contents, files_in, images_in, listed_names
 from deeplabx.errors import DataError
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from deeplabx.dataset.contract import Sample, SegmentationSet
-from deeplabx.dataset.files import LabelledFiles, leads_out
+from deeplabx.dataset.files import LabelledFiles
+from deeplabx.dataset.listing import leads_out
 from deeplabx.errors import ConfigError, DataError
 
 

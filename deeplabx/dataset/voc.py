@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from deeplabx.dataset.contract import IGNORE_INDEX
-from deeplabx.dataset.files import LabelledFiles, Pairs, complete, contents, files_in, lines_of, root_folder
-from deeplabx.dataset.io import read_label
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
+from deeplabx.dataset.label_file import read_label
 from deeplabx.dataset.labels import LabelMap, voc_palette
+from deeplabx.dataset.listing import contents, files_in, lines_of
 from deeplabx.errors import DataError
 
 CLASSES = [

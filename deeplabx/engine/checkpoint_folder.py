@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deeplabx.dataset.io import IMAGE_SUFFIXES
+from deeplabx.dataset.listing import IMAGE_SUFFIXES
 from deeplabx.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import distributed as dist
@@ -229,13 +229,22 @@ def in_process(work: Work, folder: Path) -> Any:
         dist.barrier()
     except KeyboardInterrupt:
         Report(number, time.time(), StoppedError("interrupted immediately")).write(folder)
-        sys.exit(1)
+        leave(1)
     except Exception as error:  # noqa: BLE001 - the parent raises it, with its rank
         # Written before the connections close, so that the errors this causes in the others are later.
         Report(number, time.time(), error, "".join(traceback.format_exception(error))).write(folder)
-        sys.exit(1)
+        leave(1)
     dist.destroy_process_group()
     return outcome
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once. The interpreter's own end would close the connections of a process group that
+    the others still use, and their threads sometimes abort the process (SIGABRT).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def refuse_what_would_come_again(number: int, folder: Path) -> None:

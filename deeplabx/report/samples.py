@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from deeplabx.dataset.io import write_image
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.dataset.writing import write_image
 from deeplabx.engine.predictor import Predictor
 from deeplabx.report.overlay import panel, stacked
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from deeplabx.command.predict import predict
-from deeplabx.dataset.io import write_image
+from deeplabx.dataset.writing import write_image
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.metrics import confusion_matrix, metrics
 from deeplabx.errors import DataError

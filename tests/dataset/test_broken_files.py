@@ -23,16 +23,18 @@ from PIL import Image
 
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.fake import FOLDER_CLASSES, scenes
-from deeplabx.dataset.io import read_image, read_label, write_ids, write_image
+from deeplabx.dataset.image_file import read_image
+from deeplabx.dataset.label_file import read_label
 from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.loader import Batch, training_batches
+from deeplabx.dataset.writing import write_ids, write_image
 from deeplabx.errors import DataError, report
 from deeplabx.run.build import open_dataset
 from tests.conftest import TINY, Deeplabx
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning:PIL"
-)  # as deeplabx.dataset.io has it in a command
+)  # as deeplabx.dataset.image_file has it in a command
 
 HEIGHT, WIDTH = 48, 64
 PALETTE = voc_palette(len(FOLDER_CLASSES))

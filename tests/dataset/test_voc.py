@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from deeplabx.dataset.io import write_ids
 from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.voc import VOC
+from deeplabx.dataset.writing import write_ids
 from deeplabx.errors import DataError
 from deeplabx.run.build import open_dataset
 from tests.conftest import Root

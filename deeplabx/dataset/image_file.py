@@ -1,23 +1,17 @@
-"""Images and label files, read with Pillow: a damaged file raises an error, and palette indices are kept as
-ids.
-"""
+"""Image files, read with Pillow: a damaged file raises an error."""
 
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from deeplabx.dataset.contract import Palette
 from deeplabx.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
-ORIENTATION = 0x0112  # the EXIF tag
-UNUSED_COLOUR = (255, 255, 255)
 MAX_PIXELS = 300_000_000  # checked in the header, before anything is decoded
 # On damaged tags; what cannot be read raises.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -111,96 +105,3 @@ def refuse_deep(image: Image.Image, name: object) -> None:
             f"{name}: mode {image.mode} has more than 8 bits per channel",
             hint="convert it to 8 bits first",
         )
-
-
-def read_label(path: Path) -> np.ndarray:
-    """H x W of raw ids from a palette, grey or one-bit file: uint8, or int32 from a 16-bit one."""
-    with opened(path) as image:
-        if image.mode in ("P", "L"):
-            return np.array(image)
-        if image.mode == "1":
-            return np.array(image).astype(np.uint8)
-        if image.mode == "LA":
-            return np.array(image.getchannel("L"))
-        if image.mode in ("I", "I;16", "I;16B", "I;16L"):
-            return np.array(image).astype(np.int32)
-        colours = np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)
-    shown = ", ".join(str(tuple(int(channel) for channel in colour)) for colour in colours[:4])
-    raise DataError(
-        f"{path}: a label file must hold ids (palette or grey), but this one is {image.mode} with "
-        f"{len(colours)} colours: {shown} ...",
-        hint="dataset=folder reads colours: map each one to a class in classes.yaml",
-    )
-
-
-def holds_colours(path: Path) -> bool:
-    """Whether a label file holds colours rather than ids; only its header is read."""
-    with opened(path) as image:
-        return image.mode in ("RGB", "RGBA")
-
-
-def read_colours(path: Path) -> np.ndarray:
-    """uint8 H x W x 3 of a label file that holds colours. A palette's colours are looked up; transparency is
-    dropped.
-    """
-    with opened(path) as image:
-        if image.mode in SIXTEEN_BIT_MODES:
-            raise DataError(
-                f"{path}: mode {image.mode} holds ids of more than 8 bits, not colours",
-                hint="map ids in label_map",
-            )
-        return np.array(image.convert("RGB"))
-
-
-def read_pair(
-    image_path: Path, label_path: Path, *, read: Callable[[Path], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image and raw label of one size; the EXIF orientation is applied only if it makes the sizes agree.
-
-    Raises DataError if the sizes differ, or if they agree both with and without the rotation.
-    """
-    label = read(label_path)
-    with opened(image_path) as opened_image:
-        turned = opened_image.getexif().get(ORIENTATION, 1) != 1
-    image = read_image(image_path, upright=False)
-    if turned:
-        upright = read_image(image_path)
-        if upright.shape == image.shape == (*label.shape[:2], 3):
-            raise DataError(
-                f"{image_path} is rotated by EXIF, and the size of {label_path} matches with and without it",
-                hint="save the image upright, without EXIF",
-            )
-        image = upright if upright.shape[:2] == label.shape[:2] else image
-    if image.shape[:2] != label.shape[:2]:
-        raise DataError(
-            f"{image_path} is {image.shape[1]} x {image.shape[0]} but {label_path} is {label.shape[1]} x "
-            f"{label.shape[0]}"
-        )
-    return image, label
-
-
-def place_for(path: Path) -> Path:
-    """`path`, after creating its folder. Raises DataError if `path` is a link: the write would go to its
-    target.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink():
-        raise DataError(
-            f"{path} is a link, which is never written through", hint="remove it, or use another folder"
-        )
-    return path
-
-
-def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
-    """uint8 ids H x W as a palette PNG. The palette is filled up to 256 colours: with fewer, Pillow packs ids
-    into fewer bits and cuts large ones.
-    """
-    image = Image.fromarray(ids)
-    image.putpalette(
-        [channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour]
-    )
-    image.save(place_for(path), format="PNG")
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    Image.fromarray(image).save(place_for(path))

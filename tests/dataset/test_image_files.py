@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deeplabx.dataset import io
-from deeplabx.dataset.io import read_colours, read_image, read_label, read_pair, write_ids, write_image
+from deeplabx.dataset import image_file
+from deeplabx.dataset.image_file import read_image
+from deeplabx.dataset.label_file import read_colours, read_label, read_pair
+from deeplabx.dataset.writing import write_ids, write_image
 from deeplabx.errors import DataError
 
 PALETTE = [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
@@ -71,7 +73,7 @@ def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:
 
 def test_size_is_checked_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "large.png")
-    monkeypatch.setattr(io, "MAX_PIXELS", 9_999)
+    monkeypatch.setattr(image_file, "MAX_PIXELS", 9_999)
     with pytest.raises(DataError, match="100 x 100 pixels exceed the limit"):
         read_image(tmp_path / "large.png")
 
