@@ -23,7 +23,7 @@ def main() -> None:
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.freed_memory", way],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 check=True,
             )
             measured.append(float(done.stdout))

@@ -1,6 +1,7 @@
 """The house: floors, along which imports run downwards only, and who may know a config."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,46 @@ def test_nothing_is_built_from_a_name_in_a_config() -> None:
         assert path.stem == "trusted" or "_target_" not in path.read_text(), path  # which refuses them
         assert "hydra.utils" not in path.read_text(), path
         assert "instantiate" not in path.read_text(), path
+
+
+def without_encoding(source: str) -> list[str]:
+    """Calls that read or write text in the encoding of the locale."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(one.arg == "encoding" for one in node.keywords):
+            continue
+        called = ast.unparse(node.func)
+        words = " ".join(ast.unparse(one) for one in (*node.args[:2], *(key.value for key in node.keywords)))
+        binary = re.search(r"'[rwax+]*b[rwax+]*'", words) is not None
+        other = called in ("os.open", "Image.open", "tarfile.open", "opener.open")
+        opens = called.rpartition(".")[2] in ("open", "fdopen") and not binary and not other
+        decodes = any(key.arg in ("text", "universal_newlines") for key in node.keywords)
+        if opens or decodes or called.endswith((".read_text", ".write_text")):
+            found.append(ast.unparse(node))
+    return found
+
+
+BENCHMARKS = sorted((PACKAGE.parent / "benchmarks").rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "path", [*FILES, *BENCHMARKS], ids=lambda path: str(path.relative_to(PACKAGE.parent))
+)
+def test_text_has_an_encoding_of_its_own(path: Path) -> None:
+    assert not without_encoding(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open(path)",
+        "path.open('a', buffering=1)",
+        "path.read_text()",
+        "path.write_text(f'{one}', errors='replace')",
+        "subprocess.run(command, text=True)",
+        "os.fdopen(number, 'w')",
+    ],
+)
+def test_text_without_an_encoding_is_noticed(source: str) -> None:
+    assert without_encoding(source)
+    assert not without_encoding("path.open('rb').read(); os.open(path, 0); path.open('w', encoding='utf-8')")

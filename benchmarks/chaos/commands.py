@@ -62,7 +62,9 @@ class Running:
     @property
     def words(self) -> str:
         """The output so far."""
-        return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
+        return self.out.read_text(encoding="utf-8", errors="replace") + self.err.read_text(
+            encoding="utf-8", errors="replace"
+        )
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
         """Whether the condition came to hold before the command ended, and in SECONDS."""
@@ -81,7 +83,11 @@ class Running:
             )
 
     def wait(self) -> Ended:
-        return Ended(self.process.wait(SECONDS), self.out.read_text(), self.err.read_text())
+        return Ended(
+            self.process.wait(SECONDS),
+            self.out.read_text(encoding="utf-8"),
+            self.err.read_text(encoding="utf-8"),
+        )
 
     def send(self, number: signal.Signals, *, group: bool = False) -> float:
         """Send a signal to the process, or to its whole group; the seconds until it has ended."""
@@ -143,14 +149,14 @@ def weights_of(run: Path) -> str:
 def logged_step(run: Path) -> int:
     """The last step in a run's metrics.jsonl, 0 where there is none."""
     path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     return max((json.loads(line)["step"] for line in lines if line.endswith("\n")), default=0)
 
 
 def members(group: int) -> list[int]:
     """The processes of a group that still run; those that only wait to be reaped do not count."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True
+        ["ps", "-eo", "pid,pgid,stat"], capture_output=True, encoding="utf-8", check=True
     ).stdout.splitlines()[1:]
     rows = [line.split() for line in listed]
     return [int(pid) for pid, pgid, stat in rows if int(pgid) == group and not stat.startswith("Z")]

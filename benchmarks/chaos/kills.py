@@ -117,7 +117,7 @@ def kill(place: str, count: int, words: list[str], work: Path) -> None:
 
 def result(run: Path) -> tuple[str, str]:
     """The final weights, and which checkpoint is the best."""
-    return weights_of(run), (run / "checkpoints" / "best.json").read_text()
+    return weights_of(run), (run / "checkpoints" / "best.json").read_text(encoding="utf-8")
 
 
 ROWS = [

@@ -111,7 +111,7 @@ def evaluations(run: Path, work: Path, *, devices: Iterable[int]) -> list[tuple[
     for number in devices:
         out = work / f"eval-{number}"
         finish(["eval", f"ckpt={run}", f"trainer.devices={number}", f"hydra.run.dir={out}"], work)
-        result = json.loads((out / "result.json").read_text())
+        result = json.loads((out / "result.json").read_text(encoding="utf-8"))
         found.append((result["confusion_sha256"], result["images"]))
     return found
 

@@ -203,7 +203,9 @@ def driver_version(program: str | Path = "nvidia-smi", *, timeout: float = 10) -
     """What nvidia-smi says within `timeout` seconds."""
     command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True).stdout
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN
     return (answer.split() or [UNKNOWN])[0]  # a line for each GPU, all the same
@@ -323,7 +325,7 @@ def limits_in(cgroup: Path) -> Limits:
 def text_of(path: Path) -> str:
     """What the system says there; nothing where it has no such file."""
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -33,7 +33,7 @@ def main(job: Job) -> float:
         "output_stride": config.backbone.output_stride,
         "eval": vars(config.eval),
     }
-    (job.folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (job.folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} images\n")
     print(table(result))
     if result.unreadable:

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from deeplabx.engine.durable import write_words
 from deeplabx.errors import (
     DeeplabxError,
     PreemptedError,
@@ -68,7 +69,7 @@ class Jobs:
                 raise KeyboardInterrupt from None
             if sweeping:
                 report(failure)
-                (folder / "FAILED").write_text(f"{failure}\n")
+                write_words(folder / "FAILED", f"{failure}\n")
             self.failures.append(failure)
             outcome.update(status="failed", miou=None, exit_code=failure.exit_code, error=str(failure))
             return math.nan
@@ -86,7 +87,7 @@ class Jobs:
                 raise failure
             return
         path = self.sweep_folder / "sweep.json"
-        path.write_text(json.dumps({"jobs": self.outcomes}, indent=2) + "\n")
+        write_words(path, json.dumps({"jobs": self.outcomes}, indent=2) + "\n")
         print(f"\n{len(self.outcomes)} jobs, summary in {path}")
         for outcome in self.outcomes:
             words = outcome["status"] if outcome["miou"] is None else f"mIoU {outcome['miou']:.4f}"
@@ -110,7 +111,7 @@ def in_words(error: Exception, folder: Path) -> DeeplabxError:
     log = folder / "error.log"
     where = f"the traceback is in {log}"
     try:
-        log.write_text("".join(traceback.format_exception(error)))
+        write_words(log, "".join(traceback.format_exception(error)))
     except OSError as unwritten:
         where = f"its traceback could not be written to {log}: {unwritten.strerror}"
     first_line = (str(error).splitlines() or [""])[0][:200]

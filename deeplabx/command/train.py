@@ -101,7 +101,7 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
         except Exception as error:
             mark(folder, "FAILED", str(error))
             raise
-        (folder / "DONE").write_text("")
+        (folder / "DONE").write_text("", encoding="utf-8")
         return best
 
 

@@ -16,7 +16,7 @@ from deeplabx.config import schema
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.checkpoint_folder import MANIFEST, chosen_in
-from deeplabx.engine.durable import arriving
+from deeplabx.engine.durable import arriving, write_words
 from deeplabx.engine.lock import exclusive
 from deeplabx.errors import CheckpointError, ConfigError, nearest, printable
 from deeplabx.run.build import dataset_of, meta_network, model_of, published_classes
@@ -316,7 +316,7 @@ def write_backbone(found: Imported, out: Path, *, source: str) -> list[str]:
     refuse_other_backbone(found)
     with arriving(out.resolve(), over=False) as folder:
         save_backbone(BackboneFile(found.tensors, name, found.normalization, found.source), folder)
-        (folder / checkpoints.REPORT).write_text(report(found, source=source))
+        write_words(folder / checkpoints.REPORT, report(found, source=source))
     return [
         f"written to {out}, its report to {out / checkpoints.REPORT}",
         f"next: deeplabx train backbone={name} backbone.weights={out}",

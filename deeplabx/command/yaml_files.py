@@ -40,13 +40,13 @@ def contents(name: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(), Loader=loader) or {}
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {}
 
 
 def head_comments(name: str) -> list[str]:
     """The comments at the head of conf/<name>.yaml, the one for Hydra apart."""
     lines = []
-    for line in (conf_dir() / f"{name}.yaml").read_text().splitlines():
+    for line in (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("# "):
             break
         if not line.startswith("# @"):

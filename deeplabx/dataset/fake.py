@@ -114,7 +114,8 @@ def fake_folder(out: Path, *, images: int, seed: int) -> None:
     (out / "classes.yaml").write_text(
         yaml.safe_dump(
             {"classes": classes, "ignore": [IGNORE_INDEX]}, sort_keys=False, default_flow_style=None
-        )
+        ),
+        encoding="utf-8",
     )
 
 
@@ -142,4 +143,4 @@ def write_fake(name: str, out: Path, *, images: int, seed: int) -> None:
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

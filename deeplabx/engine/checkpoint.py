@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deeplabx.engine.checkpoint_folder import MANIFEST, place, pointed, read_json
-from deeplabx.engine.durable import arriving, remove, replace, tidy
+from deeplabx.engine.durable import arriving, remove, replace, tidy, write_words
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 from deeplabx.process.distributed import broadcast
@@ -119,12 +119,12 @@ def write(
     """Write the files of a checkpoint: the tensors of each file, and a text report if there is one."""
     for name, table in tensors.items():
         save_file(table, folder / name)
-    (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}))
-    (folder / "config.json").write_text(as_json(description))
+    (folder / "state.json").write_text(as_json({"schema_version": SCHEMA_VERSION, **state}), encoding="utf-8")
+    (folder / "config.json").write_text(as_json(description), encoding="utf-8")
     if report:
-        (folder / REPORT).write_text(report)
+        write_words(folder / REPORT, report)
     manifest = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(as_json(manifest))
+    (folder / MANIFEST).write_text(as_json(manifest), encoding="utf-8")
 
 
 def write_untrained(

@@ -69,7 +69,7 @@ def pointed(folder: Path, name: str) -> Path | None:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing") from None
     except (ValueError, OSError, RecursionError) as error:

@@ -44,10 +44,15 @@ def arriving_file(final: Path) -> Iterator[Path]:
         sync(final.parent)
 
 
+def write_words(path: Path, text: str) -> None:
+    """Write `text` in UTF-8. What UTF-8 cannot hold, such as a file name of other bytes, is escaped."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def replace(path: Path, text: str) -> None:
     """Replace the content of `path` with `text`."""
     with arriving_file(path) as temporary:
-        temporary.write_text(text)
+        write_words(temporary, text)
 
 
 @contextmanager

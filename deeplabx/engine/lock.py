@@ -59,7 +59,7 @@ def locked(folder: Path) -> Iterator[str]:
 def held_lock(folder: Path, path: Path) -> Iterator[str]:
     warning = f"{folder} is on a file system without locks: make sure that no other run writes there"
     while True:
-        with path.open("a+") as file:
+        with path.open("a+", encoding="utf-8", errors="replace") as file:
             try:
                 held = lock(file, fcntl.lockf)
             except HELD:
@@ -87,7 +87,7 @@ def exclusive(path: Path) -> Iterator[None]:
     killed ones left. On a file system without locks, two may create it at the same time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a") as file:
+    with path.with_name(f".{path.name}.lock").open("a", encoding="utf-8") as file:
         try:
             held = lock(file, fcntl.flock)
         except HELD:

@@ -68,8 +68,10 @@ class RunLog(Log):
         self.unreadable_path = folder / "unreadable.txt"
         self.complained = False
         keep_lines_up_to(self.path, first_step)
-        self.metrics_file = self.path.open("a", buffering=1)
-        self.text_file = (folder / "train.log").open("a", buffering=1)
+        self.metrics_file = self.path.open("a", buffering=1, encoding="utf-8")
+        self.text_file = (folder / "train.log").open(
+            "a", buffering=1, encoding="utf-8", errors="backslashreplace"
+        )
         self.tensorboard = SummaryWriter(
             folder / "tensorboard", purge_step=first_step + 1 if first_step else None
         )
@@ -179,10 +181,20 @@ class RunLog(Log):
     def unreadable(self, files: Iterable[str]) -> None:
         """List files that could not be read and were skipped, each once."""
         path = self.unreadable_path
-        new = sorted(set(files) - set(path.read_text().splitlines() if path.is_file() else []))
+        new = sorted(
+            set(files)
+            - set(
+                path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+                if path.is_file()
+                else []
+            )
+        )
         if not new:
             return
-        with self.whatever_the_disk_says(), path.open("a") as file:
+        with (
+            self.whatever_the_disk_says(),
+            path.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             file.write("".join(f"{words}\n" for words in new))
         self.say(f"skipped {len(new)} unreadable files, the first: {new[0]}; all are listed in {path}")
 
@@ -218,7 +230,7 @@ def keep_lines_up_to(path: Path, step: int) -> None:
     if path.is_file():
         kept = [
             line
-            for line in path.read_text().splitlines(keepends=True)
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
             if line.endswith("\n") and json.loads(line)["step"] <= step
         ]
         replace(path, "".join(kept))

@@ -8,7 +8,7 @@ def draw_curves(folder: Path) -> Path | None:
     """Write plots/curves.png: loss and learning rate by step, mIoU by step. None when nothing was logged."""
     from matplotlib.figure import Figure  # imported only when a figure is drawn
 
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if "loss" in line]
     evaluations = [line for line in lines if "miou" in line]
     if not steps:

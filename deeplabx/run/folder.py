@@ -94,7 +94,7 @@ def overrides_of(folder: Path) -> list[str]:
 
 def read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
@@ -107,7 +107,7 @@ def extensions_of(folder: Path) -> list[dict[str, Any]]:
     try:
         return [
             {name: int(one[name]) for name in ("at_step", "from", "to")}
-            for one in json.loads(path.read_text())
+            for one in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}") from None
@@ -171,7 +171,7 @@ def mark(folder: Path, name: str, words: str) -> None:
     """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing."""
     if (folder / "config.yaml").is_file():
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
-            (folder / name).write_text(f"{words}\n")
+            durable.write_words(folder / name, f"{words}\n")
 
 
 def next_command(folder: Path) -> str:

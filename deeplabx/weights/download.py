@@ -143,7 +143,7 @@ def unpack(archive: Path, wanted: str, folder: Path) -> None:
             file.extractall(unfinished, members, filter="data")
             if not (unfinished / wanted).exists():
                 raise CheckpointError(f"{archive} does not contain {wanted}")
-            (unfinished / SUMS).write_text(sums(unfinished))
+            (unfinished / SUMS).write_text(sums(unfinished), encoding="utf-8")
     except DAMAGED as error:
         raise CheckpointError(f"{archive} cannot be unpacked: {words(error)}") from None
 

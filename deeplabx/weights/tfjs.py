@@ -50,7 +50,7 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
 def manifest(path: Path) -> list[dict[str, Any]]:
     """The groups of weights that a model.json lists, each a table with `paths` and `weights`."""
     try:
-        groups = json.loads(path.read_text())["weightsManifest"]
+        groups = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
         sound = isinstance(groups, list) and all(
             isinstance(group[part], list) for group in groups for part in ("paths", "weights")
         )

@@ -50,7 +50,7 @@ def truth_of(found: Imported) -> Truth | None:
     """The reference outputs for these weights, None if there are none."""
     if found.source not in KEPT:
         return None
-    kept = json.loads((FOLDER / KEPT[found.source]).read_text())
+    kept = json.loads((FOLDER / KEPT[found.source]).read_text(encoding="utf-8"))
     positions = [(row, column) for row, column in kept["positions"]]
     return Truth(
         kept["program"],
