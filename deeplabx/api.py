@@ -16,7 +16,7 @@ from torch import Tensor
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.command import evaluate as evaluation
 from deeplabx.command import inputs
-from deeplabx.command.compose import composed, run_folder, training_config
+from deeplabx.command.compose import claimed, composed, run_folder, training_config
 from deeplabx.command.job import Job
 from deeplabx.command.overrides import prepared
 from deeplabx.command.predict import found_images
@@ -24,6 +24,7 @@ from deeplabx.command.quoting import in_quotes
 from deeplabx.command.table import BY_WORDS
 from deeplabx.command.train import train as train_in
 from deeplabx.command.weights import checkpoint_of
+from deeplabx.config.paths import expanded
 from deeplabx.dataset.image_file import as_image
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
@@ -55,8 +56,11 @@ def train(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Re
     """
     own = prepared(BY_WORDS["train"], overrides)
     config = training_config(own)
-    place = (Path(folder) if folder is not None else run_folder("train", own)).absolute()
-    place.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        place = claimed(run_folder("train", own).absolute())
+    else:
+        place = Path(expanded("folder", str(folder))).absolute()
+        place.mkdir(parents=True, exist_ok=True)
     try:
         miou = train_in(config, place, overrides=own)
     finally:
@@ -93,7 +97,7 @@ def predict(
 
 def in_folder(source: str | Path) -> Sequence[Path]:
     """An image, or every image below a folder."""
-    return found_images(Path(source), besides=None)
+    return found_images(Path(expanded("images", str(source))), besides=None)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:
     It is in evaluation mode, can be pickled, and has `classes`, `palette` and `preprocess`, which puts an
     image on the model's device.
     """
-    found = stored_model(checkpoint_of(str(ckpt)))
+    found = stored_model(checkpoint_of(expanded("ckpt", str(ckpt))))
     warn(found)
     found.config.trainer.devices = "cpu"
     place = torch.device(device)
@@ -132,10 +136,11 @@ def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:
 
 def found_model(command: str, ckpt: str | Path, overrides: Sequence[str]) -> StoredModel:
     """A checkpoint, and the settings of a command in place of those that it stores."""
-    own = prepared(BY_WORDS[command], [f"ckpt={in_quotes(str(ckpt))}", *overrides])
+    ckpt = expanded("ckpt", str(ckpt))
+    own = prepared(BY_WORDS[command], [f"ckpt={in_quotes(ckpt)}", *overrides])
     config = composed(command, own)
-    inputs.refuse_absent_checkpoint(str(ckpt))
-    found = stored_model(checkpoint_of(str(ckpt)), change=Job(BY_WORDS[command], config, Path(), own).changed)
+    inputs.refuse_absent_checkpoint(ckpt)
+    found = stored_model(checkpoint_of(ckpt), change=Job(BY_WORDS[command], config, Path(), own).changed)
     warn(found)
     return found
 

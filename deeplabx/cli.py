@@ -10,10 +10,12 @@ from deeplabx.command.arguments import fail, flags_and_settings
 from deeplabx.command.completion import complete
 from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command, help_text, second_words
 from deeplabx.errors import nearest
+from deeplabx.process.terminal import show_any_text
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    show_any_text()
     code: int | str | None = 0
     try:
         try:

@@ -12,9 +12,11 @@ before.
 """
 
 import dataclasses
+import itertools
 import os
+import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,15 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from deeplabx import registry
-from deeplabx.command.overrides import prepared
+from deeplabx.command.overrides import HYDRA_PATHS, prepared
 from deeplabx.command.table import BY_WORDS, Command
 from deeplabx.command.yaml_files import choices, conf_dir
 from deeplabx.config import checks, schema, trusted
+from deeplabx.config.fields import path_keys
+from deeplabx.config.paths import expanded, expanded_paths
 from deeplabx.config.words import explained
 from deeplabx.errors import ConfigError, DeeplabxError
 from deeplabx.run import plugins
@@ -93,6 +97,8 @@ class CommandLoader(ConfigLoader):
         self.loader, self.command = ConfigLoaderImpl(folders), command
         own = {field.name for field in dataclasses.fields(command.settings)}
         self.hidden = {"schema", *registry.GROUPS} - own
+        self.claims = ""  # the key of the folder to make, when jobs are run
+        self.paths = path_keys(command.settings, registry.families())
         if command.settings is not schema.TrainConfig:
             self.hidden.add("recipe")  # a recipe is a whole training config
 
@@ -102,11 +108,16 @@ class CommandLoader(ConfigLoader):
         config = self.loader.load_configuration(config_name, overrides, *rest, **named)
         if config_name is not None or overrides:  # neither: Hydra's own config alone, as it is shipped
             trusted.refuse_code(config)
+            expand_home(config, self.paths)
+            if self.claims:
+                claim_folder(config, self.claims)
         return config
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         config = self.loader.load_sweep_config(master_config, sweep_overrides)
         trusted.refuse_code(config)
+        expand_home(config, self.paths)
+        set_value(config, "hydra.sweep.dir", master_config.hydra.sweep.dir)  # as it was claimed
         return config
 
     def get_search_path(self) -> ConfigSearchPath:
@@ -131,12 +142,56 @@ class CommandLoader(ConfigLoader):
         return self.loader.compute_defaults_list(config_name, overrides, run_mode)
 
 
+def expand_home(config: DictConfig, paths: Collection[str]) -> None:
+    """Expand the ~ of every path of a composed config, in place, whether it was typed or is from a YAML file.
+    An interpolation stays one.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for key in (*paths, *HYDRA_PATHS):
+        value: Any = plain
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        whole = expanded_paths(key, value)
+        if whole != value:
+            set_value(config, key, whole)
+
+
+def set_value(config: DictConfig, key: str, value: Any) -> None:
+    with flag_override(config.hydra, "readonly", False), flag_override(config, "readonly", False):
+        OmegaConf.update(config, key, value, merge=False)
+
+
+def claim_folder(config: DictConfig, key: str) -> None:
+    """Make the folder that a time names, as a new one: of two runs that start at once, one gets a suffix. A
+    folder that was given by name stays as it is.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    text = str(plain["hydra"][key.split(".")[1]]["dir"])
+    if re.fullmatch(r"\$\{\w+\}", text):  # as predict's: ${out}
+        text = str(plain.get(text[2:-1]))
+    if re.search(r"\$\{now:[^}]*%S", text):
+        set_value(config, key, str(claimed(Path(str(OmegaConf.select(config, key))))))
+
+
+def claimed(folder: Path) -> Path:
+    """`folder`, or `folder`-2, -3, ...: the first that does not exist is made."""
+    for number in itertools.count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            place.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    return place
+
+
 def loader_of(
     command: Command, folders: Sequence[str | Path] = (), *, primary: str | Path | None = None
 ) -> CommandLoader:
     """A loader of the command's config. folders: further ones, of the user's own. primary: instead of
     conf/.
     """
+    folders = [expanded("--config-dir", str(folder)) for folder in folders]
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"--config-dir {folder}: there is no such folder")
@@ -149,7 +204,7 @@ def loader_of(
     store_schemas(command)
     path = Folders()
     path.append("hydra", "pkg://hydra.conf")
-    path.append("main", str(primary or conf_dir()))
+    path.append("main", expanded("--config-path", str(primary or conf_dir())))
     for folder in folders:
         path.append("command-line", str(Path(folder).absolute()))
     path.append("schema", "structured://")
@@ -254,8 +309,10 @@ def run_hydra(
     elif "--info" in flags:
         app.show_info(flags["--info"], config_name=name, overrides=overrides)
     elif "--multirun" in flags:
+        loader.claims = "hydra.sweep.dir"
         app.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"])
     else:
+        loader.claims = "hydra.run.dir"
         app.run(name, task, overrides)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from deeplabx.command import overrides
 from deeplabx.command.quoting import unquoted
 from deeplabx.command.table import Command
+from deeplabx.config.paths import expanded
 from deeplabx.errors import (
     CheckpointError,
     ConfigError,
@@ -44,18 +45,19 @@ def run(command: Command, flags: dict[str, str], words: list[str]) -> int:
 
 def exit_code(command: Command, flags: dict[str, str], words: list[str]) -> int:
     gc.disable()  # until a job begins: composing makes many small objects and drops none
+    place = cluster.Place()
     try:
-        cluster.adopt_slurm(os.environ)
+        # a command that only prints, or that one process runs, never looks at a launcher's variables
+        if command.parallel and not {"--cfg", "--info"} & set(flags):
+            place = cluster.adopt(os.environ)
         if command.schema:
-            run_with_settings(command, flags, words)
-        elif not cluster.is_follower(os.environ):  # else the main process answers
+            run_with_settings(command, flags, words, place)
+        else:
             if command.lists:
                 plugins.load_installed()
             print(function_of(command)(overrides.load_plugins(words)))
     except DeeplabxError as error:
-        if cluster.is_follower(os.environ) and isinstance(
-            error, StoppedError | PreemptedError | DivergedError | ConfigError
-        ):
+        if place.rank > 0 and isinstance(error, StoppedError | PreemptedError | DivergedError | ConfigError):
             return error.exit_code  # the same in all processes: the main one reports it
         return report(error)
     except KeyboardInterrupt:
@@ -65,7 +67,9 @@ def exit_code(command: Command, flags: dict[str, str], words: list[str]) -> int:
     return 0
 
 
-def run_with_settings(command: Command, flags: dict[str, str], settings: list[str]) -> None:
+def run_with_settings(
+    command: Command, flags: dict[str, str], settings: list[str], place: cluster.Place
+) -> None:
     if command.first == ("run",):
         refuse_unknown_run(command, flags, settings)
     if not NOT_RUN_AS_SHIPPED & set(flags):
@@ -73,9 +77,9 @@ def run_with_settings(command: Command, flags: dict[str, str], settings: list[st
     sweep = "--multirun" in flags
     own_folder = bool({"--config-dir", "--config-path"} & set(flags))
     prepared = overrides.prepared(command, settings, sweep=sweep, own_folder=own_folder)
-    if command.parallel and cluster.is_one_of_several(os.environ):
-        run_in_parallel(command, flags, prepared)
-    elif not cluster.is_follower(os.environ):
+    if place.world_size > 1:
+        run_in_parallel(command, flags, prepared, place)
+    else:
         run_jobs(command, flags, prepared)
 
 
@@ -113,7 +117,9 @@ def function_of(command: Command) -> Callable[[Any], Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def run_in_parallel(command: Command, flags: dict[str, str], prepared: list[str]) -> None:
+def run_in_parallel(
+    command: Command, flags: dict[str, str], prepared: list[str], place: cluster.Place
+) -> None:
     """The same in one of the processes that torchrun or SLURM started: the main one composes, the others
     follow.
     """
@@ -124,7 +130,7 @@ def run_in_parallel(command: Command, flags: dict[str, str], prepared: list[str]
 
     end_with_parent()
     keep_freed_memory()
-    if cluster.is_follower(os.environ):
+    if place.rank > 0:
         gc.enable()
         try:
             launch.follow()
@@ -146,7 +152,8 @@ def run_in_parallel(command: Command, flags: dict[str, str], prepared: list[str]
 
 def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[str]) -> None:
     """Raise an error unless run= names the folder of a run, before Hydra makes that folder."""
-    named = [unquoted(one.removeprefix("run=")) for one in settings if one.startswith("run=")]
+    given = [unquoted(one.removeprefix("run=")) for one in settings if one.startswith("run=")]
+    named = [expanded("run", one) for one in given]
     if not named and flags:
         return  # such as --cfg
     if not named:
@@ -155,7 +162,7 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
             hint=f"deeplabx {command.words} outputs/train/NAME/STAMP",
         )
     # os.path, because pathlib raises where a name is too long
-    if not os.path.isfile(Path(named[0]).expanduser() / "config.yaml"):  # noqa: PTH113
+    if not os.path.isfile(Path(named[0]) / "config.yaml"):  # noqa: PTH113
         parents = list(Path(named[0]).parents)[:2]
         around = [one for one in parents if os.path.isfile(one / "config.yaml")]  # noqa: PTH113
         hint = (

@@ -29,10 +29,16 @@ def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
         run_hydra(command, flags, overrides, jobs.run)
     except (DeeplabxError, BrokenPipeError):
         raise
+    except KeyboardInterrupt:
+        if jobs.stopped is not None:
+            raise jobs.stopped from None
+        raise
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, HydraException):  # its own are OSErrors too
             raise unwritable(error) from error
         raise composition_error(error, command) from error  # a job's own errors are kept by `jobs`
+    finally:
+        jobs.write_summary()
     jobs.finish()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Union
 
 from deeplabx import registry
+from deeplabx.command import quoting
 from deeplabx.command.quoting import in_quotes, is_quoted, unquoted
 from deeplabx.command.table import Command
 from deeplabx.command.yaml_files import choices
@@ -73,8 +74,8 @@ def elements(value: str) -> list[str]:
     """The elements of a list such as [a.py,b.py]; a single one needs no brackets."""
     value = unquoted(value)
     inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    found = [unquoted(part.strip()) for part in inside.split(",")]
-    if not all(found):
+    found = [unquoted(part) for part in quoting.elements(inside)]
+    if not found or not all(found):
         raise ConfigError(f"plugins={value} names nothing", hint="as in plugins=parts.py")
     return found
 
@@ -155,7 +156,7 @@ def holds_list(hint: Any) -> bool:
 
 
 def quoted(setting: str, *, paths: Collection[str], sweep: bool, is_list: bool = False) -> str:
-    """`setting` with the value of a path key in quotes and ~ expanded, and brackets around a list of one.
+    """`setting` with the value of a path key in quotes, and brackets around a list of one.
 
     Hydra's grammar would trip over ( ) , = ~ [ ] and letters beyond ASCII in a path. paths: the path keys;
     in a sweep a comma separates values.
@@ -164,6 +165,8 @@ def quoted(setting: str, *, paths: Collection[str], sweep: bool, is_list: bool =
     is_path = key.lstrip("+~") in (*paths, *HYDRA_PATHS)
     if not (is_path or is_list) or value in ("", "null", "none"):
         return setting
+    if is_path and is_list and re.fullmatch(r"\[[^\[\]]*\]", value):
+        return f"{key}=[{','.join(map(in_own_quotes, quoting.elements(value[1:-1])))}]"
     if is_list and (value[0] in "[$" or (not is_path and re.match(r"\w+\(", value))):
         return setting
     if not is_path:
@@ -174,5 +177,10 @@ def quoted(setting: str, *, paths: Collection[str], sweep: bool, is_list: bool =
             )
         return f"{key}=" + ",".join(f"[{part}]" for part in parts)
     parts = value.split(",") if sweep and value[0] not in "'\"" else [value]
-    quotes = [part if is_quoted(part) else in_quotes(part) for part in parts]
+    quotes = list(map(in_own_quotes, parts))
     return f"{key}=" + ",".join(f"[{part}]" if is_list else part for part in quotes)
+
+
+def in_own_quotes(path: str) -> str:
+    """A path in the quotes that were typed, else in ours."""
+    return path if is_quoted(path) else in_quotes(path)

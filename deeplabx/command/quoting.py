@@ -2,16 +2,12 @@
 library only, as all that the command line is read with.
 """
 
-import os
 import re
 
 
 def in_quotes(path: str) -> str:
-    """`path` with ~ expanded, in single quotes as Hydra reads them: a backslash is doubled only where a quote
-    follows.
-    """
-    text = os.path.expanduser(path)  # noqa: PTH111 - pathlib takes a while to import
-    doubled = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    """`path` in single quotes as Hydra reads them: a backslash is doubled only where a quote follows."""
+    doubled = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), path)
     return f"'{doubled}'"
 
 
@@ -20,4 +16,13 @@ def is_quoted(text: str) -> bool:
 
 
 def unquoted(text: str) -> str:
-    return text[1:-1] if is_quoted(text) else text
+    """What is in the quotes, as Hydra reads it; a text without quotes as it is."""
+    if not is_quoted(text):
+        return text
+    return re.sub(rf"(\\+)({text[0]}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], text[1:-1])
+
+
+def elements(inside: str) -> list[str]:
+    """What commas separate in a list, between its brackets; a comma in quotes separates nothing."""
+    parts = re.findall(r"""((?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+)(?:,|$)""", inside)
+    return [part.strip() for part in parts]

@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,16 +14,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from deeplabx.engine.durable import write_words
+from deeplabx.engine.durable import replace, write_words
 from deeplabx.errors import (
     DeeplabxError,
     PreemptedError,
+    ResourceError,
     StoppedError,
     SweepError,
+    printable,
     report,
     resource_error,
 )
 from deeplabx.run import plugins
+
+SUMMARY = "sweep.json"
 
 
 @dataclass
@@ -34,6 +39,8 @@ class Jobs:
     failures: list[DeeplabxError] = field(default_factory=list)
     sweep_folder: Path | None = None
     unread: BrokenPipeError | None = None  # raised by `finish`: Hydra would print it
+    stopped: DeeplabxError | None = None  # what ended a sweep before its last job
+    unwritten: OSError | None = None  # of the summary
 
     def run(self, config: DictConfig) -> float | None:
         """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees
@@ -52,46 +59,72 @@ class Jobs:
             "job": number,
             "overrides": overrides,
             "folder": folder.name,
-            "status": "done",
+            "status": "running",
+            "miou": None,
         }
         self.outcomes.append(outcome)
+        self.write_summary()
         try:
-            outcome["miou"] = self.task(config)
+            outcome.update(miou=self.task(config), status="done")
         except BrokenPipeError as error:  # the reader of what is printed has left
             if sweeping:
                 raise
             self.unread = error
             return math.nan
-        except Exception as error:  # noqa: BLE001 - kept, reported and counted
+        except KeyboardInterrupt:
+            outcome.update(status="stopped", exit_code=StoppedError.exit_code, error="interrupted")
+            raise
+        except (Exception, SystemExit) as error:  # kept, reported and counted
+            if isinstance(error, SystemExit) and error.code == PreemptedError.exit_code:
+                raise  # a signal between two jobs
             failure = in_words(error, folder)
-            if sweeping and isinstance(failure, StoppedError | PreemptedError):
-                # stops the whole sweep: nothing else passes Hydra's launcher
-                raise KeyboardInterrupt from None
+            stops = isinstance(failure, StoppedError | PreemptedError)
+            outcome.update(
+                status="stopped" if sweeping and stops else "failed",
+                exit_code=failure.exit_code,
+                error=str(failure),
+            )
+            if sweeping and stops:
+                self.stopped = failure
+                raise KeyboardInterrupt from None  # nothing else passes Hydra's launcher
             if sweeping:
                 report(failure)
-                write_words(folder / "FAILED", f"{failure}\n")
+                mark_failed(folder, failure)
             self.failures.append(failure)
-            outcome.update(status="failed", miou=None, exit_code=failure.exit_code, error=str(failure))
             return math.nan
         finally:
+            self.write_summary()
             if not sweeping and folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()  # a run that did not begin leaves nothing
         return outcome["miou"]
 
+    def write_summary(self) -> None:
+        """Write sweep.json, after each job: a sweep that is killed leaves it too."""
+        if self.sweep_folder is None:
+            return
+        try:
+            replace(self.sweep_folder / SUMMARY, json.dumps({"jobs": self.outcomes}, indent=2) + "\n")
+            self.unwritten = None
+        except OSError as error:
+            self.unwritten = error
+
     def finish(self) -> None:
-        """Raise the job's failure; for a sweep, write and print the summary first, and raise SweepError."""
+        """Raise the job's failure; for a sweep, print the summary first, and raise SweepError."""
         if self.unread is not None:
             raise self.unread
         if self.sweep_folder is None:
             for failure in self.failures:
                 raise failure
             return
-        path = self.sweep_folder / "sweep.json"
-        write_words(path, json.dumps({"jobs": self.outcomes}, indent=2) + "\n")
-        print(f"\n{len(self.outcomes)} jobs, summary in {path}")
+        if self.unwritten is None:
+            print(f"\n{len(self.outcomes)} jobs, summary in {self.sweep_folder / SUMMARY}")
+        else:
+            print(f"\n{len(self.outcomes)} jobs")
         for outcome in self.outcomes:
             words = outcome["status"] if outcome["miou"] is None else f"mIoU {outcome['miou']:.4f}"
             print(f"  {outcome['job']:>3}  {words}  {' '.join(outcome['overrides'])}", flush=True)
+        if self.unwritten is not None:
+            raise resource_error(self.unwritten) or ResourceError(f"{SUMMARY}: {self.unwritten}")
         if self.failures:
             first = next(outcome for outcome in self.outcomes if outcome["status"] == "failed")
             overrides, error = " ".join(first["overrides"]), first["error"].splitlines()[0]
@@ -101,11 +134,22 @@ class Jobs:
             )
 
 
-def in_words(error: Exception, folder: Path) -> DeeplabxError:
+def mark_failed(folder: Path, failure: DeeplabxError) -> None:
+    """Leave FAILED in a job's folder. Where it cannot be written the sweep goes on: sweep.json has it."""
+    try:
+        write_words(folder / "FAILED", f"{failure}\n")
+    except OSError as error:
+        print(f"{printable(str(folder))}/FAILED cannot be written: {error.strerror}", file=sys.stderr)
+
+
+def in_words(error: BaseException, folder: Path) -> DeeplabxError:
     """Any error as one of ours. One that is neither ours, nor of a plug-in, nor a lack of memory or disk is
     an internal error, and its traceback goes to error.log.
     """
-    ours = error if isinstance(error, DeeplabxError) else resource_error(error) or plugins.blamed(error)
+    ours: DeeplabxError | None = error if isinstance(error, DeeplabxError) else None
+    if ours is None and isinstance(error, Exception):
+        ours = resource_error(error)
+    ours = ours or plugins.blamed(error)
     if ours is not None:
         return ours
     log = folder / "error.log"

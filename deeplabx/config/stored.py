@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import type_words
+from deeplabx.config.paths import expanded_paths
 from deeplabx.errors import ConfigError, quoted
 
 SettingsOf = Callable[
@@ -38,6 +39,7 @@ def from_plain(cls: type, plain: Any, *, settings_of: SettingsOf, key: str = "")
             f"{key or 'the config'} does not fit this version: unknown {sorted(map(str, unknown))}, "
             f"missing {sorted(absent)}"
         )
+    paths = {one.name: one.metadata.get("path") for one in dataclasses.fields(cls)}
     values = {}
     for name, hint in hints.items():
         dotted = f"{key}.{name}" if key else name
@@ -47,6 +49,8 @@ def from_plain(cls: type, plain: Any, *, settings_of: SettingsOf, key: str = "")
             )
         else:
             values[name] = typed(plain[name], hint, key=dotted)
+            if paths.get(name):
+                values[name] = expanded_paths(dotted, values[name])
     return cls(**values)
 
 

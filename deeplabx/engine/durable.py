@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deeplabx.errors import printable
+
 UNFINISHED = ".tmp-"  # name prefix of a file or folder that is still being written
 REPLACED = ".replaced-"  # name prefix of a folder that is being replaced
 
@@ -45,14 +47,17 @@ def arriving_file(final: Path) -> Iterator[Path]:
 
 
 def write_words(path: Path, text: str) -> None:
-    """Write `text` in UTF-8. What UTF-8 cannot hold, such as a file name of other bytes, is escaped."""
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    """Write lines for people to read. What cannot be shown is escaped: names that are not UTF-8, control
+    characters.
+    """
+    lines = [printable(line, len(line)) for line in text.split("\n")]
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace the content of `path` with `text`."""
+    """Replace the content of `path` with `text`, in UTF-8."""
     with arriving_file(path) as temporary:
-        write_words(temporary, text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from deeplabx.engine.durable import replace
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState, Update
+from deeplabx.errors import printable
+from deeplabx.process.terminal import shown
 
 T = TypeVar("T")
 WAIT_HINT = 0.10  # share of time spent waiting for data above which the log gives a hint
@@ -69,9 +71,7 @@ class RunLog(Log):
         self.complained = False
         keep_lines_up_to(self.path, first_step)
         self.metrics_file = self.path.open("a", buffering=1, encoding="utf-8")
-        self.text_file = (folder / "train.log").open(
-            "a", buffering=1, encoding="utf-8", errors="backslashreplace"
-        )
+        self.text_file = (folder / "train.log").open("a", buffering=1, encoding="utf-8")
         self.tensorboard = SummaryWriter(
             folder / "tensorboard", purge_step=first_step + 1 if first_step else None
         )
@@ -120,7 +120,9 @@ class RunLog(Log):
 
     def say(self, text: str) -> None:
         """Print a line and write it to train.log."""
-        tqdm.write(text, file=sys.stderr if self.terminal else sys.stdout)
+        text = printable(text, len(text))  # a folder's or a class's name may not be
+        stream = sys.stderr if self.terminal else sys.stdout
+        tqdm.write(shown(text, stream), file=stream)
         sys.stdout.flush()
         with self.whatever_the_disk_says():
             self.text_file.write(text + "\n")
@@ -181,20 +183,11 @@ class RunLog(Log):
     def unreadable(self, files: Iterable[str]) -> None:
         """List files that could not be read and were skipped, each once."""
         path = self.unreadable_path
-        new = sorted(
-            set(files)
-            - set(
-                path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
-                if path.is_file()
-                else []
-            )
-        )
+        known = path.read_text(encoding="utf-8", errors="backslashreplace") if path.is_file() else ""
+        new = sorted({printable(words, len(words)) for words in files} - set(known.splitlines()))
         if not new:
             return
-        with (
-            self.whatever_the_disk_says(),
-            path.open("a", encoding="utf-8", errors="backslashreplace") as file,
-        ):
+        with self.whatever_the_disk_says(), path.open("a", encoding="utf-8") as file:
             file.write("".join(f"{words}\n" for words in new))
         self.say(f"skipped {len(new)} unreadable files, the first: {new[0]}; all are listed in {path}")
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplabx.process.terminal import columns, padded
+
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int, ignore_index: int) -> Tensor:
     """int64 num_classes x num_classes, rows = label, columns = prediction; pixels labelled `ignore_index` are
@@ -84,9 +86,9 @@ def table(result: Metrics) -> str:
         "mean class accuracy": result.mean_class_accuracy,
         "frequency-weighted IoU": result.frequency_weighted_iou,
     }
-    width = max(map(len, [*summary, *result.per_class_iou]))
+    width = max(map(columns, [*summary, *result.per_class_iou]))
     per_class = [
-        f"{name:<{width}}  {'absent' if value is None else f'{value:.4f}'}"
+        f"{padded(name, width)}  {'absent' if value is None else f'{value:.4f}'}"
         for name, value in result.per_class_iou.items()
     ]
     return "\n".join(

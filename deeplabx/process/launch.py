@@ -37,6 +37,7 @@ from deeplabx.process.cluster import is_one_of_several
 from deeplabx.process.distributed import broadcast, cores, rank
 from deeplabx.process.memory import keep_freed_memory
 from deeplabx.process.signals import WATCHED, Forwarding, end_with_parent
+from deeplabx.process.terminal import show_any_text
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=300)  # of a collective; a process that takes longer is considered dead
@@ -215,6 +216,7 @@ def in_process(work: Work, folder: Path) -> Any:
     elastic would stop the other processes, which are still saving.
     """
     end_with_parent()
+    show_any_text()
     keep_freed_memory()
     number = int(os.environ["RANK"])
     refuse_what_would_come_again(number, folder)

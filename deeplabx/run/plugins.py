@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from deeplabx import registry
+from deeplabx.config.paths import expanded
 from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, PluginError, printable
 
 ENTRY_POINTS = "deeplabx.plugins"
@@ -49,7 +50,7 @@ def load(given: Sequence[str]) -> None:
 
 def path_of(given: str) -> Path | None:
     """The absolute path of a file or package folder; None for the name of a module."""
-    path = Path(given).expanduser()
+    path = Path(expanded("plugins", given))
     is_path = path.suffix == ".py" or "/" in given or (path / "__init__.py").is_file()
     return path.absolute() if is_path else None
 

@@ -310,16 +310,16 @@ def imagenet(backbone: str) -> Known:
 
 def cache_folder() -> Path:
     """Where the files of known weights are kept: weights/ in DEEPLABX_CACHE, else in the user's cache."""
-    if own := os.environ.get("DEEPLABX_CACHE"):
-        return Path(own).expanduser().absolute() / "weights"
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if user.is_absolute():  # the XDG specification says to ignore a relative path
-        return user / "deeplabx" / "weights"
     try:
+        if own := os.environ.get("DEEPLABX_CACHE"):
+            return Path(own).expanduser().absolute() / "weights"
+        if user.is_absolute():  # the XDG specification says to ignore a relative path
+            return user / "deeplabx" / "weights"
         return Path.home() / ".cache" / "deeplabx" / "weights"
     except RuntimeError:  # in a container whose user has no entry and no HOME
         raise CheckpointError(
-            "there is no home folder for the weights cache", hint="set DEEPLABX_CACHE to a folder"
+            "there is no home folder for the weights cache", hint="set DEEPLABX_CACHE to a whole path"
         ) from None
 
 

@@ -43,12 +43,6 @@ def test_what_needs_no_quotes_stays_as_it_is(setting: str) -> None:
     assert quoted(setting, paths=PATHS, sweep=False) == setting
 
 
-def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    parsed = OverridesParser.create().parse_override(quoted("input=~/x[1].png", paths=PATHS, sweep=False))
-    assert parsed.value() == "/home/me/x[1].png"
-
-
 @pytest.mark.parametrize(
     ("setting", "sweep", "expected"),
     [
@@ -60,7 +54,9 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("eval.crop=null", False, "eval.crop=null"),
         ("input=a,b.jpg", False, "input=['a,b.jpg']"),
         ("input='a,b.jpg'", False, "input=['a,b.jpg']"),
-        ("input=[a.jpg,b.jpg]", False, "input=[a.jpg,b.jpg]"),
+        ("input=[a.jpg,b.jpg]", False, "input=['a.jpg','b.jpg']"),
+        ("input=[~/a (1),'b,c.jpg']", False, "input=['~/a (1)','b,c.jpg']"),
+        ("input=[a.jpg,b.jpg],[c.jpg]", True, "input=[a.jpg,b.jpg],[c.jpg]"),
     ],
 )
 def test_a_list_of_one_may_be_given_bare(setting: str, sweep: bool, expected: str) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from deeplabx.errors import DeviceError
-from deeplabx.process.cluster import adopt_slurm, first_count, first_host, is_follower, is_one_of_several
+from deeplabx.process.cluster import adopt, first_count, first_host, is_follower, is_one_of_several
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,19 @@ def test_the_first_count_of_slurms_short_form(counts: str, first: int) -> None:
     assert first_count(counts) == first
 
 
+def torchrun(**changes: str) -> dict[str, str]:
+    """What torchrun says to the second of two processes on one machine."""
+    said = {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "29500",
+    }
+    return {**said, **{name.upper(): value for name, value in changes.items()}}
+
+
 def step(rank: int) -> dict[str, str]:
     """What srun says to a task of four on two nodes."""
     return {
@@ -37,7 +50,7 @@ def step(rank: int) -> dict[str, str]:
 
 def test_a_task_of_slurms_is_a_process_of_torchruns() -> None:
     environment = step(3)
-    adopt_slurm(environment)
+    adopt(environment)
     assert {
         name: environment[name]
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
@@ -57,7 +70,7 @@ def test_all_tasks_of_a_step_meet_at_one_place() -> None:
     places = set()
     for rank in range(4):
         environment = step(rank)
-        adopt_slurm(environment)
+        adopt(environment)
         places.add((environment["MASTER_ADDR"], environment["MASTER_PORT"]))
         assert is_follower(environment) == (rank > 0)
     assert len(places) == 1
@@ -65,13 +78,13 @@ def test_all_tasks_of_a_step_meet_at_one_place() -> None:
 
 def test_a_batch_script_is_not_a_task_of_several() -> None:
     environment = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}
-    adopt_slurm(environment)
+    adopt(environment)
     assert not is_one_of_several(environment)
 
 
 def test_torchruns_word_goes_before_slurms() -> None:
-    environment = {**step(1), "RANK": "0", "WORLD_SIZE": "2"}
-    adopt_slurm(environment)
+    environment = {**step(1), **torchrun(rank="0")}
+    adopt(environment)
     assert environment["RANK"] == "0"
     assert environment["WORLD_SIZE"] == "2"
 
@@ -80,4 +93,4 @@ def test_a_step_that_srun_does_not_describe_is_an_error() -> None:
     environment = step(0)
     del environment["SLURM_STEP_NODELIST"]
     with pytest.raises(DeviceError, match="SLURM_STEP_NODELIST is not set"):
-        adopt_slurm(environment)
+        adopt(environment)
