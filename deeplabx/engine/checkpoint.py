@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deeplabx.engine.checkpoint_folder import MANIFEST, place, pointed, read_json
-from deeplabx.engine.durable import arriving, remove, replace, tidy, write_words
+from deeplabx.engine.durable import arriving, remove, replace, tidy, utf8_name, write_words
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 from deeplabx.process.distributed import broadcast
@@ -248,7 +248,8 @@ def verified(path: Path) -> Checkpoint:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        with utf8_name(path) as name:
+            return load_file(name)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
 

@@ -50,14 +50,33 @@ def write_words(path: Path, text: str) -> None:
     """Write lines for people to read. What cannot be shown is escaped: names that are not UTF-8, control
     characters.
     """
-    lines = [printable(line, len(line)) for line in text.split("\n")]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_text("\n".join(map(escaped, text.split("\n"))), encoding="utf-8")
+
+
+def escaped(line: str) -> str:
+    """`line`, however long, with an escape of at most ten characters for each that cannot be shown."""
+    return printable(line, 10 * len(line))
 
 
 def replace(path: Path, text: str) -> None:
     """Replace the content of `path` with `text`, in UTF-8."""
     with arriving_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def utf8_name(path: Path) -> Iterator[Path]:
+    """A name in UTF-8 of a file or folder that exists, for a library that takes no other: its own, or that
+    of it as an open file.
+    """
+    if not any("\ud800" <= one <= "\udfff" for one in str(path)):  # as Python holds other bytes
+        yield path
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield Path(f"/dev/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

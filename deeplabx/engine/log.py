@@ -8,16 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from deeplabx.engine.durable import replace
+from deeplabx.engine.durable import escaped, replace, utf8_name
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState, Update
-from deeplabx.errors import printable
 from deeplabx.process.terminal import shown
 
 T = TypeVar("T")
@@ -72,8 +71,11 @@ class RunLog(Log):
         keep_lines_up_to(self.path, first_step)
         self.metrics_file = self.path.open("a", buffering=1, encoding="utf-8")
         self.text_file = (folder / "train.log").open("a", buffering=1, encoding="utf-8")
+        events = folder / "tensorboard"
+        events.mkdir(exist_ok=True)
+        self.names = ExitStack()
         self.tensorboard = SummaryWriter(
-            folder / "tensorboard", purge_step=first_step + 1 if first_step else None
+            self.names.enter_context(utf8_name(events)), purge_step=first_step + 1 if first_step else None
         )
         self.terminal = sys.stderr.isatty()
         self.bar = tqdm(
@@ -104,6 +106,7 @@ class RunLog(Log):
         for file in (self.metrics_file, self.text_file, self.tensorboard):
             with self.whatever_the_disk_says():
                 file.close()
+        self.names.close()
         threading.excepthook = self.thread_hook
 
     @contextmanager
@@ -120,7 +123,7 @@ class RunLog(Log):
 
     def say(self, text: str) -> None:
         """Print a line and write it to train.log."""
-        text = printable(text, len(text))  # a folder's or a class's name may not be
+        text = escaped(text)  # a folder's or a class's name may not be
         stream = sys.stderr if self.terminal else sys.stdout
         tqdm.write(shown(text, stream), file=stream)
         sys.stdout.flush()
@@ -184,7 +187,7 @@ class RunLog(Log):
         """List files that could not be read and were skipped, each once."""
         path = self.unreadable_path
         known = path.read_text(encoding="utf-8", errors="backslashreplace") if path.is_file() else ""
-        new = sorted({printable(words, len(words)) for words in files} - set(known.splitlines()))
+        new = sorted({escaped(words) for words in files} - set(known.splitlines()))
         if not new:
             return
         with self.whatever_the_disk_says(), path.open("a", encoding="utf-8") as file:
