@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
+from deeplabx.dataset.contract import id_dtype
 from deeplabx.dataset.image_file import read_image
 from deeplabx.dataset.listing import IMAGE_SUFFIXES
 from deeplabx.dataset.writing import write_ids, write_image
@@ -56,7 +56,7 @@ def predict_share(found: StoredModel, pairs: list[tuple[Path, Path]]) -> list[st
         except DataError as error:
             failures.append(error.message)
             continue
-        ids = predictor.ids(image).cpu().numpy().astype(np.uint8)
+        ids = predictor.ids(image).cpu().numpy().astype(id_dtype(len(palette)))
         write_ids(target, ids, palette)
         write_image(target.with_name(f"{target.stem}_overlay.png"), overlay(image, ids, palette))
     return gathered(failures)

@@ -55,7 +55,7 @@ class Folder(LabelledFiles):
         )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
-        self.classes, self.palette = table.names, table.palette
+        self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
 
     def read_raw(self, path: Path) -> np.ndarray:
         return read_colours(path) if self.label_map.by_colour else read_label(path)
