@@ -81,11 +81,12 @@ def predict(
     images: paths, folders of images, PIL images or uint8 arrays H x W x channels; one or many. The
     checkpoint is read immediately, each image when its ids are requested.
     """
-    predictor = found_model("predict", ckpt, overrides).predictor()
+    found = found_model("predict", ckpt, overrides)
+    predictor, selected = found.predictor(), found.config.dataset.channels
     channels = len(predictor.normalization.mean)
     each = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else images
     return (
-        predictor.ids(as_image(one, channels=channels)).cpu().numpy().astype(np.uint8)
+        predictor.ids(as_image(one, channels=channels, selected=selected)).cpu().numpy().astype(np.uint8)
         for source in each
         for one in (in_folder(source) if isinstance(source, str | Path) else [source])
     )
@@ -106,9 +107,10 @@ class Preprocess:
 
     normalization: Normalization
     device: torch.device
+    selected: Sequence[int] | None = None  # dataset.channels
 
     def __call__(self, image: ImageLike) -> Tensor:
-        pixels = as_image(image, channels=len(self.normalization.mean))
+        pixels = as_image(image, channels=len(self.normalization.mean), selected=self.selected)
         own = np.require(pixels, requirements=["C", "W"])  # a copy only where torch needs one
         return self.normalization(torch.from_numpy(own).to(self.device)[None])
 
@@ -126,7 +128,7 @@ def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:
     model: Any = found.predictor().model.to(place)
     model.classes = found.description.classes
     model.palette = found.description.palette
-    model.preprocess = Preprocess(found.description.normalization, place)
+    model.preprocess = Preprocess(found.description.normalization, place, found.config.dataset.channels)
     return model
 
 
