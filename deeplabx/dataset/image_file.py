@@ -74,9 +74,15 @@ class Opened(NamedTuple):
         """The samples as stored, but turned upright; of several channels, blue, green, red and the fourth."""
         self.file.seek(0)
         content = np.frombuffer(self.file.read(), np.uint8)
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        cv2.utils.logging.setLogLevel(level)
         if pixels is None:
-            raise DataError(f"{self.path}: the TIFF is damaged, or its compression is not known")
+            raise DataError(
+                f"{self.path}: not a readable image: "
+                f"{self.header.tiff.words if self.header.tiff else 'it is'}, damaged or not supported",
+                hint="save it as PNG, or as a TIFF of 8 or 16 bits",
+            )
         return pixels
 
     def samples(self) -> np.ndarray:
@@ -103,7 +109,7 @@ def opened(path: Path, *, mask: bool, channels: Sequence[int] | None = None) -> 
     try:
         refuse_no_file(path)
         with path.open("rb") as file:
-            found = identified(file, path)
+            found = identified(file, path, mask=mask)
             refuse_header(found.header, path, mask=mask, channels=channels)
             yield found
     except FileNotFoundError:
@@ -134,13 +140,13 @@ def refuse_no_file(path: Path) -> None:
         raise DataError(f"{path} is not a regular file, but a pipe, socket or device")
 
 
-def identified(file: BinaryIO, path: Path) -> Opened:
+def identified(file: BinaryIO, path: Path, *, mask: bool) -> Opened:
     """The file's format and header. Raises what Pillow raises."""
     start = file.read(64)
     if not start:
         raise ValueError("not a readable image: the file is empty")
     if start.startswith(TIFF_STARTS):
-        return identified_tiff(file, path, tiff_of(file, start))
+        return identified_tiff(file, path, tiff_of(file, start), mask=mask)
     file.seek(0)
     try:
         image = Image.open(file, formats=FORMATS)
@@ -152,9 +158,12 @@ def identified(file: BinaryIO, path: Path) -> Opened:
     return Opened(path, file, header_of_image(image, file, start), image)
 
 
-def identified_tiff(file: BinaryIO, path: Path, tiff: Tiff) -> Opened:
+def identified_tiff(file: BinaryIO, path: Path, tiff: Tiff, *, mask: bool) -> Opened:
+    by_opencv = Opened(path, file, header_of_tiff(tiff, "I"), None)
+    if mask:
+        refuse_lossy(by_opencv.header, path)
     if tiff.for_opencv:
-        return Opened(path, file, header_of_tiff(tiff, "I"), None)
+        return by_opencv
     unreadable = ValueError(f"not a readable image: {tiff.words}")
     if tiff.samples > MOST_SAMPLES or tiff.first("compression", 1) not in LOSSLESS | LOSSY:
         raise unreadable
@@ -162,8 +171,19 @@ def identified_tiff(file: BinaryIO, path: Path, tiff: Tiff) -> Opened:
     try:
         image = Image.open(file, formats=["TIFF"])
     except (UnidentifiedImageError, KeyError):
+        if tiff.of_integers:
+            return by_opencv
         raise unreadable from None
     return Opened(path, file, header_of_tiff(tiff, image.mode), image)
+
+
+def refuse_lossy(header: Header, path: object) -> None:
+    """Raise DataError for a label whose compression changes pixels, whatever the file's name says."""
+    if header.lossy:
+        raise DataError(
+            f"{path}: a mask must not be a {header.lossy} file: compression changes ids",
+            hint="save masks as PNG, from what they were before; this file's ids are lost",
+        )
 
 
 def refuse_header(header: Header, path: object, *, mask: bool, channels: Sequence[int] | None = None) -> None:
@@ -171,11 +191,8 @@ def refuse_header(header: Header, path: object, *, mask: bool, channels: Sequenc
     width, height = header.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{path}: {width} x {height} pixels exceed the limit of {MAX_PIXELS:,}")
-    if mask and header.lossy:
-        raise DataError(
-            f"{path}: a mask must not be a {header.lossy} file: compression changes ids",
-            hint="save masks as PNG, from what they were before; this file's ids are lost",
-        )
+    if mask:
+        refuse_lossy(header, path)
     if mask and header.tiff and header.tiff.photometric == YCBCR:
         raise DataError(
             f"{path}: a mask must not be a YCbCr file: the conversion changes ids", hint="save masks as PNG"
@@ -289,7 +306,9 @@ def alpha_of(image: Image.Image, samples: np.ndarray, header: Header | None = No
         return opacity[samples]
     if image.mode == "RGB":
         return np.where((samples == np.array(transparent)).all(axis=2), 0, 255).astype(np.uint8)
-    if header is not None:  # it is a sample of the file
+    if image.mode == "1":
+        transparent = bool(transparent)  # 1, or 255 in newer releases of Pillow
+    elif header is not None:  # it is a sample of the file
         samples = raw_samples(samples, header)
     return np.where(samples == transparent, 0, 255).astype(np.uint8)
 

@@ -90,16 +90,17 @@ class Tiff(NamedTuple):
         return max(0, self.samples - COLOURS.get(self.photometric, 1) - has_alpha)
 
     @property
+    def of_integers(self) -> bool:
+        """Whether it holds one whole number of 16 or 32 bits per pixel."""
+        one = self.samples == 1 and self.photometric in (0, 1)
+        return one and self.bits in (16, 32) and self.first("sample format", 1) != FLOAT
+
+    @property
     def for_opencv(self) -> bool:
-        """Whether OpenCV decodes it. Pillow opens not all integers of 16 and 32 bits, and swaps the bytes of
-        some that it opens.
+        """Whether only OpenCV decodes it right. Pillow swaps the bytes of big-endian signed integers that are
+        compressed, and takes unsigned ones of 32 bits for signed or does not open them.
         """
-        return (
-            self.samples == 1
-            and self.photometric in (0, 1)
-            and self.bits in (16, 32)
-            and self.first("sample format", 1) != FLOAT
-        )
+        return self.of_integers and (self.bits == 32 or self.first("sample format", 1) == SIGNED)
 
     @property
     def raw_by_opencv(self) -> bool:
@@ -128,7 +129,9 @@ def tiff_of(file: BinaryIO, start: bytes) -> Tiff:
     """The first page's tags. The pages of a file are a chain of tables, at offsets that the file gives."""
     tables: list[dict[str, tuple[int, ...]]] = []
     seen: set[int] = set()
-    head = start[:16] if start[2:3] == b"+" or start[3:4] == b"+" else start[:8]
+    if start.startswith(b"MM\0+"):
+        raise ValueError("not a readable image: a BigTIFF of big-endian byte order")
+    head = start[:16] if start.startswith(b"II+\0") else start[:8]
     offset = ImageFileDirectory_v2(head).next
     while offset and offset not in seen and offset < 1 << 63:
         seen.add(offset)
@@ -229,7 +232,7 @@ class Header(NamedTuple):
 
 def header_of_tiff(tiff: Tiff, mode: str) -> Header:
     code = tiff.first("compression", 1)
-    lossy = "" if code in LOSSLESS else f"{LOSSY.get(code, f'of compression {code}')}-compressed TIFF"
+    lossy = f"{LOSSY[code]}-compressed TIFF" if code in LOSSY else f"TIFF of compression {code}"
     orientation = tiff.first("orientation", 1)
     return Header(
         "TIFF",
@@ -240,7 +243,7 @@ def header_of_tiff(tiff: Tiff, mode: str) -> Header:
         bits=tiff.bits,
         maximum=2**tiff.bits - 1,
         inverted=tiff.photometric == 0,
-        lossy=lossy,
+        lossy="" if code in LOSSLESS else lossy,
         tiff=tiff,
     )
 
