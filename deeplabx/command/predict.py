@@ -49,10 +49,11 @@ def predict(found: StoredModel, sources: list[Path], folder: Path) -> None:
 def predict_share(found: StoredModel, pairs: list[tuple[Path, Path]]) -> list[str]:
     """One process's share of the images; what went wrong in all of them."""
     predictor, palette = found.predictor(), found.description.palette
+    channels = found.config.dataset.channels
     failures = []
     for path, target in tqdm(own_share(pairs), unit="image", disable=None if is_main() else True):
         try:
-            image = read_image(path)
+            image = read_image(path, channels=channels)
         except DataError as error:
             failures.append(error.message)
             continue

@@ -12,7 +12,6 @@ import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
 from deeplabx.dataset.files import LabelledFiles, complete, root_folder
-from deeplabx.dataset.label_file import read_colours, read_label
 from deeplabx.dataset.listing import IMAGE_SUFFIXES, contents, files_in, images_in, listed_names
 from deeplabx.errors import DataError
 
@@ -26,7 +25,8 @@ class Folder(LabelledFiles):
     """One split of `root`. val_fraction: the share of val in a seeded split into train and val, for a folder
     without predefined splits.
 
-    mask_suffix: added to an image's name to get its mask's, as `_mask` in a_mask.png for a.jpg.
+    mask_suffix: added to an image's name to get its mask's, as `_mask` in a_mask.png for a.jpg. mask_alpha:
+    refuse, void or keep: what transparent pixels of a mask are.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Folder(LabelledFiles):
         val_fraction: float | None = None,
         split_seed: int = 0,
         mask_suffix: str = "",
+        mask_alpha: str = "refuse",
     ) -> None:
         base = root_folder(root, name="folder", how_to_get=LAYOUT)
         for name in ("images", "masks"):
@@ -56,9 +57,7 @@ class Folder(LabelledFiles):
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
         self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
-
-    def read_raw(self, path: Path) -> np.ndarray:
-        return read_colours(path) if self.label_map.by_colour else read_label(path)
+        self.mask_alpha = mask_alpha
 
 
 def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> list[Path]:
