@@ -15,6 +15,8 @@ Pairs = list[tuple[Path, Path]]
 class LabelledFiles(SegmentationSet):
     """One split as pairs of image and label files. Raw ids are checked as they are read."""
 
+    folder: Path | None = None  # that the names of images are relative to; None: dataset.root
+
     def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
         self.pairs, self.label_map = pairs, label_map
 
