@@ -14,7 +14,8 @@ from deeplabx.process.distributed import is_main
 from deeplabx.process.launch import launch
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
-from deeplabx.run.description import StoredModel, stored_model
+from deeplabx.run.description import Description, StoredModel, stored_model
+from deeplabx.run.paths import refuse_moved
 
 
 def main(job: Job) -> float:
@@ -48,7 +49,14 @@ def main(job: Job) -> float:
 
 def evaluate(found: StoredModel, *, progress: bool = False) -> Metrics:
     """The metrics of the split that the config names, in as many processes as it says."""
-    devices = found.config.trainer.devices
+    devices, stored = found.config.trainer.devices, Description.of(found.checkpoint)
+    refuse_moved(
+        found.config.dataset,
+        stored=stored.config.dataset,
+        source=found.checkpoint.path,
+        command="deeplabx eval RUN",
+        given_root=stored.data.given_root if stored.data else None,
+    )
     return launch(measured, found, progress, devices=devices, prepare=plugins.loader())
 
 

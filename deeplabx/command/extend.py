@@ -5,10 +5,12 @@ from pathlib import Path
 
 from deeplabx.command.job import Job
 from deeplabx.command.train import train
+from deeplabx.config import schema
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.lock import locked
 from deeplabx.errors import CheckpointError, ConfigError
-from deeplabx.run.build import schedule_of
+from deeplabx.run.build import dataset_of, schedule_of
+from deeplabx.run.changed_data import found_data, recorded
 from deeplabx.run.description import Change
 from deeplabx.run.folder import (
     EXTENSIONS,
@@ -20,6 +22,7 @@ from deeplabx.run.folder import (
     write_config,
     write_extensions,
 )
+from deeplabx.run.paths import refuse_moved, with_absolute_paths
 
 
 def main(job: Job) -> float:
@@ -47,9 +50,16 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
     after = replace(after, schedule=replace(after.schedule, max_iters=max_iters), resume=True)
     record = [*extensions_of(folder), {"at_step": step, "from": planned, "to": max_iters}]
     refuse_changed(after, found, record)
+    refuse_moved(
+        after.dataset,
+        stored=before.dataset,
+        source=folder / "config.yaml",
+        command=f"deeplabx extend {folder} schedule.max_iters={max_iters}",
+    )
+    refuse_changed_data(after, found, folder)
     with locked(folder):
         write_extensions(folder, record)
-        write_config(folder, after)
+        write_config(folder, with_absolute_paths(replace(after, accept_changed_images=False)))
         (folder / "DONE").unlink(missing_ok=True)
     old, new = schedule_of(before.schedule), schedule_of(replace(before.schedule, max_iters=max_iters))
     lr = after.optimizer.lr
@@ -61,3 +71,11 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
         f"run's folder records it. For those, train a new run with schedule.max_iters={max_iters}."
     )
     return train(after, folder, overrides=overrides_of(folder))
+
+
+def refuse_changed_data(config: schema.TrainConfig, found: checkpoints.Checkpoint, folder: Path) -> None:
+    """Raise DataError for another data set than the run's, before anything in its folder is changed."""
+    training = dataset_of(config.dataset, split=config.dataset.train_split)
+    validation = dataset_of(config.dataset, split=config.dataset.split)
+    now = found_data(training, validation, root=config.dataset.root)
+    recorded(now, found, folder, accept=config.accept_changed_images)

@@ -7,6 +7,7 @@ from deeplabx.command.job import Job
 from deeplabx.command.train import train
 from deeplabx.run.description import Change
 from deeplabx.run.folder import config_of, overrides_of, refuse_links_out
+from deeplabx.run.paths import refuse_moved
 
 
 def main(job: Job) -> float:
@@ -16,5 +17,12 @@ def main(job: Job) -> float:
 def resume(folder: Path, *, change: Change) -> float:
     """Continue the run in `folder`. change: of its config, where that does not affect its weights."""
     refuse_links_out(folder)
-    config = replace(change(config_of(folder)), resume=True)
+    stored = config_of(folder)
+    config = replace(change(stored), resume=True)
+    refuse_moved(
+        config.dataset,
+        stored=stored.dataset,
+        source=folder / "config.yaml",
+        command=f"deeplabx resume {folder}",
+    )
     return train(config, folder, overrides=overrides_of(folder))

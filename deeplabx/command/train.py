@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.check.headers import check_headers
+from deeplabx.dataset.check.no_valid_pixel import refuse_no_valid_pixel
 from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
@@ -19,7 +21,7 @@ from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import ConfigError, PreemptedError, StoppedError, listed
+from deeplabx.errors import ConfigError, DataError, PreemptedError, StoppedError, listed
 from deeplabx.process.distributed import (
     broadcast,
     broadcast_buffers,
@@ -28,7 +30,7 @@ from deeplabx.process.distributed import (
     resolve_device,
     synchronize_norm,
 )
-from deeplabx.process.launch import launch
+from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.curves import draw_curves
 from deeplabx.report.samples import draw_samples
@@ -43,10 +45,13 @@ from deeplabx.run.build import (
     predictor_of,
     state_of,
 )
+from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, write_names
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.folder import (
+    beginning,
     extensions_of,
+    killed_words,
     mark,
     next_command,
     refuse_changed,
@@ -56,6 +61,7 @@ from deeplabx.run.folder import (
 )
 from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
 from deeplabx.run.opening import opening_words
+from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.resolve import images_per_norm, resolved
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
@@ -79,7 +85,7 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
                 f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval {folder}{named} evaluates it"
             )
             return finished
-        trainer = config.trainer
+        trainer, before = config.trainer, beginning(folder)
         try:
             best = launch(
                 worker,
@@ -94,13 +100,13 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             raise  # nothing began, so nothing is changed
         except (StoppedError, PreemptedError) as stopped:
             stopped.hint = next_command(folder)
-            mark(folder, "INTERRUPTED", str(stopped))
+            mark(folder, "INTERRUPTED", str(stopped), before=before)
             raise
         except KeyboardInterrupt:
-            mark(folder, "INTERRUPTED", "stopped immediately, not saved")
+            mark(folder, "INTERRUPTED", "stopped immediately, not saved", before=before)
             raise StoppedError("stopped immediately, not saved", hint=next_command(folder)) from None
         except Exception as error:
-            mark(folder, "FAILED", str(error))
+            mark(folder, "FAILED", str(error), before=before)
             raise
         (folder / "DONE").write_text("", encoding="utf-8")
         return best
@@ -123,20 +129,26 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         skipped += check_headers(training, split=config.dataset.train_split)
         skipped += check_headers(validation, split=config.dataset.split)
     config = resolved(config, images=len(training), device=device)
-    refuse_single_class(training)
-
-    with seeded(config.seed):
-        model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
     # The main process reads for all: the others may be on machines that do not have the run's folder. A run's
     # own newest valid checkpoint comes first, then init_from, then backbone.weights.
     found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
+    stored = Description.of(found) if found else None
+    killed = killed_words(folder, found) if is_main() and not restarts() else []
+    now = found_data(training, validation, root=config.dataset.root)
+    data, changes = recorded(now, found, folder, accept=config.accept_changed_images)
+    refuse_other_copy(now, broadcast(data))
+    refuse_single_class(training)
+    refuse_no_valid_pixel(validation)
+
+    with seeded(config.seed):
+        model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
     initial = InitialWeights([])
     if is_main() and not found:
         initial = load_initial_weights(config, model, classes=training.classes)
-    stored = Description.of(found) if found else None
     of_weights = broadcast(stored.normalization if stored else initial.normalization)
     model.backbone.normalization = normalization_of(model, training, of_weights)
     config, absent = with_class_weights(config, training, stored)
+    config = with_absolute_paths(replace(config, accept_changed_images=False))  # as it is stored
 
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
     freeze(config.trainer, model)
@@ -148,14 +160,16 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     if is_main():
         checkpoints.repair(folder / "checkpoints", state)
         write_run_files(config, folder, overrides, device)
+        write_names(folder, now)
 
     normalization = model.backbone.normalization
     description = Description(
-        config, list(training.classes), training.palette, training.ignore_index, normalization
+        config, list(training.classes), training.palette, training.ignore_index, normalization, data
     )
     predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
     batches = batches_of(config, training, normalization, device=device, first_step=state.step)
     log = log_of(config, folder, first_step=state.step)
+    saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
 
     def draw() -> None:
@@ -165,14 +179,18 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
-        result = evaluate(predictor, validation, stop=stop, progress=log.terminal)
+        try:
+            result = evaluate(predictor, validation, stop=stop, progress=log.terminal)
+        except DataError:
+            saver.try_save()  # so that no step is lost: once the labels are mended, the run is resumed
+            raise
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw()
         return result
 
     with log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        for line in [*complaints, *initial.words, *opening, *absent, *skipped]:
+        for line in [*complaints, *killed, *changes, *initial.words, *opening, *absent, *skipped]:
             log.say(line)
         if state.step == 0:
             draw()
@@ -181,7 +199,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             noting_unreadable(batches, unreadable),
             stop=stop,
             evaluate=evaluate_and_draw,
-            saver=Saver(state, folder / "checkpoints", description=description.to_plain(), log=log),
+            saver=saver,
             log=log,
             eval_every=config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS),
             save_every=config.trainer.save_every,

@@ -21,6 +21,7 @@ from deeplabx.engine.lock import exclusive
 from deeplabx.errors import CheckpointError, ConfigError, nearest, printable
 from deeplabx.run.build import dataset_of, meta_network, model_of, published_classes
 from deeplabx.run.description import Description
+from deeplabx.run.paths import with_absolute_paths
 from deeplabx.weights import known
 from deeplabx.weights.contract import Imported, Origin
 from deeplabx.weights.download import sha256_of
@@ -259,7 +260,9 @@ def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, 
     with torch.device("meta"):
         expected = model_of(config, num_classes=number, in_channels=3).state_dict()
     refuse_other_network(found, expected)
-    description = Description(config, classes, palette, ignore_index_of(number), found.normalization)
+    description = Description(
+        with_absolute_paths(config), classes, palette, ignore_index_of(number), found.normalization
+    )
     checkpoints.write_untrained(
         out.resolve(),
         found.tensors,

@@ -631,6 +631,13 @@ class TrainConfig:
         words="weights to start from; a run, a checkpoint, a file or a name from `deeplabx weights list`; "
         "tensors are taken by name and shape",
     )
+    init_from_partial: bool = setting(
+        words="start from weights that fill less than half of the tensors; init_from: of the model's; "
+        "backbone.weights: of the backbone's"
+    )
+    accept_changed_images: bool = setting(
+        words="continue although the list of training images has changed; a later resume compares again"
+    )
 
 
 @dataclass
@@ -662,6 +669,7 @@ class PredictConfig(CheckpointConfig):
 # What may change when a run is resumed, because its weights do not depend on it.
 FREE_ON_RESUME = (
     "resume",
+    "accept_changed_images",
     "dataset.root",
     "dataset.sbd_root",
     "trainer.workers",
@@ -680,6 +688,9 @@ class ResumeConfig:
     run: str = setting(path=True, words="folder of the run")
     dataset: DatasetSettings = nested(DatasetSettings)
     trainer: TrainerConfig = nested(TrainerConfig)
+    accept_changed_images: bool = setting(
+        words="continue although the list of training images has changed; a later resume compares again"
+    )
 
 
 @dataclass

@@ -25,6 +25,8 @@ class LabelledFiles(SegmentationSet):
     image_channels: Sequence[int] | None = None
     mask_alpha: str = "refuse"
 
+    folder: Path | None = None  # that the names of images are relative to; None: dataset.root
+
     def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
         self.pairs, self.label_map = pairs, label_map
 

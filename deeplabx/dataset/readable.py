@@ -18,8 +18,8 @@ class ReadableSet(SegmentationSet):
     otherwise they raise its DataError.
     """
 
-    def __init__(self, samples: SegmentationSet, *, skip_unreadable: bool = False) -> None:
-        self.samples, self.skip_unreadable = samples, skip_unreadable
+    def __init__(self, samples: SegmentationSet, *, skip_unreadable: bool = False, split: str = "") -> None:
+        self.samples, self.skip_unreadable, self.split = samples, skip_unreadable, split
         self.classes, self.palette, self.ignore_index = samples.classes, samples.palette, samples.ignore_index
         self.note, self.channels, self.statistics = samples.note, samples.channels, samples.statistics
         self.errors: list[str] = []
@@ -114,6 +114,6 @@ def opened(
     if leads_out(split):
         raise ConfigError(f"dataset split {split!r} leads out of dataset.root")
     try:
-        return ReadableSet(builder(split=split, **settings), skip_unreadable=skip_unreadable)
+        return ReadableSet(builder(split=split, **settings), skip_unreadable=skip_unreadable, split=split)
     except OSError as error:  # no permission to read, a name too long, a link to itself
         raise DataError(f"{error.filename}: {error.strerror}") from None

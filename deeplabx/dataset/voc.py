@@ -73,6 +73,7 @@ class VOC(LabelledFiles):
         )
         pairs = complete(pairs, where=f"{voc}, split {split}", hint=HOW_TO_GET)
         super().__init__(pairs, label_map=LabelMap(LABEL_MAP))
+        self.folder = voc
         self.note = PUBLISHED if split == "train" else ""
 
     def read_raw(self, path: Path) -> RawLabel:

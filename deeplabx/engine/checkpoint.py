@@ -27,7 +27,7 @@ from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 from deeplabx.process.distributed import broadcast
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 RAW = "raw.safetensors"
 REPORT = "import.txt"  # for imported weights: the source of each tensor
 LONGEST_NAME = 255  # of a file
@@ -56,14 +56,19 @@ class Checkpoint:
         """
         return read_json(self.path / "config.json")
 
-    @property
-    def state(self) -> dict[str, Any]:
+    def refuse_other_version(self) -> dict[str, Any]:
+        """What `state.json` holds. Raises CheckpointError if another version of deeplabx wrote it."""
         state = read_json(self.path / "state.json")
         if state.get("schema_version") != SCHEMA_VERSION:
             raise CheckpointError(
                 f"{self.path} has schema version {state.get('schema_version')}, this deeplabx reads "
                 f"{SCHEMA_VERSION}"
             )
+        return state
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state = self.refuse_other_version()
         best = state.get("best")
         best_types = {"step": int, "miou": float} if best else {}
         for table, types in ((state, STATE_TYPES), (best, best_types)):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
+from deeplabx.dataset.check.no_valid_pixel import no_valid_pixel
 from deeplabx.dataset.contract import widened
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
@@ -29,7 +30,8 @@ def evaluate(
 
     Each process evaluates its share of the images, and all return the same result; they wait for each other
     only at the end. Images that `samples` skips are listed in the result and not counted. The model's mode is
-    restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal.
+    restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal, and
+    DataError if not a single pixel was counted.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
@@ -58,7 +60,9 @@ def evaluate(
         raise InterruptedEvaluationError(asked)
     unreadable = gathered(samples.take_errors())
     assert images + len(unreadable) == len(samples), f"{images} images evaluated of {len(samples)}"
-    result = metrics(sum_in_place(confusion), list(samples.classes))
+    if not sum_in_place(confusion).any():
+        raise no_valid_pixel(samples, unreadable=unreadable)
+    result = metrics(confusion, list(samples.classes))
     return replace(result, images=int(images), unreadable=unreadable)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplabx.errors import DataError
 from deeplabx.process.terminal import columns, padded
 
 
@@ -46,14 +47,18 @@ class Metrics:
 
 
 def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
-    """The metrics of an int64 C x C confusion matrix, computed in float64."""
+    """The metrics of an int64 C x C confusion matrix, computed in float64. Raises DataError for one without a
+    pixel: there is no mIoU of nothing.
+    """
     confusion = confusion.cpu()
+    if not confusion.any():
+        raise DataError("no pixel was counted, so there are no metrics")
     hits = confusion.diag().double()
     labelled, predicted = confusion.sum(1).double(), confusion.sum(0).double()
     union = labelled + predicted - hits
     iou = hits / union
     seen, present = union > 0, labelled > 0
-    total = labelled.sum().clamp(min=1)
+    total = labelled.sum()
     return Metrics(
         miou=mean(iou[seen]),
         miou_gt_only=mean(iou[present]),
@@ -74,7 +79,7 @@ def mean(values: Tensor) -> float:
     total = 0.0
     for value in values.tolist():
         total += value
-    return total / len(values) if len(values) else 0.0
+    return total / len(values)
 
 
 def table(result: Metrics) -> str:

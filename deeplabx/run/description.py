@@ -17,6 +17,7 @@ from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.process.distributed import resolve_device, resolve_precision
 from deeplabx.run import plugins
 from deeplabx.run.build import model_of, predictor_of
+from deeplabx.run.data_record import DataRecord
 
 Change = Callable[[schema.TrainConfig], schema.TrainConfig]  # a stored config to the one that is used
 
@@ -31,6 +32,7 @@ class Description(NamedTuple):
     palette: list[tuple[int, int, int]]
     ignore_index: int
     normalization: Normalization
+    data: DataRecord | None = None  # what it was trained on; None: not by a run of this program
 
     def to_plain(self) -> dict[str, Any]:
         return {
@@ -40,10 +42,12 @@ class Description(NamedTuple):
             "palette": [list(colour) for colour in self.palette],
             "ignore_index": self.ignore_index,
             "preprocess": {"mean": list(self.normalization.mean), "std": list(self.normalization.std)},
+            "data": None if self.data is None else self.data.to_plain(),
         }
 
     @classmethod
     def of(cls, checkpoint: checkpoints.Checkpoint) -> "Description":
+        checkpoint.refuse_other_version()
         return cls.from_plain(checkpoint.description, source=checkpoint.path)
 
     @classmethod
@@ -58,12 +62,13 @@ class Description(NamedTuple):
                 normalization=Normalization(
                     mean=tuple(plain["preprocess"]["mean"]), std=tuple(plain["preprocess"]["std"])
                 ),
+                data=None if plain["data"] is None else DataRecord.from_plain(plain["data"]),
             )
             found.refuse_nonsense()
             return found
         except ConfigError as error:
             raise CheckpointError(f"{source}/config.json: {error.message}", hint=error.hint) from None
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise CheckpointError(f"{source}/config.json is not one of this version: {error!r}") from None
 
     def refuse_nonsense(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,36 @@ def extensions_of(folder: Path) -> list[dict[str, Any]]:
         raise CheckpointError(f"{path} cannot be read: {error!r}") from None
 
 
+def beginning(folder: Path) -> object:
+    """What changes whenever the run in `folder` begins or continues."""
+    path = folder / "environment.json"
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+def logged_step(folder: Path) -> int:
+    """The last step that metrics.jsonl has."""
+    path = folder / "metrics.jsonl"
+    steps = re.findall(r'^{"step": (\d+)', path.read_text(errors="replace"), re.M) if path.is_file() else []
+    return max(map(int, steps), default=0)
+
+
+def killed_words(folder: Path, found: checkpoints.Checkpoint | None) -> list[str]:
+    """A line for the log of a run that continues, if its process before this one was killed from outside: it
+    began, and left no mark of its end.
+    """
+    began = (folder / "config.yaml").is_file()
+    if not began or any((folder / name).is_file() for name in ("DONE", "FAILED", "INTERRUPTED")):
+        return []
+    reached, step = logged_step(folder), int(found.state["step"]) if found else 0
+    if found and reached <= step == Description.of(found).config.schedule.max_iters:
+        return []  # it was complete, and is extended
+    where = f"continuing from {found.path.name}" if found else "it had saved no checkpoint: starting again"
+    return [
+        "the process before this one was killed, or its machine stopped (memory, a time limit, power): its "
+        f"log ends at step {reached}; {where}"
+    ]
+
+
 def leads_into(link: Path, home: Path) -> bool:
     try:
         return link.resolve().is_relative_to(home)
@@ -167,9 +198,13 @@ def write_extensions(folder: Path, record: list[dict[str, Any]]) -> None:
     durable.replace(folder / EXTENSIONS, json.dumps(record, indent=2) + "\n")
 
 
-def mark(folder: Path, name: str, words: str) -> None:
-    """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing."""
-    if (folder / "config.yaml").is_file():
+def mark(folder: Path, name: str, words: str, *, before: object) -> None:
+    """Leave FAILED or INTERRUPTED in a run that began; one that did not leaves nothing, and one that could
+    not be continued stays as it was.
+
+    before: its `beginning` before it was started.
+    """
+    if beginning(folder) != before:
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
             durable.write_words(folder / name, f"{words}\n")
 

@@ -2,11 +2,13 @@
 what was loaded.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.backbone.pretrained import is_backbone_file, load_matching, read_backbone
@@ -67,14 +69,24 @@ def from_model(config: schema.TrainConfig, model: DeepLab, *, classes: list[str]
     tensors, own = dict(found.tensors), model.state_dict()
     names = per_class(config, num_classes=len(classes), in_channels=len(model.backbone.normalization.mean))
     of_classes = [name for name in names if fits_but_for_classes(tensors.get(name), own[name])]
+    carried: dict[str, int] = {}
     words = [UNKNOWN_CLASSES] if any(tensors[name].shape == own[name].shape for name in of_classes) else []
     if found.classes is not None:
         carried = {name: found.classes.index(name) for name in classes if name in found.classes}
         for name in of_classes:
             tensors[name] = carry_classes(tensors[name], own[name], [carried.get(one) for one in classes])
         words = [*found.words, *class_words(classes, carried)] if of_classes else []
-    report = load_matching(model, tensors, source=f"init_from={config.init_from}").report(found.source)
-    return InitialWeights([report, *words, *folded_words(config, model)], found.normalization)
+    loaded = load_matching(model, tensors, source=f"init_from={config.init_from}")
+    drawn = of_classes if found.classes is not None and not carried else []  # a classifier as initialised
+    filled = filled_words(
+        model,
+        set(loaded.used) - set(drawn),
+        what=f"init_from={config.init_from}",
+        theirs=found.tensors,
+        partial=config.init_from_partial,
+    )
+    report = loaded.report(found.source)
+    return InitialWeights([report, filled, *words, *folded_words(config, model)], found.normalization)
 
 
 def whole_weights(init_from: str) -> Weights:
@@ -160,7 +172,15 @@ def from_backbone(config: schema.TrainConfig, model: DeepLab) -> InitialWeights:
             hint=f"set backbone={theirs}, or give weights of {name}",
         )
     loaded = load_matching(model.backbone, found.tensors, source=f"backbone.weights={spec}")
-    return InitialWeights([loaded.report(found.source), *folded_words(config, model)], found.normalization)
+    filled = filled_words(
+        model.backbone,
+        set(loaded.used),
+        what=f"backbone.weights={spec}",
+        theirs=found.tensors,
+        partial=config.init_from_partial,
+    )
+    report = loaded.report(found.source)
+    return InitialWeights([report, filled, *folded_words(config, model)], found.normalization)
 
 
 def backbone_weights(path: Path, *, import_it: bool) -> Weights:
@@ -195,6 +215,36 @@ def backbone_tensors(found: Imported) -> dict[str, Tensor]:
         for name, value in found.tensors.items()
         if name.startswith("backbone.")
     }
+
+
+# --- how much of a model was filled -------------------------------------------------------------------------
+
+
+def filled_words(
+    network: nn.Module, filled: set[str], *, what: str, theirs: Mapping[str, Tensor], partial: bool
+) -> str:
+    """How many of how many tensors of each module of a model (or of a backbone) were filled. Raises
+    CheckpointError for fewer than half of all, unless `partial`: the file is probably of another network.
+
+    Tensors are counted, not their values: what does not fit does not by its name, and by values a single
+    large layer, as VGG's fc6, would outweigh all others.
+    """
+    own = list(network.state_dict())
+    of_module = Counter(name.partition(".")[0] for name in own)
+    found = Counter(name.partition(".")[0] for name in own if name in filled)
+    each = ", ".join(f"{module} {found[module]} of {number}" for module, number in of_module.items())
+    words = f"{found.total()} of {len(own)} tensors"
+    if 2 * found.total() < len(own) and not partial:
+        lacking = next(name for name in own if name not in filled)
+        unused = [name for name, value in theirs.items() if name not in own and value.ndim]
+        unused.sort(key=lambda name: name.partition(".")[0] != lacking.partition(".")[0])  # that module first
+        names = f"it has names such as {printable(unused[0], 80)}, " if unused else "it has no others; "
+        raise CheckpointError(
+            f"{what} fills only {words}: {each}",
+            hint=f"{names}the network has {lacking}: are model and backbone the same?\n"
+            "init_from_partial=true initialises the tensors that are not filled randomly",
+        )
+    return f"  filled: {words}: {each}"
 
 
 def folded_words(config: schema.TrainConfig, model: DeepLab) -> list[str]:

@@ -262,3 +262,67 @@ def test_folded_batch_norms_that_would_be_trained_are_told(
     save_file(tensors, tmp_path / "folded.safetensors")
     began, _, _ = started(config, CLASSES)
     assert any("batch norms are folded" in line for line in began.words) == warned
+
+
+# --- how much of the model was filled -----------------------------------------------------------------------
+
+
+def test_what_fills_less_than_half_of_the_model_is_refused_unless_that_is_typed(
+    compose: Compose, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path / "old", compose(*TINY, "backbone=resnet18"), CLASSES)
+    settings = [*TINY, f"init_from='{tmp_path}/old'"]
+    with pytest.raises(
+        CheckpointError,
+        match=r"fills only \d+ of \d+ tensors: backbone 0 of 306, aspp \d+ of \d+, .*\n"
+        r"it has names such as backbone.bn1.bias, the network has backbone.features.0.0.weight: are model "
+        r"and backbone the same\?\ninit_from_partial=true",
+    ):
+        started(compose(*settings), CLASSES)
+    began, model, before = started(compose(*settings, "init_from_partial=true"), CLASSES)
+    assert any(line.startswith("  filled: ") for line in began.words)
+    own = model.state_dict()
+    assert torch.equal(own["backbone.features.0.0.weight"], before["backbone.features.0.0.weight"])
+    assert not torch.equal(own["classify.weight"], before["classify.weight"])
+
+
+@pytest.mark.parametrize("share", [0.49, 0.51])
+def test_half_of_a_backbones_tensors_are_enough(compose: Compose, tmp_path: Path, share: float) -> None:
+    """By number: the largest ones are among those that are left out."""
+    config = compose(*TINY, f"backbone.weights='{tmp_path}/half.safetensors'")
+    torch.manual_seed(1)
+    tensors = model_of(config, num_classes=2, in_channels=3).backbone.state_dict()
+    count = round(share * len(tensors))
+    kept = dict(sorted(tensors.items(), key=lambda item: item[1].numel())[:count])
+    save_file(kept, tmp_path / "half.safetensors")
+    if share < 0.5:
+        with pytest.raises(
+            CheckpointError,
+            match=rf"fills only {count} of {len(tensors)} tensors: features {count} of {len(tensors)}\n"
+            r"it has no others; the network has features.",
+        ):
+            started(config, CLASSES)
+        config.init_from_partial = True
+    began, _, _ = started(config, CLASSES)
+    assert f"  filled: {count} of {len(tensors)} tensors: features {count} of {len(tensors)}" in began.words
+
+
+def test_each_module_is_counted_and_a_classifier_of_other_classes_is_not_filled(
+    compose: Compose, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path / "old", compose(*TINY, "model=deeplabv3"), ["a", "b"])
+    began, model, _ = started(compose(*TINY, f"init_from='{tmp_path}/old'"), ["c", "d"])
+    (line,) = (line for line in began.words if line.startswith("  filled: "))
+    sizes = {name: len(module.state_dict()) for name, module in model.named_children()}
+    assert "backbone {backbone} of {backbone},".format(**sizes) in line
+    assert "decoder 0 of {decoder},".format(**sizes) in line
+    assert "classify 0 of 2" in line
+
+
+def test_nothing_that_matches_is_refused_even_where_a_part_is_enough(
+    compose: Compose, tmp_path: Path
+) -> None:
+    save_file({"surprise": torch.zeros(3)}, tmp_path / "other.safetensors")
+    config = compose(*TINY, f"init_from='{tmp_path}/other.safetensors'", "init_from_partial=true")
+    with pytest.raises(CheckpointError, match=r"none of its 1 tensors, such as surprise, matches"):
+        started(config, CLASSES)
