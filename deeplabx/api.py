@@ -19,12 +19,12 @@ from deeplabx.command import inputs
 from deeplabx.command.compose import composed, run_folder, training_config
 from deeplabx.command.job import Job
 from deeplabx.command.overrides import prepared
-from deeplabx.command.predict import found_images
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.table import BY_WORDS
 from deeplabx.command.train import train as train_in
 from deeplabx.command.weights import checkpoint_of
 from deeplabx.dataset.image_file import as_image
+from deeplabx.dataset.listing import images_of, refuse_unreadable
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
 from deeplabx.registry import register
@@ -92,8 +92,12 @@ def predict(
 
 
 def in_folder(source: str | Path) -> Sequence[Path]:
-    """An image, or every image below a folder."""
-    return found_images(Path(source), besides=None)
+    """An image, or every image below a folder; a warning says what was left out."""
+    found = images_of(Path(source))
+    refuse_unreadable(found)
+    for words in found.left_out:
+        warnings.warn(words, stacklevel=3)
+    return found.paths
 
 
 @dataclass(frozen=True)

@@ -55,5 +55,7 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     """The metrics of the split; one process's share of the work."""
     config = found.config.dataset
     samples = dataset_of(config, split=config.split)
+    for words in samples.left_out if is_main() else ():
+        print(words, file=sys.stderr)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
     return evaluate_split(found.predictor(), samples, progress=progress and is_main())
