@@ -23,6 +23,7 @@ from deeplabx.command.quoting import in_quotes
 from deeplabx.command.table import BY_WORDS
 from deeplabx.command.train import train as train_in
 from deeplabx.command.weights import checkpoint_of
+from deeplabx.dataset.contract import id_dtype
 from deeplabx.dataset.image_file import as_image
 from deeplabx.dataset.listing import images_of, refuse_unreadable
 from deeplabx.engine.checkpoint_folder import read_json
@@ -76,16 +77,17 @@ def evaluate(ckpt: str | Path, overrides: Sequence[str] = ()) -> Metrics:
 def predict(
     ckpt: str | Path, images: ImageLike | Iterable[ImageLike], overrides: Sequence[str] = ()
 ) -> Iterator[np.ndarray]:
-    """The class ids of each image, uint8 H x W of the image's own size.
+    """The class ids of each image, H x W of the image's own size; uint8, of more than 256 classes uint16.
 
     images: paths, folders of images, PIL images or uint8 arrays H x W x channels; one or many. The
     checkpoint is read immediately, each image when its ids are requested.
     """
-    predictor = found_model("predict", ckpt, overrides).predictor()
+    found = found_model("predict", ckpt, overrides)
+    predictor, dtype = found.predictor(), id_dtype(len(found.description.classes))
     channels = len(predictor.normalization.mean)
     each = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else images
     return (
-        predictor.ids(as_image(one, channels=channels)).cpu().numpy().astype(np.uint8)
+        predictor.ids(as_image(one, channels=channels)).cpu().numpy().astype(dtype)
         for source in each
         for one in (in_folder(source) if isinstance(source, str | Path) else [source])
     )

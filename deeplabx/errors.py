@@ -137,6 +137,12 @@ def printable(text: str, limit: int = LONGEST_LINE) -> str:
     return shown if len(shown) <= limit else f"{shown[: limit - 4]} ..."
 
 
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names with commas between them; of more than `most`, the first ones and how many there are."""
+    names = list(names)
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])}, ... ({len(names)} in all)"
+
+
 def report(error: DeeplabxError) -> int:
     """Print an error in at most three lines, after the traceback of a user's own code; its exit code."""
     if isinstance(error, PluginError) and error.trace:

@@ -19,7 +19,8 @@ class Crop(NamedTuple):
 
 
 class StandardAugment:
-    """uint8 image and label to crop_size x crop_size, with random numbers from the given generator.
+    """Image (uint8) and label (uint8 or uint16) to crop_size x crop_size, with random numbers from the given
+    generator.
 
     Scaling, cropping and padding are one warp over the crop alone, so that the cost does not depend on the
     image's size. The result is that of resizing the whole image (bilinear; nearest for labels), padding on
@@ -57,7 +58,7 @@ class StandardAugment:
     def apply(self, image: np.ndarray, label: np.ndarray, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
         cut_image = np.empty((self.crop_size, self.crop_size, image.shape[2]), np.uint8)
         cut_image[:] = self.pad_pixel
-        cut_label = np.full((self.crop_size, self.crop_size), self.ignore_index, np.uint8)
+        cut_label = np.full((self.crop_size, self.crop_size), self.ignore_index, label.dtype)
         rows, columns = (
             min(self.crop_size, crop.height - crop.top),
             min(self.crop_size, crop.width - crop.left),

@@ -6,11 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
+from deeplabx.dataset.contract import id_dtype
 from deeplabx.dataset.image_file import read_image
 from deeplabx.dataset.listing import Found, RealFolders, images_of
 from deeplabx.dataset.writing import place_for, write_ids, write_image
@@ -76,7 +76,7 @@ def predict_share(found: StoredModel, tasks: list[Task]) -> list[str]:
         except DataError as error:
             failures.append(error.message)
             continue
-        ids = predictor.ids(image).cpu().numpy().astype(np.uint8)
+        ids = predictor.ids(image).cpu().numpy().astype(id_dtype(len(palette)))
         write_ids(task.ids, ids, palette)
         write_image(task.overlay, overlay(image, ids, palette))
     return gathered(failures)

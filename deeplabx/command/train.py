@@ -18,7 +18,7 @@ from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import ConfigError, PreemptedError, StoppedError
+from deeplabx.errors import ConfigError, PreemptedError, StoppedError, listed
 from deeplabx.process.distributed import (
     broadcast,
     broadcast_buffers,
@@ -188,7 +188,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
         missed = [name for name, iou in state.best["per_class_iou"].items() if iou == 0]
         if missed:
-            log.say(f"IoU 0 at that step: {', '.join(missed)}")
+            log.say(f"IoU 0 at that step: {listed(missed)}")
         named = plugins.as_overrides()
         log.say(f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}")
     return state.best_miou

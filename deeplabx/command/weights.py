@@ -13,7 +13,7 @@ from deeplabx.backbone.pretrained import BackboneFile, is_backbone_file, read_ba
 from deeplabx.command.compose import training_config
 from deeplabx.command.job import Job
 from deeplabx.config import schema
-from deeplabx.dataset.contract import IGNORE_INDEX, Palette
+from deeplabx.dataset.contract import Palette, ignore_index_of
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.checkpoint_folder import MANIFEST, chosen_in
 from deeplabx.engine.durable import arriving
@@ -259,7 +259,7 @@ def write_checkpoint(found: Imported, out: Path, *, config: schema.TrainConfig, 
     with torch.device("meta"):
         expected = model_of(config, num_classes=number, in_channels=3).state_dict()
     refuse_other_network(found, expected)
-    description = Description(config, classes, palette, IGNORE_INDEX, found.normalization)
+    description = Description(config, classes, palette, ignore_index_of(number), found.normalization)
     checkpoints.write_untrained(
         out.resolve(),
         found.tensors,

@@ -44,7 +44,7 @@ class LabelCounts(Dataset):
             return error
         if label is None:
             return np.zeros((2, classes), np.int64)
-        own = np.bincount(label.reshape(-1), minlength=256)[:classes]
+        own = np.bincount(label.reshape(-1), minlength=classes)[:classes]
         return np.stack([own, np.where(own > 0, own.sum(), 0)])
 
 

@@ -8,16 +8,17 @@ label_map: {0: background, 127: road}
     From a raw id, or a colour as "r,g,b" or "#rrggbb", to a class or to ignore.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
-from deeplabx.dataset.contract import IGNORE_INDEX, Colour, Palette
+from deeplabx.dataset.contract import Colour, Palette, ignore_index_of
 from deeplabx.dataset.label_file import holds_colours, read_colours, read_label
 from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
-from deeplabx.errors import DataError, quoted
+from deeplabx.errors import DataError, listed, quoted
 
 KEYS = ("classes", "ignore", "label_map")
 EXAMPLE = "classes: [background, object]; see docs/data.md"
@@ -31,6 +32,7 @@ class ClassTable(NamedTuple):
     names: list[str]
     palette: Palette
     label_map: LabelMap
+    ignore_index: int
 
     @classmethod
     def read(cls, path: Path, *, masks: list[Path]) -> "ClassTable":
@@ -61,14 +63,19 @@ class ClassTable(NamedTuple):
         return cls(
             names,
             colours or voc_palette(len(names)),
-            LabelMap(by_colour if by_colours else by_id, hint=how_to_declare(names)),
+            LabelMap(
+                by_colour if by_colours else by_id,
+                ignore_index=ignore_index_of(len(names)),
+                hint=how_to_declare(names),
+            ),
+            ignore_index_of(len(names)),
         )
 
 
 def how_to_declare(names: list[str]) -> str:
     return (
         f"in classes.yaml, label_map: {{0: {names[0]}, 255: {names[1]}}} maps values to classes, "
-        "ignore: [255] excludes them"
+        f"ignore: [{ignore_index_of(len(names))}] excludes them"
     )
 
 
@@ -124,7 +131,8 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
         )
     names = list(classes)
     if len(set(names)) != len(names):
-        raise DataError(f"{path}: duplicate class name in {', '.join(names)}")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        raise DataError(f"{path}: duplicate class name: {listed(twice)}")
     unfit = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
     if unfit:
         raise DataError(
@@ -133,7 +141,8 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
         )
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(
-            f"{path}: {len(names)} classes; there must be 2 to {MAX_CLASSES}, background included"
+            f"{path}: {len(names)} classes; there must be 2 to {MAX_CLASSES}, background included",
+            hint="" if len(names) < 2 else "map rare values to one class, or to ignore, in label_map",
         )
     if isinstance(classes, list):
         return names, []
@@ -161,21 +170,23 @@ def label_map_of(content: dict[str, Any], names: list[str], path: Path) -> dict[
             hint="colours need quotes, as in '#804080'",
         )
     label_map: dict[Any, int] = {}
+    index_of = {name: index for index, name in enumerate(names)}
     for text, target in written.items():
         raw = raw_value(text, path)
-        if target != "ignore" and target not in names:
+        if target != "ignore" and (not isinstance(target, str) or target not in index_of):
             raise DataError(
                 f"{path}: label_map maps to {quoted(target)}, which is not in classes",
-                hint=f"classes: {', '.join(names)}, or ignore",
+                hint=f"classes: {listed(names)}, or ignore",
             )
         if raw in label_map:
             raise DataError(f"{path}: duplicate {text} in label_map")
-        label_map[raw] = IGNORE_INDEX if target == "ignore" else names.index(target)
+        label_map[raw] = ignore_index_of(len(names)) if target == "ignore" else index_of[target]
     if len({type(raw) for raw in label_map}) > 1:
         raise DataError(f"{path}: label_map has both ids and colours", hint="masks have one or the other")
-    unused = [name for index, name in enumerate(names) if index not in label_map.values()]
+    used = set(label_map.values())
+    unused = [name for name, index in index_of.items() if index not in used]
     if unused:
-        raise DataError(f"{path}: label_map maps nothing to {', '.join(unused)}")
+        raise DataError(f"{path}: label_map maps nothing to {listed(unused)}")
     return label_map
 
 
@@ -190,11 +201,16 @@ def with_ignored(
     train_ids: dict[Any, int], ignored: list[int | Colour], kind: type, names: list[str], path: Path
 ) -> dict[Any, int]:
     """`train_ids` plus the ignored values of one kind, ids or colours."""
-    chosen = [raw for raw in ignored if isinstance(raw, kind)]
+    chosen, ignore_index = [raw for raw in ignored if isinstance(raw, kind)], ignore_index_of(len(names))
     for raw in chosen:
-        if train_ids.get(raw, IGNORE_INDEX) != IGNORE_INDEX:
-            raise DataError(f"{path}: {raw} is both class {names[train_ids[raw]]!r} and in ignore")
-    return {**train_ids, **dict.fromkeys(chosen, IGNORE_INDEX)}
+        if train_ids.get(raw, ignore_index) != ignore_index:
+            raise DataError(
+                f"{path}: {raw} is both class {names[train_ids[raw]]!r} and in ignore",
+                hint="with more than 255 classes, 255 is the id of one; void can be 65535"
+                if raw == 255 < len(names)
+                else "",
+            )
+    return {**train_ids, **dict.fromkeys(chosen, ignore_index)}
 
 
 def raw_value(value: Any, path: Path) -> int | Colour:
@@ -259,7 +275,7 @@ def colours_are_meant(
             return None in as_ids
         if as_ids != as_colours:
             raise DataError(
-                f"{mask}: its ids {values.tolist()} and its colours {shown} are different classes in "
+                f"{mask}: its ids {values[:8].tolist()} and its colours {shown[:8]} are different classes in "
                 f"{path.name}",
                 hint='set label_map: {0: ..., 1: ...} for ids or {"0,0,0": ...} for colours',
             )

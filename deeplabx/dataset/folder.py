@@ -66,7 +66,7 @@ class Folder(LabelledFiles):
         )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
-        self.classes, self.palette = table.names, table.palette
+        self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
         own = base / "masks" / split if (base / "images" / split).is_dir() else base / "masks"
         self.left_out = [*found.left_out, *masks_without_image(base, own, masks, mask_suffix)]
 

@@ -6,31 +6,36 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deeplabx.dataset.contract import Colour, Palette
-from deeplabx.errors import DataError
+from deeplabx.dataset.contract import IGNORE_INDEX, Colour, Palette, label_dtype
+from deeplabx.errors import DataError, listed
 
-UNKNOWN = 254  # marks a raw value that is not in the map
-MAX_CLASSES = 254
+MAX_CLASSES = 1000
+MOST_LISTED = 40  # known values in a hint
 
 
 class LabelMap:
-    """Train ids by raw id (int), or by colour. Calling it on a raw label checks every pixel with one table
-    lookup.
+    """Train ids by raw id (int, up to 65535), or by colour. Calling it on a raw label checks every pixel with
+    one table lookup. ignore_index: of the data set; it says whether labels are uint8 or uint16.
     """
 
-    def __init__(self, train_ids: Mapping[Any, int], *, hint: str = "") -> None:
+    def __init__(
+        self, train_ids: Mapping[Any, int], *, ignore_index: int = IGNORE_INDEX, hint: str = ""
+    ) -> None:
         self.hint = hint  # how to declare a raw value that is not in the map
         self.by_colour = any(isinstance(raw, tuple) for raw in train_ids)
         self.known = {
             packed(raw) if isinstance(raw, tuple) else raw: train_id for raw, train_id in train_ids.items()
         }
-        size = 1 << 24 if self.by_colour else max(256, max(self.known, default=0) + 1)
-        self.table = np.full(size + 1, UNKNOWN, np.uint8)  # the last entry: everything beyond
+        dtype = label_dtype(ignore_index)
+        # Marks a raw value that is not in the map: the largest label that is no train id.
+        self.unknown = max(set(range(np.iinfo(dtype).max + 1)) - set(train_ids.values()))
+        size = 1 << 24 if self.by_colour else max(1 << 16, max(self.known, default=0) + 1)
+        self.table = np.full(size + 1, self.unknown, dtype)  # the last entry: everything beyond
         for raw, train_id in self.known.items():
             self.table[raw] = train_id
 
     def __call__(self, raw: np.ndarray, *, path: object) -> np.ndarray:
-        """uint8 H x W of train ids from raw ids H x W, or from colours H x W x 3.
+        """H x W of train ids from raw ids H x W (uint8, or wider), or from colours H x W x 3.
 
         Raises DataError naming file, value and pixel for the first raw value that is not in the map.
         """
@@ -41,8 +46,10 @@ class LabelMap:
         elif raw.dtype == np.uint8:
             ids = np.asarray(cv2.LUT(raw, self.table[:256]))
         else:
-            ids = self.table[np.where((raw < 0) | (raw >= len(self.table)), len(self.table) - 1, raw)]
-        unknown = ids == UNKNOWN
+            beyond = len(self.table) - 1
+            within = raw if raw.dtype == np.uint16 else np.where(raw < 0, beyond, raw)
+            ids = self.table.take(within, mode="clip")  # half the time of self.table[within]
+        unknown = ids == self.unknown
         if unknown.any():
             raise self.unknown_value(raw, unknown, path=path)
         return ids
@@ -54,7 +61,7 @@ class LabelMap:
         return DataError(
             f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is neither a "
             f"class nor void ({int(unknown.sum())} such pixels: {', '.join(others)})",
-            hint=f"known {kind}s: {', '.join(self.shown(raw) for raw in sorted(self.known))}\n{self.hint}",
+            hint=f"known {kind}s: {listed(map(self.shown, sorted(self.known)), MOST_LISTED)}\n{self.hint}",
         )
 
     def shown(self, raw: int) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from deeplabx.dataset.contract import widened
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import ConfigError, DataError, DeeplabxError
 
@@ -27,7 +28,7 @@ class Address(NamedTuple):
 
 class Batch(NamedTuple):
     images: Tensor  # uint8 N x H x W x channels
-    labels: Tensor  # uint8 N x H x W
+    labels: Tensor  # uint8 N x H x W, int32 of more than 254 classes
     unreadable: list[str]  # error messages of files that were replaced by others
 
 
@@ -69,7 +70,7 @@ class BatchAddresses:
 
 class Example(NamedTuple):
     image: np.ndarray  # uint8 H x W x channels
-    label: np.ndarray  # uint8 H x W
+    label: np.ndarray  # H x W
     unreadable: list[str]
 
 
@@ -114,7 +115,7 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
         return ConfigError(f"the augmentation returned crops of different sizes: {sorted(shapes)}")
     images, labels = (
         torch.from_numpy(np.stack(arrays))
-        for arrays in ([one.image for one in found], [one.label for one in found])
+        for arrays in ([one.image for one in found], [widened(one.label) for one in found])
     )
     return Batch(images, labels, [words for one in found for words in one.unreadable])
 

@@ -30,7 +30,7 @@ class ReadableSet(SegmentationSet):
 
     def __getitem__(self, index: int) -> Sample:
         image, label = self.samples[index]
-        self.refuse_other(image, index, what="image")
+        self.refuse_other(image, index, what="image", dtype=np.dtype(np.uint8))
         self.refuse_other_label(label, index)
         if image.shape != (*label.shape, self.channels):
             raise ConfigError(
@@ -62,22 +62,30 @@ class ReadableSet(SegmentationSet):
     def name(self) -> str:
         return type(self.samples).__name__
 
-    def refuse_other(self, array: object, index: int, *, what: str) -> None:
-        """Raise ConfigError for an image or label that is not a uint8 array."""
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+    @property
+    def of_labels(self) -> str:
+        return (
+            f"labels are uint8 with an ignore_index up to 255, else uint16; {self.name} has "
+            f"{len(self.classes)} classes and ignore_index={self.ignore_index}"
+        )
+
+    def refuse_other(self, array: object, index: int, *, what: str, dtype: np.dtype) -> None:
+        """Raise ConfigError for an image or label that is not an array of `dtype`."""
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
             kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise ConfigError(
-                f"image {index} of {self.name}: its {what} is {kind}, but must be a uint8 array"
+                f"image {index} of {self.name}: its {what} is {kind}, but must be a {dtype} array",
+                hint=self.of_labels if what == "label" else "",
             )
 
     def refuse_other_label(self, label: np.ndarray, index: int) -> None:
         """Raise ConfigError for a label with an id that is no class. Ids from files are checked as they are
         read.
         """
-        self.refuse_other(label, index, what="label")
+        self.refuse_other(label, index, what="label", dtype=self.label_dtype)
         if isinstance(self.samples, LabelledFiles):
             return
-        counts = np.bincount(label.ravel(), minlength=256)
+        counts = np.bincount(label.ravel(), minlength=self.ignore_index + 1)
         counts[self.ignore_index] = 0
         if counts[len(self.classes) :].any():
             wrong = len(self.classes) + int(counts[len(self.classes) :].argmax())

@@ -24,13 +24,15 @@ def place_for(path: Path) -> Path:
 
 
 def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
-    """uint8 ids H x W as a palette PNG. The palette is filled up to 256 colours: with fewer, Pillow packs ids
-    into fewer bits and cuts large ones.
+    """uint8 ids H x W as a palette PNG; with a palette of more than 256 colours, uint16 ids as a grey PNG of
+    16 bits. A palette of fewer is filled up to 256: else Pillow packs ids into fewer bits and cuts large
+    ones.
     """
     image = Image.fromarray(ids)
-    image.putpalette(
-        [channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour]
-    )
+    if len(palette) <= 256:
+        image.putpalette(
+            [channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour]
+        )
     image.save(place_for(path), format="PNG")
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
+from deeplabx.dataset.contract import widened
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
 from deeplabx.engine.predictor import Predictor
@@ -45,7 +46,7 @@ def evaluate(
             if sample is None:
                 continue
             predicted = predictor.ids(sample.image)
-            labels = torch.from_numpy(sample.label).to(predictor.device)
+            labels = torch.from_numpy(widened(sample.label)).to(predictor.device)
             confusion += confusion_matrix(
                 predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index
             )

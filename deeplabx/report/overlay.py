@@ -9,8 +9,8 @@ VOID_COLOUR = (255, 255, 255)
 
 
 def colourised(ids: np.ndarray, palette: Palette) -> np.ndarray:
-    """uint8 ids H x W to uint8 RGB H x W x 3; ids without a colour are white."""
-    table = np.full((256, 3), VOID_COLOUR, np.uint8)
+    """Ids H x W to uint8 RGB H x W x 3; ids without a colour are white."""
+    table = np.full((1 << 16, 3), VOID_COLOUR, np.uint8)
     table[: len(palette)] = palette
     return table[ids]
 

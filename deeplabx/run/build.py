@@ -13,7 +13,7 @@ from deeplabx.backbone.contract import Backbone
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings
-from deeplabx.dataset.contract import SegmentationSet
+from deeplabx.dataset.contract import SegmentationSet, label_dtype
 from deeplabx.dataset.loader import Augment, Batch, training_batches
 from deeplabx.dataset.readable import ReadableSet, opened
 from deeplabx.engine.log import Log, RunLog
@@ -162,7 +162,13 @@ def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], igno
     settings = builder_settings(config)
     made = built("augment", config.name, pad_pixel=tuple(pad_pixel), ignore_index=ignore_index, **settings)
     if not registry.option("augment", config.name).built_in:
-        contracts.refuse_other_augment(config.name, made, crop_size=config.crop_size, channels=len(pad_pixel))
+        contracts.refuse_other_augment(
+            config.name,
+            made,
+            crop_size=config.crop_size,
+            channels=len(pad_pixel),
+            label_dtype=label_dtype(ignore_index),
+        )
     return made
 
 

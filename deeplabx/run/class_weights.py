@@ -7,7 +7,7 @@ from torch import Tensor
 from deeplabx.config import schema
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.dataset.readable import ReadableSet
-from deeplabx.errors import ConfigError
+from deeplabx.errors import ConfigError, listed
 from deeplabx.process.distributed import broadcast, own_share, sum_in_place
 from deeplabx.process.signals import ignore_signals
 from deeplabx.run.description import Description
@@ -37,9 +37,9 @@ def with_class_weights(
         raise ConfigError(
             f"loss.class_weights has {len(loss.class_weights)} values, but {config.dataset.name} has "
             f"{len(classes)} classes",
-            hint=f"give one for each class, in this order: {', '.join(classes)}",
+            hint=f"give one for each class, in this order: {listed(classes)}",
         )
-    words = [f"not in the training labels, and of weight 1: {', '.join(absent)}"] if absent else []
+    words = [f"not in the training labels, and of weight 1: {listed(absent)}"] if absent else []
     return replace(config, loss=loss), words
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deeplabx.dataset.contract import SegmentationSet
+from deeplabx.dataset.contract import MOST_IN_8_BITS, WIDE_IGNORE_INDEX, SegmentationSet
+from deeplabx.dataset.labels import MAX_CLASSES
 from deeplabx.errors import ConfigError
 from deeplabx.model.contract import DeepLab
 
@@ -60,17 +61,22 @@ def tried(network: nn.Module, images: Tensor) -> Any:
     return outputs
 
 
-def refuse_other_augment(name: str, augment: Any, *, crop_size: int, channels: int) -> None:
-    """Raise ConfigError where an augmentation gives other than uint8 arrays of the crop's size."""
-    image, label = np.zeros((HEIGHT, WIDTH, channels), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+def refuse_other_augment(
+    name: str, augment: Any, *, crop_size: int, channels: int, label_dtype: np.dtype
+) -> None:
+    """Raise ConfigError where an augmentation gives other than arrays of the crop's size, the image of uint8
+    and the label as it was given.
+    """
+    image, label = np.zeros((HEIGHT, WIDTH, channels), np.uint8), np.zeros((HEIGHT, WIDTH), label_dtype)
     found = augment(image, label, np.random.default_rng(0))
     expected = ((crop_size, crop_size, channels), (crop_size, crop_size))
     if not (isinstance(found, tuple) and len(found) == 2):
         raise ConfigError(f"augment={name} gives a {type(found).__name__}, but must give (image, label)")
-    for what, array, shape in zip(("image", "label"), found, expected, strict=True):
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != shape:
+    dtypes = (image.dtype, label_dtype)
+    for what, array, shape, dtype in zip(("image", "label"), found, expected, dtypes, strict=True):
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
             kind = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise ConfigError(f"augment={name} gives the {what} as {kind}, but must give uint8 {shape}")
+            raise ConfigError(f"augment={name} gives the {what} as {kind}, but must give {dtype} {shape}")
 
 
 def refuse_other_set(name: str, samples: SegmentationSet) -> None:
@@ -92,8 +98,14 @@ def problems(samples: SegmentationSet) -> Iterator[str]:
         yield f"{len(samples.classes)} classes, but {len(samples.palette)} colours in its palette"
     if len(set(samples.classes)) != len(samples.classes):
         yield "duplicate class name"
-    if not 0 <= samples.ignore_index <= 255 or samples.ignore_index < len(samples.classes):
-        yield f"ignore_index={samples.ignore_index} must be a value up to 255 that is no class"
+    if len(samples.classes) > MAX_CLASSES:
+        yield f"{len(samples.classes)} classes; there must be at most {MAX_CLASSES}"
+    if not len(samples.classes) <= samples.ignore_index <= WIDE_IGNORE_INDEX:
+        wide = "" if len(samples.classes) <= MOST_IN_8_BITS else f", such as {WIDE_IGNORE_INDEX}"
+        yield (
+            f"ignore_index={samples.ignore_index} must be a value up to {WIDE_IGNORE_INDEX} that is no "
+            f"class{wide}"
+        )
 
 
 def where(contract: type) -> str:

@@ -9,6 +9,7 @@ from deeplabx.config import schema
 from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.state import TrainState
+from deeplabx.errors import listed
 from deeplabx.model.norm import norm_summary
 from deeplabx.process.distributed import is_main, world_size
 from deeplabx.process.launch import restarts
@@ -49,8 +50,8 @@ def opening_words(
         )
     weights = getattr(config.loss, "class_weights", None)
     if weights is not None:
-        named = ", ".join(
-            f"{name} {weight:.4g}" for name, weight in zip(training.classes, weights, strict=True)
+        named = listed(
+            (f"{name} {weight:.4g}" for name, weight in zip(training.classes, weights, strict=True)), 30
         )
         lines.append(
             f"class weights: {named}{'; priors kept' if getattr(config.loss, 'keep_priors', False) else ''}"

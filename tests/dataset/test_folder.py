@@ -241,7 +241,7 @@ def test_each_kind_of_wrong_folder_has_its_own_words(
         ("- a", "must have the key classes"),
         ("classes: []", "must have the key classes"),
         ("classes: 5", "classes must be a list of names"),
-        ("classes: [a]", "1 classes; there must be 2 to 254"),
+        ("classes: [a]", "1 classes; there must be 2 to 1000"),
         ("classes: [a, a]", "duplicate class name"),
         ('classes: ["\\e[2J", b]', r"the class name '.x1b\[2J' cannot be printed"),
         (f"classes: [{'x' * 101}, b]", "the class name 'xxx.*' cannot be printed"),

@@ -162,7 +162,7 @@ def test_a_data_set_without_a_palette_is_refused(tmp_path: Path) -> None:
     [
         ({"palette": [(0, 0, 0)]}, "2 classes, but 1 colours in its palette"),
         ({"classes": ["a", "a"]}, "duplicate class name"),
-        ({"ignore_index": 1}, "ignore_index=1 must be a value up to 255 that is no class"),
+        ({"ignore_index": 1}, "ignore_index=1 must be a value up to 65535 that is no class"),
         (
             {"sample": lambda image, label: Sample(image / 255, label)},
             "its image is float64",
