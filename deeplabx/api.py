@@ -84,10 +84,11 @@ def predict(
     """
     found = found_model("predict", ckpt, overrides)
     predictor, dtype = found.predictor(), id_dtype(len(found.description.classes))
+    selected = found.config.dataset.channels
     channels = len(predictor.normalization.mean)
     each = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else images
     return (
-        predictor.ids(as_image(one, channels=channels)).cpu().numpy().astype(dtype)
+        predictor.ids(as_image(one, channels=channels, selected=selected)).cpu().numpy().astype(dtype)
         for source in each
         for one in (in_folder(source) if isinstance(source, str | Path) else [source])
     )
@@ -112,9 +113,10 @@ class Preprocess:
 
     normalization: Normalization
     device: torch.device
+    selected: Sequence[int] | None = None  # dataset.channels
 
     def __call__(self, image: ImageLike) -> Tensor:
-        pixels = as_image(image, channels=len(self.normalization.mean))
+        pixels = as_image(image, channels=len(self.normalization.mean), selected=self.selected)
         own = np.require(pixels, requirements=["C", "W"])  # a copy only where torch needs one
         return self.normalization(torch.from_numpy(own).to(self.device)[None])
 
@@ -132,7 +134,7 @@ def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:
     model: Any = found.predictor().model.to(place)
     model.classes = found.description.classes
     model.palette = found.description.palette
-    model.preprocess = Preprocess(found.description.normalization, place)
+    model.preprocess = Preprocess(found.description.normalization, place, found.config.dataset.channels)
     return model
 
 

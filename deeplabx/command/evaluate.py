@@ -6,6 +6,7 @@ import time
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
+from deeplabx.dataset.check.headers import check_headers
 from deeplabx.engine.evaluator import evaluate as evaluate_split
 from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.metrics import Metrics, table
@@ -58,4 +59,6 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     for words in samples.left_out if is_main() else ():
         print(words, file=sys.stderr)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
+    if is_main() and not samples.skip_unreadable:  # else the result lists what was skipped
+        check_headers(samples, split=config.split)
     return evaluate_split(found.predictor(), samples, progress=progress and is_main())

@@ -69,10 +69,11 @@ def predict(found: StoredModel, sources: list[Path], folder: Path) -> None:
 def predict_share(found: StoredModel, tasks: list[Task]) -> list[str]:
     """One process's share of the images; what went wrong in all of them."""
     predictor, palette = found.predictor(), found.description.palette
+    channels = found.config.dataset.channels
     failures = []
     for task in tqdm(own_share(tasks), unit="image", disable=None if is_main() else True):
         try:
-            image = read_image(task.image)
+            image = read_image(task.image, channels=channels)
         except DataError as error:
             failures.append(error.message)
             continue

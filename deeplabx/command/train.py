@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeplabx.command.job import Job
 from deeplabx.config import schema
+from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
@@ -117,6 +118,10 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     device = resolve_device(config.trainer.devices)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
+    skipped: list[str] = []
+    if is_main():
+        skipped += check_headers(training, split=config.dataset.train_split)
+        skipped += check_headers(validation, split=config.dataset.split)
     config = resolved(config, images=len(training), device=device)
     refuse_single_class(training)
 
@@ -167,7 +172,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     with log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        for line in [*complaints, *initial.words, *opening, *absent]:
+        for line in [*complaints, *initial.words, *opening, *absent, *skipped]:
             log.say(line)
         if state.step == 0:
             draw()

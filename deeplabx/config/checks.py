@@ -79,6 +79,7 @@ def check(config: Any, *, training: bool = True) -> None:
     if isinstance(config, schema.TrainConfig | schema.ShowConfig):
         check_parts("model", config.model)
     if isinstance(config, schema.TrainConfig):
+        check_channels(config.dataset.channels)
         check_eval(config.eval)
         device_count(config.trainer.devices)
         if training:
@@ -177,6 +178,14 @@ def norm_sees_one_value(config: schema.TrainConfig) -> bool:
     size, stride = config.augment.crop_size, config.backbone.output_stride
     learns = config.model.norm not in ("frozen", "group")
     return learns and config.model.norm_sees_one_value(crop_size=size, output_stride=stride)
+
+
+def check_channels(channels: list[int] | None) -> None:
+    if channels is not None and len(channels) != 3:
+        raise ConfigError(
+            f"dataset.channels={channels} must be three indices: of red, green and blue",
+            hint="as in 'dataset.channels=[0,1,2]'",
+        )
 
 
 def check_eval(config: schema.EvalConfig) -> None:

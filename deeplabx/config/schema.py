@@ -328,6 +328,14 @@ class DatasetSettings:
         builder=False,
         words="what an image or label that cannot be read does; skip: the next image takes its place",
     )
+    channels: list[int] | None = number(
+        at_least=0,
+        at_most=1024,
+        default=None,
+        builder=False,
+        words="indices of an image file's channels that become red, green and blue, such as [0,1,2]; null: "
+        "files have three, or grey",
+    )
 
 
 @dataclass
@@ -355,6 +363,12 @@ class FolderSettings(DatasetSettings):
     )
     split_seed: int = number(at_least=0, words="seed of that split")
     mask_suffix: str = setting(words="end of a mask's name after its image's, such as _mask")
+    mask_alpha: str = choice(
+        "refuse",
+        "void",
+        "keep",
+        words="what transparent pixels of a mask are; refuse: an error; void: ignored; keep: the value below",
+    )
 
 
 # --- augment, loss, optimizer, schedule ---------------------------------------------------------------------
@@ -640,6 +654,7 @@ class EvaluateConfig(CheckpointConfig):
 
 @dataclass
 class PredictConfig(CheckpointConfig):
+    dataset: DatasetSettings = nested(DatasetSettings)
     input: list[str] = setting(path=True, words="images, or folders of images")
     out: str = setting(path=True, words="folder to write class ids and overlays to")
 

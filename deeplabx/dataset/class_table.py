@@ -258,13 +258,13 @@ def colours_are_meant(
         try:
             if holds_colours(mask):
                 return True
-            ids = read_label(mask).reshape(-1)
+            ids = read_label(mask, alpha="keep").reshape(-1)
         except DataError:  # it is reported when it is read for training or evaluation
             continue
         if ids.dtype != np.uint8:
             return False  # 16-bit masks hold ids
         values, first = np.unique(ids, return_index=True)
-        shown = [tuple(colour) for colour in read_colours(mask).reshape(-1, 3)[first].tolist()]
+        shown = [tuple(colour) for colour in read_colours(mask, alpha="keep").reshape(-1, 3)[first].tolist()]
         as_ids, as_colours = (
             [by_id.get(int(value)) for value in values],
             [by_colour.get(colour) for colour in shown],
@@ -284,6 +284,6 @@ def colours_are_meant(
 
 def values_shown(path: Path) -> list[str]:
     """The first few raw ids or colours of a mask, as text."""
-    raw = read_colours(path) if holds_colours(path) else read_label(path)
+    raw = read_colours(path, alpha="keep") if holds_colours(path) else read_label(path, alpha="keep")
     values = np.unique(raw.reshape(-1, *raw.shape[2:]), axis=0)[:6].tolist()
     return [str(tuple(value)) if isinstance(value, list) else str(value) for value in values]

@@ -1,11 +1,14 @@
 """The base of data sets that consist of image and label files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deeplabx.dataset.contract import Sample, SegmentationSet
-from deeplabx.dataset.label_file import read_label, read_pair
+from deeplabx.dataset.image_file import header_of
+from deeplabx.dataset.image_header import Header
+from deeplabx.dataset.label_file import RawLabel, read_pair, read_raw
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.errors import DataError
 
@@ -13,7 +16,14 @@ Pairs = list[tuple[Path, Path]]
 
 
 class LabelledFiles(SegmentationSet):
-    """One split as pairs of image and label files. Raw ids are checked as they are read."""
+    """One split as pairs of image and label files. Raw ids are checked as they are read.
+
+    image_channels: dataset.channels, the indices of an image's channels that are used; None for files of
+    three. mask_alpha: dataset.mask_alpha, what transparent pixels of a label are.
+    """
+
+    image_channels: Sequence[int] | None = None
+    mask_alpha: str = "refuse"
 
     def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
         self.pairs, self.label_map = pairs, label_map
@@ -23,16 +33,42 @@ class LabelledFiles(SegmentationSet):
 
     def __getitem__(self, index: int) -> Sample:
         image_path, label_path = self.pairs[index]
-        image, raw = read_pair(image_path, label_path, read=self.read_raw)
-        return Sample(image, self.label_map(raw, path=label_path))
+        image, raw = read_pair(image_path, label_path, read=self.read_raw, channels=self.image_channels)
+        return Sample(image, self.train_ids(raw, path=label_path))
 
     def label(self, index: int) -> np.ndarray:
-        """The label alone, uint8 H x W of train ids; the image is not read."""
+        """The label alone, H x W of train ids as stored; the image is not read."""
         _, path = self.pairs[index]
-        return self.label_map(self.read_raw(path), path=path)
+        return self.train_ids(self.read_raw(path), path=path)
 
-    def read_raw(self, path: Path) -> np.ndarray:
-        return read_label(path)
+    def read_raw(self, path: Path) -> RawLabel:
+        by_colour = self.label_map.by_colour
+        return read_raw(path, colours=by_colour, white=self.white, alpha=self.mask_alpha)
+
+    def label_header(self, path: Path) -> Header | None:
+        """The header of a label; None for one that is not an image file."""
+        return header_of(path, mask=True)
+
+    @property
+    def white(self) -> int | None:
+        """Which id the white of a one-bit label is: 1 or 255, whichever is known; None if both are."""
+        one, white = (raw in self.label_map.known for raw in (1, 255))
+        return (None if one else 255) if white else 1
+
+    def train_ids(self, raw: RawLabel, *, path: Path) -> np.ndarray:
+        try:
+            ids = self.label_map(raw.values, path=path)
+        except DataError as error:
+            if raw.bits >= 8:
+                raise
+            bits = "1 bit" if raw.bits == 1 else f"{raw.bits} bits"
+            raise DataError(
+                f"{error.message}; the file has {bits} per pixel, so its ids are 0 to {2**raw.bits - 1}",
+                hint=error.hint,
+            ) from None
+        if raw.void is not None:
+            ids[raw.void] = self.ignore_index
+        return ids
 
 
 def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:

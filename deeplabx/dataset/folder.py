@@ -12,7 +12,6 @@ import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
 from deeplabx.dataset.files import LabelledFiles, complete, root_folder
-from deeplabx.dataset.label_file import read_colours, read_label
 from deeplabx.dataset.listing import (
     Found,
     Names,
@@ -27,7 +26,6 @@ from deeplabx.dataset.listing import (
 from deeplabx.errors import DataError, printable
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
-LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 SEEDED = ("train", "val")  # the two parts of a seeded split
 NAMED = (*SEEDED, "test")  # sub-folders or lists of a folder with predefined splits
 
@@ -36,7 +34,8 @@ class Folder(LabelledFiles):
     """One split of `root`. val_fraction: the share of val in a seeded split into train and val, for a folder
     without predefined splits.
 
-    mask_suffix: added to an image's name to get its mask's, as `_mask` in a_mask.png for a.jpg.
+    mask_suffix: added to an image's name to get its mask's, as `_mask` in a_mask.png for a.jpg. mask_alpha:
+    refuse, void or keep: what transparent pixels of a mask are.
     """
 
     def __init__(
@@ -47,6 +46,7 @@ class Folder(LabelledFiles):
         val_fraction: float | None = None,
         split_seed: int = 0,
         mask_suffix: str = "",
+        mask_alpha: str = "refuse",
     ) -> None:
         base = root_folder(root, name="folder", how_to_get=LAYOUT)
         for name in ("images", "masks"):
@@ -67,11 +67,9 @@ class Folder(LabelledFiles):
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
         self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
+        self.mask_alpha = mask_alpha
         own = base / "masks" / split if (base / "images" / split).is_dir() else base / "masks"
         self.left_out = [*found.left_out, *masks_without_image(base, own, masks, mask_suffix)]
-
-    def read_raw(self, path: Path) -> np.ndarray:
-        return read_colours(path) if self.label_map.by_colour else read_label(path)
 
 
 def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
@@ -148,7 +146,6 @@ def masks_of(base: Path, images: list[Path], mask_suffix: str) -> list[Path]:
     for image, found in zip(images, candidates(base, images, mask_suffix), strict=True):
         if len(found) > 1:
             raise DataError(f"{image} has {len(found)} masks: {', '.join(path.name for path in found)}")
-        refuse_lossy(found[0])
         masks += found
     return masks
 
@@ -163,14 +160,6 @@ def candidates(base: Path, images: list[Path], mask_suffix: str) -> Iterator[lis
             folders[own] = names.path(base / "masks", own.relative_to(base / "images"))
         folder, stem = folders[own], f"{image.stem}{mask_suffix}"
         yield names.with_stem(folder, stem) or [folder / f"{stem}.png"]
-
-
-def refuse_lossy(mask: Path) -> None:
-    if mask.suffix.lower() in LOSSY:
-        raise DataError(
-            f"{mask}: a mask must not be a {mask.suffix} file: compression changes ids",
-            hint="save masks as PNG",
-        )
 
 
 def masks_without_image(base: Path, folder: Path, masks: list[Path], mask_suffix: str) -> list[str]:

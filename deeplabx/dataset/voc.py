@@ -9,7 +9,8 @@ import numpy as np
 
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
-from deeplabx.dataset.label_file import read_label
+from deeplabx.dataset.image_header import Header
+from deeplabx.dataset.label_file import RawLabel
 from deeplabx.dataset.labels import LabelMap, voc_palette
 from deeplabx.dataset.listing import Names, contents, images_in, lines_of, nfc
 from deeplabx.errors import DataError
@@ -75,8 +76,11 @@ class VOC(LabelledFiles):
         self.note = PUBLISHED if split == "train" else ""
         self.left_out = left_out
 
-    def read_raw(self, path: Path) -> np.ndarray:
-        return read_sbd(path) if path.suffix == ".mat" else read_label(path)
+    def read_raw(self, path: Path) -> RawLabel:
+        return RawLabel(read_sbd(path)) if path.suffix == ".mat" else super().read_raw(path)
+
+    def label_header(self, path: Path) -> Header | None:
+        return None if path.suffix == ".mat" else super().label_header(path)
 
 
 def year_folder(base: Path) -> Path:

@@ -14,6 +14,7 @@ from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings
 from deeplabx.dataset.contract import SegmentationSet, label_dtype
+from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.loader import Augment, Batch, training_batches
 from deeplabx.dataset.readable import ReadableSet, opened
 from deeplabx.engine.log import Log, RunLog
@@ -143,7 +144,15 @@ def freeze(trainer: schema.TrainerConfig, model: DeepLab) -> None:
 def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
     """One split of the data set. Raises DataError when its files are not as expected."""
     skip = config.on_bad == "skip"
-    return open_dataset(config.name, split=split, skip_unreadable=skip, **builder_settings(config))
+    found = open_dataset(config.name, split=split, skip_unreadable=skip, **builder_settings(config))
+    if config.channels is not None:
+        if not isinstance(found.samples, LabelledFiles):
+            raise ConfigError(
+                f"dataset.channels={config.channels}, but dataset={config.name} does not read image files",
+                hint="leave it unset",
+            )
+        found.samples.image_channels = config.channels
+    return found
 
 
 def open_dataset(name: str, *, split: str, skip_unreadable: bool = False, **settings: Any) -> ReadableSet:
