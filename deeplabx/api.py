@@ -19,7 +19,6 @@ from deeplabx.command import inputs
 from deeplabx.command.compose import claimed, composed, run_folder, training_config
 from deeplabx.command.job import Job
 from deeplabx.command.overrides import prepared
-from deeplabx.command.predict import found_images
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.table import BY_WORDS
 from deeplabx.command.train import train as train_in
@@ -27,6 +26,7 @@ from deeplabx.command.weights import checkpoint_of
 from deeplabx.config.paths import expanded
 from deeplabx.dataset.contract import id_dtype
 from deeplabx.dataset.image_file import as_image
+from deeplabx.dataset.listing import images_of, refuse_unreadable
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
 from deeplabx.registry import register
@@ -98,8 +98,12 @@ def predict(
 
 
 def in_folder(source: str | Path) -> Sequence[Path]:
-    """An image, or every image below a folder."""
-    return found_images(Path(expanded("images", str(source))), besides=None)
+    """An image, or every image below a folder; a warning says what was left out."""
+    found = images_of(Path(expanded("images", str(source))))
+    refuse_unreadable(found)
+    for words in found.left_out:
+        warnings.warn(words, stacklevel=3)
+    return found.paths
 
 
 @dataclass(frozen=True)

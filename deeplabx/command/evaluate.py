@@ -64,6 +64,8 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     """The metrics of the split; one process's share of the work."""
     config = found.config.dataset
     samples = dataset_of(config, split=config.split)
+    for words in samples.left_out if is_main() else ():
+        print(words, file=sys.stderr)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
     if is_main() and not samples.skip_unreadable:  # else the result lists what was skipped
         check_headers(samples, split=config.split)

@@ -3,7 +3,7 @@
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
 from deeplabx.dataset.files import LabelledFiles, complete, root_folder
 from deeplabx.dataset.labels import LabelMap
-from deeplabx.dataset.listing import contents, images_in
+from deeplabx.dataset.listing import Names, contents, images_in, refuse_two_of_a_name
 from deeplabx.errors import DataError
 
 CLASSES = [
@@ -53,5 +53,11 @@ class CamVid(LabelledFiles):
                 f"dataset.root={root} must contain {split}/ and {split}annot/, but {contents(base)}",
                 hint=HOW_TO_GET,
             )
-        pairs = [(frame, labels / f"{frame.stem}.png") for frame in images_in(images)]
+        frames, names = images_in(images), Names()
+        refuse_two_of_a_name(frames.paths)
+        insides = [frame.relative_to(images).with_suffix(".png") for frame in frames.paths]
+        pairs = [
+            (frame, names.path(labels, inside)) for frame, inside in zip(frames.paths, insides, strict=True)
+        ]
         super().__init__(complete(pairs, where=images, hint=HOW_TO_GET), label_map=LabelMap(LABEL_MAP))
+        self.left_out = frames.left_out

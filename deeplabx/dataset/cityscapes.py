@@ -6,8 +6,8 @@ from typing import NamedTuple
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour
 from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
 from deeplabx.dataset.labels import LabelMap
-from deeplabx.dataset.listing import contents, images_in
-from deeplabx.errors import DataError
+from deeplabx.dataset.listing import Found, Names, contents, images_in
+from deeplabx.errors import DataError, printable
 
 
 class Label(NamedTuple):
@@ -84,21 +84,24 @@ class Cityscapes(LabelledFiles):
             raise DataError(
                 f"dataset split {split} is not a split of Cityscapes: {', '.join(SPLITS)}", hint=hint
             )
-        frames = [(kind, frame) for kind, part in SPLITS[split] for frame in frames_of(base, kind, part)]
+        parts = [(kind, frames_of(base, kind, part)) for kind, part in SPLITS[split]]
+        frames = [(kind, frame) for kind, found in parts for frame in found.paths]
+        names = Names()
+        labels = {
+            suffix: [names.path(base, label_of(base, kind, frame, suffix)) for kind, frame in frames]
+            for suffix in SUFFIXES
+        }
         suffix = next(
-            (
-                suffix
-                for suffix in SUFFIXES
-                if all(label_of(base, *frame, suffix).is_file() for frame in frames)
-            ),
-            "labelIds",
+            (suffix for suffix in SUFFIXES if all(label.is_file() for label in labels[suffix])), "labelIds"
         )
-        pairs: Pairs = [(frame, label_of(base, kind, frame, suffix)) for kind, frame in frames]
+        pairs: Pairs = [(frame, label) for (_, frame), label in zip(frames, labels[suffix], strict=True)]
         pairs = complete(pairs, where=f"{base}, split {split}", hint=HOW_TO_GET)
         super().__init__(pairs, label_map=LabelMap(SUFFIXES[suffix]))
+        self.left_out = [words for _, found in parts for words in found.left_out]
 
 
-def frames_of(base: Path, kind: str, part: str) -> list[Path]:
+def frames_of(base: Path, kind: str, part: str) -> Found:
+    """The frames of a folder. Images with another ending are left out, and counted."""
     images, labels = base / "leftImg8bit" / part, base / kind / part
     for folder in (images, labels):
         if not folder.is_dir():
@@ -107,12 +110,22 @@ def frames_of(base: Path, kind: str, part: str) -> list[Path]:
                 f"{contents(base)}",
                 hint=HOW_TO_GET,
             )
-    return [path for path in images_in(images) if path.name.endswith(IMAGE_ENDING)]
+    found = images_in(images)
+    others = [path for path in found.paths if not path.name.endswith(IMAGE_ENDING)]
+    if not others:
+        return found
+    words = (
+        f"left out of {images}: {len(others)} images not named *{IMAGE_ENDING}, the first: {others[0].name}"
+    )
+    return found._replace(
+        paths=[path for path in found.paths if path.name.endswith(IMAGE_ENDING)],
+        left_out=[*found.left_out, printable(words)],
+    )
 
 
 def label_of(base: Path, kind: str, frame: Path, suffix: str) -> Path:
     """leftImg8bit/val/city/city_seq_frame_leftImg8bit.png →
-    gtFine/val/city/city_seq_frame_gtFine_labelIds.png.
+    gtFine/val/city/city_seq_frame_gtFine_labelIds.png, below `base`.
     """
     city = frame.parent.relative_to(base / "leftImg8bit")
-    return base / kind / city / f"{frame.name.removesuffix(IMAGE_ENDING)}_{kind}_{suffix}.png"
+    return Path(kind) / city / f"{frame.name.removesuffix(IMAGE_ENDING)}_{kind}_{suffix}.png"

@@ -1,6 +1,7 @@
 """The interface of a data set."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ class SegmentationSet(ABC):
     palette: Palette
     ignore_index: int = IGNORE_INDEX
     note: str = ""  # a caveat on results trained on this split
+    left_out: Sequence[str] = ()  # what lies beside its files and is not used, in words
     channels: int = 3  # of an image: the input channels of the network
     statistics: Statistics | None = None  # of its images; None: those of the backbone's weights
 

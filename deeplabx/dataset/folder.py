@@ -5,18 +5,27 @@ images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and va
 dataset.val_fraction
 """
 
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
 from deeplabx.dataset.files import LabelledFiles, complete, root_folder
-from deeplabx.dataset.listing import IMAGE_SUFFIXES, contents, files_in, images_in, listed_names
-from deeplabx.errors import DataError
+from deeplabx.dataset.listing import (
+    Found,
+    Names,
+    RealFolders,
+    contents,
+    found_in,
+    images_in,
+    listed_names,
+    nfc,
+    refuse_two_of_a_name,
+)
+from deeplabx.errors import DataError, printable
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 SEEDED = ("train", "val")  # the two parts of a seeded split
 NAMED = (*SEEDED, "test")  # sub-folders or lists of a folder with predefined splits
 
@@ -45,7 +54,8 @@ class Folder(LabelledFiles):
                 raise DataError(
                     f"dataset.root={root} must contain images/ and masks/, but {contents(base)}", hint=LAYOUT
                 )
-        images = images_of(base, split, val_fraction=val_fraction, split_seed=split_seed)
+        found = images_of(base, split, val_fraction=val_fraction, split_seed=split_seed)
+        images = found.paths
         refuse_two_of_a_name(images)
         masks = masks_of(base, images, mask_suffix)
         pairs = complete(
@@ -58,9 +68,11 @@ class Folder(LabelledFiles):
         super().__init__(pairs, label_map=table.label_map)
         self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
         self.mask_alpha = mask_alpha
+        own = base / "masks" / split if (base / "images" / split).is_dir() else base / "masks"
+        self.left_out = [*found.left_out, *masks_without_image(base, own, masks, mask_suffix)]
 
 
-def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> list[Path]:
+def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
     """A split's images: those of images/<split>/, those that <split>.txt lists, or those of a seeded
     split.
     """
@@ -72,6 +84,11 @@ def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed:
             hint="leave dataset.val_fraction unset, or put all images into images/ itself",
         )
     if (base / "images" / split).is_dir():
+        if (base / f"{split}.txt").is_file():
+            raise DataError(
+                f"{base} has both images/{split}/ and {split}.txt: which one is the split {split}?",
+                hint="remove or rename one of them",
+            )
         return images_in(base / "images" / split)
     if (base / f"{split}.txt").is_file():
         return listed_images(base / "images", base / f"{split}.txt")
@@ -83,8 +100,9 @@ def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed:
     return seeded_split(base, split, val_fraction=val_fraction, split_seed=split_seed)
 
 
-def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int) -> list[Path]:
-    images = images_in(base / "images")
+def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int) -> Found:
+    found = images_in(base / "images")
+    images = found.paths
     held_out = max(1, round(len(images) * val_fraction))
     if split not in SEEDED:
         raise DataError(
@@ -97,51 +115,64 @@ def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int
         )
     order = np.random.default_rng(split_seed).permutation(len(images))
     chosen = order[:held_out] if split == "val" else order[held_out:]
-    return [images[place] for place in sorted(chosen)]
+    return found._replace(paths=[images[place] for place in sorted(chosen)])
 
 
-def listed_images(images: Path, source: Path) -> list[Path]:
+def listed_images(images: Path, source: Path) -> Found:
     """The images that a split's list names, with or without their suffix."""
+    found = images_in(images)
     by_name: dict[str, list[Path]] = {}
-    for path in images_in(images):
+    for path in found.paths:
         inside = path.relative_to(images)
         for key in (inside, inside.with_suffix("")):
-            by_name.setdefault(key.as_posix(), []).append(path)
-    found = []
-    for name in listed_names(source):
-        paths = by_name.get(Path(name).as_posix(), [])
-        if len(paths) != 1:
-            raise DataError(f"{source}: {name!r} matches {len(paths)} images below {images}, not one")
-        found += paths
-    return found
-
-
-def refuse_two_of_a_name(images: list[Path]) -> None:
-    """Raise DataError if a name occurs twice: two images would share a mask, or one would be two samples."""
-    twice = [path for path, count in Counter(path.with_suffix("") for path in images).items() if count > 1]
-    if twice:
-        raise DataError(f"duplicate image name in the split: {twice[0]} ({len(twice)} such names)")
+            by_name.setdefault(nfc(key.as_posix()), []).append(path)
+    names = listed_names(source)
+    matches = [by_name.get(nfc(Path(name).as_posix()), []) for name in names]
+    wrong = [place for place, paths in enumerate(matches) if len(paths) != 1]
+    if wrong:
+        count = f" ({len(wrong)} of {len(names)} lines)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{source}: {names[wrong[0]]!r} matches {len(matches[wrong[0]])} images below {images}, not "
+            f"one{count}"
+        )
+    return found._replace(paths=[path for paths in matches for path in paths])
 
 
 def masks_of(base: Path, images: list[Path], mask_suffix: str) -> list[Path]:
     """The mask of each image, at the same relative path below masks/; for a missing mask, a .png path that
     does not exist.
     """
-    by_stem: dict[Path, list[Path]] = {}
-    for path in files_in(base / "masks"):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            by_stem.setdefault(path.with_suffix(""), []).append(path)
     masks = []
-    for image in images:
-        inside = image.relative_to(base / "images")
-        stem = base / "masks" / inside.parent / f"{inside.stem}{mask_suffix}"
-        found = by_stem.get(stem, [stem.parent / f"{stem.name}.png"])
+    for image, found in zip(images, candidates(base, images, mask_suffix), strict=True):
         if len(found) > 1:
             raise DataError(f"{image} has {len(found)} masks: {', '.join(path.name for path in found)}")
-        if found[0].suffix.lower() not in LOSSLESS:
-            raise DataError(
-                f"{found[0]}: a mask must not be a {found[0].suffix} file: compression changes ids",
-                hint="save masks as PNG",
-            )
         masks += found
     return masks
+
+
+def candidates(base: Path, images: list[Path], mask_suffix: str) -> Iterator[list[Path]]:
+    """The masks that each image has; where it has none, the .png path that was expected."""
+    names = Names()
+    folders: dict[Path, Path] = {}  # that of the masks by that of the images
+    for image in images:
+        own = image.parent
+        if own not in folders:
+            folders[own] = names.path(base / "masks", own.relative_to(base / "images"))
+        folder, stem = folders[own], f"{image.stem}{mask_suffix}"
+        yield names.with_stem(folder, stem) or [folder / f"{stem}.png"]
+
+
+def masks_without_image(base: Path, folder: Path, masks: list[Path], mask_suffix: str) -> list[str]:
+    """What lies in `folder` below masks/ and is the mask of no image, of this split or another, in words."""
+    found = found_in(folder)
+    real = RealFolders()
+    used = {real.path(mask) for mask in masks}
+    rest = [path for path in found.paths if real.path(path) not in used]
+    if rest:  # of images of other splits: one folder may be linked for several, or lists may be the splits
+        everything = found_in(base / "images").paths
+        used = {real.path(mask) for each in candidates(base, everything, mask_suffix) for mask in each}
+        rest = [path for path in rest if real.path(path) not in used]
+    words = [*found.left_out, *found.unreadable]
+    if rest:
+        words.append(f"{len(rest)} masks below {folder} have no image, the first: {rest[0]}")
+    return [printable(one) for one in words]

@@ -22,6 +22,7 @@ class ReadableSet(SegmentationSet):
         self.samples, self.skip_unreadable, self.split = samples, skip_unreadable, split
         self.classes, self.palette, self.ignore_index = samples.classes, samples.palette, samples.ignore_index
         self.note, self.channels, self.statistics = samples.note, samples.channels, samples.statistics
+        self.left_out = samples.left_out
         self.errors: list[str] = []
 
     def __len__(self) -> int:

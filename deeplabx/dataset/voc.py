@@ -12,7 +12,7 @@ from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
 from deeplabx.dataset.image_header import Header
 from deeplabx.dataset.label_file import RawLabel
 from deeplabx.dataset.labels import LabelMap, voc_palette
-from deeplabx.dataset.listing import contents, files_in, lines_of
+from deeplabx.dataset.listing import Names, contents, images_in, lines_of, nfc
 from deeplabx.errors import DataError
 
 CLASSES = [
@@ -66,15 +66,16 @@ class VOC(LabelledFiles):
         voc = year_folder(base)
         if split not in SPLITS:
             raise DataError(f"dataset split {split} is not a split of VOC: {', '.join(SPLITS)}")
-        pairs = (
+        pairs, left_out = (
             augmented_pairs(voc, sbd_folder(base, voc, sbd_root))
             if split == "train_aug"
-            else official_pairs(voc, split)
+            else (official_pairs(voc, split), [])
         )
         pairs = complete(pairs, where=f"{voc}, split {split}", hint=HOW_TO_GET)
         super().__init__(pairs, label_map=LabelMap(LABEL_MAP))
         self.folder = voc
         self.note = PUBLISHED if split == "train" else ""
+        self.left_out = left_out
 
     def read_raw(self, path: Path) -> RawLabel:
         return RawLabel(read_sbd(path)) if path.suffix == ".mat" else super().read_raw(path)
@@ -96,8 +97,11 @@ def year_folder(base: Path) -> Path:
 
 
 def official_pairs(voc: Path, split: str) -> Pairs:
-    names = split_names(voc, split)
-    return [(voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png") for name in names]
+    files = Names()
+    return [
+        (files.path(voc, f"JPEGImages/{name}.jpg"), files.path(voc, f"SegmentationClass/{name}.png"))
+        for name in split_names(voc, split)
+    ]
 
 
 def split_names(voc: Path, split: str) -> list[str]:
@@ -107,41 +111,48 @@ def split_names(voc: Path, split: str) -> list[str]:
     return listed_stems(path)
 
 
-def augmented_pairs(voc: Path, sbd: Path | None) -> Pairs:
-    """train_aug: every image labelled by VOC or SBD that is not in VOC's val; VOC's label is preferred."""
-    labels = voc / AUGMENTED
+def augmented_pairs(voc: Path, sbd: Path | None) -> tuple[Pairs, list[str]]:
+    """train_aug: every image labelled by VOC or SBD that is not in VOC's val; VOC's label is preferred. Also
+    what lies among the labels and is none, in words.
+    """
+    labels, files = voc / AUGMENTED, Names()
     if labels.is_dir():
         lists = [voc / LISTS / name for name in AUGMENTED_LISTS if (voc / LISTS / name).is_file()]
-        names = without_val(
-            voc, listed_stems(lists[0]) if lists else [path.stem for path in files_in(labels)]
-        )
-        return [(voc / "JPEGImages" / f"{name}.jpg", labels / f"{name}.png") for name in names]
+        if lists:
+            stems, left_out = listed_stems(lists[0]), []
+        else:
+            found = images_in(labels, suffixes=(".png",))
+            stems, left_out = [path.stem for path in found.paths], found.left_out
+        named = [(f"JPEGImages/{name}.jpg", f"{AUGMENTED}/{name}.png") for name in without_val(voc, stems)]
+        return [(files.path(voc, image), files.path(voc, label)) for image, label in named], left_out
     if sbd is None:
         raise DataError(
             f"train_aug needs {voc / AUGMENTED}, or SBD's {SBD_FOLDERS[0]} beside VOCdevkit (or "
             "dataset.sbd_root=PATH); neither exists",
             hint=f"or set dataset.train_split=train; {PUBLISHED}",
         )
-    from_sbd = {path.stem: path for path in files_in(sbd / "cls") if path.suffix == ".mat"}
-    if not from_sbd:
+    found = images_in(sbd / "cls", suffixes=(".mat",))
+    if not found.paths:
         raise DataError(f"{sbd / 'cls'} contains no .mat files: unpack SBD there")
-    official = {name: voc / "SegmentationClass" / f"{name}.png" for name in split_names(voc, "train")}
-    chosen = {**from_sbd, **official}
-    return [(voc / "JPEGImages" / f"{name}.jpg", chosen[name]) for name in without_val(voc, list(chosen))]
+    chosen = {nfc(path.stem): path for path in found.paths}
+    official = split_names(voc, "train")
+    chosen |= {name: files.path(voc, f"SegmentationClass/{name}.png") for name in official}
+    names = without_val(voc, list(chosen))
+    return [(files.path(voc, f"JPEGImages/{name}.jpg"), chosen[name]) for name in names], found.left_out
 
 
 def listed_stems(path: Path) -> list[str]:
-    """The image names in a list. Lists in use hold names, names with another column, or lines of two paths
-    (/JPEGImages/a.jpg ...).
+    """The image names in a list, in NFC. Lists in use hold names, names with another column, or lines of two
+    paths (/JPEGImages/a.jpg ...).
     """
-    return [Path(line.split()[0]).stem for line in lines_of(path)]
+    return [nfc(Path(line.split()[0]).stem) for line in lines_of(path)]
 
 
 def without_val(voc: Path, names: list[str]) -> list[str]:
     """The names that are not in VOC's val: SBD's own split contains some of its images, which would leak the
     test set.
     """
-    return sorted(set(names) - set(split_names(voc, "val")))
+    return sorted({nfc(name) for name in names} - set(split_names(voc, "val")))
 
 
 def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:

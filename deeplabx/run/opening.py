@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 
 from deeplabx.config import schema
+from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import listed
 from deeplabx.model.norm import norm_summary
-from deeplabx.process.distributed import world_size
+from deeplabx.process.distributed import is_main, world_size
 from deeplabx.process.launch import restarts
 
 
@@ -61,6 +62,10 @@ def opening_words(
     if trainer.ema_decay is not None:
         lines.append(f"evaluating and saving EMA weights, decay {trainer.ema_decay}")
     lines += momentum_words(config)
+    lines += dict.fromkeys([*training.left_out, *validation.left_out])
+    if is_main():  # which says it; files are read for it
+        splits = {"train_split": config.dataset.train_split, "split": config.dataset.split}
+        lines += shared_images(training, validation, **splits)
     return [*lines, training.note] if training.note else lines
 
 

@@ -213,7 +213,7 @@ def damage_no_split(root: Path) -> None:
             damage_colours_where_ids_were_said,
             r"a label file must hold ids .* RGB with .* colours: .*\ndataset=folder reads colours",
         ),
-        (damage_jpeg_masks, r"image_00000.jpg: a mask must not be a .jpg file: compression changes ids"),
+        (damage_jpeg_masks, r"image_00000.jpg: a mask must not be a JPEG file: compression changes ids"),
         (damage_no_images, r"own, split train contains no images"),
         (
             damage_no_split,
