@@ -1,4 +1,5 @@
 import errno
+import tempfile
 
 import pytest
 
@@ -49,3 +50,14 @@ def test_what_safetensors_says_of_a_disk_is_understood(number: int, words: str) 
     assert error is not None
     assert error.exit_code == 6
     assert words in error.message
+
+
+def test_no_temporary_folder_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(FileNotFoundError) as raised:
+        tempfile.gettempdir()
+    found = resource_error(raised.value)
+    assert found is not None
+    assert found.message == "No usable temporary directory found in ['/nowhere']"
+    assert "TMPDIR=FOLDER" in found.hint

@@ -1,12 +1,20 @@
 """Jobs and sweeps: folders, summaries, and what is said of a failure."""
 
 import json
+import os
+from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
+from unittest import mock
 
 import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from deeplabx.command import sweep
-from deeplabx.errors import DataError, report
+from deeplabx.command import predict, sweep, train
+from deeplabx.command.job import Job
+from deeplabx.errors import DataError, PreemptedError, ResourceError, StoppedError, SweepError, report
 from tests.conftest import TINY, Deeplabx
 
 ONE_STEP = [*TINY, "schedule.max_iters=1", "trainer.samples=0"]
@@ -52,3 +60,160 @@ def test_an_internal_error_says_where_its_traceback_is(tmp_path: Path) -> None:
     assert "ZeroDivisionError: x" in (tmp_path / "error.log").read_text()
     error = sweep.in_words(ZeroDivisionError("x"), tmp_path / "gone")
     assert str(error).startswith("internal error: ZeroDivisionError: x\nits traceback could not be written")
+
+
+UNREADABLE = os.fsdecode(b"caf\xe9.jpg: not a readable image")
+
+
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[Path], float]) -> sweep.Jobs:
+    """Three jobs of a sweep, as Hydra runs them; the second is other than the rest."""
+    hydra = mock.Mock(mode=RunMode.MULTIRUN)
+    hydra.overrides.task, hydra.sweep.dir = OmegaConf.create(["seed=0"]), str(tmp_path)
+    monkeypatch.setattr(sweep.HydraConfig, "get", lambda: hydra)
+    jobs = sweep.Jobs(lambda config: second(Path(hydra.runtime.output_dir)) if hydra.job.num == 1 else 0.5)
+    for hydra.job.num in range(3):
+        folder = tmp_path / str(hydra.job.num)
+        folder.mkdir()
+        hydra.runtime.output_dir = str(folder)
+        jobs.run(OmegaConf.create())
+    return jobs
+
+
+def outcomes(folder: Path) -> list[tuple[str, int | None]]:
+    jobs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+    return [(job["status"], job.get("exit_code")) for job in jobs]
+
+
+def raising(error: BaseException) -> Callable[[Path], float]:
+    def ends(folder: Path) -> float:
+        raise error
+
+    return ends
+
+
+def vanishing(folder: Path) -> float:
+    folder.rmdir()
+    raise DataError(UNREADABLE)
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [
+        (KeyboardInterrupt(), ("stopped", 130)),
+        (StoppedError("stopped at step 3"), ("stopped", 130)),
+        (PreemptedError("saved at step 3"), ("stopped", 75)),
+        (SystemExit(75), ("running", None)),  # TERM between two jobs
+    ],
+)
+def test_a_sweep_that_is_stopped_leaves_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, last: tuple[str, int | None]
+) -> None:
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        swept(tmp_path, monkeypatch, raising(error))
+    assert outcomes(tmp_path) == [("done", None), last]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(PreemptedError("saved at step 3"), 75), (KeyboardInterrupt(), 130)]
+)
+def test_a_stopped_sweep_ends_with_the_code_of_what_stopped_it(
+    deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    monkeypatch.setattr(train, "main", raising(error))
+    ended = deeplabx("train", "-m", *ONE_STEP, "seed=0", "hydra.sweep.dir=sweep")
+    assert ended.code == code, ended.err
+    assert outcomes(tmp_path / "sweep") == [("stopped", code)]
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [
+        (raising(SystemExit("x")), 1),  # a library that ends the process
+        (raising(SystemExit(0)), 1),
+        (raising(UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range")), 1),
+        (raising(DataError(UNREADABLE)), 3),
+        (raising(OSError(28, "No space left on device")), 6),
+        (vanishing, 3),
+    ],
+)
+def test_a_sweep_goes_on_whatever_a_job_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    second: Callable[[Path], float],
+    code: int,
+) -> None:
+    jobs = swept(tmp_path, monkeypatch, second)
+    with pytest.raises(SweepError, match="1 of 3 jobs failed"):
+        jobs.finish()
+    assert outcomes(tmp_path) == [("done", None), ("failed", code), ("done", None)]
+    if second is vanishing:
+        assert "/1/FAILED cannot be written: No such file or directory" in capsys.readouterr().err
+    else:
+        assert (tmp_path / "1" / "FAILED").read_text(encoding="utf-8").strip()
+
+
+def test_a_summary_that_cannot_be_written_is_an_error_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(sweep, "replace", full)
+    jobs = swept(tmp_path, monkeypatch, lambda folder: 0.25)
+    with pytest.raises(ResourceError, match="sweep.json: No space left on device"):
+        jobs.finish()
+    assert "mIoU 0.2500" in capsys.readouterr().out
+
+
+class Noon(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(2026, 1, 1, 12)
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydra.core.utils.datetime", Noon)
+
+
+@pytest.mark.parametrize(
+    ("words", "folders"),
+    [
+        (["train"], "outputs/train/*/2026*"),
+        (["train", "-m", "seed=0"], "outputs/sweep/2026*"),
+        (["predict", "ckpt=run", "input=run"], "outputs/predict/2026*"),
+    ],
+)
+@pytest.mark.usefixtures("stopped_clock", "own_run")
+def test_runs_that_start_at_once_have_folders_of_their_own(
+    deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], folders: str
+) -> None:
+    def leave_a_file(job: Job) -> float:
+        (job.folder / "result.json").write_text("{}", encoding="utf-8")
+        return 0.5
+
+    for module in (train, predict):
+        monkeypatch.setattr(module, "main", leave_a_file)
+    for _ in range(2):
+        ended = deeplabx(*words)
+        assert ended.code == 0, ended.err
+    found = sorted(path.name for path in tmp_path.glob(folders))
+    assert [name.removeprefix(found[0]) for name in found] == ["", "-2"]
+
+
+@pytest.mark.usefixtures("stopped_clock")
+def test_a_folder_that_is_named_is_the_one(deeplabx: Deeplabx, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+
+    def note(job: Job) -> float:
+        folders.append(job.folder.name)
+        (job.folder / "result.json").write_text("{}", encoding="utf-8")
+        return 0.5
+
+    monkeypatch.setattr(train, "main", note)
+    for _ in range(2):
+        assert deeplabx("train", "hydra.run.dir=mine").code == 0
+        assert deeplabx("train", "hydra.run.dir=${now:%Y-%m-%d}").code == 0
+    assert folders == ["mine", "2026-01-01"] * 2
