@@ -1,16 +1,18 @@
 """deeplabx eval: a checkpoint's mIoU. All settings but the data set's root come from the checkpoint."""
 
 import json
+import signal
 import sys
 import time
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
+from deeplabx.engine.evaluator import InterruptedEvaluationError, refuse_other_classes
 from deeplabx.engine.evaluator import evaluate as evaluate_split
-from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.metrics import Metrics, table
 from deeplabx.process.distributed import is_main
 from deeplabx.process.launch import launch
+from deeplabx.process.signals import StopRequest, stopped
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import StoredModel, stored_model
@@ -56,4 +58,9 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     config = found.config.dataset
     samples = dataset_of(config, split=config.split)
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
-    return evaluate_split(found.predictor(), samples, progress=progress and is_main())
+    with StopRequest() as stop:
+        try:
+            return evaluate_split(found.predictor(), samples, stop=stop, progress=progress and is_main())
+        except InterruptedEvaluationError as interrupted:
+            name = signal.Signals(interrupted.number).name
+            raise stopped(interrupted.number, f"{name} received: stopped, no result") from None

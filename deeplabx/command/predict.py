@@ -14,6 +14,7 @@ from deeplabx.dataset.writing import write_ids, write_image
 from deeplabx.errors import DataError
 from deeplabx.process.distributed import gathered, is_main, own_share
 from deeplabx.process.launch import launch
+from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.overlay import overlay
 from deeplabx.run import plugins
 from deeplabx.run.description import StoredModel, stored_model
@@ -34,9 +35,10 @@ def predict(found: StoredModel, sources: list[Path], folder: Path) -> None:
         print(f"warning: {words}", file=sys.stderr)
     pairs = [pair for source in sources for pair in placed(source, folder)]
     refuse_collisions(pairs)
-    failures = launch(
-        predict_share, found, pairs, devices=found.config.trainer.devices, prepare=plugins.loader()
-    )
+    with ended_by_signals(f"stopped; the images predicted so far are in {folder}"):
+        failures = launch(
+            predict_share, found, pairs, devices=found.config.trainer.devices, prepare=plugins.loader()
+        )
     done, checkpoint = len(pairs) - len(failures), found.checkpoint.path
     print(f"{done} of {len(pairs)} images predicted, in {folder}, with {checkpoint}")
     if failures:

@@ -65,11 +65,18 @@ def test_a_seed_changes_the_weights(train_tiny: TrainTiny, tiny_run: Path) -> No
 
 
 def stopped_run(folder: Path, *settings: str) -> str:
-    """Train the tiny run in `folder`, asked to stop since before its first step; where it was saved."""
+    """Train the tiny run in `folder`, asked to stop in its first step; where it was saved."""
     folder.mkdir(exist_ok=True)
-    stop = StopRequest()
-    stop.number = signal.SIGINT
-    with pytest.raises(StoppedError) as stopped:
+    stop, take_step = StopRequest(), TrainState.take_step
+
+    def take_step_and_ask(state: TrainState) -> None:
+        take_step(state)
+        stop.number = signal.SIGINT
+
+    with (
+        mock.patch.object(TrainState, "take_step", take_step_and_ask),
+        pytest.raises(StoppedError) as stopped,
+    ):
         train_command.run(compose_plain(*TINY, *settings), folder, list(settings), stop)
     return stopped.value.message
 
