@@ -152,11 +152,94 @@ def report(error: DeeplabxError) -> int:
     return error.exit_code
 
 
+LESS_FOR_TRAINING = (
+    "set trainer.accumulate=2 or more first: the same batch in passes that need less memory;\n"
+    "then a smaller augment.crop_size or trainer.batch_size"
+)
+LESS_FOR_PREDICTION = "set eval.window=513 first, then fewer eval.scales"
+LESS_FOR_LOADING = "set fewer trainer.workers first, then a smaller augment.crop_size or trainer.batch_size"
+MORE_SHARED_MEMORY = "docker run --shm-size=1g gives a container more of it; trainer.workers=0 needs none"
+AMOUNT = r"([\d.]+ (?:[KMGT]i?B|bytes))"
+GPU_MEMORY = (  # torch's words, today's and those of older versions: needed, GPU, total, free
+    rf"Tried to allocate {AMOUNT}\. GPU (\d+) has a total capacity of {AMOUNT} of which {AMOUNT} is free",
+    rf"Tried to allocate {AMOUNT} \(GPU (\d+); {AMOUNT} total capacity;.*? {AMOUNT} free",
+)
+NO_GPU_MEMORY = re.compile(
+    r"(CUDA|HIP|XPU|MPS backend) out of memory|(CUDA|HIP) error: out of memory|ALLOC_FAILED|"
+    r"Cuda failure.*out of memory"
+)
+NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|Insufficient memory|bad_alloc|MemoryError")
+
+
+def byte_words(count: float) -> str:
+    """A number of bytes in words, such as 1.5 GiB."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def memory_error(error: BaseException, *, hint: str = LESS_FOR_TRAINING) -> ResourceError | None:
+    """Running out of memory, of a GPU or not, as one sentence with its numbers; None if `error` is something
+    else.
+    """
+    text = " ".join(str(error).split())
+    if type(error).__name__ == "OutOfMemoryError" or NO_GPU_MEMORY.search(text):
+        return ResourceError(gpu_memory_words(text), hint=hint)
+    known = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if not known and not NO_MEMORY.search(text):
+        return None
+    if "DataLoader worker" in text:
+        return ResourceError(f"a loader worker is out of memory{needed_words(text)}", hint=LESS_FOR_LOADING)
+    return ResourceError(f"out of memory{needed_words(text)}", hint=hint)
+
+
+def gpu_memory_words(text: str) -> str:
+    for pattern in GPU_MEMORY:
+        if found := re.search(pattern, text):
+            needed, gpu, total, free = found.groups()
+            own = re.search(rf"this process has {AMOUNT} memory in use|{AMOUNT} already allocated", text)
+            used = f", {own[1] or own[2]} used by this process" if own else ""
+            return f"out of memory on GPU {gpu}: {needed} more needed, {free} of {total} free{used}"
+    needed_only = re.search(rf"Tried to allocate {AMOUNT}", text)
+    return "out of GPU memory" + (f": {needed_only[1]} more needed" if needed_only else "")
+
+
+def needed_words(text: str) -> str:
+    """How much was asked for, in the words of torch, OpenCV or NumPy."""
+    if count := re.search(r"(?:tried to allocate|Failed to allocate) (\d+) bytes", text):
+        return f": {byte_words(int(count[1]))} more needed"
+    if array := re.search(rf"Unable to allocate {AMOUNT} for an array with shape (\([\d, ]*\))", text):
+        return f": {array[1]} more needed, for an array of {array[2]}"
+    return ""
+
+
+def loader_error(text: str) -> ResourceError | None:
+    """What torch says of its loader's workers and of shared memory, as a ResourceError."""
+    if re.search(r"shared memory(\(shm\)| object| segment)", text):
+        reason = re.search(r"No space left on device|Permission denied|Read-only file system", text)
+        words = reason[0] if reason else text[:200]
+        return ResourceError(f"shared memory (/dev/shm) cannot be used: {words}", hint=MORE_SHARED_MEMORY)
+    if re.search(r"Too many open files|received 0 items of ancdata", text):
+        return ResourceError(
+            "too many open files", hint="raise the limit with ulimit -n 65536, or set fewer trainer.workers"
+        )
+    if found := re.search(r"DataLoader worker \(pid\S* ([\d, ]+)\) (is killed by signal: \w+|exited)", text):
+        how = found[2].replace("is killed by signal:", "was killed:")
+        return ResourceError(
+            f"a loader worker (process {found[1]}) {how}, as when memory runs out", hint=LESS_FOR_LOADING
+        )
+    return None
+
+
 def resource_error(error: Exception) -> ResourceError | None:
     """Running out of memory or disk, which libraries raise as many different errors, as a ResourceError; None
     if `error` is something else.
     """
-    first_line = (str(error).splitlines() or [""])[0][:200]
+    text = " ".join(str(error).split())
+    if (found := loader_error(text)) is not None:
+        return found
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(
             f"{error.filename or 'writing'}: {error.strerror}",
@@ -166,21 +249,12 @@ def resource_error(error: Exception) -> ResourceError | None:
         return ResourceError(
             f"{error.filename}: {error.strerror}", hint="use another path, or change its permissions"
         )
-    if isinstance(error, OSError) and "temporary directory" in first_line:  # Python's wording
-        words = error.strerror or first_line
+    if isinstance(error, OSError) and "temporary directory" in text:  # Python's wording
+        words = error.strerror or text
         return ResourceError(words, hint="set TMPDIR to a writable folder: TMPDIR=FOLDER deeplabx ...")
-    number = re.search(r"\(os error (\d+)\)", first_line)  # in the form of Rust, from safetensors
+    number = re.search(r"\(os error (\d+)\)", text)  # in the form of Rust, from safetensors
     if number and not isinstance(error, OSError):
         return resource_error(OSError(int(number[1]), os.strerror(int(number[1])), "a checkpoint"))
-    if "No space left on device" in first_line:  # torch's wording
-        return ResourceError(first_line, hint="free some space, then `deeplabx resume RUN`")
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in first_line
-    ):
-        return ResourceError(
-            f"out of memory: {first_line}",
-            hint="try a smaller augment.crop_size, or the same batch in more passes: trainer.accumulate=2",
-        )
-    return None
+    if "No space left on device" in text:  # torch's wording
+        return ResourceError(text[:200], hint="free some space, then `deeplabx resume RUN`")
+    return memory_error(error)

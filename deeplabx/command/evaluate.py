@@ -1,17 +1,19 @@
 """deeplabx eval: a checkpoint's mIoU. All settings but the data set's root come from the checkpoint."""
 
 import json
+import signal
 import sys
 import time
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
 from deeplabx.dataset.check.headers import check_headers
+from deeplabx.engine.evaluator import InterruptedEvaluationError, refuse_other_classes
 from deeplabx.engine.evaluator import evaluate as evaluate_split
-from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.metrics import Metrics, table
 from deeplabx.process.distributed import is_main
 from deeplabx.process.launch import launch
+from deeplabx.process.signals import StopRequest, stopped
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import Description, StoredModel, stored_model
@@ -69,4 +71,9 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
     if is_main() and not samples.skip_unreadable:  # else the result lists what was skipped
         check_headers(samples, split=config.split)
-    return evaluate_split(found.predictor(), samples, progress=progress and is_main())
+    with StopRequest() as stop:
+        try:
+            return evaluate_split(found.predictor(), samples, stop=stop, progress=progress and is_main())
+        except InterruptedEvaluationError as interrupted:
+            name = signal.Signals(interrupted.number).name
+            raise stopped(interrupted.number, f"{name} received: stopped, no result") from None

@@ -17,6 +17,7 @@ from deeplabx.dataset.writing import place_for, write_ids, write_image
 from deeplabx.errors import DataError
 from deeplabx.process.distributed import gathered, is_main, own_share
 from deeplabx.process.launch import launch
+from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.overlay import overlay
 from deeplabx.run import plugins
 from deeplabx.run.description import StoredModel, stored_model
@@ -52,9 +53,10 @@ def predict(found: StoredModel, sources: list[Path], folder: Path) -> None:
     left_out = [words for listing in listings for words in listing.left_out]
     for words in [*dict.fromkeys(left_out), *(twice if given > len(images) else [])]:
         print(words)
-    failures = launch(
-        predict_share, found, tasks, devices=found.config.trainer.devices, prepare=plugins.loader()
-    )
+    with ended_by_signals(f"stopped; the images predicted so far are in {folder}"):
+        failures = launch(
+            predict_share, found, tasks, devices=found.config.trainer.devices, prepare=plugins.loader()
+        )
     lost = list(dict.fromkeys(words for listing in listings for words in listing.unreadable))
     failures, total = [*lost, *failures], len(tasks) + len(lost)
     list_unreadable(folder / "unreadable.txt", failures)

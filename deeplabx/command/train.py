@@ -60,6 +60,7 @@ from deeplabx.run.folder import (
     write_run_files,
 )
 from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
+from deeplabx.run.loading import transport_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.resolve import images_per_norm, resolved
@@ -114,12 +115,11 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
 
 def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
     """One process of a run. The best mIoU."""
-    with StopRequest() as stop:
-        return run(config, folder, overrides, stop)
+    return run(config, folder, overrides, StopRequest())
 
 
 def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: StopRequest) -> float:
-    """Data, model, state, loop."""
+    """Data, model, state, loop. `stop` notes signals from the loop on; before it, one ends the process."""
     started = time.perf_counter()
     device = resolve_device(config.trainer.devices)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
@@ -167,7 +167,15 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         config, list(training.classes), training.palette, training.ignore_index, normalization, data
     )
     predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
-    batches = batches_of(config, training, normalization, device=device, first_step=state.step)
+    transport = transport_of(config, training)
+    batches = batches_of(
+        config,
+        training,
+        normalization,
+        device=device,
+        first_step=state.step,
+        shared_memory=transport.shared_memory,
+    )
     log = log_of(config, folder, first_step=state.step)
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
@@ -175,7 +183,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     def draw() -> None:
         if is_main():
             path = folder / "samples" / f"step-{state.step:08d}.png"
-            draw_samples(predictor, validation, path, count=config.trainer.samples)
+            draw_samples(predictor, validation, path, count=config.trainer.samples, stop=stop)
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
@@ -188,9 +196,18 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         draw()
         return result
 
-    with log, closing(batches):
+    with stop, log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        for line in [*complaints, *killed, *changes, *initial.words, *opening, *absent, *skipped]:
+        for line in [
+            *complaints,
+            *killed,
+            *changes,
+            *initial.words,
+            *opening,
+            *absent,
+            *skipped,
+            *transport.words,
+        ]:
             log.say(line)
         if state.step == 0:
             draw()
@@ -217,8 +234,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     return state.best_miou
 
 
-def noting_unreadable(batches: Iterable[Batch], unreadable: set[str]) -> Iterator[Batch]:
+def noting_unreadable(batches: Iterable[Batch | None], unreadable: set[str]) -> Iterator[Batch | None]:
     """The batches; what could not be read for them goes into `unreadable`."""
     for batch in batches:
-        unreadable.update(batch.unreadable)
+        unreadable.update(batch.unreadable if batch is not None else ())
         yield batch

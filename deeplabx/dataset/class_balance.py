@@ -1,5 +1,6 @@
 """Class weights from a count of the training labels."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deeplabx.dataset.loader import prepare_worker
 from deeplabx.dataset.readable import ReadableSet
-from deeplabx.errors import DataError
+from deeplabx.dataset.workers import loaded, prepare_worker
+from deeplabx.errors import DataError, DeeplabxError, memory_error
 
 LABELS = 8  # that a worker counts per batch
 BETA = 0.9999  # the largest value tried in 1901.05555
@@ -36,22 +37,28 @@ class LabelCounts(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> np.ndarray | DataError:
+    def __getitem__(self, index: int) -> np.ndarray | DeeplabxError:
         classes = len(self.samples.classes)
         try:
             label = self.samples.read_label(self.indices[index])
         except DataError as error:
             return error
+        except Exception as error:
+            full = memory_error(error)
+            if full is None:
+                raise
+            return full
         if label is None:
             return np.zeros((2, classes), np.int64)
         own = np.bincount(label.reshape(-1), minlength=classes)[:classes]
         return np.stack([own, np.where(own > 0, own.sum(), 0)])
 
 
-def total(counts: list[np.ndarray | DataError]) -> Tensor | DataError:
+def total(counts: list[np.ndarray | DeeplabxError]) -> np.ndarray | DeeplabxError:
+    """An array, which goes through a worker's pipe: a tensor would need shared memory."""
     tables = [count for count in counts if isinstance(count, np.ndarray)]
-    errors = [count for count in counts if isinstance(count, DataError)]
-    return errors[0] if errors else torch.from_numpy(np.sum(tables, axis=0))
+    errors = [count for count in counts if isinstance(count, DeeplabxError)]
+    return errors[0] if errors else np.sum(tables, axis=0)
 
 
 def count_pixels(
@@ -60,13 +67,15 @@ def count_pixels(
     *,
     workers: int,
     worker_init: Callable[[int], None] | None = None,
+    memory: Callable[[], str] | None = None,
 ) -> Tensor:
     """int64 2 x classes over the images of these indices: the pixels of each class, and those of the images
     that hold it.
 
-    Raises the DataError of the first label that cannot be read, unless `samples` skips it.
+    Raises the DataError of the first label that cannot be read, unless `samples` skips it, and ResourceError
+    when a worker is lost. worker_init, memory: see `training_batches`.
     """
-    loader = DataLoader(
+    loader: DataLoader = DataLoader(
         LabelCounts(samples, indices),
         batch_size=LABELS,
         collate_fn=total,
@@ -75,10 +84,10 @@ def count_pixels(
         generator=torch.Generator(),  # else the loader would draw from the global one
     )
     found = torch.zeros(2, len(samples.classes), dtype=torch.int64)
-    for counts in loader:
-        if isinstance(counts, DataError):
-            raise counts
-        found += counts
+    with contextlib.closing(loaded(loader, what="group of labels", memory=memory)) as parts:
+        for counts in parts:
+            if counts is not None:
+                found += torch.from_numpy(counts)
     return found
 
 

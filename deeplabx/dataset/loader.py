@@ -4,9 +4,8 @@ was resumed.
 
 import functools
 from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,9 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeplabx.dataset.contract import widened
 from deeplabx.dataset.readable import ReadableSet
-from deeplabx.errors import ConfigError, DataError, DeeplabxError
+from deeplabx.dataset.workers import loaded, prepare_worker
+from deeplabx.errors import ConfigError, DataError, DeeplabxError, memory_error, resource_error
 
 MOST_UNREADABLE = 100  # images in a row: the data set is probably elsewhere
+PREFETCH = 2  # batches that each worker reads ahead
 
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -97,6 +98,11 @@ class AugmentedSet(Dataset):
                     return Example(image, label, self.samples.take_errors())
         except DeeplabxError as error:
             return error
+        except Exception as error:
+            full = memory_error(error)
+            if full is None:
+                raise
+            return full
         errors = self.samples.take_errors()
         return DataError(
             f"{len(errors)} images in a row cannot be read, the first: {errors[0]}",
@@ -120,6 +126,66 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
     return Batch(images, labels, [words for one in found for words in one.unreadable])
 
 
+class Piped:
+    """A batch that is pickled whole, and so goes through a worker's pipe: a tensor would be put into shared
+    memory. It arrives as a Batch.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpiped, (self.batch.images.numpy(), self.batch.labels.numpy(), self.batch.unreadable)
+
+
+def unpiped(images: np.ndarray, labels: np.ndarray, unreadable: list[str]) -> Batch:
+    return Batch(torch.from_numpy(images), torch.from_numpy(labels), unreadable)
+
+
+def stack_to_send(
+    examples: list[Example | DeeplabxError], *, shared_memory: bool
+) -> Batch | Piped | DeeplabxError:
+    """`stack` in a worker. An error is returned as a value: the worker could not send it otherwise."""
+    try:
+        batch = stack(examples)
+        if isinstance(batch, DeeplabxError):
+            return batch
+        if not shared_memory:
+            return Piped(batch)
+        # Here, and not by the thread that sends it, so that a full /dev/shm is noticed.
+        for tensor in (batch.images, batch.labels):
+            tensor.share_memory_()
+        return batch
+    except (MemoryError, RuntimeError) as error:
+        full = resource_error(error)
+        if full is None:
+            raise
+        return full
+
+
+def pinned_on(device: int) -> Callable[[Batch], Batch]:
+    """A function that moves a batch into pinned memory, for the thread that reads batches for this GPU."""
+
+    def pinned(batch: Batch) -> Batch:
+        torch.cuda.set_device(device)  # of this thread: otherwise it would use memory of the first GPU
+        images, labels = (
+            torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            for tensor in (batch.images, batch.labels)
+        )
+        for target, tensor in ((images, batch.images), (labels, batch.labels)):
+            np.copyto(target.numpy(), tensor.numpy())  # in one thread: torch would use all cores
+        return Batch(images, labels, batch.unreadable)
+
+    return pinned
+
+
+def batches_at_once(workers: int) -> int:
+    """The most batches of one process that exist at once: those that each worker reads ahead, one that the
+    main process does, and two that it uses while one replaces the other.
+    """
+    return PREFETCH * workers + 3 if workers else 2
+
+
 def training_batches(
     samples: ReadableSet,
     augment: Augment,
@@ -133,15 +199,21 @@ def training_batches(
     worker_init: Callable[[int], None] | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> Generator[Batch, None, None]:
-    """This process's part of the batch of each step in first_step..last_step-1. Raises the DataError of the
-    first sample that cannot be read, unless `samples` skips it. worker_init: called in each worker as it
-    starts.
+    shared_memory: bool = True,
+    memory: Callable[[], str] | None = None,
+) -> Generator[Batch | None, None, None]:
+    """This process's part of the batch of each step in first_step..last_step-1; None each time that it has
+    not arrived within another second.
+
+    Raises the DataError of the first sample that cannot be read, unless `samples` skips it, and ResourceError
+    when a worker is lost. worker_init: called in each worker as it starts. shared_memory: whether batches
+    come from the workers in shared memory, else through pipes, which is slower. memory: says what memory is
+    free, for an error.
 
     Close the generator when it is not read to its end: its workers ignore TERM, and the interpreter would
     wait for them forever.
     """
-    loader = DataLoader(
+    loader: DataLoader = DataLoader(
         AugmentedSet(samples, augment, seed=seed),
         batch_sampler=BatchAddresses(
             len(samples),
@@ -152,19 +224,16 @@ def training_batches(
             rank=rank,
             world_size=world_size,
         ),
-        collate_fn=stack,
+        collate_fn=functools.partial(stack_to_send, shared_memory=shared_memory) if workers else stack,
         num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=functools.partial(prepare_worker, then=worker_init),
-        pin_memory=pin_memory,
         generator=torch.Generator(),  # else the loader would draw from the generator that dropout uses
     )
-    for batch in loader:
-        if isinstance(batch, DeeplabxError):
-            raise batch
-        yield Batch(*batch)
-
-
-def prepare_worker(worker: int, *, then: Callable[[int], None] | None) -> None:
-    cv2.setNumThreads(0)
-    if then is not None:
-        then(worker)
+    return loaded(
+        loader,
+        what="batch",
+        memory=memory,
+        # not by the loader's own thread, which a worker that is killed can leave waiting for ever
+        pinned=pinned_on(torch.cuda.current_device()) if pin_memory else None,
+    )

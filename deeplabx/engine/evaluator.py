@@ -1,18 +1,25 @@
 """Evaluation: one confusion matrix over a whole split."""
 
+import contextlib
+import sys
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import torch
 from tqdm import tqdm
 
+from deeplabx.dataset.arrivals import PATIENCE, POLL, arrivals
 from deeplabx.dataset.check.no_valid_pixel import no_valid_pixel
-from deeplabx.dataset.contract import widened
+from deeplabx.dataset.contract import Sample, widened
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
-from deeplabx.engine.predictor import Predictor
-from deeplabx.errors import CheckpointError
+from deeplabx.engine.predictor import InterruptedPredictionError, Predictor
+from deeplabx.errors import CheckpointError, DeeplabxError, memory_error
 from deeplabx.process.distributed import agreed, gathered, own_share, sum_in_place
 from deeplabx.process.signals import StopRequest
+
+AHEAD = 1  # images read while the network computes
+QUIET = 60.0  # seconds of waiting for an image until a line says so
 
 
 class InterruptedEvaluationError(Exception):
@@ -39,31 +46,79 @@ def evaluate(
     counted = 0
     samples.take_errors()  # discard earlier errors: this evaluation lists its own
     predictor.model.eval()
+    heeding = replace(predictor, stop=stop)
     try:
         indices = own_share(range(len(samples)))
-        for index in tqdm(indices, desc="evaluate", unit="image", leave=False, disable=not progress):
-            if stop is not None and stop.number is not None:
-                break
-            sample = samples.read(index)
+        found = tqdm(
+            read_ahead(samples, indices, stop=stop),
+            total=len(indices),
+            desc="evaluate",
+            unit="image",
+            leave=False,
+            disable=not progress,
+        )
+        for sample in found:
             if sample is None:
                 continue
-            predicted = predictor.ids(sample.image)
+            predicted = heeding.ids(sample.image)
             labels = torch.from_numpy(widened(sample.label)).to(predictor.device)
             confusion += confusion_matrix(
                 predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index
             )
             counted += 1
+    except InterruptedPredictionError:
+        pass  # `agreed` tells all processes
     finally:
         predictor.model.train(training)
-    asked, (images,) = agreed(stop, counted)
+    asked, (evaluated,) = agreed(stop, counted)
     if asked is not None:
         raise InterruptedEvaluationError(asked)
     unreadable = gathered(samples.take_errors())
-    assert images + len(unreadable) == len(samples), f"{images} images evaluated of {len(samples)}"
+    assert evaluated + len(unreadable) == len(samples), f"{evaluated} images evaluated of {len(samples)}"
     if not sum_in_place(confusion).any():
         raise no_valid_pixel(samples, unreadable=unreadable)
     result = metrics(confusion, list(samples.classes))
-    return replace(result, images=int(images), unreadable=unreadable)
+    return replace(result, images=int(evaluated), unreadable=unreadable)
+
+
+def read_ahead(
+    samples: ReadableSet, indices: Sequence[int], *, stop: StopRequest | None
+) -> Generator[Sample | None, None, None]:
+    """The samples of these indices, None for one that is skipped, the next ones read while the caller
+    computes. It ends early at a stop signal.
+    """
+    waited = 0.0
+    with contextlib.closing(arrivals(read(samples, indices), ahead=AHEAD, what="image")) as images:
+        for found in images:
+            if stop is not None and stop.number is not None:
+                return
+            if found is not None:
+                waited = 0.0
+                yield found[0]
+                continue
+            waited += POLL
+            if waited == QUIET:
+                tqdm.write(
+                    f"waited {QUIET:.0f} s for an image: the disk is very slow, or does not answer; an error "
+                    f"follows if none arrives in {PATIENCE:.0f} s",
+                    file=sys.stderr,
+                )
+
+
+def read(samples: ReadableSet, indices: Sequence[int]) -> Generator[tuple[Sample | None], None, None]:
+    """The samples of these indices, each in a tuple: None in it for one that is skipped."""
+    for index in indices:
+        try:
+            sample = samples.read(index)
+        except DeeplabxError:
+            raise
+        except Exception as error:
+            full = memory_error(error, hint="the image is too large to be decoded in the memory there is")
+            if full is None:
+                raise
+            full.message += f", reading image {index + 1} of {len(samples)}"
+            raise full from None
+        yield (sample,)
 
 
 def refuse_other_classes(samples: ReadableSet, classes: list[str], *, source: object) -> None:

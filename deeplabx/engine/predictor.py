@@ -11,10 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplabx.backbone.normalization import Normalization
-from deeplabx.errors import DataError
+from deeplabx.errors import LESS_FOR_PREDICTION, DataError, memory_error
 from deeplabx.model.crf import DenseCRF
+from deeplabx.process.signals import StopRequest
 
 WINDOW_OVERLAP = 1 / 3  # of the window's side
+
+
+class InterruptedPredictionError(Exception):
+    """The prediction of an image was interrupted by the signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Predictor:
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
     None for the whole image. With several scales or flip, probabilities are averaged. crf: refines the
-    probabilities, at the image's original size.
+    probabilities, at the image's original size. stop: heeded before each pass of the network.
     """
 
     model: nn.Module
@@ -36,15 +45,28 @@ class Predictor:
     crop: tuple[int, int] | None = None
     crf: DenseCRF | None = None
     dtype: torch.dtype | None = None
+    stop: StopRequest | None = None
 
     @torch.inference_mode()
     def ids(self, image: np.ndarray) -> Tensor:
         """uint8 H x W x channels to int64 ids H x W, on the device. Raises DataError when the image does not
-        have the model's number of channels.
+        have the model's number of channels, ResourceError when memory does not suffice, and
+        InterruptedPredictionError at a stop signal.
         """
         expected = len(self.normalization.mean)
         if image.shape[2] != expected:
             raise DataError(f"the image has {image.shape[2]} channels, the model needs {expected}")
+        try:
+            return self.ids_of(image)
+        except (MemoryError, RuntimeError) as error:
+            full = memory_error(error, hint=LESS_FOR_PREDICTION)
+            if full is None:
+                raise
+            height, width = image.shape[:2]
+            full.message += f", for an image of {width} x {height} pixels"
+            raise full from None
+
+    def ids_of(self, image: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)[None]
         scores = self.views(pixels)
         if self.crf is not None:
@@ -92,6 +114,8 @@ class Predictor:
 
     def forward(self, image: Tensor, *, least: tuple[int, int] | None = None) -> Tensor:
         """One forward pass on an image padded to `least`, or to `crop`; logits are cropped to the image."""
+        if self.stop is not None and self.stop.number is not None:
+            raise InterruptedPredictionError(self.stop.number)
         height, width = image.shape[1:3]
         least = least or self.crop or (1, 1)
         padded = pad(image, max(height, least[0]), max(width, least[1]), self.normalization.pad_pixel)

@@ -27,6 +27,7 @@ class Update(NamedTuple):
     valid: int  # pixels that counted
     stop: int | None  # the stop signal received by any process of the run
     skipped: bool  # the loss or its gradient was not finite, and the model was not changed
+    undone: bool = False  # the step was not taken: a process lacks its batch, or a signal came between passes
 
 
 def described(value: Any) -> str:
@@ -111,19 +112,31 @@ class TrainState:
         their weighted sum) is divided by the number of valid pixels (or of images that have any) in the whole
         batch, so its gradient depends neither on `accumulate` nor on the number of processes. Loss and
         gradient are those of all processes, so all agree on whether they are finite.
+
+        Between two passes a stop signal undoes the step: everything is as it was before. It is also left
+        undone if another process lacks its batch (`without_batch`).
         """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         self.network.train()
         stride = self.model.label_stride
         labels = labels[:, ::stride, ::stride]
         valid = (labels != self.ignore_index).flatten(1).sum(dim=1)  # of each image
-        asked, (pixels, with_pixels) = distributed.agreed(stop, int(valid.sum()), int((valid > 0).sum()))
+        asked, (pixels, with_pixels, lacking) = distributed.agreed(
+            stop, int(valid.sum()), int((valid > 0).sum()), 0
+        )
+        if lacking:
+            return Update(0.0, 0, asked, skipped=False, undone=True)
         divisor = max(1, int(pixels if self.loss.per == "pixel" else with_pixels))
-        untouched = [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
+        can_be_undone = self.on_nonfinite == "skip" or self.accumulate > 1
+        untouched = [buffer.clone() for buffer in self.model.buffers()] if can_be_undone else []
         loss = 0.0
         passes = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
         with seeded(noise, self.device):  # dropout noise is a function of (seed, step, rank)
             for number, (some_images, some_labels) in enumerate(passes, start=1):
+                if number > 1 and (between := distributed.agreed(stop)[0]) is not None:
+                    self.restore_buffers(untouched)
+                    self.optimizer.zero_grad(set_to_none=True)
+                    return Update(0.0, 0, between, skipped=False, undone=True)
                 with self.no_sync(last=number == self.accumulate):
                     part = self.forward_loss(some_images, some_labels) / divisor
                     # The processes' gradients are averaged, the loss is a sum.
@@ -141,6 +154,11 @@ class TrainState:
         if stop is not None and distributed.world_size() == 1:
             asked = stop.number  # several processes stop only for the signal agreed on above
         return Update(loss, int(pixels), asked, skipped=bool(what))
+
+    def without_batch(self, *, stop: StopRequest | None = None) -> Update:
+        """Take part in a step without a batch: all processes leave it undone, and learn of a stop signal."""
+        asked, _ = distributed.agreed(stop, 0, 0, 1)
+        return Update(0.0, 0, asked, skipped=False, undone=True)
 
     def no_sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over the processes in the last pass of a step only."""
@@ -194,6 +212,9 @@ class TrainState:
                 hint="earlier checkpoints are intact; try a smaller optimizer.lr, "
                 "schedule.warmup_iters=100 or trainer.clip_norm=10",
             )
+        self.restore_buffers(untouched)
+
+    def restore_buffers(self, untouched: list[Tensor]) -> None:
         for buffer, before in zip(self.model.buffers(), untouched, strict=True):
             buffer.copy_(before)
 

@@ -4,18 +4,21 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from deeplabx.dataset.arrivals import PATIENCE, POLL
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine.evaluator import InterruptedEvaluationError
 from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.saver import Saver
-from deeplabx.engine.state import TrainState
+from deeplabx.engine.state import TrainState, Update
 from deeplabx.process.signals import StopRequest, stopped
+
+QUIET = 60.0  # seconds of waiting for data before the log says so
 
 
 def fit(
     state: TrainState,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch | None],
     *,
     stop: StopRequest,
     evaluate: Callable[[], Metrics],
@@ -25,10 +28,12 @@ def fit(
     save_every: int,
 ) -> None:
     """Train to `state.max_iters`, one batch a step; evaluate and save at the given intervals and at the end.
+    None in `batches`: the next one has not arrived within another second.
 
-    On a signal, finish the step, save, and raise PreemptedError or StoppedError. `evaluate` raises
-    InterruptedEvaluationError when `stop` interrupts it; that evaluation is repeated on resume. On a full
-    disk a periodic checkpoint is skipped; the last one of a run or of a stop raises ResourceError.
+    On a signal, finish the pass (of the last pass, the step) or the waiting, save, and raise PreemptedError
+    or StoppedError. `evaluate` raises InterruptedEvaluationError when `stop` interrupts it; that evaluation
+    is repeated on resume. On a full disk a periodic checkpoint is skipped; the last one of a run or of a stop
+    raises ResourceError.
     """
     for asked in updates(state, batches, stop=stop, log=log, eval_every=eval_every):
         if asked is None and evaluation_due(state, eval_every):
@@ -42,7 +47,7 @@ def fit(
 
 
 def updates(
-    state: TrainState, batches: Iterable[Batch], *, stop: StopRequest, log: Log, eval_every: int
+    state: TrainState, batches: Iterable[Batch | None], *, stop: StopRequest, log: Log, eval_every: int
 ) -> Iterator[int | None]:
     """One update per batch, each followed by the signal that asked to stop, if any.
 
@@ -51,11 +56,34 @@ def updates(
     """
     if evaluation_due(state, eval_every):
         yield None
+    waited = 0.0  # seconds in which this process or another had no batch
     for batch in log.timed(batches):
         begin = time.perf_counter()
-        update = state.update(batch.images, batch.labels, stop=stop)
-        log.step(state, update, seconds=time.perf_counter() - begin)
+        while (update := attempted(state, batch, stop=stop)).undone and update.stop is None:
+            waited += POLL
+            if waited == QUIET:
+                log.say(waiting_words(state))
+            if batch is None:
+                break  # ask for it again
+        if update.undone and update.stop is None:
+            continue
+        if not update.undone:
+            log.step(state, update, seconds=time.perf_counter() - begin)
+            waited = 0.0
         yield update.stop
+
+
+def attempted(state: TrainState, batch: Batch | None, *, stop: StopRequest) -> Update:
+    if batch is None:
+        return state.without_batch(stop=stop)
+    return state.update(batch.images, batch.labels, stop=stop)
+
+
+def waiting_words(state: TrainState) -> str:
+    return (
+        f"step {state.step + 1} has waited {QUIET:.0f} s for data: the disk is very slow, or does not "
+        f"answer; the run ends if no batch arrives in {PATIENCE:.0f} s, and can be stopped as usual"
+    )
 
 
 def evaluation_due(state: TrainState, eval_every: int) -> bool:

@@ -40,7 +40,9 @@ from deeplabx.process.signals import WATCHED, Forwarding, end_with_parent
 from deeplabx.process.terminal import show_any_text
 
 T = TypeVar("T")
-TIMEOUT = timedelta(seconds=300)  # of a collective; a process that takes longer is considered dead
+# Of a collective. A process that takes longer is considered dead; one may wait for its data for ten minutes
+# (deeplabx.dataset.arrivals) while the others wait for it, and then says so itself.
+TIMEOUT = timedelta(seconds=900)
 
 
 def launch(
@@ -122,6 +124,10 @@ def in_step(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         error.message = f"rank {rank()}: {error.message}"
         raise
     except (dist.DistError, RuntimeError) as error:
+        full = resource_error(error)  # NCCL's lack of memory too
+        if full is not None:
+            full.message = f"rank {rank()}: {full.message}"
+            raise full from None
         words = " ".join(str(error).split())[:200]
         if isinstance(error, dist.DistError) or any(name in words for name in ("gloo", "NCCL", "Connection")):
             raise DeviceError(f"rank {rank()}: another process of the job exited: {words}") from None

@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from deeplabx.errors import PreemptedError, StoppedError
 
@@ -87,6 +89,24 @@ class Forwarding(StopRequest):
 
 def stopped(number: int, message: str) -> StoppedError | PreemptedError:
     return StoppedError(message) if number == signal.SIGINT else PreemptedError(message)
+
+
+@contextmanager
+def ended_by_signals(words: str) -> Iterator[None]:
+    """TERM and USR1 end the block wherever it is: they raise PreemptedError with these words. For work that
+    has nothing to save; Ctrl-C raises KeyboardInterrupt as always.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise PreemptedError(f"{signal.Signals(number).name} received: {words}")
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGUSR1) if main}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_signals(worker: int) -> None:

@@ -28,6 +28,7 @@ from deeplabx.model.freeze import freeze_up_to
 from deeplabx.model.norm import apply_norm, freeze_norm
 from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.process.distributed import is_main, rank, world_size
+from deeplabx.process.memory import memory_words
 from deeplabx.process.signals import ignore_signals
 from deeplabx.run import contracts
 from deeplabx.schedule.contract import Schedule
@@ -188,8 +189,11 @@ def batches_of(
     *,
     device: torch.device,
     first_step: int,
-) -> Generator[Batch]:
-    """This process's augmented batches of the steps from first_step to the end of the run."""
+    shared_memory: bool = True,
+) -> Generator[Batch | None]:
+    """This process's augmented batches of the steps from first_step to the end of the run; None for each
+    second in which the next one has not arrived.
+    """
     return training_batches(
         training,
         augment_of(config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index),
@@ -202,6 +206,8 @@ def batches_of(
         worker_init=ignore_signals,
         rank=rank(),
         world_size=world_size(),
+        shared_memory=shared_memory,
+        memory=memory_words,
     )
 
 

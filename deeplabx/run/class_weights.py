@@ -9,6 +9,7 @@ from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import ConfigError, listed
 from deeplabx.process.distributed import broadcast, own_share, sum_in_place
+from deeplabx.process.memory import memory_words
 from deeplabx.process.signals import ignore_signals
 from deeplabx.run.description import Description
 
@@ -46,5 +47,6 @@ def with_class_weights(
 def pixels_counted(config: schema.TrainConfig, training: ReadableSet) -> Tensor:
     """`count_pixels` of the training labels; each process counts its share."""
     indices = own_share(range(len(training)))
-    counts = count_pixels(training, indices, workers=config.trainer.workers, worker_init=ignore_signals)
+    workers = config.trainer.workers
+    counts = count_pixels(training, indices, workers=workers, worker_init=ignore_signals, memory=memory_words)
     return sum_in_place(counts)

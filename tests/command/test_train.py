@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from deeplabx.command import train as train_command
 from deeplabx.command.yaml_files import choices
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.state import TrainState
 from deeplabx.errors import ConfigError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.build import open_dataset
@@ -65,11 +67,18 @@ def test_a_seed_changes_the_weights(train_tiny: TrainTiny, tiny_run: Path) -> No
 
 
 def stopped_run(folder: Path, *settings: str) -> str:
-    """Train the tiny run in `folder`, asked to stop since before its first step; where it was saved."""
+    """Train the tiny run in `folder`, asked to stop in its first step; where it was saved."""
     folder.mkdir(exist_ok=True)
-    stop = StopRequest()
-    stop.number = signal.SIGINT
-    with pytest.raises(StoppedError) as stopped:
+    stop, take_step = StopRequest(), TrainState.take_step
+
+    def take_step_and_ask(state: TrainState) -> None:
+        take_step(state)
+        stop.number = signal.SIGINT
+
+    with (
+        mock.patch.object(TrainState, "take_step", take_step_and_ask),
+        pytest.raises(StoppedError) as stopped,
+    ):
         train_command.run(compose_plain(*TINY, *settings), folder, list(settings), stop)
     return stopped.value.message
 

@@ -188,7 +188,7 @@ def first_batch(root: Path) -> Batch:
         workers=0,
         pin_memory=False,
     )
-    return next(batches)
+    return next(batch for batch in batches if batch is not None)
 
 
 # --- the error ----------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def batches(
         workers=workers,
         pin_memory=False,
     )
-    return [(batch.images, batch.labels) for batch in found]
+    return [(batch.images, batch.labels) for batch in found if batch is not None]
 
 
 def test_every_epoch_is_a_permutation_and_no_image_is_left_out() -> None:

@@ -212,6 +212,7 @@ def test_a_batch_of_wide_labels_is_int32(tmp_path: Path) -> None:
     (batch,) = training_batches(
         *(samples, augment), batch_size=3, seed=0, first_step=0, last_step=1, workers=0, pin_memory=False
     )
+    assert batch is not None
     assert batch.labels.dtype == torch.int32
     assert (batch.labels[:, HEIGHT:] == 65535).all()
     found = {tuple(label[:HEIGHT, :WIDTH].ravel().tolist()) for label in batch.labels}

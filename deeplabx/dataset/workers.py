@@ -1,0 +1,198 @@
+"""The processes that read batches, and what may happen to them: killed, out of memory, stuck in a read,
+without shared memory. Each becomes an error in words where the batch is waited for.
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import multiprocessing.queues
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+import cv2
+from torch.utils.data import DataLoader
+
+from deeplabx.dataset.arrivals import arrivals
+from deeplabx.errors import (
+    LESS_FOR_LOADING,
+    MORE_SHARED_MEMORY,
+    DataError,
+    DeeplabxError,
+    ResourceError,
+    resource_error,
+)
+
+T = TypeVar("T")
+GRACE = 1.0  # seconds in which a worker may finish what it is doing
+
+
+def loaded(
+    loader: DataLoader[T],
+    *,
+    what: str,
+    memory: Callable[[], str] | None = None,
+    pinned: Callable[[T], T] | None = None,
+) -> Generator[T | None, None, None]:
+    """What the loader's workers return, in its order; None for each second without it (see `arrivals`).
+
+    An error that a worker returned is raised, and ResourceError when a worker is lost or cannot be started.
+    memory: says what memory is free. pinned: moves an item into pinned memory. Close the generator when it is
+    not read to its end: its workers ignore TERM, and the interpreter would wait for them forever.
+    """
+    with started(loader, memory=memory) as (iterator, workers):
+        items = read(iterator, pinned)
+        check = functools.partial(refuse_lost, workers, memory)
+        # Without workers the next item is read when it is asked for, as it would be without a thread.
+        with contextlib.closing(arrivals(items, ahead=min(1, len(workers)), what=what, check=check)) as found:
+            try:
+                for item in found:
+                    if isinstance(item, DeeplabxError):
+                        raise item
+                    yield item
+            except RuntimeError:
+                check()  # torch noticed first
+                raise
+
+
+def read(iterator: Iterator[T], pinned: Callable[[T], T] | None) -> Generator[T, None, None]:
+    """The items, read by the thread that `arrivals` starts."""
+    try:
+        for item in iterator:
+            yield item if pinned is None or isinstance(item, DeeplabxError) else pinned(item)
+    finally:
+        # Here, because it may block: a worker that was killed may have held one of the queue's locks.
+        shutdown = getattr(iterator, "_shutdown_workers", None)
+        if shutdown is not None:
+            shutdown()
+
+
+@contextlib.contextmanager
+def started(
+    loader: DataLoader[T], *, memory: Callable[[], str] | None
+) -> Generator[tuple[Iterator[T], list[BaseProcess]], None, None]:
+    """The loader's iterator and its worker processes, which have ended when the block ends.
+
+    torch's handler of SIGCHLD, which it installs here, raises wherever the main thread happens to be, in the
+    middle of a save too. It is put aside for the duration: a lost worker is noticed where its batch is waited
+    for.
+    """
+    refuse_no_semaphores(loader.num_workers)
+    before = set(multiprocessing.active_children())
+    try:
+        iterator = iter(loader)
+    except (OSError, RuntimeError) as error:  # of fork, or of starting the threads that feed the queues
+        raise not_started(loader.num_workers, error, memory) from None
+    workers = [child for child in multiprocessing.active_children() if child not in before]
+    with without_handler(signal.SIGCHLD):
+        try:
+            yield iterator, workers
+        finally:
+            end(workers)
+
+
+@contextlib.contextmanager
+def without_handler(number: signal.Signals) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only it can set handlers
+        yield
+        return
+    handler = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
+
+
+def end(workers: list[BaseProcess]) -> None:
+    """Have no worker left: not one that is stuck in a read, which ignores TERM as all of them do."""
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(GRACE)
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+def refuse_no_semaphores(workers: int) -> None:
+    """Raise ResourceError unless the semaphores of the loader's queues can be created. Each takes a page of
+    /dev/shm; where they fail within torch's loader, it also prints tracebacks.
+    """
+    try:
+        made = [multiprocessing.Lock() for _ in range(3 * workers + 9 if workers else 0)]
+    except OSError as error:
+        raise ResourceError(
+            f"{workers} loader workers cannot be started: no semaphore can be created in /dev/shm: "
+            f"{error.strerror}",
+            hint=MORE_SHARED_MEMORY,
+        ) from None
+    del made
+
+
+def not_started(
+    workers: int, error: Exception, memory: Callable[[], str] | None
+) -> ResourceError | Exception:
+    """The error of a worker that could not be started; `error` itself where that is not the reason."""
+    known = isinstance(error, OSError) or "start new thread" in str(error)
+    if not known:
+        return error
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    free = f"; {memory()}" if memory is not None else ""
+    return ResourceError(
+        f"{workers} loader workers cannot be started: {reason}{free}",
+        hint="set fewer trainer.workers, or raise the limit of processes (ulimit -u, --pids-limit)",
+    )
+
+
+def refuse_lost(workers: list[BaseProcess], memory: Callable[[], str] | None) -> None:
+    """Raise ResourceError if a worker has ended by itself."""
+    for number, worker in enumerate(workers):
+        if worker.exitcode:  # one that was told to end has 0
+            raise lost(f"loader worker {number + 1} of {len(workers)}", worker.exitcode, memory)
+
+
+def lost(name: str, code: int, memory: Callable[[], str] | None) -> ResourceError:
+    free = f"; {memory()}" if memory is not None else ""
+    if code == -signal.SIGKILL:
+        return ResourceError(
+            f"{name} was killed (SIGKILL), as when memory runs out{free}", hint=LESS_FOR_LOADING
+        )
+    if code == -signal.SIGBUS:
+        return ResourceError(
+            f"{name} crashed (SIGBUS), as when /dev/shm is full{free}",
+            hint=MORE_SHARED_MEMORY,
+        )
+    how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"exited with code {code}"
+    return ResourceError(f"{name} {how}{free}", hint="trainer.workers=0 shows the error where it happens")
+
+
+# --- in a worker --------------------------------------------------------------------------------------------
+
+
+def prepare_worker(worker: int, *, then: Callable[[int], None] | None) -> None:
+    cv2.setNumThreads(0)
+    # What the queue's thread cannot send it would drop, after printing a traceback: the main process would
+    # wait for it forever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = send_error_instead  # type: ignore[attr-defined]
+    if then is not None:
+        then(worker)
+
+
+def send_error_instead(self: Any, error: Exception, item: tuple[int, object]) -> None:
+    number, _ = item
+    self.put((number, not_sent(error)))
+
+
+def not_sent(error: Exception) -> DeeplabxError:
+    """The error of a batch that a worker could not send."""
+    words = " ".join(str(error).split())[:200]
+    return resource_error(error) or DataError(
+        f"a loader worker could not send a batch: {type(error).__name__}: {words}",
+        hint="trainer.workers=0 sends none",
+    )
