@@ -17,6 +17,7 @@ from deeplabx.process.signals import StopRequest, stopped
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import Description, StoredModel, stored_model
+from deeplabx.run.folder import newest_root
 from deeplabx.run.paths import refuse_moved
 
 
@@ -58,6 +59,7 @@ def evaluate(found: StoredModel, *, progress: bool = False) -> Metrics:
         source=found.checkpoint.path,
         command="deeplabx eval RUN",
         given_root=stored.data.given_root if stored.data else None,
+        newer_root=newest_root(found.checkpoint.path),
     )
     return launch(measured, found, progress, devices=devices, prepare=plugins.loader())
 

@@ -83,6 +83,15 @@ def config_of(folder: Path) -> schema.TrainConfig:
         raise CheckpointError(f"{folder}/config.yaml cannot be used: {error}") from None
 
 
+def newest_root(checkpoint: Path) -> str | None:
+    """dataset.root in the config of the run that has this checkpoint: its data set may have moved since."""
+    path = checkpoint.parent.parent / "config.yaml"
+    config = read_yaml(path) if path.is_file() else None
+    dataset = config.get("dataset") if isinstance(config, dict) else None
+    root = dataset.get("root") if isinstance(dataset, dict) else None
+    return root if isinstance(root, str) else None
+
+
 def overrides_of(folder: Path) -> list[str]:
     path = folder / "overrides.yaml"
     overrides = read_yaml(path) if path.is_file() else []

@@ -41,11 +41,12 @@ def refuse_moved(
     source: object,
     command: str,
     given_root: str | None = None,
+    newer_root: str | None = None,
 ) -> None:
     """Raise DataError for a folder of the data set that is stored in `source` and is not there any more.
 
     config: what is used now; a path that was given for it is not looked at. command: what to type, before the
-    setting. given_root: dataset.root as it was typed when it was stored.
+    setting. given_root: dataset.root as it was typed when it was stored. newer_root: where it was later.
     """
     for key, value, field in walk(stored):
         used = getattr(config, key, None)
@@ -54,9 +55,10 @@ def refuse_moved(
         wrong = what_is_wrong(Path(value)) if Path(value).is_absolute() else ""
         if wrong:
             given = f" (given as {given_root})" if key == "root" and given_root not in (None, value) else ""
+            newer = newer_root if key == "root" and newer_root != value else None
             raise DataError(
                 f"dataset.{key}={value}{given}, stored in {source}, {wrong}",
-                hint=f"if it moved, type {command} dataset.{key}=PATH",
+                hint=f"if it moved, type {command} dataset.{key}={newer or 'PATH'}",
             )
 
 

@@ -20,10 +20,10 @@ from deeplabx.command import train as train_command
 from deeplabx.command.extend import extend
 from deeplabx.command.resume import resume
 from deeplabx.engine import checkpoint as checkpoints
-from deeplabx.errors import DataError, DeeplabxError, StoppedError
+from deeplabx.errors import CheckpointError, DataError, DeeplabxError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.build import open_dataset
-from deeplabx.run.changed_data import found_data, names_before, refuse_other_copy
+from deeplabx.run.changed_data import found_data, names_before, recorded, refuse_other_copy
 from deeplabx.run.description import Description
 from tests.conftest import Root, compose_plain, times
 
@@ -219,6 +219,27 @@ def test_a_forged_list_of_names_is_not_believed(place: Path) -> None:
         assert names_before(place / "plain_run", images) is None
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": "text"},
+        {"data": {}},
+        {"given_root": 7},
+        {"training": {"split": "train", "number": 5, "sha256": "../../x"}},
+        {"training": [1, 2]},
+        {"raw_values": {"of_classes": [7], "ignored": ""}},
+        {"accepted": [["a"]]},
+    ],
+)
+def test_a_record_that_no_run_writes_is_a_checkpoint_error(both: Path, changes: dict[str, Any]) -> None:
+    found, _ = checkpoints.newest(both / "plain_run" / "checkpoints")
+    assert found is not None
+    plain = found.description
+    plain["data"] = changes["data"] if "data" in changes else {**plain["data"], **changes}
+    with pytest.raises(CheckpointError, match=r"config.json is not one of this version"):
+        Description.from_plain(plain, source=found.path)
+
+
 # --- no change ----------------------------------------------------------------------------------------------
 
 
@@ -232,6 +253,29 @@ def test_a_data_set_elsewhere_is_the_same(place: Path) -> None:
     assert data is not None
     assert data.given_root == str(moved)
     assert "changed" not in (place / "plain_run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# the same\nclasses:\n- background\n- object\n",
+        "classes: {background: [0, 0, 0], object: [9, 9, 9]}\n",  # a palette, for masks of ids
+        f"{CLASSES}label_map: {{1: object, 0: background}}\n",
+    ],
+)
+def test_the_same_table_in_other_words(place: Path, text: str) -> None:
+    classes(text)(place / "plain")
+    now = found_data(*splits(place / "plain"), root=str(place / "plain"))
+    found, _ = checkpoints.newest(place / "plain_run" / "checkpoints")
+    assert recorded(now, found, place / "plain_run", accept=False)[1] == []
+
+
+def test_the_same_list_with_other_line_ends_and_suffixes(place: Path) -> None:
+    names = "".join(f"train{number}.png\r\n" for number in range(5))
+    (place / "listed" / "train.txt").write_bytes(b"\xef\xbb\xbf" + names.encode())
+    now = found_data(*splits(place / "listed"), root=str(place / "listed"))
+    found, _ = checkpoints.newest(place / "listed_run" / "checkpoints")
+    assert recorded(now, found, place / "listed_run", accept=False)[1] == []
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -98,6 +98,8 @@ def test_a_data_set_that_moved_is_asked_for(run: Path, tmp_path: Path, deeplabx:
     assert yaml.safe_load((run / "config.yaml").read_text())["dataset"]["root"] == f"{tmp_path}/moved"
     ckpt = run / "checkpoints" / "step-00000003"
     assert deeplabx("eval", f"ckpt={ckpt}", "trainer.devices=cpu").code == 0
+    ended = deeplabx("eval", f"ckpt={run / 'checkpoints' / 'step-00000001'}", "trainer.devices=cpu")
+    assert f"type deeplabx eval RUN dataset.root={tmp_path}/moved" in ended.err
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
