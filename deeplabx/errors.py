@@ -250,8 +250,10 @@ def resource_error(error: Exception) -> ResourceError | None:
             f"{error.filename}: {error.strerror}", hint="use another path, or change its permissions"
         )
     if isinstance(error, OSError) and "temporary directory" in text:  # Python's wording
-        words = error.strerror or text
-        return ResourceError(words, hint="set TMPDIR to a writable folder: TMPDIR=FOLDER deeplabx ...")
+        return ResourceError(
+            f"temporary files cannot be written: {error.strerror or text}",
+            hint="set TMPDIR to a writable folder: TMPDIR=FOLDER deeplabx ...",
+        )
     number = re.search(r"\(os error (\d+)\)", text)  # in the form of Rust, from safetensors
     if number and not isinstance(error, OSError):
         return resource_error(OSError(int(number[1]), os.strerror(int(number[1])), "a checkpoint"))

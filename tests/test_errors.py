@@ -59,5 +59,5 @@ def test_no_temporary_folder_is_named_with_its_variable(monkeypatch: pytest.Monk
         tempfile.gettempdir()
     found = resource_error(raised.value)
     assert found is not None
-    assert found.message == "No usable temporary directory found in ['/nowhere']"
+    assert found.message.endswith("No usable temporary directory found in ['/nowhere']")
     assert "TMPDIR=FOLDER" in found.hint

@@ -9,7 +9,6 @@ from typing import Self
 from unittest import mock
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -70,7 +69,7 @@ def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[Pat
     """Three jobs of a sweep, as Hydra runs them; the second is other than the rest."""
     hydra = mock.Mock(mode=RunMode.MULTIRUN)
     hydra.overrides.task, hydra.sweep.dir = OmegaConf.create(["seed=0"]), str(tmp_path)
-    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr("hydra.core.hydra_config.HydraConfig.get", lambda: hydra)
     jobs = sweep.Jobs(lambda config: second(Path(hydra.runtime.output_dir)) if hydra.job.num == 1 else 0.5)
     for hydra.job.num in range(3):
         folder = tmp_path / str(hydra.job.num)

@@ -18,7 +18,9 @@ def test_one_device_is_a_plain_call() -> None:
 
 
 def test_torchrun_decides_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    said = {"WORLD_SIZE": 4, "RANK": 0, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 4, "MASTER_PORT": 29500}
+    for name, value in {**said, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, str(value))
     with pytest.raises(
         DeviceError, match=r"trainer.devices=2, but 4 processes were started\nset trainer.devices=auto"
     ):
