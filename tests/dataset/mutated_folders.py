@@ -239,8 +239,10 @@ OF_IDS = {
     "lossy WebP called .png": Form(lambda ids: saved(ids, "WEBP", "RGB", quality=80), REFUSED),
     "BMP": Form(lambda ids: saved(ids, "BMP"), suffix=".bmp"),
     "PGM called .png": Form(lambda ids: saved(ids, "PPM")),
-    "GIF called .png": Form(lambda ids: saved(ids, "GIF")),
-    "GIF": Form(lambda ids: saved(ids, "GIF"), suffix=".gif"),
+    "GIF called .png": Form(lambda ids: saved(ids, "GIF", optimize=False)),
+    "GIF": Form(lambda ids: saved(ids, "GIF", optimize=False), suffix=".gif"),
+    # Its indices are no longer the ids: Pillow drops the greys that no pixel has.
+    "GIF with a short palette": Form(lambda ids: saved(ids, "GIF"), EITHER, suffix=".gif"),
     "animated GIF": Form(lambda ids: pages(ids, "GIF"), REFUSED),
     "TIFF of 3 pages": Form(lambda ids: pages(ids, "TIFF"), REFUSED, suffix=".tif"),
     "animated PNG": Form(lambda ids: pages(ids, "PNG"), REFUSED),
