@@ -6,7 +6,7 @@ import numpy as np
 
 Palette = Sequence[tuple[int, int, int]]
 VOID_COLOUR = (255, 255, 255)
-BLOCK = 1 << 18  # pixels that are blended at a time
+BLOCK = 1 << 16  # pixels that are blended at a time
 
 
 def colourised(ids: np.ndarray, palette: Palette) -> np.ndarray:

@@ -1,6 +1,10 @@
+import io
+import os
 import struct
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -8,10 +12,11 @@ import pytest
 from PIL import Image
 
 from deeplabx.dataset import image_file
-from deeplabx.dataset.image_file import read_image
+from deeplabx.dataset.image_file import as_image, header_of, read_image
 from deeplabx.dataset.label_file import read_colours, read_label, read_pair, read_raw
 from deeplabx.dataset.writing import write_ids, write_image
 from deeplabx.errors import DataError
+from tests.dataset import by_hand
 
 IDS = partial(read_raw, colours=False)
 PALETTE = [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
@@ -148,3 +153,232 @@ def test_a_png_whose_checksums_are_wrong_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     with pytest.raises(DataError, match=r"half.png"):
         read_image(path)
+
+
+# --- modes --------------------------------------------------------------------------------------------------
+
+PIXELS = np.kron(
+    np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8), np.ones((8, 8, 1), "u1")
+)
+
+
+def read_bytes(folder: Path, content: bytes, **options: Any) -> np.ndarray:
+    (folder / "image").write_bytes(content)
+    return read_image(folder / "image", **options)
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def test_other_colour_models_are_read_as_they_are_shown(tmp_path: Path) -> None:
+    image = Image.fromarray(PIXELS)
+    for content in (
+        encoded(image.convert("CMYK"), "TIFF"),
+        encoded(image.convert("CMYK"), "JPEG", quality=100, subsampling=0),  # Adobe's, inverted
+        encoded(image.convert("YCbCr"), "JPEG", quality=100, subsampling=0),
+        encoded(image.convert("YCbCr"), "TIFF"),
+        encoded(image, "TIFF", compression="jpeg", quality=100),
+    ):
+        found = read_bytes(tmp_path, content)
+        assert np.abs(found.astype(int) - PIXELS).mean() < 4
+    assert (read_bytes(tmp_path, encoded(image, "WEBP", lossless=True)) == PIXELS).all()
+
+
+def test_grey_images_are_scaled_as_viewers_do(tmp_path: Path) -> None:
+    for bits in (1, 2, 4, 8):
+        samples = PIXELS[..., 0] >> (8 - bits)
+        shown = (samples.astype(int) * 255 // (2**bits - 1))[..., None].repeat(3, axis=2)
+        assert (read_bytes(tmp_path, by_hand.png(samples, bits=bits)) == shown).all()
+        for photometric in (0, 1):
+            content = by_hand.tiff((samples, {258: [bits], 262: [photometric]}))
+            expected = 255 - shown if photometric == 0 else shown
+            assert (read_bytes(tmp_path, content) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (encoded(Image.new("LAB", (4, 3)), "TIFF"), "colours of mode LAB are not read"),
+        (encoded(Image.new("F", (4, 3)), "TIFF"), "mode F has more than 8 bits"),
+        (by_hand.netpbm(np.zeros((3, 4, 3), int), "P6", 4095), "its 12 bits per channel would be truncated"),
+        (by_hand.netpbm(np.zeros((3, 4), int), "P5", 4095), "mode I has more than 8 bits"),
+        (by_hand.png(np.zeros((3, 4, 2), int), bits=16, colour=4), "its 16 bits per channel would be trunc"),
+        (
+            by_hand.tiff((np.zeros((3, 4, 4), int), {262: [1], 338: [0] * 3})),
+            "a TIFF of 4 channels of 8 bits, grey",
+        ),
+        (by_hand.tiff((np.zeros((3, 4, 3), int), {258: [32] * 3})), "a TIFF of 3 channels of 32 bits, RGB"),
+        (b"", "the file is empty"),
+        (b"no image at all", "not a readable image"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; git lfs pull fetches the file"),
+        (b"\n<!DOCTYPE html><html>", "an HTML page"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC or AVIF"),
+        (b"MM\0+\0\x08\0\0" + bytes(40), "a BigTIFF of big-endian byte order"),
+    ],
+)
+def test_what_is_not_read_is_refused_in_words(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_bytes(tmp_path, content)
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "nothing"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    words = {"folder": "is a folder", "pipe": "is not a regular file", "nothing": "does not exist"}
+    for read in (read_image, read_label):
+        with pytest.raises(DataError, match=words[name]):
+            read(tmp_path / name)
+
+
+# --- pages --------------------------------------------------------------------------------------------------
+
+
+def pages(form: str, number: int, **options: Any) -> bytes:
+    first, *others = (Image.fromarray(PIXELS ^ (40 * index)) for index in range(number))
+    return encoded(first, form, save_all=True, append_images=others, **options)
+
+
+SEVERAL = {
+    "TIFF": (pages("TIFF", 5), 5),
+    "APNG": (pages("PNG", 3), 3),
+    "APNG with a picture beside it": (pages("PNG", 3, default_image=True), 3),
+    "GIF": (pages("GIF", 4), 4),
+    "WebP": (pages("WEBP", 2, lossless=True), 2),
+    "BigTIFF": (by_hand.tiff(*[(PIXELS, {})] * 3, big=True), 3),
+    "a transparency mask": (
+        by_hand.tiff((PIXELS, {}), (PIXELS[..., 0] & 1, {254: [4], 262: [4], 258: [1]})),
+        2,
+    ),
+    "two PPM": (by_hand.netpbm(PIXELS, "P6", 255) * 2, 2),
+    "three PGM": (by_hand.netpbm(PIXELS[..., 0], "P5", 255, comment="# a\n") * 3, 3),
+    "two PBM": (by_hand.netpbm(PIXELS[..., 0] & 1, "P4") * 2, 2),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_pages_are_refused_with_their_number(tmp_path: Path, name: str) -> None:
+    content, number = SEVERAL[name]
+    (tmp_path / "image").write_bytes(content)
+    for read in (
+        read_image,
+        read_label,
+        read_colours,
+        partial(header_of, mask=False),
+        partial(header_of, mask=True),
+    ):
+        with pytest.raises(
+            DataError, match=f"image has {number} pages or frames, of which only one would be used"
+        ):
+            read(tmp_path / "image")
+
+
+def test_overviews_and_other_views_of_a_photo_are_no_pages(tmp_path: Path) -> None:
+    ids = PIXELS[..., 0]
+    for order in "<>":
+        content = by_hand.tiff(
+            (ids, {}), (ids[::2, ::2], {254: [1]}), (ids[::4, ::4], {255: [2]}), order=order
+        )
+        assert (read_bytes(tmp_path, content)[..., 0] == ids).all()
+        assert (read_label(tmp_path / "image") == ids).all()
+    assert read_bytes(tmp_path, pages("MPO", 2)).shape == PIXELS.shape
+    assert (read_bytes(tmp_path, pages("GIF", 1)).shape) == PIXELS.shape
+    assert (read_bytes(tmp_path, pages("PNG", 1)) == PIXELS).all()
+    with pytest.raises(DataError, match=r"its first page is a reduced copy of another page \(2 pages\)"):
+        read_bytes(tmp_path, by_hand.tiff((ids[::2, ::2], {254: [1]}), (ids, {})))
+
+
+# --- channels -----------------------------------------------------------------------------------------------
+
+FOUR = np.dstack([PIXELS, PIXELS[::-1, :, 0]])
+
+
+def test_transparency_is_refused_unless_channels_are_chosen(tmp_path: Path) -> None:
+    hole = np.full(PIXELS.shape[:2], 255, np.uint8)
+    hole[:2, :5] = 200
+    with_hole, opaque = np.dstack([PIXELS, hole]), np.dstack([PIXELS, np.full_like(hole, 255)])
+    for form in ("PNG", "TIFF", "WEBP"):
+        options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+        content = encoded(Image.fromarray(with_hole), form, **options)
+        with pytest.raises(
+            DataError, match=r"image: 10 of 4,032 pixels are transparent\n'dataset.channels=\[0,1,2\]'"
+        ):
+            read_bytes(tmp_path, content)
+        assert (read_image(tmp_path / "image", channels=[0, 1, 2]) == PIXELS).all()
+        assert (read_image(tmp_path / "image", channels=[3, 1, 1])[..., 0] == hole).all()
+        assert (read_bytes(tmp_path, encoded(Image.fromarray(opaque), form, **options)) == PIXELS).all()
+    grey = by_hand.png(with_hole[..., 2:], colour=4)
+    with pytest.raises(DataError, match="10 of 4,032 pixels are transparent"):
+        read_bytes(tmp_path, grey)
+    assert (read_image(tmp_path / "image", channels=[0, 1, 2]) == PIXELS[..., 2:]).all()
+    palette = Image.fromarray(PIXELS).quantize(9)
+    shown = np.array(palette.convert("RGB"))
+    content = encoded(palette, "PNG", transparency=3)
+    with pytest.raises(DataError, match="pixels are transparent"):
+        read_bytes(tmp_path, content)
+    assert (read_image(tmp_path / "image", channels=[0, 1, 2]) == shown).all()
+
+
+@pytest.mark.parametrize("extra", [None, 0, 1, 2])
+@pytest.mark.parametrize("tags", [{}, {259: [8]}, {322: [16], 323: [16]}, {274: [6]}])
+@pytest.mark.parametrize("order", "<>")
+def test_any_of_four_channels_can_be_chosen(
+    tmp_path: Path, extra: int | None, tags: dict[int, list[int]], order: str
+) -> None:
+    """A fourth channel, such as near infrared, may be said to be anything."""
+    said = {} if extra is None else {338: [extra]}
+    content = by_hand.tiff((FOUR, {**said, **tags}), order=order)
+    with pytest.raises(
+        DataError, match="4 channels per pixel, of which 3" if extra == 0 else "are transparent"
+    ):
+        read_bytes(tmp_path, content)
+    for channels in ([0, 1, 2], [3, 2, 1], [3, 3, 0]):
+        found = read_image(tmp_path / "image", upright=False, channels=channels)
+        assert (found == FOUR[..., channels]).all()
+    with pytest.raises(DataError, match=r"dataset.channels=\[0, 1, 4\], but .*image has 4 channels"):
+        read_image(tmp_path / "image", channels=[0, 1, 4])
+
+
+def test_channels_beyond_those_that_are_read(tmp_path: Path) -> None:
+    six = by_hand.tiff((np.dstack([FOUR, FOUR[..., :2]]), {338: [0, 0, 0]}))
+    with pytest.raises(DataError, match="6 channels per pixel, of which 3 would be used"):
+        read_bytes(tmp_path, six)
+    assert (read_image(tmp_path / "image", channels=[2, 1, 0]) == FOUR[..., 2::-1]).all()
+    with pytest.raises(DataError, match="3 channels that can be read"):
+        read_image(tmp_path / "image", channels=[0, 1, 3])
+    with pytest.raises(DataError, match="3 channels that can be read"):
+        read_bytes(tmp_path, encoded(Image.fromarray(PIXELS), "JPEG"), channels=[1, 2, 3])
+
+
+def test_images_from_python_follow_the_same_rules(tmp_path: Path) -> None:
+    image = Image.fromarray(FOUR)
+    with pytest.raises(DataError, match="the PIL image: .* pixels are transparent"):
+        as_image(image)
+    assert (as_image(image, selected=[0, 1, 2]) == PIXELS).all()
+    assert (as_image(FOUR, selected=[3, 1, 0]) == FOUR[..., [3, 1, 0]]).all()
+    with pytest.raises(DataError, match="the array has 4 channels"):
+        as_image(FOUR, selected=[3, 1, 7])
+    for mode in ("LAB", "HSV"):
+        with pytest.raises(DataError, match=f"colours of mode {mode} are not read"):
+            as_image(Image.new(mode, (4, 3)))
+    (tmp_path / "pages.tif").write_bytes(pages("TIFF", 3))
+    with Image.open(tmp_path / "pages.tif") as stack:
+        with pytest.raises(DataError, match="the PIL image has 3 pages or frames"):
+            as_image(stack)
+        stack.seek(1)
+        assert (as_image(stack) == PIXELS ^ 40).all()
+    with Image.open(io.BytesIO(by_hand.tiff((FOUR, {338: [0]})))) as dropped:
+        with pytest.raises(DataError, match="4 channels per pixel, of which 3 would be used"):
+            as_image(dropped)
+        assert (as_image(dropped, selected=[0, 1, 2]) == PIXELS).all()
+
+
+def test_a_file_is_opened_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(PIXELS), "PNG"))
+    (tmp_path / "m.png").write_bytes(encoded(Image.fromarray(PIXELS[..., 0]), "PNG"))
+    with mock.patch.object(Path, "open", autospec=True, side_effect=Path.open) as opening:
+        read_pair(tmp_path / "a.png", tmp_path / "m.png", read=IDS)
+    assert [call.args[0].name for call in opening.call_args_list] == ["m.png", "a.png"]

@@ -374,7 +374,7 @@ def test_one_transparent_id_or_colour(tmp_path: Path) -> None:
     wide = IDS.astype(np.uint16) * 257
     cases += [
         (png(wide, bits=16, before=[trns(int(wide[0, 0]))]), wide == wide[0, 0], False),
-        (png(RGB, colour=2, before=[trns(*[int(IDS[0, 0])] * 3)]), IDS == IDS[0, 0], True),
+        (png(RGB, colour=2, before=[trns(*[int(IDS[0, 0])] * 3)]), RGB[..., 0] == IDS[0, 0], True),
         (
             png(below(2), bits=2, colour=3, before=[(b"PLTE", bytes(12)), (b"tRNS", b"\xff\x80")]),
             below(2) == 1,

@@ -60,7 +60,8 @@ def check_pair(files: LabelledFiles, index: int) -> None:
         return
     if not files.label_map.by_colour and label.mode not in WITH_IDS:
         files.label(index)  # raises an error with the colours
-    late = image.format == "PNG" and image.orientation == 1 and image.size == label.size[::-1]
-    if image.size != label.size and late:
-        return  # its orientation may stand behind the pixels
+    sizes = image.size, label.size
+    if image.format == "PNG" and image.orientation == 1 and sizes[0] != sizes[1] == sizes[0][::-1]:
+        files[index]  # its orientation may stand behind the pixels
+        return
     fitting((image_path, image.size, image.orientation), (label_path, label.size, label.orientation))
