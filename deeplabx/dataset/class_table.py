@@ -116,7 +116,11 @@ def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
     try:
         # Editors of different systems write é in different ways.
         content = yaml.load(nfc(path.read_text(encoding="utf-8-sig")), Loader=Texts)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path} is not valid YAML: it is not UTF-8", hint="save it as UTF-8 in a text editor"
+        ) from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())[:160]}") from None
     if not isinstance(content, dict) or not content.get("classes"):
         raise DataError(f"{path} must have the key classes", hint=how_to_write(path, masks))

@@ -238,6 +238,14 @@ def test_a_table_may_be_written_on_two_systems(tmp_path: Path) -> None:
     assert Folder(root=str(root), split="train").classes == ["a", "\u00e9"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_table_in_another_encoding_is_refused_in_words(tmp_path: Path, encoding: str) -> None:
+    root = saved(tmp_path, ids(0, 1))
+    (root / "classes.yaml").write_text("classes: [a, Straße]", encoding=encoding)
+    with pytest.raises(DataError, match="it is not UTF-8\nsave it as UTF-8"):
+        Folder(root=str(root), split="train")
+
+
 @pytest.mark.parametrize("name", ["classes.yml", "classes.yaml.txt"])
 def test_a_table_of_another_name_is_noticed(tmp_path: Path, name: str) -> None:
     root = saved(tmp_path, ids(0, 1))
