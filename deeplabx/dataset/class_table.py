@@ -2,6 +2,8 @@
 
 classes: {background: [0, 0, 0], road: [128, 64, 128]}
     The names in the order of the train ids, with colours; as a list, without colours.
+classes: {0: background, 127: road, 255: ignore}
+    From a raw id to a class or to ignore: classes and label_map in one; or {background: 0, road: 127}.
 ignore: [255]
     Raw ids or colours that are ignored.
 label_map: {0: background, 127: road}
@@ -15,15 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from deeplabx.dataset.contract import Colour, Palette, ignore_index_of
-from deeplabx.dataset.label_file import holds_colours, read_colours, read_label
+from deeplabx.dataset.contract import Colour, Palette, ignore_index_of, is_class_name
+from deeplabx.dataset.label_file import LARGEST_ID, holds_colours, read_colours, read_label
 from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
+from deeplabx.dataset.listing import nfc
+from deeplabx.dataset.mask_values import Advice, how_to_write, in_yaml, sampled, values_in
 from deeplabx.errors import DataError, listed, quoted
 
 KEYS = ("classes", "ignore", "label_map")
 EXAMPLE = "classes: [background, object]; see docs/data.md"
 LONGEST_NAME = 100
-LOOKED_AT = 16  # masks to read if only they can show whether ids or colours are meant
+OTHER_NAMES = ("classes.yml", "Classes.yaml", "classes.yaml.txt", "classes.YAML")
 
 
 class ClassTable(NamedTuple):
@@ -37,7 +41,7 @@ class ClassTable(NamedTuple):
     @classmethod
     def read(cls, path: Path, *, masks: list[Path]) -> "ClassTable":
         """`masks` show whether ids or colours are meant where label_map does not say so. Raises DataError."""
-        content = read_yaml(path, masks)
+        content = in_full(read_yaml(path, masks), path)
         names, colours = names_and_colours(content["classes"], path)
         given = label_map_of(content, names, path)
         ignored = ignored_values(content.get("ignore", []), path)
@@ -50,7 +54,7 @@ class ClassTable(NamedTuple):
         # A table of colours may be used with masks of colours, or of ids.
         guessed = not given and bool(colours)
         by_colours = (
-            colours_are_meant(masks, by_id, by_colour, path)
+            colours_are_meant(masks, by_id, by_colour, names, path)
             if guessed
             else any(isinstance(raw, tuple) for raw in given)
         )
@@ -58,25 +62,26 @@ class ClassTable(NamedTuple):
             held, there = ("ids", "colours") if by_colours else ("colours", "ids")
             raise DataError(
                 f"{path}: ignore has {held}, but the masks have {there}",
-                hint="write a colour as ignore: [[0, 0, 142]]",
+                hint="write colours as ignore: [[0, 0, 142]]" if by_colours else "write ids as ignore: [255]",
             )
+        if not by_colours and not guessed:
+            refuse_colours(masks, path)
         return cls(
             names,
             colours or voc_palette(len(names)),
             LabelMap(
                 by_colour if by_colours else by_id,
                 ignore_index=ignore_index_of(len(names)),
-                hint=how_to_declare(names),
+                hint=Advice(
+                    names,
+                    frozenset(by_colour if by_colours else by_id),
+                    ignored,
+                    sampled(masks),
+                    by_colours,
+                ),
             ),
             ignore_index_of(len(names)),
         )
-
-
-def how_to_declare(names: list[str]) -> str:
-    return (
-        f"in classes.yaml, label_map: {{0: {names[0]}, 255: {names[1]}}} maps values to classes, "
-        f"ignore: [{ignore_index_of(len(names))}] excludes them"
-    )
 
 
 # --- the file -----------------------------------------------------------------------------------------------
@@ -102,24 +107,73 @@ class Texts(yaml.BaseLoader):
 
 def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
     if not path.is_file():
-        values = values_shown(masks[0])
-        found = f"{masks[0].name} holds {', '.join(values)}"
-        gaps = values != [str(number) for number in range(len(values))]
-        mapped = " and, for these values, label_map: {0: background, 255: object}" if gaps else ""
+        others = [path.with_name(name) for name in OTHER_NAMES if path.with_name(name).is_file()]
+        found = f"they hold {values_in(sampled(masks)).words}"
         raise DataError(
             f"{path} is missing: it says what the values in masks/ mean ({found})",
-            hint=f"write {EXAMPLE}{mapped}",
+            hint=f"rename {others[0]} to {path.name}" if others else how_to_write(path, masks),
         )
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Texts)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        # Editors of different systems write é in different ways.
+        content = yaml.load(nfc(path.read_text(encoding="utf-8-sig")), Loader=Texts)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path} is not valid YAML: it is not UTF-8", hint="save it as UTF-8 in a text editor"
+        ) from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())[:160]}") from None
     if not isinstance(content, dict) or not content.get("classes"):
-        raise DataError(f"{path} must have the key classes", hint=f"write {EXAMPLE}")
+        raise DataError(f"{path} must have the key classes", hint=how_to_write(path, masks))
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise DataError(f"{path}: {', '.join(unknown)} is not one of {', '.join(KEYS)}")
     return content
+
+
+def in_full(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A file whose classes are a table of ids and names, as one with a list of classes and a label_map."""
+    table = names_of_ids(content["classes"], path)
+    if not table:
+        return content
+    if "label_map" in content:
+        raise DataError(
+            f"{path}: classes gives the ids of the classes, and label_map does too",
+            hint="remove label_map, or write classes: [NAME, NAME, ...]",
+        )
+    in_order = sorted(table, key=int)
+    names = dict.fromkeys(table[raw] for raw in in_order if table[raw] != "ignore")
+    return {**content, "classes": list(names), "label_map": {raw: table[raw] for raw in in_order}}
+
+
+def names_of_ids(classes: Any, path: Path) -> dict[str, str]:
+    """{id: name} from a table of either order; empty for a list of names and for a table of colours."""
+    if not isinstance(classes, dict) or not all(isinstance(value, str) for value in classes.values()):
+        return {}
+    keys, values = (all(map(is_number, texts)) for texts in (classes, classes.values()))
+    for text in [*(classes if keys else []), *(classes.values() if values else [])]:
+        raw_value(text, path)  # raises DataError for a number that is no id
+    if keys and values:
+        raise DataError(
+            f"{path}: all keys and values of classes are numbers: which are the ids?",
+            hint="write the names as classes: [...], and label_map: {ID: NAME, ...}",
+        )
+    if values:
+        twice = [raw for raw, count in Counter(map(int, classes.values())).items() if count > 1]
+        if twice:
+            raise DataError(f"{path}: {twice[0]} is the id of two classes")
+        return {raw: name for name, raw in classes.items()}
+    named = keys and not any(
+        name.startswith("#") or is_number(name.partition(",")[0]) for name in classes.values()
+    )
+    return classes if named else {}
+
+
+def is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def is_id(text: str) -> bool:
+    return is_number(text) and len(text) <= LONGEST_NAME and int(text) <= LARGEST_ID
 
 
 def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
@@ -133,7 +187,7 @@ def names_and_colours(classes: Any, path: Path) -> tuple[list[str], Palette]:
     if len(set(names)) != len(names):
         twice = [name for name, count in Counter(names).items() if count > 1]
         raise DataError(f"{path}: duplicate class name: {listed(twice)}")
-    unfit = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
+    unfit = [name for name in names if not is_class_name(name) or len(name) > LONGEST_NAME]
     if unfit:
         raise DataError(
             f"{path}: the class name {quoted(unfit[0])} cannot be printed",
@@ -215,9 +269,9 @@ def with_ignored(
 
 def raw_value(value: Any, path: Path) -> int | Colour:
     """A raw id from 0 to 65535, or a colour."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        if int(value) > 65535:
-            raise DataError(f"{path}: {value} is not a raw id from 0 to 65535")
+    if isinstance(value, str) and is_number(value):
+        if not is_id(value):
+            raise DataError(f"{path}: {value[:20]} is not a raw id from 0 to 65535")
         return int(value)
     return colour_of(value, path)
 
@@ -249,12 +303,12 @@ def colour_of(value: Any, path: Path) -> Colour:
 
 
 def colours_are_meant(
-    masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], path: Path
+    masks: list[Path], by_id: dict[Any, int], by_colour: dict[Any, int], names: list[str], path: Path
 ) -> bool:
     """Whether the masks use the table's colours rather than ids. Raises DataError if both are possible and
     would give different labels.
     """
-    for mask in masks[:: max(1, len(masks) // LOOKED_AT)]:
+    for mask in sampled(masks, most=16):
         try:
             if holds_colours(mask):
                 return True
@@ -277,13 +331,29 @@ def colours_are_meant(
             raise DataError(
                 f"{mask}: its ids {values[:8].tolist()} and its colours {shown[:8]} are different classes in "
                 f"{path.name}",
-                hint='set label_map: {0: ..., 1: ...} for ids or {"0,0,0": ...} for colours',
+                hint=in_either_way(names, by_colour),
             )
     return False
 
 
-def values_shown(path: Path) -> list[str]:
-    """The first few raw ids or colours of a mask, as text."""
-    raw = read_colours(path, alpha="keep") if holds_colours(path) else read_label(path, alpha="keep")
-    values = np.unique(raw.reshape(-1, *raw.shape[2:]), axis=0)[:6].tolist()
-    return [str(tuple(value)) if isinstance(value, list) else str(value) for value in values]
+def in_either_way(names: list[str], by_colour: dict[Any, int]) -> str:
+    """The label_map for masks of ids, and that for masks of colours."""
+    ids = in_yaml(dict(enumerate(names)), key="label_map")
+    colours = {
+        ",".join(map(str, raw)): names[index] for raw, index in by_colour.items() if index < len(names)
+    }
+    return f"set {ids} for ids,\nor {in_yaml(colours, key='label_map')} for colours"
+
+
+def refuse_colours(masks: list[Path], path: Path) -> None:
+    """Raise DataError where all masks that are looked at hold colours, and classes.yaml gives ids."""
+    for mask in sampled(masks):
+        try:
+            if not holds_colours(mask):
+                return
+        except DataError:  # as above
+            continue
+    values_in(sampled(masks))  # raises the error of a mask where none can be read
+    raise DataError(
+        f"{path} gives ids, but the masks hold colours, as {masks[0].name}", hint=how_to_write(path, masks)
+    )

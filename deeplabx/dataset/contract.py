@@ -57,6 +57,11 @@ class SegmentationSet(ABC):
         return label
 
 
+def is_class_name(name: object) -> bool:
+    """Whether it is printable text, of any script: Persian and Indic words have invisible joiners."""
+    return isinstance(name, str) and name.replace("\u200c", "").replace("\u200d", "").isprintable()
+
+
 def ignore_index_of(num_classes: int) -> int:
     """The ignore index of a data set whose files do not choose one."""
     return IGNORE_INDEX if num_classes <= MOST_IN_8_BITS else WIDE_IGNORE_INDEX

@@ -90,6 +90,9 @@ def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed:
                 hint="remove or rename one of them",
             )
         return images_in(base / "images" / split)
+    link = base / "images" / split
+    if link.is_symlink():
+        raise DataError(f"{link} is a link to {link.readlink()}, where there is no folder")
     if (base / f"{split}.txt").is_file():
         return listed_images(base / "images", base / f"{split}.txt")
     if val_fraction is None:
@@ -133,7 +136,8 @@ def listed_images(images: Path, source: Path) -> Found:
         count = f" ({len(wrong)} of {len(names)} lines)" if len(wrong) > 1 else ""
         raise DataError(
             f"{source}: {names[wrong[0]]!r} matches {len(matches[wrong[0]])} images below {images}, not "
-            f"one{count}"
+            f"one{count}",
+            hint="a line is an image's path below images/, with / between folders: train/a or train/a.jpg",
         )
     return found._replace(paths=[path for paths in matches for path in paths])
 

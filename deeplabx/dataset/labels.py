@@ -1,6 +1,6 @@
 """Raw label ids and colours to train ids."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -19,9 +19,13 @@ class LabelMap:
     """
 
     def __init__(
-        self, train_ids: Mapping[Any, int], *, ignore_index: int = IGNORE_INDEX, hint: str = ""
+        self,
+        train_ids: Mapping[Any, int],
+        *,
+        ignore_index: int = IGNORE_INDEX,
+        hint: Callable[[list[int | Colour]], str] | None = None,
     ) -> None:
-        self.hint = hint  # how to declare a raw value that is not in the map
+        self.hint = hint  # how to declare raw values that are not in the map
         self.by_colour = any(isinstance(raw, tuple) for raw in train_ids)
         self.known = {
             packed(raw) if isinstance(raw, tuple) else raw: train_id for raw, train_id in train_ids.items()
@@ -57,20 +61,29 @@ class LabelMap:
     def unknown_value(self, raw: np.ndarray, unknown: np.ndarray, *, path: object) -> DataError:
         row, column = np.argwhere(unknown)[0]
         kind = "colour" if self.by_colour else "id"
-        others = [self.shown(int(value)) for value in np.unique(raw[unknown])[:8]]
+        values = [int(value) for value in np.unique(raw[unknown])]
+        others = [self.shown(value) for value in values[:8]]
+        known = f"known {kind}s: {listed(map(self.shown, sorted(self.known)), MOST_LISTED)}"
+        how = (
+            self.hint([unpacked(value) if self.by_colour else value for value in values]) if self.hint else ""
+        )
         return DataError(
             f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is neither a "
             f"class nor void ({int(unknown.sum())} such pixels: {', '.join(others)})",
-            hint=f"known {kind}s: {listed(map(self.shown, sorted(self.known)), MOST_LISTED)}\n{self.hint}",
+            hint=f"{known}\n{how}",
         )
 
     def shown(self, raw: int) -> str:
-        return str((raw >> 16, raw >> 8 & 255, raw & 255)) if self.by_colour else str(raw)
+        return str(unpacked(raw)) if self.by_colour else str(raw)
 
 
 def packed(colour: Colour) -> int:
     red, green, blue = colour
     return red << 16 | green << 8 | blue
+
+
+def unpacked(colour: int) -> Colour:
+    return colour >> 16, colour >> 8 & 255, colour & 255
 
 
 def voc_palette(count: int) -> Palette:

@@ -10,6 +10,7 @@ import torch
 from deeplabx import registry
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema, stored
+from deeplabx.dataset.contract import is_class_name
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.predictor import Predictor
@@ -74,7 +75,7 @@ class Description(NamedTuple):
     def refuse_nonsense(self) -> None:
         """Raise ValueError for what no run writes."""
         for name in self.classes:
-            if not (isinstance(name, str) and name.isprintable()):
+            if not is_class_name(name):
                 raise ValueError("a class is not a name")
         if len(self.palette) != len(self.classes):
             raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")

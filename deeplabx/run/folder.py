@@ -132,7 +132,8 @@ def beginning(folder: Path) -> object:
 def logged_step(folder: Path) -> int:
     """The last step that metrics.jsonl has."""
     path = folder / "metrics.jsonl"
-    steps = re.findall(r'^{"step": (\d+)', path.read_text(encoding="utf-8", errors="replace"), re.M) if path.is_file() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    steps = re.findall(r'^{"step": (\d+)', text, re.M)
     return max(map(int, steps), default=0)
 
 

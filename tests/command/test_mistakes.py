@@ -167,7 +167,7 @@ AFTER_TORCH = [
     row("train dataset=camvid", 3, "dataset.root is not set"),
     row("train dataset=camvid dataset.root=nowhere", 3, "dataset.root=nowhere: there is no such folder"),
     row("train dataset=camvid dataset.root={photos}", 3, "dataset.root=", "must contain"),
-    row("train dataset=folder dataset.root={jpeg_masks}", 3, "a mask must not be a .jpg file", "PNG"),
+    row("train dataset=folder dataset.root={jpeg_masks}", 3, "a mask must not be a JPEG file", "PNG"),
     row("train dataset=folder dataset.root={missing_mask}", 3, "have no label file"),
     row("train hydra.run.dir={run}", 2, "already holds checkpoints", "resume=true"),
     row("extend {run} schedule.max_iters=2", 2, "does not extend a run of 4", "more than 4"),

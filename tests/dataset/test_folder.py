@@ -195,8 +195,8 @@ def damage_no_split(root: Path) -> None:
         ),
         (
             damage_no_table,
-            r"classes.yaml is missing: it says what the values in masks/ mean \(image_00000.png holds "
-            r".*255\)\nwrite classes:",
+            r"classes.yaml is missing: it says what the values in masks/ mean \(they hold 0, 1, 2, "
+            r"3, 255\)\nwrite classes: {0: background, 1: class_1, .*, 255: ignore}\nwith names of your own",
         ),
         (damage_no_masks, r"must contain images/ and masks/, but it contains classes.yaml, images, labels"),
         (
@@ -211,7 +211,7 @@ def damage_no_split(root: Path) -> None:
         ),
         (
             damage_colours_where_ids_were_said,
-            r"a label file must hold ids .* RGB with .* colours: .*\ndataset=folder reads colours",
+            r"classes.yaml gives ids, but the masks hold colours, as image_00000.png\nwrite classes: {backgr",
         ),
         (damage_jpeg_masks, r"image_00000.jpg: a mask must not be a JPEG file: compression changes ids"),
         (damage_no_images, r"own, split train contains no images"),
@@ -233,11 +233,16 @@ def test_each_kind_of_wrong_folder_has_its_own_words(
     ("content", "words"),
     [
         ("classes: [", "is not valid YAML"),
-        (
-            "classes: {ground: 0, road: 255}",
-            r"classes maps ground to 0.*\nfor masks of ids, write classes: \[ground, road\] and "
-            r"label_map: {0: ground, 255: road}",
-        ),
+        ("classes: {ground: 0, road: [1, 1, 1]}", "maps ground to 0, but a table of classes has colours"),
+        ("classes: {0: 1, 1: 2}", "all keys and values of classes are numbers: which are the ids"),
+        ("classes: {a: 1, b: 01}", "1 is the id of two classes"),
+        ("classes: {0: a, 00: b}", "duplicate 00 in label_map"),
+        ("classes: {0: a, 70000: b}", "70000 is not a raw id from 0 to 65535"),
+        (f"classes: {{0: a, {'9' * 900}: b}}", "9{20} is not a raw id from 0 to 65535"),
+        ("classes: {0: a, 1: ignore}", "1 classes; there must be 2"),
+        ("classes: {0: a, 1: }", "label_map maps to '', which is not in classes|classes must be a list"),
+        ("classes: {0: a, 1: b}\nlabel_map: {0: a, 1: b}", "classes gives the ids .* and label_map does too"),
+        ("classes: {0: a, 1: b}\nignore: 1", "1 is both class 'b' and in ignore"),
         ("- a", "must have the key classes"),
         ("classes: []", "must have the key classes"),
         ("classes: 5", "classes must be a list of names"),
@@ -273,7 +278,10 @@ def test_each_kind_of_wrong_folder_has_its_own_words(
             "classes: [a, b]\nlabel_map: {0: a, 1: b}\nignore: [[0, 0, 0]]",
             "ignore has colours, but the masks have ids",
         ),
-        ("classes: [a, b, c, d]\nignore: [[0, 0, 0]]", "ignore has colours, but the masks have ids"),
+        (
+            "classes: [a, b, c, d]\nignore: [[0, 0, 0]]",
+            r"ignore has colours, but the masks have ids\nwrite ids as ignore: \[255\]",
+        ),
         ("classes: [a, b]\nlabel_map:\n  #804080: a", "label_map must be a table .*\ncolours need quotes"),
         ("classes: [a, b]\nlabel_map: {[0, 0, 0]: a}", "a key must be one value; write colours as strings"),
         ("classes:\n- a: [0, 0, 0]\n- b: [1, 1, 1]", "classes must be a list of names"),

@@ -385,6 +385,21 @@ def test_lines_that_match_nothing_are_counted(root: Path) -> None:
         Folder(root=str(root), split="mine")
 
 
+@pytest.mark.parametrize("target", ["train", "gone"])
+def test_a_split_that_is_a_link_to_nothing(root: Path, target: str) -> None:
+    shutil.rmtree(root / "images/train")
+    (root / "images/train").symlink_to(target)
+    with pytest.raises(DataError, match=rf"images/train is a link to {target}, where there is no folder"):
+        Folder(root=str(root), split="train")
+
+
+@pytest.mark.parametrize("line", ["images/train/a.png", "train\\a.png"])
+def test_lines_of_other_programs_are_answered(root: Path, line: str) -> None:
+    (root / "mine.txt").write_text(line)
+    with pytest.raises(DataError, match=r"matches 0 images .*\na line is an image's path below images/"):
+        Folder(root=str(root), split="mine")
+
+
 def test_frames_of_other_endings_are_counted(fake_root: Root, tmp_path: Path) -> None:
     streets = shutil.copytree(fake_root("cityscapes"), tmp_path / "cityscapes")
     city = min((streets / "leftImg8bit/train").iterdir())

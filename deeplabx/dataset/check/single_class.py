@@ -28,6 +28,6 @@ def refuse_single_class(samples: ReadableSet) -> None:
         raise DataError(
             f"the {len(samples)} training labels contain only "
             f"{only}{'; all other pixels are void' if void else ''}",
-            hint="is the value of a class ignored? With dataset=folder, set "
-            "label_map: {0: background, 255: object} in classes.yaml",
+            hint="is the value of a class ignored? With dataset=folder, write "
+            "classes: {0: background, 255: object} in classes.yaml, without ignore and label_map",
         )
