@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from deeplabx.command import train as train_command
 from deeplabx.command.yaml_files import choices
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.state import TrainState
 from deeplabx.errors import ConfigError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.build import open_dataset
