@@ -225,9 +225,6 @@ def test_a_step_undone_between_passes_leaves_no_trace(number: int, settings: dic
     one.update(IMAGES, LABELS)
     other.update(IMAGES, LABELS)
     before = everything(one)
-    buffers = dict(one.model.named_buffers())
-    moved = [name for name in buffers if name.endswith("running_mean")]
-    assert moved  # a pass changes them
     forward_loss = one.forward_loss
     update = one.update(IMAGES.flip(0), LABELS.flip(0), stop=stop_in_pass(one, number))
     one.forward_loss = forward_loss  # type: ignore[method-assign]
