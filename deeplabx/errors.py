@@ -159,7 +159,7 @@ LESS_FOR_TRAINING = (
 LESS_FOR_PREDICTION = "set eval.window=513 first, then fewer eval.scales"
 LESS_FOR_LOADING = "set fewer trainer.workers first, then a smaller augment.crop_size or trainer.batch_size"
 MORE_SHARED_MEMORY = "docker run --shm-size=1g gives a container more of it; trainer.workers=0 needs none"
-AMOUNT = r"([\d.]+ (?:[KMGT]i?B|bytes))"
+AMOUNT = r"([\d.]+ (?:[KMGTP]i?B|bytes))"
 GPU_MEMORY = (  # torch's words, today's and those of older versions: needed, GPU, total, free
     rf"Tried to allocate {AMOUNT}\. GPU (\d+) has a total capacity of {AMOUNT} of which {AMOUNT} is free",
     rf"Tried to allocate {AMOUNT} \(GPU (\d+); {AMOUNT} total capacity;.*? {AMOUNT} free",

@@ -8,11 +8,11 @@ import queue
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from deeplabx.errors import DataError
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 POLL = 1.0  # seconds
 PATIENCE = 600.0  # seconds without an item, after which the disk is considered dead
 
@@ -25,8 +25,16 @@ class Arrived(Generic[T]):
     error: BaseException | None = None
 
 
+class Items(Protocol[T]):
+    """A generator, or what has these two methods of one."""
+
+    def __next__(self) -> T: ...
+
+    def close(self) -> None: ...
+
+
 def arrivals(
-    items: Generator[T, None, None],
+    items: Items[T],
     *,
     ahead: int,
     what: str,

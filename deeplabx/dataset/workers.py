@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cv2
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from deeplabx.dataset.arrivals import arrivals
 from deeplabx.errors import (
@@ -27,6 +28,7 @@ from deeplabx.errors import (
 )
 
 T = TypeVar("T")
+CAUGHT = "in DataLoader worker process"  # of torch, in an error that was raised in a worker
 GRACE = 1.0  # seconds in which a worker may finish what it is doing
 
 
@@ -44,7 +46,7 @@ def loaded(
     not read to its end: its workers ignore TERM, and the interpreter would wait for them forever.
     """
     with started(loader, memory=memory) as (iterator, workers):
-        items = read(iterator, pinned)
+        items = Reader(iterator, pinned)
         check = functools.partial(refuse_lost, workers, memory)
         # Without workers the next item is read when it is asked for, as it would be without a thread.
         with contextlib.closing(arrivals(items, ahead=min(1, len(workers)), what=what, check=check)) as found:
@@ -53,21 +55,26 @@ def loaded(
                     if isinstance(item, DeeplabxError):
                         raise item
                     yield item
-            except RuntimeError:
-                check()  # torch noticed first
+            except Exception as error:
+                if workers and not isinstance(error, DeeplabxError) and CAUGHT not in str(error):
+                    raise disconnected(error, workers, memory) from None
                 raise
 
 
-def read(iterator: Iterator[T], pinned: Callable[[T], T] | None) -> Generator[T, None, None]:
-    """The items, read by the thread that `arrivals` starts."""
-    try:
-        for item in iterator:
-            yield item if pinned is None or isinstance(item, DeeplabxError) else pinned(item)
-    finally:
-        # Here, because it may block: a worker that was killed may have held one of the queue's locks.
-        shutdown = getattr(iterator, "_shutdown_workers", None)
-        if shutdown is not None:
-            shutdown()
+class Reader(Generic[T]):
+    """What the thread that `arrivals` starts does with a loader's iterator."""
+
+    def __init__(self, iterator: Iterator[T], pinned: Callable[[T], T] | None) -> None:
+        self.iterator, self.pinned = iterator, pinned
+
+    def __next__(self) -> T:
+        item = next(self.iterator)
+        return item if self.pinned is None or isinstance(item, DeeplabxError) else self.pinned(item)
+
+    def close(self) -> None:
+        """End the workers. It may block: one that was killed may have held a lock of a queue."""
+        if isinstance(self.iterator, _MultiProcessingDataLoaderIter):
+            self.iterator._shutdown_workers()
 
 
 @contextlib.contextmanager
@@ -147,6 +154,24 @@ def not_started(
     return ResourceError(
         f"{workers} loader workers cannot be started: {reason}{free}",
         hint="set fewer trainer.workers, or raise the limit of processes (ulimit -u, --pids-limit)",
+    )
+
+
+def disconnected(
+    error: Exception, workers: list[BaseProcess], memory: Callable[[], str] | None
+) -> ResourceError:
+    """The error of a worker whose batch could not be received, usually because it has just died."""
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline:
+        try:
+            refuse_lost(workers, memory)
+        except ResourceError as lost_one:
+            return lost_one
+        time.sleep(0.05)
+    words = " ".join(str(error).split())[:200]
+    return resource_error(error) or ResourceError(
+        f"a loader worker exited or lost its connection: {type(error).__name__}: {words}",
+        hint="trainer.workers=0 shows the error where it happens",
     )
 
 

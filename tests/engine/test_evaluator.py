@@ -1,13 +1,31 @@
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.normalization import Normalization
-from deeplabx.engine.evaluator import evaluate, refuse_other_classes
+from deeplabx.dataset import arrivals
+from deeplabx.dataset.contract import Sample, SegmentationSet
+from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine import evaluator
+from deeplabx.engine.evaluator import (
+    InterruptedEvaluationError,
+    evaluate,
+    read_ahead,
+    refuse_other_classes,
+)
+from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.predictor import Predictor, pad, window_starts
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, DataError, ResourceError
 from deeplabx.model.crf import DenseCRF
+from deeplabx.process.signals import StopRequest
 from deeplabx.run.build import open_dataset
 
 PLAIN = Normalization(mean=(10.4, 20.6, 30.0), std=(1.0, 1.0, 1.0))
@@ -135,3 +153,123 @@ def test_the_crf_refines_the_probabilities_of_one_view_and_of_several(flip: bool
     assert not torch.equal(expected, softmax.argmax(dim=0))
     soft = nn.Sequential(model, Divide(50))
     assert torch.equal(Predictor(soft, PLAIN, CPU, flip=flip, crf=crf).ids(IMAGE), expected)
+
+
+# --- signals, stalled disks, memory -------------------------------------------------------------------------
+
+
+class Reading(SegmentationSet):
+    """Four images. at_two: what reading image 2 does."""
+
+    classes, palette = ["dark", "bright", "none"], [(0, 0, 0)] * 3
+
+    def __init__(self, at_two: Callable[[], object] = int) -> None:
+        self.at_two = at_two
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Sample:
+        self.read.append(index)
+        if index == 2:
+            self.at_two()
+        return Sample(IMAGE, EXPECTED.astype(np.uint8))
+
+
+def evaluated(at_two: Callable[[], object], *, model: nn.Module | None = None, **settings: Any) -> Metrics:
+    predictor = Predictor(model or Brightness(), PLAIN, CPU, **settings)
+    with StopRequest() as stop:
+        return evaluate(predictor, ReadableSet(Reading(at_two)), stop=stop)
+
+
+def test_a_signal_is_heard_while_an_image_does_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "POLL", 0.05)
+    stalled = threading.Event()
+
+    def stall() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stalled.wait(20)
+
+    begin = time.monotonic()
+    with pytest.raises(InterruptedEvaluationError) as interrupted:
+        evaluated(stall)
+    assert interrupted.value.number == signal.SIGTERM
+    assert time.monotonic() - begin < 5
+    stalled.set()
+
+
+def test_an_image_that_never_arrives_is_an_error_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(arrivals, "POLL", 0.02)
+    monkeypatch.setattr(arrivals, "PATIENCE", 0.3)
+    monkeypatch.setattr(evaluator, "POLL", 30.0)
+    stalled = threading.Event()
+    with pytest.raises(DataError, match=r"no image was read in 0 s"):
+        evaluated(lambda: stalled.wait(20))
+    assert capsys.readouterr().err.count("waited 60 s for an image") == 1
+    stalled.set()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"window": 16}, {"scales": [0.5, 1.0, 2.0]}, {"flip": True}, {"window": 16, "flip": True}]
+)
+def test_a_signal_is_heard_between_the_passes_of_one_image(settings: dict[str, Any]) -> None:
+    class Signalled(Sizes):
+        def forward(self, images: Tensor) -> Tensor:
+            if len(self.seen) == 0:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return torch.cat([super().forward(images), images[:, :1] * 0], dim=1)
+
+    model = Signalled()
+    with pytest.raises(InterruptedEvaluationError) as interrupted:
+        evaluated(int, model=model, **settings)
+    assert interrupted.value.number == signal.SIGUSR1
+    assert len(model.seen) == 1
+
+
+def test_no_image_is_read_long_before_it_is_needed() -> None:
+    samples = Reading()
+    found = read_ahead(ReadableSet(samples), range(4), stop=None)
+    assert next(found) is not None
+    time.sleep(0.1)
+    assert samples.read == [0, 1]
+    found.close()
+
+
+def test_an_unreadable_image_is_an_error_at_its_turn_or_listed() -> None:
+    def broken() -> None:
+        raise DataError("two.png: damaged")
+
+    seen = Sizes()
+    with pytest.raises(DataError, match=r"^two.png: damaged$"):
+        evaluated(broken, model=seen)
+    assert len(seen.seen) == 2
+    samples = ReadableSet(Reading(broken), skip_unreadable=True)
+    result = evaluate(Predictor(Brightness(), PLAIN, CPU), samples)
+    assert (result.images, result.unreadable) == (3, ["two.png: damaged"])
+
+
+def test_an_image_too_large_for_the_memory_is_named_by_its_place() -> None:
+    def large() -> None:
+        raise MemoryError
+
+    with pytest.raises(ResourceError, match=r"^out of memory, reading image 3 of 4\nthe image is too large"):
+        evaluated(large)
+
+
+def test_a_network_too_large_for_the_memory_says_what_to_set() -> None:
+    class Large(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried "
+                "to allocate 53687091200 bytes. Error code 12 (Cannot allocate memory)"
+            )
+
+    words = (
+        r"^out of memory: 50.0 GiB more needed, for an image of 53 x 37 pixels\n"
+        "set eval.window=513 first, then fewer eval.scales$"
+    )
+    with pytest.raises(ResourceError, match=words):
+        evaluated(int, model=Large())

@@ -1,4 +1,6 @@
 import copy
+import signal
+from typing import Any
 
 import pytest
 import torch
@@ -6,9 +8,10 @@ from torch import Tensor, nn
 
 import deeplabx
 from deeplabx.engine import state as state_module
-from deeplabx.engine.state import TrainState
+from deeplabx.engine.state import TrainState, Update
 from deeplabx.errors import DivergedError
 from deeplabx.loss.contract import Loss
+from deeplabx.process.signals import StopRequest
 from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
 
 
@@ -186,3 +189,60 @@ def test_a_loss_per_image_is_divided_by_the_images_with_a_valid_pixel(accumulate
             losses.append(1 - 2 * float((own * truth).sum()) / float(own.sum() + truth.sum()))
     assert len(losses) == 5
     assert state.update(IMAGES, LABELS).loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+# --- steps that are left undone -----------------------------------------------------------------------------
+
+
+def stop_in_pass(state: TrainState, number: int) -> StopRequest:
+    """A request that comes in this pass of the next step."""
+    stop, left, forward_loss = StopRequest(), [None] * number, state.forward_loss
+
+    def forward(images: Tensor, labels: Tensor) -> Tensor:
+        left.pop()
+        stop.number = None if left else signal.SIGTERM
+        return forward_loss(images, labels)
+
+    state.forward_loss = forward  # type: ignore[method-assign]
+    return stop
+
+
+def everything(state: TrainState) -> list[Tensor]:
+    tensors = [*state.model.state_dict().values(), *state.optimizer_tensors().values()]
+    return [tensor.clone() for tensor in tensors]
+
+
+@pytest.mark.parametrize(
+    ("number", "settings"), [(1, {}), (2, {"ema_decay": 0.9}), (2, {"on_nonfinite": "skip"})]
+)
+def test_a_step_undone_between_passes_leaves_no_trace(number: int, settings: dict[str, Any]) -> None:
+    def state() -> TrainState:
+        torch.manual_seed(3)
+        model = deeplabx.build_model("lraspp", backbone="mobilenetv3_small", num_classes=4)
+        return state_of(model, accumulate=3, **settings)
+
+    one, other = state(), state()
+    one.update(IMAGES, LABELS)
+    other.update(IMAGES, LABELS)
+    before = everything(one)
+    forward_loss = one.forward_loss
+    update = one.update(IMAGES.flip(0), LABELS.flip(0), stop=stop_in_pass(one, number))
+    one.forward_loss = forward_loss  # type: ignore[method-assign]
+    assert (update.undone, update.stop, one.step) == (True, signal.SIGTERM, 1)
+    assert all(map(torch.equal, before, everything(one)))
+    assert all(parameter.grad is None for parameter in one.model.parameters())
+    for each in (one, other):
+        each.update(IMAGES.flip(0), LABELS.flip(0))
+    assert all(map(torch.equal, everything(one), everything(other)))
+
+
+def test_a_signal_in_the_last_pass_finishes_the_step() -> None:
+    state = state_of(model_without_noise(), accumulate=2)
+    update = state.update(IMAGES, LABELS, stop=stop_in_pass(state, 2))
+    assert (update.undone, update.stop, state.step) == (False, signal.SIGTERM, 1)
+
+
+def test_a_process_without_a_batch_leaves_the_step_undone() -> None:
+    state = state_of(model_without_noise())
+    assert state.without_batch() == Update(0.0, 0, None, skipped=False, undone=True)
+    assert state.step == 0

@@ -43,8 +43,7 @@ class Run:
                 stop=stop,
                 evaluate=lambda: self.evaluate(stop),
                 saver=self,  # type: ignore[arg-type]
-                log=Log(),
-                **{"eval_every": 2, "save_every": 3, **settings},
+                **{"log": Log(), "eval_every": 2, "save_every": 3, **settings},
             )
 
     def batches(self) -> Any:
@@ -125,3 +124,81 @@ def test_a_stop_before_an_evaluation_does_not_wait_for_it() -> None:
     with pytest.raises(PreemptedError):
         run.fit(eval_every=1)
     assert saves(run) == ["save 1 needed"]
+
+
+# --- data that does not arrive ------------------------------------------------------------------------------
+
+
+def test_a_signal_is_heard_while_the_loop_waits_for_data() -> None:
+    run = run_of(4)
+    given = run.batches()
+
+    def batches() -> Any:
+        yield next(given)
+        yield None
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield None
+        pytest.fail("it still waits")
+
+    run.batches = batches  # type: ignore[method-assign]
+    with pytest.raises(PreemptedError, match=r"SIGTERM received: saved at step 1$"):
+        run.fit()
+    assert saves(run) == ["save 1 needed"]
+    run.batches = lambda: given  # type: ignore[method-assign]
+    run.fit()
+    assert run.state.finished
+
+
+def test_a_signal_before_the_first_batch_saves_step_0() -> None:
+    run = run_of(4)
+
+    def batches() -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield None
+
+    run.batches = batches  # type: ignore[method-assign]
+    with pytest.raises(StoppedError, match="saved at step 0"):
+        run.fit()
+
+
+class Lines(Log):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_long_wait_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, log = run_of(2), Lines()
+    given = run.batches()
+
+    def batches() -> Any:
+        yield next(given)
+        yield from [None] * 200
+        yield next(given)
+
+    run.batches = batches  # type: ignore[method-assign]
+    run.fit(log=log)
+    assert len(log.lines) == 1
+    assert log.lines[0].startswith("step 2 has waited 60 s for data: the disk is very slow")
+    assert run.state.finished
+
+
+def test_a_signal_between_the_passes_of_a_step_undoes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(4)
+    run.state.accumulate = 2
+    passes = 0
+    forward_loss = run.state.forward_loss
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 3:  # the first of step 2
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return forward_loss(*arguments)
+
+    monkeypatch.setattr(run.state, "forward_loss", counted)
+    with pytest.raises(PreemptedError, match="saved at step 1"):
+        run.fit()
+    assert passes == 3

@@ -1,0 +1,84 @@
+"""Whether the batches in flight fit, in the numbers of VOC's defaults: crop 513, batch 16."""
+
+import pytest
+
+from deeplabx.errors import ResourceError
+from deeplabx.process.memory import Free
+from deeplabx.run import loading
+from deeplabx.run.build import dataset_of
+from deeplabx.run.loading import Needs, needs_of, refuse_too_large, transport, transport_of
+from tests.conftest import compose_plain
+
+MIB, GIB = 2**20, 2**30
+VOC = Needs(batch=16 * 513**2 * 4, image=500 * 375 * 4, processes=1)
+
+
+def shared(free: int, total: int | None = None) -> Free:
+    return Free(free, total or free, "/dev/shm")
+
+
+def test_what_fits_goes_through_shared_memory_without_a_word() -> None:
+    assert transport(VOC, 2, shared(2 * GIB)) == loading.Transport(True, [])
+    assert transport(VOC, 2, None) == loading.Transport(True, [])  # no limit
+    assert transport(VOC, 0, shared(0)) == loading.Transport(True, [])  # no workers
+
+
+def test_what_does_not_fit_goes_through_pipes_and_says_so() -> None:
+    found = transport(VOC, 2, shared(64 * MIB))
+    assert not found.shared_memory
+    assert found.words == [
+        "/dev/shm: 64 MiB free of 64 MiB, the batches in flight need 113 MiB: workers send them through "
+        "pipes instead, which is slower; docker run --shm-size=113m avoids it"
+    ]
+
+
+def test_the_words_name_the_number_of_workers_that_fits() -> None:
+    (words,) = transport(VOC, 8, shared(200 * MIB)).words
+    assert ", or trainer.workers=4, avoids it" in words
+    assert transport(VOC, 4, shared(200 * MIB)).shared_memory
+
+
+def test_the_size_to_ask_for_counts_what_others_use() -> None:
+    (words,) = transport(VOC, 2, shared(10 * MIB, 64 * MIB)).words
+    assert "docker run --shm-size=167m" in words
+
+
+def test_processes_of_one_machine_share_it() -> None:
+    assert transport(VOC, 2, shared(200 * MIB)).shared_memory
+    assert not transport(Needs(VOC.batch, VOC.image, 2), 2, shared(200 * MIB)).shared_memory
+
+
+def test_memory_that_does_not_suffice_is_refused_with_what_to_set() -> None:
+    free = Free(GIB, 2 * GIB, "the limit of this container or job")
+    refuse_too_large(VOC, 8, free, size=513)
+    with pytest.raises(ResourceError) as refused:
+        refuse_too_large(VOC, 32, free, size=513)
+    assert refused.value.message == (
+        "the batches of 513 x 513 pixels that 32 loader workers read ahead need 1.6 GiB of memory, but 1.0 "
+        "GiB of 2.0 GiB are free (the limit of this container or job)"
+    )
+    assert refused.value.hint == (
+        "set trainer.workers=19, or a smaller augment.crop_size or trainer.batch_size"
+    )
+    refuse_too_large(VOC, 19, free, size=513)
+    with pytest.raises(ResourceError, match=r"\nset a smaller augment.crop_size or trainer.batch_size$"):
+        refuse_too_large(VOC, 2, Free(MIB, GIB, "this machine"), size=513)
+    refuse_too_large(VOC, 32, None, size=513)  # not known
+
+
+def test_large_images_count_for_each_worker() -> None:
+    aerial = Needs(batch=4 * 513**2 * 4, image=20_000**2 * 4, processes=1)
+    with pytest.raises(ResourceError, match=r"set trainer.workers=3,"):
+        refuse_too_large(aerial, 8, Free(16 * GIB, 16 * GIB, "this machine"), size=513)
+
+
+def test_the_needs_of_a_run_are_those_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_plain("trainer.batch_size=6", "augment.crop_size=65", "trainer.workers=2")
+    training = dataset_of(config.dataset, split="train")
+    height, width = training.label(0).shape
+    assert needs_of(config, training) == Needs(6 * 65 * 65 * 4, height * width * 4, 1)
+    monkeypatch.setattr(loading, "free_shared_memory", lambda: shared(MIB // 4))
+    assert not transport_of(config, training).shared_memory
+    monkeypatch.setattr(loading, "free_addresses", lambda: Free(1000, MIB, "the limit set by ulimit -v"))
+    with pytest.raises(ResourceError, match=r"\(the limit set by ulimit -v\)"):
+        transport_of(config, training)
