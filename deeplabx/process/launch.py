@@ -177,8 +177,8 @@ def several(work: Work, processes: int, max_restarts: int) -> Any:
             max_restarts=max_restarts,
             start_method="spawn",
             logs_specs=DefaultLogsSpecs(log_dir=folder),
-            # elastic's own handlers for TERM and INT would end the processes before they have saved
-            signals_to_handle="SIGHUP,SIGQUIT",
+            # elastic's own handlers for TERM, INT and HUP would end the processes before they have saved
+            signals_to_handle="SIGQUIT",
         )
         try:
             outcome = elastic_launch(config, in_process)(work, Path(folder))[0]

@@ -12,8 +12,10 @@ from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
 from deeplabx.errors import PreemptedError, StoppedError
+from deeplabx.process.terminal import discard_terminal
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# SIGHUP comes when a terminal or an ssh connection closes.
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
 
@@ -28,7 +30,9 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         main = threading.current_thread() is threading.main_thread()  # only it can handle signals
-        self.before = {number: signal.signal(number, self.note) for number in WATCHED if main}
+        self.before = {
+            number: signal.signal(number, self.note) for number in WATCHED if main and not is_by_nohup(number)
+        }
         return self
 
     def __exit__(
@@ -43,6 +47,8 @@ class StopRequest:
             raise KeyboardInterrupt
         if self.number is None:
             self.number = number
+        if number == signal.SIGHUP:
+            discard_terminal()
 
 
 class Forwarding(StopRequest):
@@ -85,6 +91,11 @@ class Forwarding(StopRequest):
     def error(self, message: str) -> StoppedError | PreemptedError:
         """The error to raise for a run that the signal stopped."""
         return stopped(self.number or signal.SIGTERM, message)
+
+
+def is_by_nohup(number: int) -> bool:
+    """Whether nohup made this process ignore the end of its terminal."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 def stopped(number: int, message: str) -> StoppedError | PreemptedError:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import sys
 import unicodedata
 from typing import TextIO
@@ -17,6 +18,15 @@ def show_any_text() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def discard_terminal() -> None:
+    """Discard what is written to a terminal from now on: once it is closed, each write would be an error."""
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # isatty is False for one that is closed
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 def shown(text: str, stream: TextIO) -> str:

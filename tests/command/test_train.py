@@ -1,6 +1,9 @@
 """Whole runs on tiny settings."""
 
 import json
+import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -164,6 +167,26 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(
     assert answer.left_over == []
     assert answer.checkpoint_step >= 3
     assert (tmp_path / "run" / "INTERRUPTED").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_closes_is_saved(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["train", *TINY, "schedule.max_iters=5000", "trainer.samples=0", f"hydra.run.dir={run}"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "deeplabx", *words])
+    deadline = time.monotonic() + 120
+    log = run / "metrics.jsonl"
+    while time.monotonic() < deadline and not (log.is_file() and log.read_text()):
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 75
+    assert (run / "INTERRUPTED").read_text().startswith("SIGHUP received: saved at step")
+    assert checkpoints.newest(run / "checkpoints")[0] is not None
 
 
 def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny, own_run: Path) -> None:

@@ -8,14 +8,28 @@ from deeplabx.errors import PreemptedError
 from deeplabx.process.signals import Forwarding, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_only_sets_the_flag_and_handlers_come_back(number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_only_sets_the_flag_and_handlers_come_back(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeplabx.process.signals.discard_terminal", lambda: None)  # pytest's own
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert stop.number is None
         os.kill(os.getpid(), number)
         assert stop.number == number
     assert signal.getsignal(number) is before
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.number is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
