@@ -24,25 +24,34 @@ KILLS = 10
 SOON = 15  # seconds
 LONG = ["schedule.max_iters=100000", "trainer.save_every=2"]
 TWO_WORKERS = "trainer.workers=2"
-# A plug-in: reading an image does not end once there is a named pipe `stalled` in the working folder.
+# A plug-in, dataset=stalling: reading does not end once the working folder has a named pipe `stalled`.
 STALLING = """
+from dataclasses import dataclass
 from pathlib import Path
 
 import deeplabx
-from deeplabx.config.schema import ScheduleSettings
+from deeplabx.config import schema
+from deeplabx.config.fields import nested, number
 from deeplabx.dataset.shapes import Shapes
 
-read = Shapes.__getitem__
+
+@dataclass
+class StallingSettings(schema.DatasetSettings):
+    train_images: int = number(at_least=1, default=12, words="images to train on")
+    val_images: int = number(at_least=1, default=1, words="images to evaluate on")
+    recommended: schema.DatasetRecommended = nested(
+        lambda: schema.DatasetRecommended(crop_size=17, batch_size=4, max_iters=4, lr=0.02), builder=False
+    )
 
 
-def stalling(self, index):
-    if Path("stalled").exists():
-        Path("stalled").read_bytes()
-    return read(self, index)
+class Stalling(Shapes):
+    def __getitem__(self, index):
+        if Path("stalled").exists():
+            Path("stalled").read_bytes()
+        return super().__getitem__(index)
 
 
-Shapes.__getitem__ = stalling
-deeplabx.register("schedule", "none", build=lambda: 1, settings=ScheduleSettings, words="none")
+deeplabx.register("dataset", "stalling", build=Stalling, settings=StallingSettings, words="shapes that stall")
 """
 
 
@@ -61,13 +70,11 @@ def processes(group: int) -> list[Process]:
 
 
 def loader_workers(life: Running) -> list[int]:
-    """Forked from a process that trains, so they have its command line."""
-    running = {one.id: one for one in processes(life.process.pid)}
-    return [
-        one.id
-        for one in running.values()
-        if one.parent in running and running[one.parent].arguments == one.arguments
-    ]
+    """The processes that have no processes of their own; multiprocessing's tracker of semaphores apart."""
+    running = processes(life.process.pid)
+    parents = {one.parent for one in running}
+    tracker = "resource_tracker import main"
+    return [one.id for one in running if one.id not in parents and tracker not in one.arguments]
 
 
 def ended(life: Running, *, begin: float) -> tuple[int, float, int]:
@@ -159,11 +166,11 @@ def stall(work: Path, number: signal.Signals, *settings: str) -> tuple[bool, str
     place.mkdir()
     (place / "parts.py").write_text(STALLING)
     run = place / "run"
-    life = start(training(run, "plugins=parts.py", *LONG, *settings), place)
+    life = start(training(run, "plugins=parts.py", "dataset=stalling", *LONG, *settings), place)
     life.wait_for("step 3/")
     os.mkfifo(place / "stalled")
-    step = -1
-    while step != (step := last_step(life)):
+    step, deadline = -1, time.monotonic() + 60
+    while step != (step := last_step(life)) and time.monotonic() < deadline:
         time.sleep(3)
     begin = time.monotonic()
     os.kill(life.process.pid, number)

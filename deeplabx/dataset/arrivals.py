@@ -44,7 +44,7 @@ def arrivals(
     within another second.
 
     ahead: items read before they are asked for; 0 to read only while the caller waits. what: an item in
-    words. check: called before each None; it may raise. Raises what reading an item raised, and DataError
+    words. check: called after each None; it may raise. Raises what reading an item raised, and DataError
     when none arrives for PATIENCE seconds. `items` is used, and closed, by one daemon thread.
     """
     arrived: queue.SimpleQueue[Arrived[T]] = queue.SimpleQueue()
@@ -69,9 +69,9 @@ def arrivals(
                     found = arrived.get(timeout=POLL)
                     break
                 except queue.Empty:
+                    yield None  # first, so that the caller can heed a signal that has ended the workers too
                     if check is not None:
                         check()
-                    yield None
             else:
                 raise DataError(
                     f"no {what} was read in {PATIENCE:.0f} s: reading did not fail, but did not end either",
