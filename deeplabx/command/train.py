@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import ConfigError, DataError, PreemptedError, StoppedError, listed
+from deeplabx.errors import ConfigError, DataError, PreemptedError, ResourceError, StoppedError, listed
 from deeplabx.process.distributed import (
     broadcast,
     broadcast_buffers,
@@ -107,10 +107,19 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             mark(folder, "INTERRUPTED", "stopped immediately, not saved", before=before)
             raise StoppedError("stopped immediately, not saved", hint=next_command(folder)) from None
         except Exception as error:
+            if isinstance(error, DataError | ResourceError) and beginning(folder) != before:
+                error.hint = with_resume(error.hint, folder)
             mark(folder, "FAILED", str(error), before=before)
             raise
         (folder / "DONE").write_text("", encoding="utf-8")
         return best
+
+
+def with_resume(hint: str, folder: Path) -> str:
+    """A hint, and after it how the run goes on from its checkpoint."""
+    if "resume" in hint or not any((folder / "checkpoints").glob("step-*")):
+        return hint
+    return "\n".join([*hint.splitlines()[:1], f"then {next_command(folder)}"])
 
 
 def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
@@ -187,11 +196,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
-        try:
+        with saved_first(saver):
             result = evaluate(predictor, validation, stop=stop, progress=log.terminal)
-        except DataError:
-            saver.try_save()  # so that no step is lost: once the labels are mended, the run is resumed
-            raise
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw()
         return result
@@ -213,7 +219,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             draw()
         fit(
             state,
-            noting_unreadable(batches, unreadable),
+            arriving(batches, unreadable, saver),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -234,8 +240,22 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     return state.best_miou
 
 
-def noting_unreadable(batches: Iterable[Batch | None], unreadable: set[str]) -> Iterator[Batch | None]:
+@contextmanager
+def saved_first(saver: Saver) -> Iterator[None]:
+    """Save before an error of reading ends the run, so that no step is lost: once the data or the memory
+    suffice, the run is resumed. For a block between two steps.
+    """
+    try:
+        yield
+    except (DataError, ResourceError):
+        if saver.state.step:
+            saver.try_save()
+        raise
+
+
+def arriving(batches: Iterable[Batch | None], unreadable: set[str], saver: Saver) -> Iterator[Batch | None]:
     """The batches; what could not be read for them goes into `unreadable`."""
-    for batch in batches:
-        unreadable.update(batch.unreadable if batch is not None else ())
-        yield batch
+    with saved_first(saver):
+        for batch in batches:
+            unreadable.update(batch.unreadable if batch is not None else ())
+            yield batch

@@ -314,6 +314,8 @@ class Report:
 
     def with_rank(self) -> Exception:
         """The error, with its rank."""
+        if isinstance(self.error, BrokenPipeError):  # the reader of what is printed has left, as `head` does
+            return self.error
         ours = self.error if isinstance(self.error, DeeplabxError) else resource_error(self.error)
         if ours is not None:
             ours.message = f"rank {self.rank}: {ours.message}"

@@ -1,5 +1,6 @@
 """Whole runs on tiny settings."""
 
+import itertools
 import json
 import os
 import pty
@@ -9,7 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -18,11 +22,12 @@ import yaml
 from deeplabx.command import train as train_command
 from deeplabx.command.yaml_files import choices
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
+from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.state import TrainState
-from deeplabx.errors import ConfigError, StoppedError
+from deeplabx.errors import ConfigError, ResourceError, StoppedError
 from deeplabx.process.signals import StopRequest
-from deeplabx.run.build import open_dataset
+from deeplabx.run.build import batches_of, open_dataset
 from tests.conftest import TINY, Root, TrainTiny, compose_plain, python, signalled_run, times
 
 
@@ -167,6 +172,28 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(
     assert answer.left_over == []
     assert answer.checkpoint_step >= 3
     assert (tmp_path / "run" / "INTERRUPTED").is_file()
+
+
+def test_an_error_of_reading_loses_no_step(
+    train_tiny: TrainTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = batches_of
+
+    def three(*arguments: Any, **settings: Any) -> Iterator[Batch]:
+        with closing(whole(*arguments, **settings)) as batches:
+            yield from itertools.islice((batch for batch in batches if batch is not None), 3)
+        raise ResourceError("a worker was killed", hint="set fewer trainer.workers")
+
+    settings = ("trainer.save_every=100", "trainer.eval_every=4")
+    with monkeypatch.context() as patched:
+        patched.setattr(train_command, "batches_of", three)
+        with pytest.raises(ResourceError) as raised:
+            train_tiny("lost", *settings)
+    assert raised.value.hint.startswith("set fewer trainer.workers\nthen deeplabx resume ")
+    assert checkpoints.newest(tmp_path / "lost" / "checkpoints")[0].state["step"] == 3  # type: ignore[union-attr]
+    train_tiny("lost", *settings, "resume=true")
+    train_tiny("kept", *settings)
+    assert weights(tmp_path / "lost") == weights(tmp_path / "kept")
 
 
 @pytest.mark.slow
