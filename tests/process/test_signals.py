@@ -56,10 +56,12 @@ def test_a_process_that_was_only_starting_is_told_again() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_work_without_a_state_ends_wherever_it_is(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with (
-        pytest.raises(PreemptedError, match=rf"^{number.name} received: stopped$"),
-        ended_by_signals("stopped"),
-    ):
+
+    @ended_by_signals("stopped")
+    def work() -> None:
         os.kill(os.getpid(), number)
         time.sleep(5)
+
+    with pytest.raises(PreemptedError, match=rf"^{number.name} received: stopped$"):
+        work()
     assert signal.getsignal(number) is before
