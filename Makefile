@@ -36,7 +36,7 @@ test: setup  ## the test suite, on two cores; on real data where DEEPLABX_TEST_D
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-chaos: setup  ## the reliability bench: kills, failing disks, lost processes; seventeen minutes
+chaos: setup  ## the reliability bench: kills, failing disks, lost processes; 22 minutes
 	$(BIN)/python -m benchmarks.chaos
 
 matrix: setup  ## the wheel on every Python here, oldest and newest dependencies; half an hour for each Python

@@ -1,13 +1,15 @@
 """The reliability bench (`make chaos`) in short: a kill, a disk that fails, and the loss of a process."""
 
+import random
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import kills, processes
-from benchmarks.chaos.commands import end_all, training, weights_of
+from benchmarks.chaos import kills, loading, processes
+from benchmarks.chaos.commands import DEEPLABX, end_all, start, training, weights_of
 from benchmarks.chaos.disk import FILE_LIMIT
 from deeplabx.command import train as train_command
 from deeplabx.engine import checkpoint as checkpoints
@@ -64,3 +66,26 @@ def test_a_disk_that_takes_no_more_costs_saves_and_no_earlier_checkpoint(
 def test_a_lost_process_ends_the_run_in_a_few_lines_and_costs_no_save(tmp_path: Path) -> None:
     found = processes.lost("rank 1 killed", tmp_path)
     assert found.passed, found.words
+
+
+def test_a_killed_loader_worker_ends_the_run_in_words_and_leaves_no_process(tmp_path: Path) -> None:
+    right, seconds = loading.kill_a_worker(tmp_path, rng=random.Random(0), program=DEEPLABX)
+    assert right
+    assert seconds < 30
+
+
+def test_two_processes_whose_data_stop_arriving_hear_a_signal_and_save(tmp_path: Path) -> None:
+    right, words = loading.stall(tmp_path, signal.SIGTERM, "trainer.workers=1", "trainer.devices=2")
+    assert right, words
+
+
+def test_a_full_shared_memory_is_worked_around(tmp_path: Path, deeplabx: Deeplabx) -> None:
+    if not loading.can_mount():
+        pytest.skip("no /dev/shm of another size can be mounted here")
+    settings = [*SHORT, "trainer.workers=2", "augment.crop_size=129"]
+    run, other = tmp_path / "run", tmp_path / "other"
+    ended = start(training(run, *settings), tmp_path, program=loading.with_shared_memory("256k")).wait()
+    assert ended.code == 0, ended.err
+    assert "/dev/shm: 256 KiB free of 256 KiB, the batches in flight need" in ended.out
+    assert deeplabx(*training(other, *settings)).code == 0
+    assert weights_of(run) == weights_of(other)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,13 +86,15 @@ def ended(life: Running, *, begin: float) -> tuple[int, float, int]:
     return code, seconds, int(left > 1)
 
 
-def kill_a_worker(work: Path, *settings: str, rng: random.Random, step: int = 3) -> tuple[bool, float]:
+def kill_a_worker(
+    work: Path, *settings: str, rng: random.Random, program: Sequence[str]
+) -> tuple[bool, float]:
     """Train, and kill a loader worker at a random moment; whether the run ended as it should, and after how
     many seconds.
     """
     run = work / f"run-{len(list(work.iterdir()))}"
-    life = start(training(run, *LONG, TWO_WORKERS, *settings), work)
-    life.wait_for(f"step {step}/")
+    life = start(training(run, *LONG, TWO_WORKERS, *settings), work, program=program)
+    life.wait_for("step 3/")
     time.sleep(rng.uniform(0, 1))
     saved = newest_step(run)
     os.kill(rng.choice(loader_workers(life)), signal.SIGKILL)
@@ -105,13 +108,14 @@ def kill_a_worker(work: Path, *settings: str, rng: random.Random, step: int = 3)
 def worker_kills(work: Path) -> Measured:
     rng = random.Random(0)
     results, words = [], []
-    for name, settings in (
-        ("shared memory", []),
-        ("large batches", ["augment.crop_size=513"]),
-        ("two processes", ["trainer.devices=2"]),
+    small = ["model=lraspp", "backbone=mobilenetv3_small"]
+    pipes = with_shared_memory("512k") if can_mount() else DEEPLABX
+    for name, kills, program, settings in (
+        ("one process", KILLS, DEEPLABX, []),
+        ("large batches through pipes", KILLS // 2, pipes, ["augment.crop_size=257", *small]),
+        ("two processes", KILLS // 2, DEEPLABX, ["trainer.devices=2", *small]),
     ):
-        kills = KILLS if name != "two processes" else KILLS // 2
-        found = [kill_a_worker(work, *settings, rng=rng) for _ in range(kills)]
+        found = [kill_a_worker(work, *settings, rng=rng, program=program) for _ in range(kills)]
         results += [passed for passed, _ in found]
         words.append(
             f"{name}: {sum(passed for passed, _ in found)} of {kills} ended with exit 6 in words, the "

@@ -44,8 +44,9 @@ def arrivals(
     within another second.
 
     ahead: items read before they are asked for; 0 to read only while the caller waits. what: an item in
-    words. check: called after each None; it may raise. Raises what reading an item raised, and DataError
-    when none arrives for PATIENCE seconds. `items` is used, and closed, by one daemon thread.
+    words. check: called before each item and after each None; it may raise. Raises what reading an item
+    raised, and DataError when none arrives for PATIENCE seconds. `items` is used, and closed, by one daemon
+    thread.
     """
     arrived: queue.SimpleQueue[Arrived[T]] = queue.SimpleQueue()
     permits, over = threading.Semaphore(ahead), threading.Event()
@@ -63,6 +64,8 @@ def arrivals(
     threading.Thread(target=read, name=f"reading each {what}", daemon=True).start()
     try:
         while True:
+            if check is not None:
+                check()
             permits.release()
             for _ in range(math.ceil(PATIENCE / POLL)):  # counted: a suspended job has not waited
                 try:

@@ -1,9 +1,13 @@
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import CheckpointError
 from deeplabx.run.description import stored_model
 from tests.conftest import Deeplabx, Root
@@ -82,3 +86,21 @@ def test_another_data_sets_classes_are_refused(tiny_run: Path, deeplabx: Deeplab
     ended = deeplabx("eval", f"ckpt={tiny_run}", "dataset=camvid", f"dataset.root={fake_root('camvid')}")
     assert (ended.code, ended.out) == (4, "")
     assert "has 7 classes (background, disc, square, triangle, ...), but the data set has 11" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+)
+def test_a_signal_ends_it_in_a_sentence(
+    tiny_run: Path, deeplabx: Deeplabx, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    forward = Predictor.forward
+
+    def signalled(*arguments: Any, **settings: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return forward(*arguments, **settings)
+
+    monkeypatch.setattr(Predictor, "forward", signalled)
+    ended = deeplabx("eval", f"ckpt={tiny_run}", "trainer.devices=cpu")
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err == f"deeplabx: {number.name} received: stopped, no result\n"

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from deeplabx.errors import PreemptedError
-from deeplabx.process.signals import Forwarding, StopRequest
+from deeplabx.process.signals import Forwarding, StopRequest, ended_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
@@ -65,3 +65,17 @@ def test_a_process_that_was_only_starting_is_told_again() -> None:
     count = len(asked.told)
     time.sleep(0.05)
     assert len(asked.told) == count
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_work_without_a_state_ends_wherever_it_is(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    @ended_by_signals("stopped")
+    def work() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    with pytest.raises(PreemptedError, match=rf"^{number.name} received: stopped$"):
+        work()
+    assert signal.getsignal(number) is before
