@@ -64,7 +64,9 @@ class Process(NamedTuple):
 
 def processes(group: int) -> list[Process]:
     """The processes of a group that still run."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, encoding="utf-8", check=True
+    ).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
     running = set(members(group))
     return [Process(int(row[0]), int(row[1]), row[2]) for row in rows if int(row[0]) in running]
@@ -99,7 +101,7 @@ def kill_a_worker(
     saved = newest_step(run)
     os.kill(rng.choice(loader_workers(life)), signal.SIGKILL)
     code, seconds, left = ended(life, begin=time.monotonic())
-    said = life.err.read_text()
+    said = life.err.read_text(encoding="utf-8")
     words = "loader worker" in said and "SIGKILL" in said and len(said.strip().splitlines()) <= 3
     kept = newest_step(run) >= saved
     return code == 6 and words and kept and not left, seconds
@@ -168,7 +170,7 @@ def stall(work: Path, number: signal.Signals, *settings: str) -> tuple[bool, str
     name = f"{number.name} {' '.join(settings)}"
     place = work / name.replace("=", "-").replace(" ", "-")
     place.mkdir()
-    (place / "parts.py").write_text(STALLING)
+    (place / "parts.py").write_text(STALLING, encoding="utf-8")
     run = place / "run"
     life = start(training(run, "plugins=parts.py", "dataset=stalling", *LONG, *settings), place)
     life.wait_for("step 3/")

@@ -71,6 +71,8 @@ def updates(
             log.step(state, update, seconds=time.perf_counter() - begin)
             waited = 0.0
         yield update.stop
+        if state.finished:  # a process that waited for the end of its batches would wait for a step of all
+            return
 
 
 def attempted(state: TrainState, batch: Batch | None, *, stop: StopRequest) -> Update:

@@ -109,7 +109,7 @@ def memory_words() -> str:
 def read(path: Path) -> str:
     """The text of a file of the kernel; empty where it cannot be read, as on another system."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""
 

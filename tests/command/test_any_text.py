@@ -68,13 +68,14 @@ def test_a_broken_file_of_any_name_leaves_its_words(
     for image in sorted((root / "images" / "train").iterdir())[1:]:
         image.unlink()
         (root / "masks" / "train" / f"{image.stem}.png").unlink()
-    rename_first(root, "train", stem).write_bytes(b"no image")
+    image = rename_first(root, "train", stem)
+    image.write_bytes(image.read_bytes()[:-200])  # damage that its header does not show
     ended = deeplabx("train", *FOLDER, f"dataset.root={root}", "trainer.batch_size=2", "hydra.run.dir=run")
     assert ended.code == 3, ended.err
-    assert f"{SHOWN[stem]}.jpg: not a readable image" in ended.err
+    assert f"{SHOWN[stem]}.jpg: image file is truncated" in ended.err
     assert len(ended.err.splitlines()) <= 3
     left = text_of(tmp_path / "run" / "FAILED")
-    assert "not a readable image" in left
+    assert "image file is truncated" in left
     assert "\x1b" not in left
 
 

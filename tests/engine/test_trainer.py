@@ -94,6 +94,13 @@ def test_evaluations_and_saves_come_as_they_are_due() -> None:
     assert run.state.best["step"] == 6
 
 
+def test_no_batch_is_asked_for_after_the_last_step() -> None:
+    """A process whose loader takes longer to end would wait there for a step of all."""
+    run = run_of(3)
+    run.fit()
+    assert [event for event in run.events if event.startswith("step")] == ["step 1", "step 2"]
+
+
 @pytest.mark.parametrize(
     ("number", "error"),
     [(signal.SIGTERM, PreemptedError), (signal.SIGUSR1, PreemptedError), (signal.SIGINT, StoppedError)],
