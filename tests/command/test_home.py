@@ -89,7 +89,7 @@ def test_a_file_of_the_users_own_may_name_it(home: Path, own_run: Path) -> None:
 
 def test_on_a_command_line(deeplabx: Deeplabx, home: Path, own_run: Path, tmp_path: Path) -> None:
     shutil.move(own_run, home / "run")
-    (home / "parts.py").write_text("", encoding="utf-8")
+    (home / "at_home.py").write_text("", encoding="utf-8")
     image = home / "a.png"
     deeplabx("data", "fake", "dataset=folder", "out=~/data", "images=1")
     shutil.copy(next((home / "data" / "images" / "val").iterdir()), image)
@@ -103,6 +103,6 @@ def test_on_a_command_line(deeplabx: Deeplabx, home: Path, own_run: Path, tmp_pa
     ended = deeplabx("train", "-m", *TINY, "seed=0", "hydra.sweep.dir='~/sweep'", "schedule.max_iters=1")
     assert ended.code == 0, ended.err
     assert (home / "sweep" / "0" / "DONE").is_file()
-    assert "registers nothing" in deeplabx("train", "plugins=['~/parts.py']").err
+    assert "registers nothing" in deeplabx("train", "plugins=['~/at_home.py']").err
     assert api.load("~/run").classes
     assert not list(tmp_path.glob("~*"))
