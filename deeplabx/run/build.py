@@ -147,9 +147,9 @@ def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
     skip = config.on_bad == "skip"
     found = open_dataset(config.name, split=split, skip_unreadable=skip, **builder_settings(config))
     if config.channels is not None:
-        if not isinstance(found.samples, LabelledFiles):
+        if not isinstance(found.samples, LabelledFiles) or found.samples.has_own_reader:
             raise ConfigError(
-                f"dataset.channels={config.channels}, but dataset={config.name} does not read image files",
+                f"dataset.channels={config.channels}, but dataset={config.name} does not use it",
                 hint="leave it unset",
             )
         found.samples.image_channels = config.channels

@@ -16,12 +16,12 @@ CHUNK = 64  # pairs that a thread takes at a time
 def check_headers(samples: ReadableSet, *, split: str) -> list[str]:
     """Raise the DataError of the first pair whose headers show that it cannot be used, with the number of
     such pairs; where unreadable pairs are skipped, return a line for the log instead. A set that reads no
-    files has no headers.
+    files, or reads them with code of its own, is not checked.
 
     No pixel is decoded, so damage behind a header is found when the file is read.
     """
     files = samples.samples
-    if not isinstance(files, LabelledFiles):
+    if not isinstance(files, LabelledFiles) or files.has_own_reader:
         return []
     chunks = [range(first, min(first + CHUNK, len(files))) for first in range(0, len(files), CHUNK)]
     pool = ThreadPoolExecutor(THREADS)
