@@ -28,16 +28,6 @@ class Place:
     local_world_size: int = 1
 
 
-def is_one_of_several(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher started this process with others. Raises DeviceError as `place` does."""
-    return place(environment).world_size > 1
-
-
-def is_follower(environment: Mapping[str, str]) -> bool:
-    """Whether another process, of rank 0, reads the command line for this one."""
-    return place(environment).rank > 0
-
-
 # --- torchrun -----------------------------------------------------------------------------------------------
 
 
