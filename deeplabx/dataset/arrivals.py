@@ -14,6 +14,7 @@ from deeplabx.errors import DataError
 
 T = TypeVar("T", covariant=True)
 POLL = 1.0  # seconds
+QUIET = 60.0  # seconds without an item, after which callers say so once
 PATIENCE = 600.0  # seconds without an item, after which the disk is considered dead
 
 

@@ -54,7 +54,7 @@ class Folder(LabelledFiles):
                 raise DataError(
                     f"dataset.root={root} must contain images/ and masks/, but {contents(base)}", hint=LAYOUT
                 )
-        found = images_of(base, split, val_fraction=val_fraction, split_seed=split_seed)
+        found = split_images(base, split, val_fraction=val_fraction, split_seed=split_seed)
         images = found.paths
         refuse_two_of_a_name(images)
         masks = masks_of(base, images, mask_suffix)
@@ -72,7 +72,7 @@ class Folder(LabelledFiles):
         self.left_out = [*found.left_out, *masks_without_image(base, own, masks, mask_suffix)]
 
 
-def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
+def split_images(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
     """A split's images: those of images/<split>/, those that <split>.txt lists, or those of a seeded
     split.
     """

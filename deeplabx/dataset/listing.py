@@ -141,7 +141,7 @@ def refuse_unreadable(found: Found) -> None:
         )
 
 
-def images_of(source: Path, *, besides: Path | None = None) -> Found:
+def input_images(source: Path, *, besides: Path | None = None) -> Found:
     """The image at `source`, or every image below that folder, except in the folder `besides`. Raises
     DataError where there is none.
     """
