@@ -73,7 +73,7 @@ def arrivals(
                     found = arrived.get(timeout=POLL)
                     break
                 except queue.Empty:
-                    yield None  # first, so that the caller can heed a signal that has ended the workers too
+                    yield None  # first: a signal that ended the workers too is not their error
                     if check is not None:
                         check()
             else:

@@ -118,7 +118,7 @@ def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int
         )
     order = np.random.default_rng(split_seed).permutation(len(images))
     chosen = order[:held_out] if split == "val" else order[held_out:]
-    return found._replace(paths=[images[place] for place in sorted(chosen)])
+    return found._replace(paths=[images[index] for index in sorted(chosen)])
 
 
 def listed_images(images: Path, source: Path) -> Found:
@@ -131,7 +131,7 @@ def listed_images(images: Path, source: Path) -> Found:
             by_name.setdefault(nfc(key.as_posix()), []).append(path)
     names = listed_names(source)
     matches = [by_name.get(nfc(Path(name).as_posix()), []) for name in names]
-    wrong = [place for place, paths in enumerate(matches) if len(paths) != 1]
+    wrong = [index for index, paths in enumerate(matches) if len(paths) != 1]
     if wrong:
         count = f" ({len(wrong)} of {len(names)} lines)" if len(wrong) > 1 else ""
         raise DataError(

@@ -69,7 +69,7 @@ def updates(
             log.step(state, update, seconds=time.perf_counter() - begin)
             waited = 0.0
         yield update.stop
-        if state.finished:  # a process that waited for the end of its batches would wait for a step of all
+        if state.finished:  # one more batch would begin a step that other processes do not take
             return
 
 

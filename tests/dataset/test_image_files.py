@@ -201,7 +201,7 @@ def test_grey_images_are_scaled_as_viewers_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (encoded(Image.new("LAB", (4, 3)), "TIFF"), "colours of mode LAB are not read"),
+        (encoded(Image.new("LAB", (4, 3)), "TIFF"), "colour mode LAB is not supported"),
         (encoded(Image.new("F", (4, 3)), "TIFF"), "mode F has more than 8 bits"),
         (by_hand.netpbm(np.zeros((3, 4, 3), int), "P6", 4095), "its 12 bits per channel would be truncated"),
         (by_hand.netpbm(np.zeros((3, 4), int), "P5", 4095), "mode I has more than 8 bits"),
@@ -362,7 +362,7 @@ def test_images_from_python_follow_the_same_rules(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the array has 4 channels"):
         as_image(FOUR, selected=[3, 1, 7])
     for mode in ("LAB", "HSV"):
-        with pytest.raises(DataError, match=f"colours of mode {mode} are not read"):
+        with pytest.raises(DataError, match=f"colour mode {mode} is not supported"):
             as_image(Image.new(mode, (4, 3)))
     (tmp_path / "pages.tif").write_bytes(pages("TIFF", 3))
     with Image.open(tmp_path / "pages.tif") as stack:

@@ -70,7 +70,7 @@ def test_hidden_files_and_folders_of_systems_are_no_images(tmp_path: Path) -> No
     assert names(tmp_path) == ["B.TIFF", "a.jpg", "deep/er/c.JFIF"]
     left_out = images_in(tmp_path).left_out
     assert f"left out of {tmp_path}: 1 hidden .jpg" in left_out
-    assert sum("a folder that systems make" in words for words in left_out) == 3
+    assert sum("a system folder" in words for words in left_out) == 3
 
 
 def test_suffixes_that_are_not_taken_are_counted_and_named_once(tmp_path: Path) -> None:

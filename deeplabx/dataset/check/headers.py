@@ -62,6 +62,6 @@ def check_pair(files: LabelledFiles, index: int) -> None:
         files.label(index)  # raises an error with the colours
     sizes = image.size, label.size
     if image.format == "PNG" and image.orientation == 1 and sizes[0] != sizes[1] == sizes[0][::-1]:
-        files[index]  # its orientation may stand behind the pixels
+        files[index]  # a PNG may have its orientation after the pixels
         return
     fitting((image_path, image.size, image.orientation), (label_path, label.size, label.orientation))
