@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from deeplabx.command.compose import training_config
 from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.contract import Sample
 from deeplabx.dataset.files import LabelledFiles
@@ -16,7 +17,8 @@ from deeplabx.dataset.label_file import RawLabel
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.writing import write_image
-from deeplabx.errors import DataError
+from deeplabx.errors import ConfigError, DataError
+from deeplabx.run import build
 from deeplabx.run.build import open_dataset
 from tests.conftest import TINY, Deeplabx, Root
 from tests.dataset.by_hand import exif, png, tiff
@@ -145,6 +147,16 @@ def test_a_plug_in_that_reads_files_itself_is_not_held_to_headers(
     samples = ReadableSet(kind([pair], label_map=LabelMap({0: 0, 1: 1})))
     assert samples[0].image.shape == IMAGE.shape
     assert check_headers(samples, split="train") == []
+
+
+def test_channels_are_refused_where_a_plug_in_would_ignore_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ReadableSet(OwnSamples([], label_map=LabelMap({0: 0, 1: 1})))
+    monkeypatch.setattr(build, "open_dataset", lambda *args, **settings: own)
+    config = training_config(["dataset=folder", "dataset.root=."]).dataset
+    assert build.dataset_of(config, split="train") is own
+    config.channels = [0, 1, 2]
+    with pytest.raises(ConfigError, match="dataset=folder does not use it"):
+        build.dataset_of(config, split="train")
 
 
 def test_headers_of_many_pairs_take_little_time(intact: Path) -> None:
