@@ -26,7 +26,7 @@ from deeplabx.command.weights import checkpoint_of
 from deeplabx.config.paths import expanded
 from deeplabx.dataset.contract import id_dtype
 from deeplabx.dataset.image_file import as_image
-from deeplabx.dataset.listing import images_of, refuse_unreadable
+from deeplabx.dataset.listing import input_images, refuse_unreadable
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
 from deeplabx.registry import register
@@ -99,7 +99,7 @@ def predict(
 
 def in_folder(source: str | Path) -> Sequence[Path]:
     """An image, or every image below a folder; a warning says what was left out."""
-    found = images_of(Path(expanded("images", str(source))))
+    found = input_images(Path(expanded("images", str(source))))
     refuse_unreadable(found)
     for words in found.left_out:
         warnings.warn(words, stacklevel=3)

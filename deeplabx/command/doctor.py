@@ -22,6 +22,7 @@ from torch.cuda import nccl
 from deeplabx import __version__
 from deeplabx.errors import ConfigError
 from deeplabx.process.distributed import cores, resolve_device, resolve_precision
+from deeplabx.process.memory import text_of
 
 GIB = 2**30
 UNKNOWN = "not known"
@@ -320,14 +321,6 @@ def limits_in(cgroup: Path) -> Limits:
         int(cores[0]) / int(cores[1]) if len(cores) == 2 and cores[0].isdecimal() else math.inf,
         int(memory) if memory.isdecimal() and int(memory) < 2**60 else math.inf,
     )
-
-
-def text_of(path: Path) -> str:
-    """What the system says there; nothing where it has no such file."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def size(count: float) -> str:

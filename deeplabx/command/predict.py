@@ -12,7 +12,7 @@ from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
 from deeplabx.dataset.contract import id_dtype
 from deeplabx.dataset.image_file import read_image
-from deeplabx.dataset.listing import Found, RealFolders, images_of
+from deeplabx.dataset.listing import Found, RealFolders, input_images
 from deeplabx.dataset.writing import place_for, write_ids, write_image
 from deeplabx.errors import DataError
 from deeplabx.process.distributed import gathered, is_main, own_share
@@ -45,7 +45,7 @@ def predict(found: StoredModel, sources: list[Path], folder: Path) -> None:
     """
     for words in found.warnings:
         print(f"warning: {words}", file=sys.stderr)
-    listings = [images_of(source, besides=besides(folder)) for source in sources]
+    listings = [input_images(source, besides=besides(folder)) for source in sources]
     images, bases = once_each(sources, listings)
     tasks = placed(images, bases, folder)
     given = sum(len(listing.paths) for listing in listings)

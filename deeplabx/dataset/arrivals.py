@@ -14,6 +14,7 @@ from deeplabx.errors import DataError
 
 T = TypeVar("T", covariant=True)
 POLL = 1.0  # seconds
+QUIET = 60.0  # seconds without an item, after which callers say so once
 PATIENCE = 600.0  # seconds without an item, after which the disk is considered dead
 
 
@@ -72,7 +73,7 @@ def arrivals(
                     found = arrived.get(timeout=POLL)
                     break
                 except queue.Empty:
-                    yield None  # first, so that the caller can heed a signal that has ended the workers too
+                    yield None  # first: a signal that ended the workers too is not their error
                     if check is not None:
                         check()
             else:

@@ -282,7 +282,7 @@ def colour_of(value: Any, path: Path) -> Colour:
     if isinstance(value, str) and value.startswith("#") and len(value) == 7:
         digits = value[1:].lower()
         if set(digits) <= set("0123456789abcdef"):
-            channels = [int(digits[place : place + 2], 16) for place in (0, 2, 4)]
+            channels = [int(digits[index : index + 2], 16) for index in (0, 2, 4)]
     else:
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
         if all(

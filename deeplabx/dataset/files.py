@@ -24,7 +24,6 @@ class LabelledFiles(SegmentationSet):
 
     image_channels: Sequence[int] | None = None
     mask_alpha: str = "refuse"
-
     folder: Path | None = None  # that the names of images are relative to; None: dataset.root
 
     def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
@@ -48,8 +47,15 @@ class LabelledFiles(SegmentationSet):
         return read_raw(path, colours=by_colour, white=self.white, alpha=self.mask_alpha)
 
     def label_header(self, path: Path) -> Header | None:
-        """The header of a label; None for one that is not an image file."""
-        return header_of(path, mask=True)
+        """The header of a label; None for one that is not an image file, or that a subclass reads itself."""
+        return header_of(path, mask=True) if type(self).read_raw is LabelledFiles.read_raw else None
+
+    @property
+    def has_own_reader(self) -> bool:
+        """Whether a subclass reads its samples itself, as a plug-in for images of another format does: no
+        header and no `image_channels` says what it makes of them.
+        """
+        return type(self).__getitem__ is not LabelledFiles.__getitem__
 
     @property
     def white(self) -> int | None:

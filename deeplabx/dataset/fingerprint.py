@@ -4,13 +4,13 @@ means which class.
 
 import hashlib
 import os
-import unicodedata
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from deeplabx.dataset.files import LabelledFiles
+from deeplabx.dataset.labels import runs
+from deeplabx.dataset.listing import nfc
 from deeplabx.dataset.readable import ReadableSet
 
 
@@ -20,6 +20,10 @@ class Images(NamedTuple):
     split: str
     number: int
     sha256: str | None  # of their names, in order; None where images are not files
+
+    @classmethod
+    def of(cls, samples: ReadableSet, names: list[str] | None) -> "Images":
+        return cls(samples.split, len(samples), None if names is None else sha256_of(names))
 
 
 class RawValues(NamedTuple):
@@ -51,15 +55,11 @@ def normalized(name: str) -> str:
     """The name as UTF-8 has it, composed. In a locale of another encoding, Python reads its bytes
     differently.
     """
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "surrogateescape"))
+    return nfc(os.fsencode(name).decode("utf-8", "surrogateescape"))
 
 
 def sha256_of(names: Iterable[str]) -> str:
     return hashlib.sha256(b"\0".join(name.encode("utf-8", "surrogateescape") for name in names)).hexdigest()
-
-
-def images_of(samples: ReadableSet, names: list[str] | None) -> Images:
-    return Images(samples.split, len(samples), None if names is None else sha256_of(names))
 
 
 def raw_values(samples: ReadableSet) -> RawValues | None:
@@ -82,6 +82,4 @@ def raw_values(samples: ReadableSet) -> RawValues | None:
 
 def ranges(ids: list[int]) -> str:
     """0, 7, 8, 9 as "0 7-9"."""
-    runs = groupby(enumerate(sorted(ids)), key=lambda pair: pair[1] - pair[0])
-    ends = ((found[0][1], found[-1][1]) for found in (list(run) for _, run in runs))
-    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(ids))

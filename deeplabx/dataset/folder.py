@@ -61,7 +61,7 @@ class Folder(LabelledFiles):
                         how_to_get=LAYOUT,
                     ),
                 )
-        found = images_of(base, split, val_fraction=val_fraction, split_seed=split_seed)
+        found = split_images(base, split, val_fraction=val_fraction, split_seed=split_seed)
         images = found.paths
         refuse_two_of_a_name(images)
         masks = masks_of(base, images, mask_suffix)
@@ -84,7 +84,7 @@ class Folder(LabelledFiles):
         self.left_out = [*found.left_out, *masks_without_image(base, own, masks, mask_suffix)]
 
 
-def images_of(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
+def split_images(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
     """A split's images: those of images/<split>/, those that <split>.txt lists, or those of a seeded
     split.
     """
@@ -130,7 +130,7 @@ def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int
         )
     order = np.random.default_rng(split_seed).permutation(len(images))
     chosen = order[:held_out] if split == "val" else order[held_out:]
-    return found._replace(paths=[images[place] for place in sorted(chosen)])
+    return found._replace(paths=[images[index] for index in sorted(chosen)])
 
 
 def listed_images(images: Path, source: Path) -> Found:
@@ -143,7 +143,7 @@ def listed_images(images: Path, source: Path) -> Found:
             by_name.setdefault(nfc(key.as_posix()), []).append(path)
     names = listed_names(source)
     matches = [by_name.get(nfc(Path(name).as_posix()), []) for name in names]
-    wrong = [place for place, paths in enumerate(matches) if len(paths) != 1]
+    wrong = [index for index, paths in enumerate(matches) if len(paths) != 1]
     if wrong:
         count = f" ({len(wrong)} of {len(names)} lines)" if len(wrong) > 1 else ""
         raise DataError(

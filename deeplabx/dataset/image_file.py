@@ -48,7 +48,7 @@ PILLOW_RAISES = (
     struct.error,
 )
 SIXTEEN_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-OTHER_COLOURS = ("LAB", "HSV")  # which no conversion of ours is for
+OTHER_COLOURS = ("LAB", "HSV")  # not converted to RGB
 SAMPLES_PER_PIXEL = 277  # a tag of TIFF
 DROP_ALPHA = "'dataset.channels=[0,1,2]'"
 
@@ -101,7 +101,7 @@ class Opened(NamedTuple):
 
 @contextmanager
 def opened(path: Path, *, mask: bool, channels: Sequence[int] | None = None) -> Iterator[Opened]:
-    """The opened file, after every refusal that its header can show; its pixels are not read yet.
+    """The opened file, after all that its header can show was checked; its pixels are not read yet.
 
     mask: whether it holds the ids or colours of a label. channels: of an image, those that are used. What
     Pillow raises becomes a DataError that names the file.
@@ -223,7 +223,7 @@ def refuse_header(header: Header, path: object, *, mask: bool, channels: Sequenc
     if header.mode == "F" or (header.mode in SIXTEEN_BIT_MODES and not mask):
         refuse_deep(header.mode, path, mask=mask)
     if header.mode in OTHER_COLOURS:
-        raise DataError(f"{path}: colours of mode {header.mode} are not read", hint="convert it to RGB first")
+        raise DataError(f"{path}: colour mode {header.mode} is not supported", hint="convert it to RGB first")
     tiff = header.tiff
     if tiff and tiff.unused and (mask or channels is None):
         raise DataError(
@@ -264,7 +264,7 @@ def read_stored(path: Path, *, channels: Sequence[int] | None = None) -> tuple[n
             raw = found.by_opencv()
             if raw.ndim != 3 or raw.shape[2] != 4:
                 raise DataError(f"{path}: its channels cannot be read: {found.header.tiff.words}")
-            pixels = chosen([raw[..., band] for band in (2, 1, 0, 3)], channels, path)
+            pixels = chosen([raw[..., index] for index in (2, 1, 0, 3)], channels, path)
         else:
             assert found.image is not None
             pixels = rgb_of(found.image, path, channels=channels, header=found.header)
@@ -285,8 +285,8 @@ def rgb_of(
         straight = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}.get(image.mode)  # else RGB is not defined
         colours = np.array((image.convert(straight) if straight else image).convert("RGB"))
     if channels is not None:
-        bands = [colours[..., band] for band in range(3)]
-        return chosen(bands if alpha is None else [*bands, alpha], channels, name)
+        own = [colours[..., index] for index in range(3)]
+        return chosen(own if alpha is None else [*own, alpha], channels, name)
     if alpha is not None and alpha.min() < 255:
         raise DataError(
             f"{name}: {int((alpha < 255).sum()):,} of {alpha.size:,} pixels are transparent",
@@ -295,14 +295,16 @@ def rgb_of(
     return colours
 
 
-def chosen(bands: Sequence[np.ndarray], channels: Sequence[int], name: object) -> np.ndarray:
-    """The bands of these indices, H x W x their number. Raises DataError for an index beyond the last."""
-    if max(channels) >= len(bands):
+def chosen(own: Sequence[np.ndarray], channels: Sequence[int], name: object) -> np.ndarray:
+    """The channels of these indices, H x W x their number, of those that a file has (`own`). Raises DataError
+    for an index beyond the last.
+    """
+    if max(channels) >= len(own):
         raise DataError(
-            f"dataset.channels={list(channels)}, but {name} has {len(bands)} channels that can be read",
+            f"dataset.channels={list(channels)}, but {name} has {len(own)} channels that can be read",
             hint="indices count from 0",
         )
-    return np.stack([bands[index] for index in channels], axis=2)
+    return np.stack([own[index] for index in channels], axis=2)
 
 
 def alpha_of(image: Image.Image, samples: np.ndarray, header: Header | None = None) -> np.ndarray | None:
@@ -379,7 +381,7 @@ def as_image(
     elif isinstance(source, Image.Image):
         source = of_pillow(source, selected)
     elif isinstance(source, np.ndarray) and selected is not None and source.ndim == 3:
-        source = chosen([source[..., band] for band in range(source.shape[2])], selected, "the array")
+        source = chosen([source[..., index] for index in range(source.shape[2])], selected, "the array")
     if not isinstance(source, np.ndarray):
         raise DataError(
             f"a {type(source).__name__} is not an image",
@@ -418,7 +420,7 @@ def of_pillow(image: Image.Image, channels: Sequence[int] | None) -> np.ndarray:
         )
     refuse_deep(image.mode, name)
     if image.mode in OTHER_COLOURS:
-        raise DataError(f"{name}: colours of mode {image.mode} are not read", hint='use image.convert("RGB")')
+        raise DataError(f"{name}: colour mode {image.mode} is not supported", hint='use image.convert("RGB")')
     stated = getattr(image, "tag_v2", {}).get(SAMPLES_PER_PIXEL, 1)
     if channels is None and stated > len(image.getbands()):
         raise DataError(

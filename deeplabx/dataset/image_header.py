@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 ORIENTATION = 0x0112  # the EXIF tag; in TIFF, a tag of the file
 EXIF_IN = ("exif", "xmp", "Raw profile type exif", "Raw profile type xmp", "XML:com.adobe.xmp")
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-FOREIGN = (  # beginnings of files that are no images, or of formats that are not read
+FOREIGN = (  # beginnings of files that are not images, or of formats that are not read
     (rb"version https://git-lfs", "a Git LFS pointer; git lfs pull fetches the file"),
     (rb"\s*<(!DOCTYPE html|html|HTML)", "an HTML page"),
     (rb"\s*<(\?xml|svg)", "an XML or SVG file"),
@@ -171,24 +171,24 @@ NETPBM = re.compile(
 def webp_is_lossy(file: BinaryIO) -> bool:
     """Whether the image of a WebP, or a frame of it, is stored as lossy `VP8 `, not as `VP8L`."""
     file.seek(12)
-    for name, place, length in riff_chunks(file):
+    for name, offset, length in riff_chunks(file):
         if name == b"VP8 ":
             return True
-        if name == b"ANMF":  # 16 bytes of the frame's place, then chunks
-            file.seek(place + 16)
-            if any(inner == b"VP8 " for inner, *_ in riff_chunks(file, end=place + length)):
+        if name == b"ANMF":  # 16 bytes of the frame's position, then chunks
+            file.seek(offset + 16)
+            if any(inner == b"VP8 " for inner, *_ in riff_chunks(file, end=offset + length)):
                 return True
-            file.seek(place + length + length % 2)
+            file.seek(offset + length + length % 2)
     return False
 
 
 def riff_chunks(file: BinaryIO, *, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of each chunk from here on."""
+    """Name, offset and length of each chunk from here on."""
     while (end is None or file.tell() < end) and len(head := file.read(8)) == 8:
         name, length = struct.unpack("<4sI", head)
-        place = file.tell()
-        yield name, place, length
-        file.seek(place + length + length % 2)
+        offset = file.tell()
+        yield name, offset, length
+        file.seek(offset + length + length % 2)
 
 
 def bitmap_bits(start: bytes) -> int:
@@ -198,16 +198,16 @@ def bitmap_bits(start: bytes) -> int:
 
 def netpbm_images(file: BinaryIO) -> int:
     """How many images a binary PBM, PGM or PPM holds, one behind the other, as netpbm's tools write them."""
-    count, place = 0, 0
+    count, offset = 0, 0
     while True:
-        file.seek(place)
+        file.seek(offset)
         found = NETPBM.match(file.read(1024))
         if found is None:
             return max(1, count)
         kind, width, height = found[1] or found[2], int(found[3]), int(found[4])
-        bands = 3 if kind == b"6" else 1
-        row = (width + 7) // 8 if kind == b"4" else width * bands * (1 if int(found[5]) < 256 else 2)
-        count, place = count + 1, place + found.end() + row * height
+        channels = 3 if kind == b"6" else 1
+        row = (width + 7) // 8 if kind == b"4" else width * channels * (1 if int(found[5]) < 256 else 2)
+        count, offset = count + 1, offset + found.end() + row * height
 
 
 # --- all formats --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Raw label ids and colours to train ids."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import cv2
@@ -84,6 +85,13 @@ def packed(colour: Colour) -> int:
 
 def unpacked(colour: int) -> Colour:
     return colour >> 16, colour >> 8 & 255, colour & 255
+
+
+def runs(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last id of each run of consecutive ids, in order."""
+    for _, pairs in groupby(enumerate(sorted(ids)), key=lambda pair: pair[1] - pair[0]):
+        run = [raw for _, raw in pairs]
+        yield run[0], run[-1]
 
 
 def voc_palette(count: int) -> Palette:

@@ -1,7 +1,7 @@
 """What a folder contains: the one lister of every command. Standard library only.
 
-Hidden files and the folders that systems make are left out, links to folders are followed, and each real
-folder is listed once. A folder that cannot be listed is an error. What is left out is counted, in words.
+Hidden files and system folders are left out, links to folders are followed, and each real folder is listed
+once. A folder that cannot be listed is an error. What is left out is counted, in words.
 """
 
 import codecs
@@ -121,13 +121,14 @@ class Found(NamedTuple):
     """What is below a folder."""
 
     paths: list[Path]  # the files that were looked for, sorted
-    unreadable: list[str]  # links to nothing and what is no file, in words
+    unreadable: list[str]  # broken links, and entries that are not files, in words
     left_out: list[str]  # what was not looked for, and folders that were listed before, in words
     suffixes: str  # of the files that were not looked for, with their number
 
 
 def images_in(folder: Path, *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Found:
-    """Every image below a folder. Raises DataError for a link to nothing and for what is no file."""
+    """Every image below a folder. Raises DataError for a broken link, and for an entry that is
+    not a file."""
     found = found_in(folder, suffixes=suffixes)
     refuse_unreadable(found)
     return found
@@ -137,18 +138,18 @@ def refuse_unreadable(found: Found) -> None:
     if found.unreadable:
         count = f" ({len(found.unreadable)} such files)" if len(found.unreadable) > 1 else ""
         raise DataError(
-            f"{found.unreadable[0]}{count}", hint="remove it, or restore the file that it stands for"
+            f"{found.unreadable[0]}{count}", hint="remove it, or put the file there that is missing"
         )
 
 
-def images_of(source: Path, *, besides: Path | None = None) -> Found:
+def input_images(source: Path, *, besides: Path | None = None) -> Found:
     """The image at `source`, or every image below that folder, except in the folder `besides`. Raises
     DataError where there is none.
     """
     if source.is_file():
         return Found([source], [], [], "")
     if not source.is_dir():
-        raise DataError(f"input={source} is no file and no folder")
+        raise DataError(f"input={source} is neither a file nor a folder")
     found = found_in(source, besides=besides)
     if not found.paths and not found.unreadable:
         held = f" (only {found.suffixes})" if found.suffixes else ""
@@ -186,7 +187,7 @@ def found_in(
 
 
 class Walk:
-    """Every entry below a folder that is no folder, with what is wrong with it ("" for a file).
+    """Every entry below a folder, folders apart, with what is wrong with it ("" for a file).
 
     Real folders are listed before links to them, so that a file has its own path, not that of a link.
     """
@@ -224,7 +225,7 @@ class Walk:
                 if kind != FOLDER:
                     self.entries.append((path, kind))
                 elif entry.name in SYSTEM_FOLDERS:
-                    self.skipped.append(f"skipped {path}: a folder that systems make")
+                    self.skipped.append(f"skipped {path}: a system folder")
                 elif entry.name.startswith("."):
                     continue
                 elif entry.is_symlink():
@@ -250,7 +251,7 @@ def kind_of(entry: os.DirEntry[str]) -> str:
         if entry.is_file():
             return ""
         return f"{KINDS.get(stat.S_IFMT(entry.stat().st_mode), 'something')}, not a file"
-    except OSError as error:  # a link to nothing, to itself, or to where nothing can be read
+    except OSError as error:  # a broken link, a link to itself, or one to where nothing can be read
         reason = "it does not exist" if isinstance(error, FileNotFoundError) else error.strerror
         target = f"a link to {Path(entry.path).readlink()}" if entry.is_symlink() else "lost"
         return f"{target}: {reason}"

@@ -234,6 +234,6 @@ def training_batches(
         loader,
         what="batch",
         memory=memory,
-        # not by the loader's own thread, which a worker that is killed can leave waiting for ever
+        # not by the loader's own thread, which a worker that is killed can leave waiting forever
         pinned=pinned_on(torch.cuda.current_device()) if pin_memory else None,
     )

@@ -12,7 +12,7 @@ import yaml
 
 from deeplabx.dataset.contract import IGNORE_INDEX, WIDE_IGNORE_INDEX, Colour
 from deeplabx.dataset.label_file import holds_colours, read_colours, read_label
-from deeplabx.dataset.labels import MAX_CLASSES, unpacked
+from deeplabx.dataset.labels import MAX_CLASSES, runs, unpacked
 from deeplabx.errors import LONGEST_LINE, DataError
 
 LOOKED_AT = 32  # masks
@@ -158,22 +158,17 @@ def command(table: dict[Any, Any]) -> str:
             f"enumerate('{colours}'.split())}})"
         )
     else:
-        ids = runs([raw for raw, name in table.items() if name != "ignore"])
+        ids = as_python([raw for raw, name in table.items() if name != "ignore"])
         void = "".join(f" | {{{raw}: 'ignore'}}" for raw, name in table.items() if name == "ignore")
         code = f"print('classes:', {{i: f'class_{{i}}' for i in [{ids}]}}{void})"
     return f'python3 -c "{code}"'
 
 
-def runs(ids: list[int]) -> str:
-    """Ids as elements of a Python list, runs as ranges."""
-    parts: list[list[int]] = []
-    for raw in ids:
-        if parts and parts[-1][-1] == raw - 1:
-            parts[-1].append(raw)
-        else:
-            parts.append([raw])
+def as_python(ids: list[int]) -> str:
+    """Ids as elements of a Python list, three and more in a row as a range."""
     return ", ".join(
-        f"*range({part[0]}, {part[-1] + 1})" if len(part) > 2 else ", ".join(map(str, part)) for part in parts
+        f"*range({first}, {last + 1})" if last > first + 1 else ", ".join(map(str, range(first, last + 1)))
+        for first, last in runs(ids)
     )
 
 

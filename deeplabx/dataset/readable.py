@@ -105,7 +105,7 @@ class ReadableSet(SegmentationSet):
         return errors
 
 
-def opened(
+def opened_split(
     builder: Callable[..., SegmentationSet], *, split: str, skip_unreadable: bool = False, **settings: Any
 ) -> ReadableSet:
     """One split of the data set that `builder` creates from its settings, such as root.

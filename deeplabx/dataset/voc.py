@@ -9,6 +9,7 @@ import numpy as np
 
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder, root_hint
+from deeplabx.dataset.image_file import header_of
 from deeplabx.dataset.image_header import Header
 from deeplabx.dataset.label_file import RawLabel
 from deeplabx.dataset.labels import LabelMap, voc_palette
@@ -81,7 +82,7 @@ class VOC(LabelledFiles):
         return RawLabel(read_sbd(path)) if path.suffix == ".mat" else super().read_raw(path)
 
     def label_header(self, path: Path) -> Header | None:
-        return None if path.suffix == ".mat" else super().label_header(path)
+        return None if path.suffix == ".mat" else header_of(path, mask=True)
 
 
 def year_folder(base: Path) -> Path:

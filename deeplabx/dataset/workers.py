@@ -72,7 +72,10 @@ class Reader(Generic[T]):
         return item if self.pinned is None or isinstance(item, DeeplabxError) else self.pinned(item)
 
     def close(self) -> None:
-        """End the workers. It may block: one that was killed may have held a lock of a queue."""
+        """End the workers. It may block: one that was killed may have held a lock of a queue.
+
+        torch has no public way: its iterator ends them when it is collected, whenever that is.
+        """
         if isinstance(self.iterator, _MultiProcessingDataLoaderIter):
             self.iterator._shutdown_workers()
 
@@ -114,7 +117,7 @@ def without_handler(number: signal.Signals) -> Iterator[None]:
 
 
 def end(workers: list[BaseProcess]) -> None:
-    """Have no worker left: not one that is stuck in a read, which ignores TERM as all of them do."""
+    """End all workers; KILL ends those that are stuck in a read, as workers ignore TERM."""
     deadline = time.monotonic() + GRACE
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
@@ -202,8 +205,8 @@ def lost(name: str, code: int, memory: Callable[[], str] | None) -> ResourceErro
 
 def prepare_worker(worker: int, *, then: Callable[[int], None] | None) -> None:
     cv2.setNumThreads(0)
-    # What the queue's thread cannot send it would drop, after printing a traceback: the main process would
-    # wait for it forever.
+    # The queue's thread would drop what it cannot send, after printing a traceback, and the main process
+    # would wait for it forever. The method is there for subclasses, but torch makes the queue.
     multiprocessing.queues.Queue._on_queue_feeder_error = send_error_instead  # type: ignore[attr-defined]
     if then is not None:
         then(worker)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from deeplabx.dataset.arrivals import PATIENCE, POLL, arrivals
+from deeplabx.dataset.arrivals import PATIENCE, POLL, QUIET, arrivals
 from deeplabx.dataset.check.no_valid_pixel import no_valid_pixel
 from deeplabx.dataset.contract import Sample, widened
 from deeplabx.dataset.readable import ReadableSet
@@ -19,7 +19,6 @@ from deeplabx.process.distributed import agreed, gathered, own_share, sum_in_pla
 from deeplabx.process.signals import StopRequest
 
 AHEAD = 1  # images read while the network computes
-QUIET = 60.0  # seconds of waiting for an image until a line says so
 
 
 class InterruptedEvaluationError(Exception):

@@ -47,8 +47,8 @@ class Metrics:
 
 
 def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
-    """The metrics of an int64 C x C confusion matrix, computed in float64. Raises DataError for one without a
-    pixel: there is no mIoU of nothing.
+    """The metrics of an int64 C x C confusion matrix, computed in float64. Raises DataError if it
+    counts no pixel.
     """
     confusion = confusion.cpu()
     if not confusion.any():

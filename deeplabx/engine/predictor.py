@@ -33,7 +33,7 @@ class Predictor:
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
     None for the whole image. With several scales or flip, probabilities are averaged. crf: refines the
-    probabilities, at the image's original size. stop: heeded before each pass of the network.
+    probabilities, at the image's original size. stop: checked before each pass of the network.
     """
 
     model: nn.Module

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from deeplabx.dataset.arrivals import PATIENCE, POLL
+from deeplabx.dataset.arrivals import PATIENCE, POLL, QUIET
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine.evaluator import InterruptedEvaluationError
 from deeplabx.engine.log import Log
@@ -12,8 +12,6 @@ from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.state import TrainState, Update
 from deeplabx.process.signals import StopRequest, stopped
-
-QUIET = 60.0  # seconds of waiting for data before the log says so
 
 
 def fit(
@@ -71,7 +69,7 @@ def updates(
             log.step(state, update, seconds=time.perf_counter() - begin)
             waited = 0.0
         yield update.stop
-        if state.finished:  # a process that waited for the end of its batches would wait for a step of all
+        if state.finished:  # one more batch would begin a step that other processes do not take
             return
 
 

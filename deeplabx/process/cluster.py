@@ -28,16 +28,6 @@ class Place:
     local_world_size: int = 1
 
 
-def is_one_of_several(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher started this process with others. Raises DeviceError as `place` does."""
-    return place(environment).world_size > 1
-
-
-def is_follower(environment: Mapping[str, str]) -> bool:
-    """Whether another process, of rank 0, reads the command line for this one."""
-    return place(environment).rank > 0
-
-
 # --- torchrun -----------------------------------------------------------------------------------------------
 
 
@@ -95,7 +85,7 @@ def number(environment: Mapping[str, str], name: str) -> int | None:
 def half_set(name: str, value: object, absent: str) -> DeviceError:
     return DeviceError(
         f"{name}={value} is set, but {absent} is not",
-        hint=f"for a run of one process: unset {name}; for one of several: {START}, which sets all of them",
+        hint=f"for a single process: unset {name}; for several: {START}, which sets all of them",
     )
 
 
@@ -104,7 +94,7 @@ def refuse_outside(name: str, value: int, limit: str, size: int, *, shown: int |
     if value >= size:
         raise DeviceError(
             f"{name}={value if shown is None else shown} does not fit {limit}={size}",
-            hint=f"unset both for a run of one process, or {START}, which sets all of them",
+            hint=f"for a single process: unset both; for several: {START}, which sets all of them",
         )
 
 
@@ -145,8 +135,8 @@ def refuse_mpi(environment: Mapping[str, str], *, tasks: int) -> None:
         started = int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 1
         if started > 1 and not (name == "PMI_SIZE" and started == tasks):
             raise DeviceError(
-                f"mpirun started {started} processes ({name}={started}), which would be as many runs",
-                hint=f"{START}; or start one process with trainer.devices=N (a run of one: unset {name})",
+                f"mpirun started {started} processes ({name}={started}): each would be a run of its own",
+                hint=f"{START}; or start one process with trainer.devices=N (a single one: unset {name})",
             )
 
 
@@ -159,13 +149,13 @@ def adopt_slurm(environment: MutableMapping[str, str], *, tasks: int) -> None:
     if value_of(environment, "SLURM_PTY_PORT"):
         raise DeviceError(
             f"srun --pty started {tasks} tasks, and only the first has a terminal",
-            hint="start without --pty; in its shell, for a run of one: unset SLURM_STEP_NUM_TASKS",
+            hint="start without --pty; in its shell, for a single process: unset SLURM_STEP_NUM_TASKS",
         )
     absent = [name for name in NEEDED if not value_of(environment, name)]
     if absent:
         raise DeviceError(
             f"srun started {tasks} tasks (SLURM_STEP_NUM_TASKS), but {absent[0]} is not set",
-            hint="for a run of one: unset SLURM_STEP_NUM_TASKS; else start with srun, or use torchrun",
+            hint="for a single process: unset SLURM_STEP_NUM_TASKS; else start with srun, or use torchrun",
         )
     rank, local_rank, job = (
         number(environment, name) or 0 for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID")

@@ -33,7 +33,7 @@ from deeplabx.errors import (
     resource_error,
 )
 from deeplabx.process import meeting
-from deeplabx.process.cluster import is_one_of_several
+from deeplabx.process.cluster import place
 from deeplabx.process.distributed import broadcast, cores, rank
 from deeplabx.process.memory import keep_freed_memory
 from deeplabx.process.signals import WATCHED, Forwarding, end_with_parent
@@ -62,8 +62,8 @@ def launch(
     each started process before `function` and its arguments are unpickled.
     """
     processes = int(devices) if devices.isdecimal() else 1
-    if is_one_of_several(os.environ):
-        there = int(os.environ["WORLD_SIZE"])
+    there = place(os.environ).world_size
+    if there > 1:
         if processes not in (1, there):
             raise DeviceError(
                 f"trainer.devices={devices}, but {there} processes were started",

@@ -37,7 +37,7 @@ def free_memory(root: Path = ROOT) -> Free | None:
 
 
 def machine_memory(root: Path) -> list[Free]:
-    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read(root / "proc/meminfo"), re.MULTILINE))
+    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text_of(root / "proc/meminfo"), re.MULTILINE))
     if "MemAvailable" not in fields:
         return []
     return [Free(int(fields["MemAvailable"]) * 1024, int(fields["MemTotal"]) * 1024, "this machine")]
@@ -46,7 +46,7 @@ def machine_memory(root: Path) -> list[Free]:
 def cgroup_memory(root: Path) -> list[Free]:
     """What each memory limit of this process's cgroup and those above it leaves, in version 1 and 2."""
     found = []
-    for line in read(root / "proc/self/cgroup").splitlines():
+    for line in text_of(root / "proc/self/cgroup").splitlines():
         number, controllers, own = line.split(":", 2)
         second = number == "0" and not controllers
         if not second and "memory" not in controllers.split(","):
@@ -74,7 +74,7 @@ def left_of(limits: list[int | None], *, used: int | None, folder: Path, prefix:
     limit = min((one for one in limits if one is not None and one < 2**60), default=None)  # more is none
     if limit is None or used is None:
         return []
-    stat = dict(line.split() for line in read(folder / "memory.stat").splitlines() if line.count(" ") == 1)
+    stat = dict(line.split() for line in text_of(folder / "memory.stat").splitlines() if line.count(" ") == 1)
     cached = sum(int(stat.get(f"{prefix}{name}", 0)) for name in ("active_file", "inactive_file"))
     return [Free(max(0, limit - used + cached), limit, "the limit of this container or job")]
 
@@ -82,7 +82,7 @@ def left_of(limits: list[int | None], *, used: int | None, folder: Path, prefix:
 def free_addresses(root: Path = ROOT) -> Free | None:
     """What the limit of this process's address space (ulimit -v) leaves; None without a limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    pages = read(root / "proc/self/statm").split()
+    pages = text_of(root / "proc/self/statm").split()
     if soft == resource.RLIM_INFINITY or not pages:
         return None
     used = int(pages[0]) * resource.getpagesize()
@@ -106,16 +106,16 @@ def memory_words() -> str:
     return "" if found is None else found.words
 
 
-def read(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The text of a file of the kernel; empty where it cannot be read, as on another system."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
 def number_in(path: Path) -> int | None:
-    text = read(path).strip()
+    text = text_of(path).strip()
     return int(text) if text.isdecimal() else None  # `max`: no limit
 
 

@@ -23,7 +23,11 @@ def show_any_text() -> None:
 def discard_terminal() -> None:
     """Discard what is written to a terminal from now on: once it is closed, each write would be an error."""
     for descriptor in (1, 2):
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # isatty is False for one that is closed
+        try:
+            terminal = stat.S_ISCHR(os.fstat(descriptor).st_mode)  # isatty is False for one that hung up
+        except OSError:  # closed by the caller, as in `deeplabx train >&-`
+            continue
+        if terminal:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, descriptor)
             os.close(null)

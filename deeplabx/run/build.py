@@ -16,7 +16,7 @@ from deeplabx.config.fields import builder_settings
 from deeplabx.dataset.contract import SegmentationSet, label_dtype
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.loader import Augment, Batch, training_batches
-from deeplabx.dataset.readable import ReadableSet, opened
+from deeplabx.dataset.readable import ReadableSet, opened_split
 from deeplabx.engine.log import Log, RunLog
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.state import AUTOCAST, TrainState
@@ -147,9 +147,9 @@ def dataset_of(config: schema.DatasetSettings, *, split: str) -> ReadableSet:
     skip = config.on_bad == "skip"
     found = open_dataset(config.name, split=split, skip_unreadable=skip, **builder_settings(config))
     if config.channels is not None:
-        if not isinstance(found.samples, LabelledFiles):
+        if not isinstance(found.samples, LabelledFiles) or found.samples.has_own_reader:
             raise ConfigError(
-                f"dataset.channels={config.channels}, but dataset={config.name} does not read image files",
+                f"dataset.channels={config.channels}, but dataset={config.name} does not use it",
                 hint="leave it unset",
             )
         found.samples.image_channels = config.channels
@@ -165,7 +165,7 @@ def open_dataset(name: str, *, split: str, skip_unreadable: bool = False, **sett
             contracts.refuse_other_set(name, made)
         return made
 
-    return opened(builder, split=split, skip_unreadable=skip_unreadable, **settings)
+    return opened_split(builder, split=split, skip_unreadable=skip_unreadable, **settings)
 
 
 def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], ignore_index: int) -> Augment:

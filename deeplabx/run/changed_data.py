@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeplabx.config import schema
-from deeplabx.dataset.fingerprint import Images, RawValues, image_names, images_of, raw_values, sha256_of
+from deeplabx.dataset.fingerprint import Images, RawValues, image_names, raw_values, sha256_of
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
@@ -37,8 +37,8 @@ def found_data(training: ReadableSet, validation: ReadableSet, *, root: str | No
     record = DataRecord(
         given_root=root,
         raw_values=raw_values(training),
-        training=images_of(training, names[0]),
-        evaluated=images_of(validation, names[1]),
+        training=Images.of(training, names[0]),
+        evaluated=Images.of(validation, names[1]),
         accepted=[],
     )
     return FoundData(record, list(training.classes), training.ignore_index, names[0], names[1])
@@ -109,7 +109,7 @@ def evaluation_warnings(
                 f"the first: {shortened(shared[0])}; the mIoU is too high"
             )
     if samples.split == before.evaluated.split:
-        change = change_of(before.evaluated, images_of(samples, names), names, folder=folder)
+        change = change_of(before.evaluated, Images.of(samples, names), names, folder=folder)
         if change is not None:
             words.append(
                 f"the images of {samples.split} changed since this checkpoint was saved: {change.words}; "
@@ -127,7 +127,7 @@ def evaluation_warnings(
 
 def refuse_other_classes(now: FoundData, before: list[str], *, since: str) -> None:
     changes = [
-        f"class {index} was {quoted(was)}, now {quoted(name)}"
+        f"class {index} was {shortened(was or 'none')}, now {shortened(name or 'none')}"
         for index, (was, name) in enumerate(zip_longest(before, now.classes))
         if was != name
     ]
@@ -201,10 +201,6 @@ def first_of(parts: Iterable[str], separator: str = ", ") -> str:
     found = list(parts)
     more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
     return separator.join([*found[:SHOWN], *more])
-
-
-def quoted(name: str | None) -> str:
-    return "none" if name is None else shortened(name)
 
 
 def shortened(text: str) -> str:

@@ -84,9 +84,15 @@ def config_of(folder: Path) -> schema.TrainConfig:
 
 
 def newest_root(checkpoint: Path) -> str | None:
-    """dataset.root in the config of the run that has this checkpoint: its data set may have moved since."""
-    path = checkpoint.parent.parent / "config.yaml"
-    config = read_yaml(path) if path.is_file() else None
+    """dataset.root in the config of the run that has this checkpoint: its data set may have moved since. None
+    for a checkpoint outside a run, and where that config cannot be read.
+    """
+    if checkpoint.parent.name != "checkpoints":
+        return None
+    try:
+        config = read_yaml(checkpoint.parent.parent / "config.yaml")
+    except CheckpointError:  # the checkpoint has a config of its own; this one only improves a hint
+        return None
     dataset = config.get("dataset") if isinstance(config, dict) else None
     root = dataset.get("root") if isinstance(dataset, dict) else None
     return root if isinstance(root, str) else None

@@ -88,7 +88,6 @@ def test_values_stand_below_each_other_and_warnings_come_last() -> None:
 
 def test_what_the_system_does_not_tell_is_not_known(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert doctor.text_of(nowhere) == ""
     assert doctor.memory("") == "not known"
     assert doctor.room("disk", nowhere, at_least=1, otherwise="") == ("disk", "not known", "")
     assert doctor.cgroup_limits(nowhere, nowhere) == (math.inf, math.inf)

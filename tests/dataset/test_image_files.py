@@ -201,7 +201,7 @@ def test_grey_images_are_scaled_as_viewers_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (encoded(Image.new("LAB", (4, 3)), "TIFF"), "colours of mode LAB are not read"),
+        (encoded(Image.new("LAB", (4, 3)), "TIFF"), "colour mode LAB is not supported"),
         (encoded(Image.new("F", (4, 3)), "TIFF"), "mode F has more than 8 bits"),
         (by_hand.netpbm(np.zeros((3, 4, 3), int), "P6", 4095), "its 12 bits per channel would be truncated"),
         (by_hand.netpbm(np.zeros((3, 4), int), "P5", 4095), "mode I has more than 8 bits"),
@@ -362,7 +362,7 @@ def test_images_from_python_follow_the_same_rules(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the array has 4 channels"):
         as_image(FOUR, selected=[3, 1, 7])
     for mode in ("LAB", "HSV"):
-        with pytest.raises(DataError, match=f"colours of mode {mode} are not read"):
+        with pytest.raises(DataError, match=f"colour mode {mode} is not supported"):
             as_image(Image.new(mode, (4, 3)))
     (tmp_path / "pages.tif").write_bytes(pages("TIFF", 3))
     with Image.open(tmp_path / "pages.tif") as stack:
@@ -390,7 +390,7 @@ def test_a_tiff_of_bands_says_how_to_save_it(tmp_path: Path, dtype: type, bands:
     """As satellites' products are: grey for TIFF, and not what the list of formats helps with."""
     path = tmp_path / "bands.tif"
     form = 3 if dtype is np.float32 else 1
-    samples = np.zeros((8, 8, bands), dtype)
+    samples: np.ndarray = np.zeros((8, 8, bands), dtype)
     tags = {262: (1,), 258: (8 * samples.itemsize,) * bands, 338: (0,) * (bands - 1), 339: (form,) * bands}
     path.write_bytes(by_hand.tiff((samples.astype(int), tags)))
     with pytest.raises(

@@ -16,7 +16,7 @@ from deeplabx.dataset.camvid import CamVid
 from deeplabx.dataset.cityscapes import Cityscapes
 from deeplabx.dataset.folder import Folder
 from deeplabx.dataset.image_file import FORMATS
-from deeplabx.dataset.listing import IMAGE_SUFFIXES, Names, found_in, images_in, images_of, lines_of
+from deeplabx.dataset.listing import IMAGE_SUFFIXES, Names, found_in, images_in, input_images, lines_of
 from deeplabx.dataset.voc import VOC
 from deeplabx.errors import DataError
 from deeplabx.run.build import open_dataset
@@ -70,7 +70,7 @@ def test_hidden_files_and_folders_of_systems_are_no_images(tmp_path: Path) -> No
     assert names(tmp_path) == ["B.TIFF", "a.jpg", "deep/er/c.JFIF"]
     left_out = images_in(tmp_path).left_out
     assert f"left out of {tmp_path}: 1 hidden .jpg" in left_out
-    assert sum("a folder that systems make" in words for words in left_out) == 3
+    assert sum("a system folder" in words for words in left_out) == 3
 
 
 def test_suffixes_that_are_not_taken_are_counted_and_named_once(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_what_is_no_file_is_named(root: Path, make: Callable[[Path], None], name
     make(root / "images/train" / name)
     with pytest.raises(DataError, match=words):
         Folder(root=str(root), split="train")
-    found = images_of(root / "images/train")
+    found = input_images(root / "images/train")
     assert len(found.paths) == 2
     assert len(found.unreadable) == 1
 
@@ -427,12 +427,12 @@ def test_a_folder_that_is_looked_through_for_images_of_predict(tmp_path: Path) -
     with pytest.raises(
         DataError, match=r"input=.*in holds no images \(only 1 .gif2, 2 .xyz\)\nlooked for .jpg"
     ):
-        images_of(tmp_path / "in")
+        input_images(tmp_path / "in")
     touched(tmp_path, "in/a.jpg", "in/out/earlier.png")
-    found = images_of(tmp_path / "in", besides=tmp_path / "in/out")
+    found = input_images(tmp_path / "in", besides=tmp_path / "in/out")
     assert [path.name for path in found.paths] == ["a.jpg"]
     assert f"skipped {tmp_path}/in/out: the output folder" in found.left_out
     assert len(found_in(tmp_path / "in").paths) == 2
     assert (
-        len(images_of(tmp_path / "in", besides=tmp_path).paths) == 2
+        len(input_images(tmp_path / "in", besides=tmp_path).paths) == 2
     )  # the folder lies in that of the output

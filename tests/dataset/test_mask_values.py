@@ -14,7 +14,7 @@ from PIL import Image
 
 from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.folder import Folder
-from deeplabx.dataset.mask_values import id_table, in_yaml, runs
+from deeplabx.dataset.mask_values import as_python, id_table, in_yaml
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import MOST_HINT, DataError, printable
 
@@ -283,7 +283,7 @@ def test_a_damaged_mask_does_not_hide_what_the_others_hold(tmp_path: Path) -> No
 
 
 def test_runs_and_tables() -> None:
-    assert runs([0, 1, 2, 3, 7, 9, 10]) == "*range(0, 4), 7, 9, 10"
+    assert as_python([0, 1, 2, 3, 7, 9, 10]) == "*range(0, 4), 7, 9, 10"
     assert id_table([0], names=[]) == {0: "background", 1: "object"}
     assert id_table([255], names=[]) == {0: "background", 255: "object"}
     assert id_table([0, 1, 2, 255], names=["a", "b", "c", "d"])[255] == "d"

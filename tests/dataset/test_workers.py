@@ -118,6 +118,7 @@ def test_a_batch_that_cannot_be_sent_is_an_error_and_no_endless_wait(
         return lambda: batch
 
     monkeypatch.setattr(loader_module, "Piped", unsendable)
+    monkeypatch.setattr(arrivals_module, "PATIENCE", 20.0)  # if the standard library drops the method
     with pytest.raises(DataError, match=r"a loader worker could not send a batch: .*pickle"):
         arrived(batches(shared_memory=False))
     assert capfd.readouterr().err == ""

@@ -1,15 +1,7 @@
 import pytest
 
 from deeplabx.errors import DeviceError
-from deeplabx.process.cluster import (
-    Place,
-    adopt,
-    first_count,
-    first_host,
-    is_follower,
-    is_one_of_several,
-    place,
-)
+from deeplabx.process.cluster import Place, adopt, first_count, first_host, place
 from tests.conftest import Deeplabx
 
 
@@ -74,8 +66,7 @@ def test_a_task_of_slurms_is_a_process_of_torchruns() -> None:
         "MASTER_ADDR": "gpu3",
     }
     assert 1024 < int(environment["MASTER_PORT"]) < 65536
-    assert is_one_of_several(environment)
-    assert is_follower(environment)
+    assert place(environment) == Place(rank=3, world_size=4, local_rank=1, local_world_size=2)
 
 
 def test_all_tasks_of_a_step_meet_at_one_place() -> None:
@@ -84,14 +75,13 @@ def test_all_tasks_of_a_step_meet_at_one_place() -> None:
         environment = step(rank)
         adopt(environment)
         places.add((environment["MASTER_ADDR"], environment["MASTER_PORT"]))
-        assert is_follower(environment) == (rank > 0)
     assert len(places) == 1
 
 
 def test_a_batch_script_is_not_a_task_of_several() -> None:
     environment = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}
     adopt(environment)
-    assert not is_one_of_several(environment)
+    assert place(environment).world_size == 1
 
 
 def test_torchruns_word_goes_before_slurms() -> None:

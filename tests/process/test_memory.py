@@ -56,6 +56,11 @@ def test_without_a_limit_the_machine_says_what_is_free(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "another system") is None
 
 
+def test_a_group_whose_name_is_not_utf8_does_not_stop_a_run(tmp_path: Path) -> None:
+    (system(tmp_path) / "proc/self/cgroup").write_bytes(b"0::/job-\xe9\n")
+    assert free_memory(tmp_path) == Free(16 * GIB, 32 * GIB, "this machine")
+
+
 def test_a_containers_limit_counts_and_its_cached_files_are_free(tmp_path: Path) -> None:
     root = system(
         tmp_path,

@@ -1,5 +1,6 @@
 import io
 import os
+import subprocess
 import sys
 
 import pytest
@@ -36,6 +37,11 @@ def test_a_closed_stream_discards(monkeypatch: pytest.MonkeyPatch) -> None:
     print("nothing", file=sys.stderr)
     assert not sys.stderr.isatty()
     sys.stderr.close()
+
+
+def test_a_terminal_is_discarded_where_a_stream_is_closed() -> None:
+    code = "import os; from deeplabx.process import terminal; os.close(1); terminal.discard_terminal()"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from deeplabx.command import train as train_command
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import DataError
 from deeplabx.run.description import Description
+from deeplabx.run.folder import newest_root
 from deeplabx.run.paths import absolute, refuse_moved, with_absolute_paths
 from tests.conftest import Deeplabx, compose_plain, exit_code
 from tests.run.test_changed_data import SMALL, write_data
@@ -75,6 +76,21 @@ def test_eval_and_extend_find_the_data_from_any_folder(
     data = Description.of(found).data
     assert data is not None
     assert data.given_root == "own/data"
+
+
+@pytest.mark.parametrize(
+    ("parent", "content", "root"),
+    [
+        ("checkpoints", "dataset: {root: /moved}", "/moved"),
+        ("checkpoints", "dataset: !include other.yaml", None),
+        ("weights", "dataset: {root: /moved}", None),  # of an import, beside a project's own config.yaml
+    ],
+)
+def test_the_newest_root_is_that_of_the_run(
+    tmp_path: Path, parent: str, content: str, root: str | None
+) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    assert newest_root(tmp_path / parent / "step-00000001") == root
 
 
 def test_a_data_set_that_moved_is_asked_for(run: Path, tmp_path: Path, deeplabx: Deeplabx) -> None:

@@ -16,12 +16,12 @@ CHUNK = 64  # pairs that a thread takes at a time
 def check_headers(samples: ReadableSet, *, split: str) -> list[str]:
     """Raise the DataError of the first pair whose headers show that it cannot be used, with the number of
     such pairs; where unreadable pairs are skipped, return a line for the log instead. A set that reads no
-    files has no headers.
+    files, or reads them with code of its own, is not checked.
 
     No pixel is decoded, so damage behind a header is found when the file is read.
     """
     files = samples.samples
-    if not isinstance(files, LabelledFiles):
+    if not isinstance(files, LabelledFiles) or files.has_own_reader:
         return []
     chunks = [range(first, min(first + CHUNK, len(files))) for first in range(0, len(files), CHUNK)]
     pool = ThreadPoolExecutor(THREADS)
@@ -62,6 +62,6 @@ def check_pair(files: LabelledFiles, index: int) -> None:
         files.label(index)  # raises an error with the colours
     sizes = image.size, label.size
     if image.format == "PNG" and image.orientation == 1 and sizes[0] != sizes[1] == sizes[0][::-1]:
-        files[index]  # its orientation may stand behind the pixels
+        files[index]  # a PNG may have its orientation after the pixels
         return
     fitting((image_path, image.size, image.orientation), (label_path, label.size, label.orientation))
