@@ -16,6 +16,7 @@ from deeplabx.process.launch import launch
 from deeplabx.process.signals import StopRequest, stopped
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
+from deeplabx.run.changed_data import evaluation_warnings
 from deeplabx.run.description import Description, StoredModel, stored_model
 from deeplabx.run.folder import newest_root
 from deeplabx.run.paths import refuse_moved
@@ -70,7 +71,12 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     samples = dataset_of(config, split=config.split)
     for words in samples.left_out if is_main() else ():
         print(words, file=sys.stderr)
-    refuse_other_classes(samples, found.description.classes, source=found.checkpoint.path)
+    path = found.checkpoint.path
+    refuse_other_classes(samples, found.description.classes, source=path)
+    if is_main():
+        stored = Description.of(found.checkpoint)
+        for words in evaluation_warnings(samples, config, stored=stored, folder=path.parent.parent):
+            print(f"warning: {words}", file=sys.stderr)
     if is_main() and not samples.skip_unreadable:  # else the result lists what was skipped
         check_headers(samples, split=config.split)
     with StopRequest() as stop:

@@ -44,6 +44,7 @@ def prepared(
     refuse_two_lengths(rest)
     families = registry.families()
     paths = path_keys(command.settings, families)
+    rest = with_plus(command, rest) if command.overrides_stored else rest
     return [written(one, hint=type_of(command, one, known), paths=paths, sweep=sweep) for one in rest]
 
 
@@ -51,6 +52,20 @@ def type_of(command: Command, setting: str, known: set[str]) -> Any:
     """The declared type of an override's setting; None for Hydra's own."""
     key = setting.partition("=")[0].lstrip("+~")
     return setting_type(command.settings, key, registry.families()) if key in known else None
+
+
+def with_plus(command: Command, settings: Sequence[str]) -> list[str]:
+    """The settings of a command that changes what is stored. Those that only some options of a group have get
+    the plus with which Hydra adds a key: the option is known when the checkpoint is read.
+    """
+    common = setting_keys(command.settings, {})
+    of_options = set(setting_keys(command.settings, registry.families())) - set(common)
+    groups = {one.partition("=")[0] for one in settings}  # whose option is chosen anew
+    keys = [one.partition("=")[0] for one in settings]
+    return [
+        f"+{one}" if key in of_options and key.partition(".")[0] not in groups else one
+        for key, one in zip(keys, settings, strict=True)
+    ]
 
 
 # --- plug-ins -----------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """CamVid in SegNet's 11-class version: street frames, 480 x 360."""
 
+from pathlib import Path
+
 from deeplabx.dataset.contract import IGNORE_INDEX, Palette
-from deeplabx.dataset.files import LabelledFiles, complete, root_folder
+from deeplabx.dataset.files import LabelledFiles, complete, root_folder, root_hint
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.dataset.listing import Names, contents, images_in, refuse_two_of_a_name
 from deeplabx.errors import DataError
@@ -48,10 +50,14 @@ class CamVid(LabelledFiles):
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="camvid", how_to_get=HOW_TO_GET)
         images, labels = base / split, base / f"{split}annot"
-        if not (images.is_dir() and labels.is_dir()):
+
+        def is_root(path: Path) -> bool:
+            return (path / split).is_dir() and (path / f"{split}annot").is_dir()
+
+        if not is_root(base):
             raise DataError(
                 f"dataset.root={root} must contain {split}/ and {split}annot/, but {contents(base)}",
-                hint=HOW_TO_GET,
+                hint=root_hint(base, is_root, how_to_get=HOW_TO_GET),
             )
         frames, names = images_in(images), Names()
         refuse_two_of_a_name(frames.paths)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour
-from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder, root_hint
 from deeplabx.dataset.labels import LabelMap
 from deeplabx.dataset.listing import Found, Names, contents, images_in
 from deeplabx.errors import DataError, printable
@@ -108,7 +108,11 @@ def frames_of(base: Path, kind: str, part: str) -> Found:
             raise DataError(
                 f"dataset.root={base} must contain leftImg8bit/{part}/ and {kind}/{part}/, but "
                 f"{contents(base)}",
-                hint=HOW_TO_GET,
+                hint=root_hint(
+                    base,
+                    lambda path: (path / "leftImg8bit" / part).is_dir() and (path / kind / part).is_dir(),
+                    how_to_get=HOW_TO_GET,
+                ),
             )
     found = images_in(images)
     others = [path for path in found.paths if not path.name.endswith(IMAGE_ENDING)]

@@ -1,6 +1,6 @@
 """The base of data sets that consist of image and label files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,21 @@ def root_folder(root: str | None, *, name: str, how_to_get: str) -> Path:
     if not Path(root).is_dir():
         raise DataError(f"dataset.root={root}: there is no such folder", hint=how_to_get)
     return Path(root)
+
+
+def root_hint(base: Path, is_root: Callable[[Path], bool], *, how_to_get: str) -> str:
+    """Where `dataset.root` is a few levels off, the folder that is meant; else how to get the data set."""
+    below = folders_in(base)
+    near = [*below, *(path for folder in below for path in folders_in(folder)), *base.absolute().parents[:3]]
+    found = next((path for path in near if is_root(path)), None)
+    return f"set dataset.root={found}" if found else how_to_get
+
+
+def folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:  # a hint asks
+        return []
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:

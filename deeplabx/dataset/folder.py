@@ -5,14 +5,16 @@ images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and va
 dataset.val_fraction
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
-from deeplabx.dataset.files import LabelledFiles, complete, root_folder
+from deeplabx.dataset.files import LabelledFiles, complete, root_folder, root_hint
 from deeplabx.dataset.listing import (
+    IMAGE_SUFFIXES,
     Found,
     Names,
     RealFolders,
@@ -52,17 +54,27 @@ class Folder(LabelledFiles):
         for name in ("images", "masks"):
             if not (base / name).is_dir():
                 raise DataError(
-                    f"dataset.root={root} must contain images/ and masks/, but {contents(base)}", hint=LAYOUT
+                    f"dataset.root={root} must contain images/ and masks/, but {contents(base)}",
+                    hint=root_hint(
+                        base,
+                        lambda path: (path / "images").is_dir() and (path / "masks").is_dir(),
+                        how_to_get=LAYOUT,
+                    ),
                 )
         found = split_images(base, split, val_fraction=val_fraction, split_seed=split_seed)
         images = found.paths
         refuse_two_of_a_name(images)
         masks = masks_of(base, images, mask_suffix)
+        if not images:
+            held = f" (only {found.suffixes})" if found.suffixes else ""
+            raise DataError(
+                f"{base}, split {split} contains no images{held}",
+                hint=f"looked for {' '.join(IMAGE_SUFFIXES)} in images/",
+            )
         pairs = complete(
             list(zip(images, masks, strict=True)),
             where=f"{base}, split {split}",
-            hint=f"the mask of images/a.jpg is masks/a{mask_suffix}.png; set dataset.mask_suffix if mask "
-            "names have another ending",
+            hint=how_to_pair(base, images, masks, mask_suffix),
         )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
@@ -164,6 +176,32 @@ def candidates(base: Path, images: list[Path], mask_suffix: str) -> Iterator[lis
             folders[own] = names.path(base / "masks", own.relative_to(base / "images"))
         folder, stem = folders[own], f"{image.stem}{mask_suffix}"
         yield names.with_stem(folder, stem) or [folder / f"{stem}.png"]
+
+
+def how_to_pair(base: Path, images: list[Path], masks: list[Path], mask_suffix: str) -> str:
+    """What to do about images without a mask; empty where each has one."""
+    lacking = [pair for pair in zip(images, masks, strict=True) if not pair[1].is_file()]
+    if not lacking:
+        return ""
+    image, mask = lacking[0]
+    stems = {nfc(path.stem) for path in images}
+    if mask_suffix and image.stem.endswith(mask_suffix) and image.stem.removesuffix(mask_suffix) in stems:
+        return f"{image} is named as a mask: move masks out of images/, into masks/"
+    beside = found_in(mask.parent).paths if mask.parent.is_dir() else []
+    names = sorted(nfc(path.stem) for path in beside)
+    stem = nfc(image.stem)
+    ends = [name.removeprefix(stem) for name in names if name.startswith(stem) and name not in stems]
+    more = [end for end in ends if end and f"{nfc(images[-1].stem)}{end}" in names]
+    if more:
+        setting = f"dataset.mask_suffix={more[0]}"
+        if not re.fullmatch(r"[\w.-]+", more[0], re.ASCII):  # in quotes for the shell and for Hydra
+            setting = f"\"dataset.mask_suffix='{more[0]}'\""
+        return f"masks are named as {stem}{more[0]}: set {setting}"
+    held = f"; {mask.parent} has {len(names)} others, as {names[0]}" if names else ""
+    return (
+        f"the mask of images/a.jpg is masks/a{mask_suffix}.png; set dataset.mask_suffix if mask names have "
+        f"another ending{held}"
+    )
 
 
 def masks_without_image(base: Path, folder: Path, masks: list[Path], mask_suffix: str) -> list[str]:

@@ -120,7 +120,20 @@ def opened(path: Path, *, mask: bool, channels: Sequence[int] | None = None) -> 
         ) from None
     except PILLOW_RAISES as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path}: {reason}", hint=f"readable formats: {', '.join(FORMATS)}") from None
+        hint = how_to_save(mask=mask) if "a TIFF of" in reason else f"readable formats: {', '.join(FORMATS)}"
+        raise DataError(f"{path}: {reason}", hint=hint) from None
+
+
+def how_to_save(*, mask: bool) -> str:
+    """Instead of a TIFF of channels or samples that are not read."""
+    if mask:
+        return (
+            "save masks with one channel of whole numbers of 8 or 16 bits; -9999 for no data must become 255"
+        )
+    return (
+        "save three channels of 8 bits as RGB, as in gdal_translate -b 1 -b 2 -b 3 -ot Byte -scale "
+        "-co PHOTOMETRIC=RGB;\nwith the same -scale LOW HIGH for all images"
+    )
 
 
 def header_of(path: Path, *, mask: bool, channels: Sequence[int] | None = None) -> Header:
@@ -223,7 +236,9 @@ def refuse_header(header: Header, path: object, *, mask: bool, channels: Sequenc
 def refuse_deep(mode: str, name: object, *, mask: bool = False) -> None:
     """Raise DataError for an image of more than 8 bits per channel."""
     if mode == "F" and mask:
-        raise DataError(f"{name}: a mask must hold whole numbers, not floating point")
+        raise DataError(
+            f"{name}: a mask must hold whole numbers, not floating point", hint=how_to_save(mask=True)
+        )
     if mode in SIXTEEN_BIT_MODES:
         raise DataError(
             f"{name}: mode {mode} has more than 8 bits per channel", hint="convert it to 8 bits first"

@@ -132,7 +132,8 @@ def within_range(values: np.ndarray, path: Path) -> np.ndarray:
         raise DataError(
             f"{path}: {int(wrong.sum()):,} ids are not from 0 to {LARGEST_ID}, the first: "
             f"{int(values[wrong][0])}",
-            hint="map them to smaller numbers when the mask is written",
+            hint="write other numbers into the mask; where they mean no data, 255, and ignore: [255] in "
+            "classes.yaml",
         )
     return values.astype(np.uint8 if values.dtype == np.int8 else np.int32)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabx.dataset.contract import IGNORE_INDEX
-from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder
+from deeplabx.dataset.files import LabelledFiles, Pairs, complete, root_folder, root_hint
 from deeplabx.dataset.image_file import header_of
 from deeplabx.dataset.image_header import Header
 from deeplabx.dataset.label_file import RawLabel
@@ -87,14 +87,21 @@ class VOC(LabelledFiles):
 
 def year_folder(base: Path) -> Path:
     """The VOC2012 folder at or below `dataset.root`."""
-    for folder in (base, base / "VOC2012", base / "VOCdevkit" / "VOC2012"):
-        if (folder / "JPEGImages").is_dir():
-            return folder
+    found = known_year_folder(base)
+    if found is not None:
+        return found
     raise DataError(
         f"dataset.root={base} must contain VOCdevkit/VOC2012, or JPEGImages and SegmentationClass, but "
         f"{contents(base)}",
-        hint=HOW_TO_GET,
+        hint=root_hint(base, lambda path: known_year_folder(path) is not None, how_to_get=HOW_TO_GET),
     )
+
+
+def known_year_folder(base: Path) -> Path | None:
+    for folder in (base, base / "VOC2012", base / "VOCdevkit" / "VOC2012"):
+        if (folder / "JPEGImages").is_dir():
+            return folder
+    return None
 
 
 def official_pairs(voc: Path, split: str) -> Pairs:

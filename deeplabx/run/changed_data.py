@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from deeplabx.config import schema
 from deeplabx.dataset.fingerprint import Images, RawValues, image_names, raw_values, sha256_of
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import checkpoint as checkpoints
@@ -88,6 +89,42 @@ def recorded(
     return now.record._replace(given_root=given_root, accepted=accepted), words
 
 
+def evaluation_warnings(
+    samples: ReadableSet, config: schema.DatasetSettings, *, stored: Description, folder: Path
+) -> list[str]:
+    """How a split of the data set that a checkpoint was trained on differs from what it was then, where that
+    changes what its mIoU means. folder: of the checkpoint's run.
+    """
+    before, trained_on = stored.data, stored.config.dataset
+    if before is None or (config.name, config.root) != (trained_on.name, trained_on.root):
+        return []
+    names = image_names(samples, root=config.root)
+    words = []
+    if samples.split != before.training.split and names is not None:
+        training = set(names_before(folder, before.training) or ())
+        shared = [name for name in names if name in training]
+        if shared:
+            words.append(
+                f"{len(shared)} of {len(names)} images of {samples.split} were training images of this run, "
+                f"the first: {shortened(shared[0])}; the mIoU is too high"
+            )
+    if samples.split == before.evaluated.split:
+        change = change_of(before.evaluated, Images.of(samples, names), names, folder=folder)
+        if change is not None:
+            words.append(
+                f"the images of {samples.split} changed since this checkpoint was saved: {change.words}; "
+                "this mIoU cannot be compared with that of the run"
+            )
+    is_now = raw_values(samples)
+    if is_now is not None and before.raw_values is not None and is_now != before.raw_values:
+        changes = changed_values(samples.classes, before.raw_values, is_now)
+        words.append(
+            "what the values in label files mean changed since this checkpoint was saved: "
+            f"{first_of(changes, '; ')}"
+        )
+    return words
+
+
 def refuse_other_classes(now: FoundData, before: list[str], *, since: str) -> None:
     changes = [
         f"class {index} was {shortened(was or 'none')}, now {shortened(name or 'none')}"
@@ -107,20 +144,25 @@ def refuse_other_raw_values(now: FoundData, before: RawValues | None, *, since: 
         return
     none = RawValues([""] * len(now.classes), "")
     was, is_now = before or none, now.record.raw_values or none
-    changes = [
+    changes = changed_values(now.classes, was, is_now)
+    raise DataError(
+        f"what the values in label files mean changed {since}: {first_of(changes, '; ')}",
+        hint=f"restore label_map and ignore, or {ANOTHER_RUN}",
+    )
+
+
+def changed_values(classes: list[str], was: RawValues, is_now: RawValues) -> list[str]:
+    """The classes, and ignore, whose raw values differ, in words."""
+    return [
         f"{shortened(name)} was {shortened(old) or 'no value'}, now {shortened(new) or 'no value'}"
         for name, old, new in zip(
-            [*now.classes, "ignore"],
+            [*classes, "ignore"],
             [*was.of_classes, was.ignored],
             [*is_now.of_classes, is_now.ignored],
             strict=False,
         )
         if old != new
     ]
-    raise DataError(
-        f"what the values in label files mean changed {since}: {first_of(changes, '; ')}",
-        hint=f"restore label_map and ignore, or {ANOTHER_RUN}",
-    )
 
 
 class ImagesChange(NamedTuple):

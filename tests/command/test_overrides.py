@@ -3,7 +3,8 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from deeplabx.command.overrides import quoted
+from deeplabx.command.overrides import prepared, quoted
+from deeplabx.command.table import BY_WORDS
 from deeplabx.errors import ConfigError
 
 PATHS = ("input", "dataset.root")
@@ -66,3 +67,20 @@ def test_a_list_of_one_may_be_given_bare(setting: str, sweep: bool, expected: st
 def test_several_elements_without_brackets_are_answered() -> None:
     with pytest.raises(ConfigError, match=r"type 'eval.scales=\[0.5,1.0\]', or -m for a sweep"):
         quoted("eval.scales=0.5,1.0", paths=PATHS, sweep=False, is_list=True)
+
+
+@pytest.mark.parametrize("words", ["eval", "predict", "extend"])
+@pytest.mark.parametrize(
+    "setting", ["dataset.mask_alpha=keep", "dataset.mask_suffix=_mask", "dataset.val_fraction=0.2"]
+)
+def test_a_setting_of_the_stored_option_alone_can_be_replaced(words: str, setting: str) -> None:
+    """Hydra knows only the settings of every option: it adds this one, which the checkpoint's option has."""
+    command = BY_WORDS[words]
+    assert prepared(command, [setting, "dataset.on_bad=skip"]) == [f"+{setting}", "dataset.on_bad=skip"]
+    assert prepared(command, [f"+{setting}"]) == [f"+{setting}"]
+    assert prepared(BY_WORDS["train"], [setting]) == [setting]
+
+
+def test_a_setting_of_an_option_that_is_chosen_anew_needs_no_plus() -> None:
+    given = ["dataset=folder", "dataset.mask_alpha=keep"]
+    assert prepared(BY_WORDS["eval"], given) == given

@@ -421,3 +421,55 @@ def test_a_split_stays_under_the_root(root: Path, split: str) -> None:
 def test_what_the_system_refuses_is_a_data_error(root: Path) -> None:
     with pytest.raises(DataError, match="File name too long"):
         open_dataset("folder", root=str(root), split="x" * 5000)
+
+
+# --- hints that work at the first try -----------------------------------------------------------------------
+
+
+def hint_of(root: Path, **settings: str) -> str:
+    with pytest.raises(DataError) as raised:
+        Folder(root=str(root), split="train", **settings)  # type: ignore[arg-type]
+    return raised.value.hint
+
+
+@pytest.mark.parametrize("ending", ["_mask", "-labels", " (mask)", "_mäsk"])
+def test_the_ending_of_mask_names_is_found(root: Path, ending: str) -> None:
+    for path in (root / "masks/train").iterdir():
+        path.rename(path.with_stem(path.stem + ending))
+    typed = ending if ending.isascii() and " " not in ending else f"'{ending}'\""
+    assert hint_of(root).endswith(f"dataset.mask_suffix={typed}")
+    assert len(Folder(root=str(root), split="train", mask_suffix=ending)) == 4
+
+
+def test_masks_of_other_names_and_masks_among_images_are_said(root: Path) -> None:
+    masks = root / "masks/train"
+    for number, path in enumerate(sorted(masks.iterdir())):
+        path.rename(masks / f"task-{number}-tag-Car-0.png")
+    assert f"{masks} has 4 others, as task-0-tag-Car-0" in hint_of(root)
+    for number in range(4):
+        shutil.copy(masks / "task-0-tag-Car-0.png", masks / f"image_0000{number}_mask.png")
+    for path in masks.glob("*_mask.png"):
+        shutil.copy(path, root / "images/train")
+    assert "is named as a mask: move masks out of images/" in hint_of(root, mask_suffix="_mask")
+
+
+def test_a_folder_without_images_says_what_it_holds(root: Path) -> None:
+    for path in (root / "images/train").iterdir():
+        path.rename(path.with_suffix(".npy"))
+    with pytest.raises(DataError, match=r"split train contains no images \(only 4 \.npy\)\nlooked for \.jpg"):
+        Folder(root=str(root), split="train")
+
+
+@pytest.mark.parametrize("name", ["folder", "voc", "cityscapes", "camvid"])
+def test_a_root_a_few_levels_off_is_found(fake_root: Root, tmp_path: Path, name: str) -> None:
+    right = shutil.copytree(fake_root(name), tmp_path / "above" / "own")
+    inside = (
+        next(path for path in right.iterdir() if path.is_dir())
+        if name != "voc"
+        else (right / "VOCdevkit/VOC2012/JPEGImages")
+    )
+    for wrong in (tmp_path, tmp_path / "above", inside):
+        with pytest.raises(DataError) as raised:
+            open_dataset(name, split="train", root=str(wrong))
+        found = raised.value.hint.removeprefix("set dataset.root=")
+        assert len(open_dataset(name, split="train", root=found))

@@ -382,3 +382,38 @@ def test_a_file_is_opened_once(tmp_path: Path) -> None:
     with mock.patch.object(Path, "open", autospec=True, side_effect=Path.open) as opening:
         read_pair(tmp_path / "a.png", tmp_path / "m.png", read=IDS)
     assert [call.args[0].name for call in opening.call_args_list] == ["m.png", "a.png"]
+
+
+@pytest.mark.parametrize("bands", [4, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_of_bands_says_how_to_save_it(tmp_path: Path, dtype: type, bands: int) -> None:
+    """As satellites' products are: grey for TIFF, and not what the list of formats helps with."""
+    path = tmp_path / "bands.tif"
+    form = 3 if dtype is np.float32 else 1
+    samples: np.ndarray = np.zeros((8, 8, bands), dtype)
+    tags = {262: (1,), 258: (8 * samples.itemsize,) * bands, 338: (0,) * (bands - 1), 339: (form,) * bands}
+    path.write_bytes(by_hand.tiff((samples.astype(int), tags)))
+    with pytest.raises(
+        DataError, match=rf"a TIFF of {bands} channels of {8 * samples.itemsize} bits"
+    ) as raised:
+        read_image(path)
+    assert "three channels of 8 bits as RGB" in raised.value.hint
+
+
+@pytest.mark.parametrize(("dtype", "form"), [(np.float32, 3), (np.float64, 3), (np.int64, 2), (np.uint64, 1)])
+def test_a_mask_of_wide_samples_says_how_to_save_it(tmp_path: Path, dtype: type, form: int) -> None:
+    path = tmp_path / "wide.tif"
+    bits = 8 * np.dtype(dtype).itemsize
+    path.write_bytes(by_hand.tiff((np.zeros((8, 8), int), {258: (bits,), 339: (form,)})))
+    with pytest.raises(DataError) as raised:
+        read_label(path)
+    assert "whole numbers of 8 or 16 bits" in raised.value.hint
+
+
+def test_a_negative_id_is_answered_with_void(tmp_path: Path) -> None:
+    path = tmp_path / "nodata.tif"
+    samples = np.array([[0, 65536 - 9999]])
+    path.write_bytes(by_hand.tiff((samples, {258: (16,), 339: (2,)})))
+    with pytest.raises(DataError, match=r"1 ids are not from 0 to 65535, the first: -9999") as raised:
+        read_label(path)
+    assert "ignore: [255]" in raised.value.hint

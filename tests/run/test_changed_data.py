@@ -22,8 +22,14 @@ from deeplabx.command.resume import resume
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError, DataError, DeeplabxError, StoppedError
 from deeplabx.process.signals import StopRequest
-from deeplabx.run.build import open_dataset
-from deeplabx.run.changed_data import found_data, names_before, recorded, refuse_other_copy
+from deeplabx.run.build import dataset_of, open_dataset
+from deeplabx.run.changed_data import (
+    evaluation_warnings,
+    found_data,
+    names_before,
+    recorded,
+    refuse_other_copy,
+)
 from deeplabx.run.description import Description
 from tests.conftest import Root, compose_plain, times
 
@@ -429,3 +435,37 @@ def test_a_run_that_ended_by_itself_was_not_killed(place: Path, mark: str) -> No
     remove(place / "plain", "train/new.png")
     resume(run, change=onto(place / "plain"))
     assert KILLED not in (run / "train.log").read_text()
+
+
+# --- eval ---------------------------------------------------------------------------------------------------
+
+
+def warned(run: Path, trained_on: Path, **settings: Any) -> list[str]:
+    """The warnings of an evaluation of the run, which was trained on the data set in `trained_on`."""
+    stored = record_of(run)
+    dataset = replace(stored.config.dataset, root=str(trained_on))
+    stored = stored._replace(config=replace(stored.config, dataset=dataset))
+    config = replace(dataset, **settings)
+    return evaluation_warnings(dataset_of(config, split=config.split), config, stored=stored, folder=run)
+
+
+def test_an_evaluation_on_training_images_says_so(place: Path) -> None:
+    root, run = place / "listed", place / "listed_run"
+    assert warned(run, root) == []
+    assert warned(run, root, split="train") == []  # asked for
+    (root / "val.txt").write_text("val0\nval1\ntrain3\n")
+    first, second = warned(run, root)
+    assert first.startswith("1 of 3 images of val were training images of this run, the first: images/train3")
+    assert "2 then, 3 now; 1 added (images/train3.png)" in second
+    (root / "test.txt").write_text("train0\ntrain3\n")
+    assert warned(run, root, split="test")[0].startswith("2 of 2 images of test were training images")
+    assert warned(run, shutil.copytree(root, place / "other"), root=str(root)) == []  # another data set
+
+
+def test_an_evaluation_says_that_values_mean_something_else(place: Path) -> None:
+    root, run = place / "plain", place / "plain_run"
+    classes(CLASSES + "label_map: {1: background, 0: object}\n")(root)
+    (words,) = warned(run, root)
+    assert words.endswith("was saved: background was 0, now 1; object was 1, now 0")
+    classes(CLASSES + "ignore: [255]\n")(root)
+    assert warned(run, root)[0].endswith("ignore was no value, now 255")
