@@ -103,7 +103,7 @@ def root_hint(base: Path, is_root: Callable[[Path], bool], *, how_to_get: str) -
 def folders_in(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError:  # a hint asks
+    except OSError:  # only a hint needs it
         return []
 
 

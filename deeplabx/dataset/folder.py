@@ -186,7 +186,7 @@ def how_to_pair(base: Path, images: list[Path], masks: list[Path], mask_suffix: 
     image, mask = lacking[0]
     stems = {nfc(path.stem) for path in images}
     if mask_suffix and image.stem.endswith(mask_suffix) and image.stem.removesuffix(mask_suffix) in stems:
-        return f"{image} is named as a mask: move masks out of images/, into masks/"
+        return f"{image} is named like a mask: move masks out of images/, into masks/"
     beside = found_in(mask.parent).paths if mask.parent.is_dir() else []
     names = sorted(nfc(path.stem) for path in beside)
     stem = nfc(image.stem)
@@ -196,8 +196,8 @@ def how_to_pair(base: Path, images: list[Path], masks: list[Path], mask_suffix: 
         setting = f"dataset.mask_suffix={more[0]}"
         if not re.fullmatch(r"[\w.-]+", more[0], re.ASCII):  # in quotes for the shell and for Hydra
             setting = f"\"dataset.mask_suffix='{more[0]}'\""
-        return f"masks are named as {stem}{more[0]}: set {setting}"
-    held = f"; {mask.parent} has {len(names)} others, as {names[0]}" if names else ""
+        return f"masks are named like {stem}{more[0]}: set {setting}"
+    held = f"; {mask.parent} has {len(names)} others, such as {names[0]}" if names else ""
     return (
         f"the mask of images/a.jpg is masks/a{mask_suffix}.png; set dataset.mask_suffix if mask names have "
         f"another ending{held}"

@@ -445,12 +445,12 @@ def test_masks_of_other_names_and_masks_among_images_are_said(root: Path) -> Non
     masks = root / "masks/train"
     for number, path in enumerate(sorted(masks.iterdir())):
         path.rename(masks / f"task-{number}-tag-Car-0.png")
-    assert f"{masks} has 4 others, as task-0-tag-Car-0" in hint_of(root)
+    assert f"{masks} has 4 others, such as task-0-tag-Car-0" in hint_of(root)
     for number in range(4):
         shutil.copy(masks / "task-0-tag-Car-0.png", masks / f"image_0000{number}_mask.png")
     for path in masks.glob("*_mask.png"):
         shutil.copy(path, root / "images/train")
-    assert "is named as a mask: move masks out of images/" in hint_of(root, mask_suffix="_mask")
+    assert "is named like a mask: move masks out of images/" in hint_of(root, mask_suffix="_mask")
 
 
 def test_a_folder_without_images_says_what_it_holds(root: Path) -> None:
