@@ -390,7 +390,7 @@ def test_a_tiff_of_bands_says_how_to_save_it(tmp_path: Path, dtype: type, bands:
     """As satellites' products are: grey for TIFF, and not what the list of formats helps with."""
     path = tmp_path / "bands.tif"
     form = 3 if dtype is np.float32 else 1
-    samples = np.zeros((8, 8, bands), dtype)
+    samples: np.ndarray = np.zeros((8, 8, bands), dtype)
     tags = {262: (1,), 258: (8 * samples.itemsize,) * bands, 338: (0,) * (bands - 1), 339: (form,) * bands}
     path.write_bytes(by_hand.tiff((samples.astype(int), tags)))
     with pytest.raises(
