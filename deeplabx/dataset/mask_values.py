@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from deeplabx.dataset.contract import IGNORE_INDEX, WIDE_IGNORE_INDEX, Colour
+from deeplabx.dataset.image_file import header_of
 from deeplabx.dataset.label_file import holds_colours, read_colours, read_label
 from deeplabx.dataset.labels import MAX_CLASSES, runs, unpacked
 from deeplabx.errors import LONGEST_LINE, DataError
@@ -57,14 +58,17 @@ def values_of(masks: tuple[tuple[Path, int], ...]) -> MaskValues:
             errors.append(error)
     of_colour = any(colours for _, colours in readable)
     seen, counts = np.zeros(1 << 24, bool), np.zeros(1 << 16, np.int64)
-    read = 0
+    read, white = 0, 0
     for mask, _ in readable:
         try:
             if of_colour:
                 red, green, blue = np.moveaxis(read_colours(mask, alpha="keep").astype(np.uint32), 2, 0)
                 seen[red << 16 | green << 8 | blue] = True
             else:
-                counts += np.bincount(read_label(mask, alpha="keep").ravel(), minlength=1 << 16)
+                found = np.bincount(read_label(mask, alpha="keep").ravel(), minlength=1 << 16)
+                counts += found
+                header = header_of(mask, mask=True)
+                white += int(found[1]) if header.bits == 1 and header.mode != "P" else 0
             read += 1
         except DataError as error:  # as above
             errors.append(error)
@@ -72,6 +76,8 @@ def values_of(masks: tuple[tuple[Path, int], ...]) -> MaskValues:
         raise errors[0]
     if of_colour:
         return MaskValues((), tuple(unpacked(int(value)) for value in np.flatnonzero(seen)))
+    if white and counts[255] and counts[1] == white:  # some of masks of 0 and 255 were saved with one bit
+        counts[1], counts[255] = 0, counts[255] + white
     ids = np.flatnonzero(counts)
     ends = counts[ids[0]] + counts[ids[-1]]
     return MaskValues(tuple(ids.tolist()), (), len(ids) > 8 and bool(SHARP * counts.sum() < ends))

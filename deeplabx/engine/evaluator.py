@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 from tqdm import tqdm
@@ -120,11 +121,18 @@ def read(samples: ReadableSet, indices: Sequence[int]) -> Generator[tuple[Sample
         yield (sample,)
 
 
+def first_of(names: Sequence[str]) -> str:
+    return ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])])
+
+
 def refuse_other_classes(samples: ReadableSet, classes: list[str], *, source: object) -> None:
     """Raise CheckpointError unless a data set has the classes that a checkpoint was trained on."""
     if list(samples.classes) != classes:
+        pairs = enumerate(zip_longest(classes, samples.classes, fillvalue="none"))
+        index, (own, other) = next((index, pair) for index, pair in pairs if pair[0] != pair[1])
         raise CheckpointError(
-            f"{source} has {len(classes)} classes ({', '.join(classes[:4])}, ...), but the data set has "
-            f"{len(samples.classes)} ({', '.join(samples.classes[:4])}, ...)",
+            f"{source} has {len(classes)} classes ({first_of(classes)}), but the data set has "
+            f"{len(samples.classes)} ({first_of(samples.classes)}); class {index} is {own} in one, "
+            f"{other} in the other",
             hint="evaluate on the data set it was trained on",
         )

@@ -288,3 +288,16 @@ def test_runs_and_tables() -> None:
     assert id_table([255], names=[]) == {0: "background", 255: "object"}
     assert id_table([0, 1, 2, 255], names=["a", "b", "c", "d"])[255] == "d"
     assert yaml.safe_load(in_yaml({0: "a: b", 1: "no"})) == {"classes": {0: "a: b", 1: "no"}}
+
+
+@pytest.mark.parametrize("table", ["", "classes: [background, vessel]\n"])
+def test_white_of_one_bit_beside_masks_of_0_and_255_is_one_class(tmp_path: Path, table: str) -> None:
+    """A program that shrinks files saved some of the masks with one bit."""
+    root = saved(tmp_path, [*ids(0, 255)[:3], *one_bit()[:3]])
+    if table:
+        (root / "classes.yaml").write_text(table)
+    labels, rounds = after_hints(root, most=1)
+    assert rounds == 1
+    for number, label in enumerate(labels):
+        shown = np.array(Image.open(root / "masks/train" / f"{number:02d}.png").convert("L"))
+        assert (label == shown // 255).all()

@@ -142,6 +142,11 @@ def test_another_data_sets_classes_are_refused() -> None:
     samples = open_dataset("shapes", split="val", train_images=1, val_images=2)
     with pytest.raises(CheckpointError, match="has 2 classes"):
         refuse_other_classes(samples, ["a", "b"], source="step-1")
+    names = list(samples.classes)
+    with pytest.raises(CheckpointError, match=f"; class 5 is {names[6]} in one, {names[5]} in the other"):
+        refuse_other_classes(samples, [*names[:5], names[6], names[5]], source="step-1")
+    with pytest.raises(CheckpointError, match=f"; class 6 is none in one, {names[6]} in the other"):
+        refuse_other_classes(samples, names[:6], source="step-1")
 
 
 @pytest.mark.parametrize("flip", [False, True])
