@@ -10,7 +10,7 @@ from deeplabx.command.arguments import fail, flags_and_settings
 from deeplabx.command.completion import complete
 from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command, help_text, second_words
 from deeplabx.errors import nearest
-from deeplabx.process.terminal import show_any_text
+from deeplabx.process.terminal import discard_terminal, show_any_text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -94,15 +94,20 @@ def found_command(argv: list[str]) -> tuple[Command, list[str]]:
 
 def execute(command: Command, flags: dict[str, str], words: list[str]) -> NoReturn:
     if command.trains:
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, leave)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, leave)
     from deeplabx.command import dispatch
 
     sys.exit(dispatch.run(command, flags, words))
 
 
 def leave(number: int, frame: object) -> NoReturn:
-    """The answer to TERM and USR1 before the first step: a scheduler that requeues the job restarts it."""
+    """The answer to TERM, USR1 and HUP before the first step: a scheduler that requeues the job restarts
+    it.
+    """
+    if number == signal.SIGHUP:
+        discard_terminal()
     print(
         f"deeplabx: {signal.Signals(number).name} received before the first step: nothing is lost, start "
         "it again",

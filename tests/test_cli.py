@@ -203,7 +203,7 @@ def kill_own_process(words: list[str]) -> None:
     os.kill(os.getpid(), int(words[0]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_to_a_training_that_is_only_starting_lets_it_be_started_again(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,3 +213,12 @@ def test_a_signal_to_a_training_that_is_only_starting_lets_it_be_started_again(
     assert ended.value.code == 75
     said = f"deeplabx: {number.name} received before the first step: nothing is lost, start it again\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_training_under_nohup_starts_although_its_terminal_is_closed() -> None:
+    command = Command(words="stopped", about="", run="tests.test_cli:kill_own_process", trains=True)
+    with undone():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with pytest.raises(SystemExit) as ended:
+            cli.execute(command, {}, [str(int(signal.SIGHUP))])
+    assert ended.value.code == 0

@@ -76,7 +76,10 @@ class Jobs:
             raise
         except (Exception, SystemExit) as error:  # kept, reported and counted
             if isinstance(error, SystemExit) and error.code == PreemptedError.exit_code:
-                raise  # a signal between two jobs
+                outcome.update(
+                    status="stopped", exit_code=error.code, error="stopped before the first step"
+                )  # by a signal: see cli.leave
+                raise
             failure = in_words(error, folder)
             stops = isinstance(failure, StoppedError | PreemptedError)
             outcome.update(

@@ -103,6 +103,9 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             stopped.hint = next_command(folder)
             mark(folder, "INTERRUPTED", str(stopped), before=before)
             raise
+        except SystemExit:  # of a signal before the first step, which has been answered in words: cli.leave
+            mark(folder, "INTERRUPTED", "stopped before the first step", before=before)
+            raise
         except KeyboardInterrupt:
             mark(folder, "INTERRUPTED", "stopped immediately, not saved", before=before)
             raise StoppedError("stopped immediately, not saved", hint=next_command(folder)) from None

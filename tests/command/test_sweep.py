@@ -102,7 +102,7 @@ def vanishing(folder: Path) -> float:
         (KeyboardInterrupt(), ("stopped", 130)),
         (StoppedError("stopped at step 3"), ("stopped", 130)),
         (PreemptedError("saved at step 3"), ("stopped", 75)),
-        (SystemExit(75), ("running", None)),  # TERM between two jobs
+        (SystemExit(75), ("stopped", 75)),  # TERM before the first step of a job
     ],
 )
 def test_a_sweep_that_is_stopped_leaves_its_summary(

@@ -216,6 +216,18 @@ def test_a_run_whose_terminal_closes_is_saved(tmp_path: Path) -> None:
     assert checkpoints.newest(run / "checkpoints")[0] is not None
 
 
+def test_a_signal_between_the_run_files_and_the_first_step_leaves_its_words(
+    train_tiny: TrainTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **settings: object) -> None:
+        raise SystemExit(75)  # of cli.leave
+
+    monkeypatch.setattr(train_command, "transport_of", stop)
+    with pytest.raises(SystemExit):
+        train_tiny("run")
+    assert (tmp_path / "run/INTERRUPTED").read_text() == "stopped before the first step\n"
+
+
 def test_checkpoints_without_resume_are_not_touched(train_tiny: TrainTiny, own_run: Path) -> None:
     before = times(own_run)
     with pytest.raises(ConfigError, match=r"already holds checkpoints\ndeeplabx resume .* .or resume=true."):
