@@ -78,7 +78,7 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
         for words in evaluation_warnings(samples, config, stored=stored, folder=path.parent.parent):
             print(f"warning: {words}", file=sys.stderr)
     if is_main() and not samples.skip_unreadable:  # else the result lists what was skipped
-        check_headers(samples, split=config.split)
+        check_headers(samples)
     with StopRequest() as stop:
         try:
             return evaluate_split(found.predictor(), samples, stop=stop, progress=progress and is_main())

@@ -20,6 +20,7 @@ from deeplabx.engine.lock import locked
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
+from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
 from deeplabx.errors import ConfigError, DataError, PreemptedError, ResourceError, StoppedError, listed
 from deeplabx.process.distributed import (
@@ -136,10 +137,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     device = resolve_device(config.trainer.devices)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
-    skipped: list[str] = []
-    if is_main():
-        skipped += check_headers(training, split=config.dataset.train_split)
-        skipped += check_headers(validation, split=config.dataset.split)
+    skipped = [words for one in (training, validation) for words in check_headers(one)] if is_main() else []
     config = resolved(config, images=len(training), device=device)
     # The main process reads for all: the others may be on machines that do not have the run's folder. A run's
     # own newest valid checkpoint comes first, then init_from, then backbone.weights.
@@ -207,16 +205,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     with stop, log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        for line in [
-            *complaints,
-            *killed,
-            *changes,
-            *initial.words,
-            *opening,
-            *absent,
-            *skipped,
-            *transport.words,
-        ]:
+        before = [*complaints, *killed, *changes, *initial.words]
+        for line in [*before, *opening, *absent, *skipped, *transport.words]:
             log.say(line)
         if state.step == 0:
             draw()
@@ -234,13 +224,20 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             write_result(folder, state, seconds=time.perf_counter() - started)
             draw_curves(folder)
         log.closing(config.trainer.workers)
-        log.say(f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}")
-        missed = [name for name, iou in state.best["per_class_iou"].items() if iou == 0]
-        if missed:
-            log.say(f"IoU 0 at that step: {listed(missed)}")
-        named = plugins.as_overrides()
-        log.say(f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}")
+        for line in closing_words(state, folder):
+            log.say(line)
     return state.best_miou
+
+
+def closing_words(state: TrainState, folder: Path) -> list[str]:
+    """The result, the classes that were missed, and what to type next."""
+    missed = [name for name, iou in state.best["per_class_iou"].items() if iou == 0]
+    named = plugins.as_overrides()
+    return [
+        f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}",
+        *([f"IoU 0 at that step: {listed(missed)}"] if missed else []),
+        f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}",
+    ]
 
 
 @contextmanager

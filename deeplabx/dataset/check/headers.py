@@ -13,7 +13,7 @@ THREADS = 16  # they wait for the disk
 CHUNK = 64  # pairs that a thread takes at a time
 
 
-def check_headers(samples: ReadableSet, *, split: str) -> list[str]:
+def check_headers(samples: ReadableSet) -> list[str]:
     """Raise the DataError of the first pair whose headers show that it cannot be used, with the number of
     such pairs; where unreadable pairs are skipped, return a line for the log instead. A set that reads no
     files, or reads them with code of its own, is not checked.
@@ -32,9 +32,7 @@ def check_headers(samples: ReadableSet, *, split: str) -> list[str]:
     if not errors:
         return []
     first = errors[0]
-    words = (
-        f"{len(errors):,} of {len(files):,} pairs of split {split} cannot be used, the first: {first.message}"
-    )
+    words = f"{len(errors):,} of {len(files):,} pairs of split {samples.split} cannot be used, the first: {first.message}"
     if samples.skip_unreadable:
         return [f"{words}; they are skipped"]
     raise type(first)(words, hint=first.hint)

@@ -77,18 +77,16 @@ def test_one_wrong_pair_of_many_is_found_before_any_pixel_is_decoded(
         opened(root)[150]
     message = raised.value.message
     with pytest.raises(DataError, match=words) as found:
-        check_headers(opened(root), split="train")
+        check_headers(opened(root))
     first = "1 of 300 pairs of split train cannot be used, the first: "
     assert (found.value.message, found.value.hint) == (first + message, raised.value.hint)
-    assert check_headers(opened(root, skip_unreadable=True), split="train") == [
-        f"{first}{message}; they are skipped"
-    ]
+    assert check_headers(opened(root, skip_unreadable=True)) == [f"{first}{message}; they are skipped"]
 
 
 def test_wrong_pairs_are_counted_and_nothing_is_decoded(intact: Path, tmp_path: Path) -> None:
     root = shutil.copytree(intact, tmp_path / "own")
     with mock.patch.object(ImageFile.ImageFile, "load", side_effect=AssertionError):
-        assert check_headers(opened(root), split="train") == []
+        assert check_headers(opened(root)) == []
     for index in (7, 100, 299):
         (root / f"masks/train/{index:04}.png").write_bytes(png(MASK[2:]))
     samples = opened(root)
@@ -96,26 +94,21 @@ def test_wrong_pairs_are_counted_and_nothing_is_decoded(intact: Path, tmp_path: 
     with pytest.raises(
         DataError, match=r"^4 of 300 pairs .*, the first: .*images/train/0003.png does not exist"
     ):
-        check_headers(samples, split="train")
+        check_headers(samples)
 
 
 def test_what_only_the_pixels_show_is_left_to_reading(intact: Path, tmp_path: Path) -> None:
     root = shutil.copytree(intact, tmp_path / "own")
     (root / IMAGE_PATH).write_bytes(png(IMAGE, colour=2, after=[(b"eXIf", exif(6))]))  # behind the pixels
     (root / MASK_PATH).write_bytes(png(MASK.T))
-    assert check_headers(opened(root), split="train") == []
+    assert check_headers(opened(root)) == []
     assert opened(root)[150].image.shape == (8, 6, 3)
 
 
 def test_sets_without_image_files_have_no_headers(fake_root: Root) -> None:
-    assert (
-        check_headers(open_dataset("shapes", split="train", train_images=4, val_images=2), split="train")
-        == []
-    )
+    assert check_headers(open_dataset("shapes", split="train", train_images=4, val_images=2)) == []
     for name in ("voc", "cityscapes", "camvid"):
-        assert (
-            check_headers(open_dataset(name, split="train", root=str(fake_root(name))), split="train") == []
-        )
+        assert check_headers(open_dataset(name, split="train", root=str(fake_root(name)))) == []
 
 
 class OwnSamples(LabelledFiles):
@@ -146,7 +139,7 @@ def test_a_plug_in_that_reads_files_itself_is_not_held_to_headers(
     pair = (array, file) if own else (file, array)
     samples = ReadableSet(kind([pair], label_map=LabelMap({0: 0, 1: 1})))
     assert samples[0].image.shape == IMAGE.shape
-    assert check_headers(samples, split="train") == []
+    assert check_headers(samples) == []
 
 
 def test_channels_are_refused_where_a_plug_in_would_ignore_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +155,7 @@ def test_channels_are_refused_where_a_plug_in_would_ignore_them(monkeypatch: pyt
 def test_headers_of_many_pairs_take_little_time(intact: Path) -> None:
     samples = opened(intact)
     began = time.perf_counter()
-    check_headers(samples, split="train")
+    check_headers(samples)
     assert time.perf_counter() - began < 2  # 20,000 pairs took 1.7 s
 
 
