@@ -6,6 +6,7 @@ the command line and sends the others their work.
 """
 
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
@@ -224,6 +225,10 @@ def in_process(work: Work, folder: Path) -> Any:
     end_with_parent()
     show_any_text()
     keep_freed_memory()
+    # Loader workers start as in a run of one process. A spawned process would spawn them too, which takes
+    # seconds each, and waits forever for one that is killed while it starts and has a long list of files to
+    # read.
+    multiprocessing.set_start_method(None, force=True)
     number = int(os.environ["RANK"])
     refuse_what_would_come_again(number, folder)
     try:

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -101,3 +102,11 @@ def alive(process: int) -> bool:
         return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
+
+
+def start_method() -> str | None:
+    return multiprocessing.get_start_method()
+
+
+def test_the_processes_of_a_run_start_loader_workers_as_one_process_does() -> None:
+    assert launch(start_method, devices="2") == multiprocessing.get_start_method()
