@@ -240,7 +240,12 @@ def resource_error(error: Exception) -> ResourceError | None:
     text = " ".join(str(error).split())
     if (found := loader_error(text)) is not None:
         return found
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return ResourceError(
+            f"{error.filename or 'writing'}: {error.strerror}",
+            hint="raise the limit on the size of files (ulimit -f), then `deeplabx resume RUN`",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(
             f"{error.filename or 'writing'}: {error.strerror}",
             hint="free some space, then `deeplabx resume RUN`",

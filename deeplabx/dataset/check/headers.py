@@ -32,7 +32,10 @@ def check_headers(samples: ReadableSet) -> list[str]:
     if not errors:
         return []
     first = errors[0]
-    words = f"{len(errors):,} of {len(files):,} pairs of split {samples.split} cannot be used, the first: {first.message}"
+    words = (
+        f"{len(errors):,} of {len(files):,} pairs of split {samples.split} cannot be used, the first: "
+        f"{first.message}"
+    )
     if samples.skip_unreadable:
         return [f"{words}; they are skipped"]
     raise type(first)(words, hint=first.hint)
