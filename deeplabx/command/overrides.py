@@ -60,7 +60,7 @@ def with_plus(command: Command, settings: Sequence[str]) -> list[str]:
     """
     common = setting_keys(command.settings, {})
     of_options = set(setting_keys(command.settings, registry.families())) - set(common)
-    groups = {one.partition("=")[0] for one in settings}  # whose option is chosen anew
+    groups = {one.partition("=")[0] for one in settings}  # whose option the command line chooses
     keys = [one.partition("=")[0] for one in settings]
     return [
         f"+{one}" if key in of_options and key.partition(".")[0] not in groups else one

@@ -187,7 +187,7 @@ def test_a_folder_from_elsewhere_is_predicted_whole(
     (source / "linked").symlink_to(tmp_path / "elsewhere")
     (source / "loop").symlink_to(".")
     (source / "dangling.jpg").symlink_to("gone.jpg")
-    (source / os.fsdecode(b"kaputt\xe9.jpg")).write_bytes(b"no picture")
+    (source / os.fsdecode(b"kaputt\xe9.jpg")).write_bytes(b"no image")
     os.mkfifo(source / "pipe.png")
     (source / "._a.jpg").write_bytes(b"\0\5\x16\7")
     (source / "notes.txt").touch()

@@ -245,7 +245,7 @@ def pages(form: str, number: int, **options: Any) -> bytes:
 SEVERAL = {
     "TIFF": (pages("TIFF", 5), 5),
     "APNG": (pages("PNG", 3), 3),
-    "APNG with a picture beside it": (pages("PNG", 3, default_image=True), 3),
+    "APNG with a default image beside it": (pages("PNG", 3, default_image=True), 3),
     "GIF": (pages("GIF", 4), 4),
     "WebP": (pages("WEBP", 2, lossless=True), 2),
     "BigTIFF": (by_hand.tiff(*[(PIXELS, {})] * 3, big=True), 3),
