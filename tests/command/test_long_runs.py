@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -212,14 +211,14 @@ def watched_run(train: Train, monkeypatch: pytest.MonkeyPatch, *settings: str) -
 
 
 def assert_constant(descriptors: list[int]) -> None:
-    """Single values differ: a batch on its way from a worker holds two."""
+    """Single values are larger: a batch on its way from a worker holds descriptors."""
     half = len(descriptors) // 2
-    assert median(descriptors[half:]) == median(descriptors[:half])
+    assert min(descriptors[half:]) <= min(descriptors[:half]), descriptors
 
 
 @needs_proc
 def test_the_number_of_file_descriptors_does_not_grow(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    descriptors, _ = watched_run(train, monkeypatch, "schedule.max_iters=30", "trainer.save_every=10")
+    descriptors, _ = watched_run(train, monkeypatch, "schedule.max_iters=60", "trainer.save_every=20")
     assert_constant(descriptors)
 
 
