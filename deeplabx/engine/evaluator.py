@@ -46,7 +46,7 @@ def evaluate(
     counted = 0
     samples.take_errors()  # discard earlier errors: this evaluation lists its own
     predictor.model.eval()
-    heeding = replace(predictor, stop=stop)
+    interruptible = replace(predictor, stop=stop)
     try:
         indices = own_share(range(len(samples)))
         found = tqdm(
@@ -60,7 +60,7 @@ def evaluate(
         for sample in found:
             if sample is None:
                 continue
-            predicted = heeding.ids(sample.image)
+            predicted = interruptible.ids(sample.image)
             labels = torch.from_numpy(widened(sample.label)).to(predictor.device)
             confusion += confusion_matrix(
                 predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index

@@ -64,8 +64,7 @@ def opening_words(
     lines += momentum_words(config)
     lines += dict.fromkeys([*training.left_out, *validation.left_out])
     if is_main():  # which says it; files are read for it
-        splits = {"train_split": config.dataset.train_split, "split": config.dataset.split}
-        lines += shared_images(training, validation, **splits)
+        lines += shared_images(training, validation)
     return [*lines, training.note] if training.note else lines
 
 

@@ -24,16 +24,14 @@ class Kept(NamedTuple):
     named: tuple[str, int]  # its name and its size
 
 
-def shared_images(
-    training: ReadableSet, validation: ReadableSet, *, train_split: str, split: str
-) -> list[str]:
+def shared_images(training: ReadableSet, validation: ReadableSet) -> list[str]:
     """A warning where training and validation share images: the same split, the same file or link, or files
     of the same name, size and content. Contents are read only where name and size agree.
     """
-    if train_split == split:
+    if training.split == validation.split:
         return [
-            f"warning: training and validation are both split {split}: the mIoU is that of images which "
-            "the model has seen"
+            f"warning: training and validation are both split {validation.split}: the mIoU is that of images "
+            "which the model has seen"
         ]
     if not (isinstance(training.samples, LabelledFiles) and isinstance(validation.samples, LabelledFiles)):
         return []
@@ -47,8 +45,8 @@ def shared_images(
     first, other = min(shared.items())
     named = f"{first}" if first == other else f"{first} is {other}"
     return [
-        f"warning: {len(shared)} of {len(validation)} images of {split} are training images too, the first: "
-        f"{named}; the mIoU is too high"
+        f"warning: {len(shared)} of {len(validation)} images of {validation.split} are training images too, "
+        f"the first: {named}; the mIoU is too high"
     ]
 
 

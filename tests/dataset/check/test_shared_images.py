@@ -7,7 +7,6 @@ import pytest
 
 from deeplabx.dataset.check import shared_images as module
 from deeplabx.dataset.check.shared_images import shared_images
-from deeplabx.dataset.readable import ReadableSet
 from deeplabx.run.build import open_dataset
 from tests.conftest import Root, TrainTiny
 
@@ -19,7 +18,7 @@ def root(fake_root: Root, tmp_path: Path) -> Path:
 
 def found(root: Path) -> list[str]:
     training, validation = (open_dataset("folder", root=str(root), split=split) for split in ("train", "val"))
-    return shared_images(training, validation, train_split="train", split="val")
+    return shared_images(training, validation)
 
 
 def copied(image: Path, name: Path) -> None:
@@ -81,7 +80,7 @@ def test_only_files_of_one_name_and_size_are_read(root: Path, monkeypatch: pytes
 
 def test_lists_that_overlap_are_said(fake_root: Root) -> None:
     samples = [open_dataset("voc", root=str(fake_root("voc")), split=split) for split in ("trainval", "val")]
-    (words,) = shared_images(*samples, train_split="trainval", split="val")
+    (words,) = shared_images(*samples)
     assert words.startswith("warning: 4 of 4 images of val are training images too, the first: ")
     assert " is " not in words.split("first: ")[1].split(";")[0]
 
@@ -89,12 +88,12 @@ def test_lists_that_overlap_are_said(fake_root: Root) -> None:
 def test_a_file_that_is_gone_is_left_to_the_reader(root: Path) -> None:
     training, validation = (open_dataset("folder", root=str(root), split=split) for split in ("train", "val"))
     shutil.rmtree(root / "images")
-    assert shared_images(training, validation, train_split="train", split="val") == []
+    assert shared_images(training, validation) == []
 
 
 def test_a_set_without_files_has_none(fake_root: Root) -> None:
-    shapes = ReadableSet(open_dataset("shapes", split="val", train_images=2, val_images=2).samples)
-    assert shared_images(shapes, shapes, train_split="train", split="val") == []
+    sets = [open_dataset("shapes", split=split, train_images=2, val_images=2) for split in ("train", "val")]
+    assert shared_images(*sets) == []
 
 
 def test_training_says_it_once_before_the_first_step(
