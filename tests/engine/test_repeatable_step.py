@@ -31,7 +31,7 @@ torch.manual_seed(0)
 IMAGES = torch.randint(0, 256, (2, 33, 33, 3), dtype=torch.uint8)
 LABELS = torch.randint(0, CLASSES, (2, 33, 33), dtype=torch.uint8)
 
-# --- what is known of the kernels -----------------------------------------------------------------------------
+# --- what is known of the kernels ---------------------------------------------------------------------------
 # Read in PyTorch 2.11 to 2.13. ALERT: the kernel adds with floating-point atomics, in the order in which
 # threads happen to run, and calls alertNotDeterministic in the file of aten/src/ATen/native/cuda named here.
 # DOCS: listed by the documentation of torch.use_deterministic_algorithms, as an operator with another, slower
@@ -82,8 +82,8 @@ NONDETERMINISTIC: dict[str, str] = {
     "median": "ALERT Sorting.cpp, for the index",
     "nanmedian": "ALERT Sorting.cpp, for the index",
     "kthvalue": "ALERT Sorting.cpp",
-    "_scaled_dot_product_flash_attention_backward": "transformers/cuda/attention_backward.cu: atomics into dQ",
-    "_scaled_dot_product_efficient_attention_backward": "ALERT transformers/cuda/attention_backward.cu",
+    "_scaled_dot_product_flash_attention_backward": "attention_backward.cu: atomics into dQ",
+    "_scaled_dot_product_efficient_attention_backward": "ALERT attention_backward.cu",
 }
 
 # Nondeterministic for some arguments only: a function of them says whether.
@@ -113,15 +113,15 @@ DEPENDS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], str]] = {
 REPEATS: dict[str, str] = {
     "max_pool2d_with_indices_backward": "DilatedMaxPool2d.cu, max_pool_backward_nhwc and _nchw: a thread for "
     "each pixel of the input gathers from the windows that chose it. No alert",
-    "avg_pool2d_backward": "AveragePool2d.cu, avg_pool2d_backward_out_cuda_frame and _nhwc: a thread for each "
-    "pixel of the input sums its windows. No alert",
-    "upsample_nearest2d_backward": "UpSampleNearest2d.cu: a thread for each pixel of the input sums its block",
+    "avg_pool2d_backward": "AveragePool2d.cu, avg_pool2d_backward_out_cuda_frame and _nhwc: a thread for "
+    "each pixel of the input sums its windows. No alert",
+    "upsample_nearest2d_backward": "UpSampleNearest2d.cu: a thread for each input pixel sums its block",
     "nll_loss2d_backward": "NLLLoss2d.cu: each pixel of each class is written once",
     "native_batch_norm_backward": "Normalization.cuh: the last block, found by an integer atomic, sums the "
     "other blocks' parts in their order",
     "linalg_vector_norm": "Reduce.cuh: as in batch norm, a fixed order",
     "sum": "Reduce.cuh: as in batch norm, a fixed order",
-    "convolution_backward": "cuDNN chooses among algorithms: repeats with torch.backends.cudnn.deterministic. "
+    "convolution_backward": "cuDNN chooses an algorithm: repeats with torch.backends.cudnn.deterministic. "
     "Depthwise kernels of DepthwiseConv2d.cu gather, and sum in one block",
 }
 
@@ -270,7 +270,7 @@ def test_a_scaled_step_repeats_and_does_not_wait() -> None:
     assert not watch.found
 
 
-# --- the watch itself -----------------------------------------------------------------------------------------
+# --- the watch itself ---------------------------------------------------------------------------------------
 
 
 class Wasteful(Loss):
