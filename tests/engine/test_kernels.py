@@ -65,7 +65,10 @@ def alert(operator: str) -> None:
 
 
 def test_operators_without_a_kernel_that_repeats_are_named() -> None:
-    with warnings.catch_warnings(record=True) as others, repeating(CUDA) as found:
+    with (
+        warnings.catch_warnings(record=True, action="always") as others,
+        repeating(CUDA) as found,
+    ):
         assert torch.get_deterministic_debug_mode() == 1
         alert("grid_sampler_2d_backward_cuda")
         alert("grid_sampler_2d_backward_cuda")
