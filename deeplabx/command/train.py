@@ -49,6 +49,7 @@ from deeplabx.run.build import (
 from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, write_names
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
+from deeplabx.run.environment import changed_words, environment_of
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -167,9 +168,12 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     if found:
         refuse_changed(config, found, extensions_of(folder))
     checkpoints.restore(state, found)
+    moved: list[str] = []
     if is_main():
+        environment = environment_of(config, device)
+        moved = changed_words(folder, environment) if found else []
         checkpoints.repair(folder / "checkpoints", state)
-        write_run_files(config, folder, overrides, device)
+        write_run_files(config, folder, overrides, environment)
         write_names(folder, now)
 
     normalization = model.backbone.normalization
@@ -205,7 +209,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     with stop, log, closing(batches):
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        before = [*complaints, *killed, *changes, *initial.words]
+        before = [*complaints, *killed, *moved, *changes, *initial.words]
         for line in [*before, *opening, *absent, *skipped, *transport.words]:
             log.say(line)
         if state.step == 0:
