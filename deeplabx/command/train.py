@@ -33,8 +33,9 @@ from deeplabx.process.distributed import (
 )
 from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
-from deeplabx.report.curves import draw_curves
-from deeplabx.report.samples import draw_samples
+from deeplabx.report.background import Background
+from deeplabx.report.curves import draw_curves, import_matplotlib
+from deeplabx.report.samples import SamplePanels
 from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,
@@ -194,29 +195,35 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
 
-    def draw() -> None:
+    drawing = Background()
+
+    def draw(panels: SamplePanels) -> None:
         if is_main():
-            path = folder / "samples" / f"step-{state.step:08d}.png"
-            draw_samples(predictor, validation, path, count=config.trainer.samples, stop=stop)
+            panels.predict_rest(predictor, stop=stop)
+            if stop.number is None:
+                drawing.run(panels.write, folder / "samples" / f"step-{state.step:08d}.png")
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
+        panels = SamplePanels(validation, count=config.trainer.samples)
         with saved_first(saver):
-            result = evaluate(predictor, validation, stop=stop, progress=log.terminal)
+            result = evaluate(
+                predictor, validation, stop=stop, progress=log.terminal, predicted_one=panels.add
+            )
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
-        draw()
+        draw(panels)
         return result
 
-    with stop, log, closing(batches):
+    with stop, log, closing(batches), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
         before = [*complaints, *killed, *moved, *changes, *initial.words]
         for line in [*before, *opening, *absent, *skipped, *transport.words]:
             log.say(line)
         if state.step == 0:
-            draw()
+            draw(SamplePanels(validation, count=config.trainer.samples))
         fit(
             state,
-            arriving(batches, unreadable, saver),
+            arriving(batches, unreadable, saver, drawing),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -226,7 +233,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         )
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
-            draw_curves(folder)
+            drawing.run(draw_curves, folder)
+            drawing.wait()
         log.closing(config.trainer.workers)
         for line in closing_words(state, folder):
             log.say(line)
@@ -257,9 +265,14 @@ def saved_first(saver: Saver) -> Iterator[None]:
         raise
 
 
-def arriving(batches: Iterable[Batch | None], unreadable: set[str], saver: Saver) -> Iterator[Batch | None]:
+def arriving(
+    batches: Iterable[Batch | None], unreadable: set[str], saver: Saver, drawing: Background
+) -> Iterator[Batch | None]:
     """The batches; what could not be read for them goes into `unreadable`."""
+    drawing.wait()  # the first batch forks the loader's workers, while no other thread may hold a lock
     with saved_first(saver):
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            if number == 0 and is_main():
+                drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
             unreadable.update(batch.unreadable if batch is not None else ())
             yield batch

@@ -4,6 +4,12 @@ import json
 from pathlib import Path
 
 
+def import_matplotlib() -> None:
+    """Import what `draw_curves` needs, in a thread beside other work."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def draw_curves(folder: Path) -> Path | None:
     """Write plots/curves.png: loss and learning rate by step, mIoU by step. None when nothing was logged."""
     from matplotlib.figure import Figure  # imported only when a figure is drawn

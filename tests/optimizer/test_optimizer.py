@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ import deeplabx
 from deeplabx.optimizer.adamw import adamw
 from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.optimizer.sgd import sgd
+
+Build = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 
 def test_norm_and_bias_are_not_decayed_and_the_head_has_its_factor() -> None:
@@ -120,3 +124,27 @@ def test_of_v1_and_v2_only_the_classifiers_have_the_heads_rates(
     assert groups["head_bias"]["names"] == [f"{name}.bias" for name in new]
     assert [groups[label]["base_lr"] for label in ("backbone", "head", "head_bias")] == [1e-3, 1e-2, 2e-2]
     assert groups["head_bias"]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"),
+    [
+        (partial(sgd, momentum=0.9), partial(torch.optim.SGD, momentum=0.9, fused=True)),
+        (partial(adamw, beta1=0.9, beta2=0.99), partial(torch.optim.AdamW, betas=(0.9, 0.99), fused=True)),
+    ],
+)
+def test_optimizers_take_the_steps_of_torchs_own(ours: Build, torchs: Build) -> None:
+    results = []
+    for build in (ours, torchs):
+        weights = torch.linspace(-1, 1, 12).reshape(3, 4).clone().requires_grad_()
+        optimizer = build([{"params": [weights], "lr": 0.1, "weight_decay": 0.01}])
+        for number in range(6):
+            optimizer.zero_grad()
+            (weights.sin() * (number + 1)).sum().backward()
+            optimizer.step()
+            if number == 2:  # as a resumed run does
+                state = optimizer.state_dict()
+                optimizer = build([{"params": [weights], "lr": 0.1, "weight_decay": 0.01}])
+                optimizer.load_state_dict(state)
+        results.append(weights.detach().clone())
+    assert torch.equal(*results)
