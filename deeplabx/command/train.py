@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.kernels import fix_workspace
 from deeplabx.engine.lock import locked
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
@@ -90,6 +91,8 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             )
             return finished
         trainer, before = config.trainer, beginning(folder)
+        if trainer.deterministic:
+            fix_workspace()
         try:
             best = launch(
                 worker,
@@ -97,6 +100,7 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
                 folder,
                 overrides,
                 devices=trainer.devices,
+                backend=trainer.backend,
                 max_restarts=trainer.max_restarts,
                 prepare=plugins.loader(),
             )
@@ -205,11 +209,10 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
+        if is_main():
+            drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
         panels = SamplePanels(validation, count=config.trainer.samples)
-        with saved_first(saver):
-            result = evaluate(
-                predictor, validation, stop=stop, progress=log.terminal, predicted_one=panels.add
-            )
+        result = evaluate(predictor, validation, stop=stop, progress=log.terminal, predicted_one=panels.add)
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
         return result
@@ -223,7 +226,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             draw(SamplePanels(validation, count=config.trainer.samples))
         fit(
             state,
-            arriving(batches, unreadable, saver, drawing),
+            noting(batches, unreadable),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -252,27 +255,8 @@ def closing_words(state: TrainState, folder: Path) -> list[str]:
     ]
 
 
-@contextmanager
-def saved_first(saver: Saver) -> Iterator[None]:
-    """Save before an error of reading ends the run, so that no step is lost: once the data or the memory
-    suffice, the run is resumed. For a block between two steps.
-    """
-    try:
-        yield
-    except (DataError, ResourceError):
-        if saver.state.step:
-            saver.try_save()
-        raise
-
-
-def arriving(
-    batches: Iterable[Batch | None], unreadable: set[str], saver: Saver, drawing: Background
-) -> Iterator[Batch | None]:
+def noting(batches: Iterable[Batch | None], unreadable: set[str]) -> Iterator[Batch | None]:
     """The batches; what could not be read for them goes into `unreadable`."""
-    drawing.wait()  # the first batch forks the loader's workers, while no other thread may hold a lock
-    with saved_first(saver):
-        for number, batch in enumerate(batches):
-            if number == 0 and is_main():
-                drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
-            unreadable.update(batch.unreadable if batch is not None else ())
-            yield batch
+    for batch in batches:
+        unreadable.update(batch.unreadable if batch is not None else ())
+        yield batch

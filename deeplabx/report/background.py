@@ -1,9 +1,16 @@
 """Drawing beside the training loop."""
 
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
+
+# Held while a function runs, and while a process is forked: a lock that a function holds, such as that of a
+# module which it imports, would stay locked in the new process.
+AT_WORK = threading.RLock()
+os.register_at_fork(before=AT_WORK.acquire, after_in_parent=AT_WORK.release, after_in_child=AT_WORK.release)
 
 
 class Background:
@@ -29,7 +36,11 @@ class Background:
 
     def run(self, function: Callable[..., object], *arguments: Any) -> None:
         self.raise_errors(finished_only=True)
-        self.pending.append(self.executor.submit(function, *arguments))
+        self.pending.append(self.executor.submit(self.work, function, *arguments))
+
+    def work(self, function: Callable[..., object], *arguments: Any) -> None:
+        with AT_WORK:
+            function(*arguments)
 
     def wait(self) -> None:
         self.raise_errors(finished_only=False)

@@ -1,3 +1,4 @@
+import os
 import threading
 
 import pytest
@@ -50,3 +51,26 @@ def test_an_error_of_the_block_drops_what_has_not_begun() -> None:
     drawing.__exit__(KeyError, KeyError(), None)
     assert go.is_set()
     assert done == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_no_process_is_forked_while_a_function_runs() -> None:
+    begun, go = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def work() -> None:
+        begun.set()
+        go.wait(60)
+        done.append(1)
+
+    with Background() as drawing:
+        drawing.run(work)
+        assert begun.wait(60)
+        threading.Timer(0.2, go.set).start()
+        child = os.fork()
+        if child == 0:
+            with Background() as another:  # it can work in the new process too
+                another.run(done.append, 2)
+            os._exit(10 + sum(done))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 13
