@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import deeplabx
 from deeplabx.optimizer.adamw import adamw
 from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.optimizer.sgd import sgd
+from tests.conftest import python
 
 Build = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -148,3 +150,23 @@ def test_optimizers_take_the_steps_of_torchs_own(ours: Build, torchs: Build) -> 
                 optimizer.load_state_dict(state)
         results.append(weights.detach().clone())
     assert torch.equal(*results)
+
+
+STEPS = """
+import sys, torch
+from deeplabx.optimizer.adamw import adamw
+from deeplabx.optimizer.sgd import sgd
+for build in (lambda groups: sgd(groups, momentum=0.9), lambda groups: adamw(groups, beta1=0.9, beta2=0.99)):
+    weights = torch.ones(2, requires_grad=True)
+    optimizer = build([{"params": [weights], "lr": 0.1, "weight_decay": 0.0}])
+    weights.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_no_optimizer_imports_the_compiler() -> None:
+    ended = python("-c", STEPS, cwd=Path.cwd())
+    assert ended == (0, "[]\n", "")
