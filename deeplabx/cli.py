@@ -10,10 +10,11 @@ from deeplabx.command.arguments import fail, flags_and_settings
 from deeplabx.command.completion import complete
 from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command, help_text, second_words
 from deeplabx.errors import nearest
+from deeplabx.process.ending import end_process
 from deeplabx.process.terminal import discard_terminal, show_any_text
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     show_any_text()
     code: int | str | None = 0
@@ -29,6 +30,16 @@ def main(argv: list[str] | None = None) -> None:
         print("deeplabx: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+def program() -> NoReturn:
+    """`main` as a program: its end is the end of the process."""
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            end_process(ended.code)
+        raise
 
 
 def answer(argv: list[str]) -> NoReturn:
@@ -117,4 +128,4 @@ def leave(number: int, frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    program()
