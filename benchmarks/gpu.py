@@ -772,7 +772,7 @@ def idle_share(run: Run, racer: Racer, data: list[Batch], *, steps: int) -> floa
         (event.time_range.start, event.time_range.end)
         for event in profiled.events() or ()
         if event.device_type.name == "CUDA"
-        and not event.is_user_annotation
+        and not getattr(event, "is_user_annotation", False)
         and not event.name.startswith(NO_KERNELS)
     )
     busy = 0.0

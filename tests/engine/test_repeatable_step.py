@@ -6,6 +6,7 @@ What no list of operators can show needs a GPU (`python -m benchmarks.gpu`): whi
 and copies between host and device.
 """
 
+import functools
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import deeplabx
 from deeplabx import registry
+from deeplabx.config import schema
 from deeplabx.engine.state import TrainState
 from deeplabx.loss.contract import Loss
 from deeplabx.model import resize
-from deeplabx.run.build import model_of, state_of
+from deeplabx.run.build import freeze, state_of
 from tests.conftest import compose_plain
 
 PACKAGE = str(Path(deeplabx.__file__).parent)
@@ -201,14 +203,29 @@ def kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resize, "needs_own_backward", lambda x: True)
 
 
-def training_state(*overrides: str) -> TrainState:
-    """The state of `deeplabx train <overrides>`, after what happens once, in its first step."""
-    config = compose_plain("augment.crop_size=33", "trainer.batch_size=2", *PRECISION, *overrides)
+@functools.cache
+def config_of(*overrides: str) -> schema.TrainConfig:
+    return compose_plain(
+        "augment.crop_size=33",
+        "trainer.batch_size=2",
+        "trainer.devices=cpu",
+        "trainer.precision=fp32",
+        *overrides,
+    )
+
+
+def training_state(
+    model: str, backbone: str, *overrides: str, norm: str = "batch", **settings: Any
+) -> TrainState:
+    """The state of `deeplabx train <overrides>` with this model, after what happens once, in its first step.
+    settings: the model's own.
+    """
     with torch.device("meta"):  # which operators run does not depend on the weights, and drawing them is slow
-        model = model_of(config, num_classes=CLASSES, in_channels=3)
-    for tensor in model.to_empty(device="cpu").state_dict().values():
+        network = deeplabx.build_model(model, backbone=backbone, num_classes=CLASSES, norm=norm, **settings)
+    for tensor in network.to_empty(device="cpu").state_dict().values():
         tensor.zero_()
-    state = state_of(config, model, ignore_index=255, device=torch.device("cpu"))
+    freeze(config_of(*overrides).trainer, network)
+    state = state_of(config_of(*overrides), network, ignore_index=255, device=torch.device("cpu"))
     state.normalization(IMAGES)  # mean and std are kept on the device
     return state
 
@@ -220,51 +237,54 @@ def watched(state: TrainState) -> Watch:
     return watch
 
 
-PRECISION = ("trainer.devices=cpu", "trainer.precision=fp32")
 BACKBONES = sorted(name for name in registry.OPTIONS["backbone"] if name != "timm")  # timm's are not ours
-STEPS = [
-    *([f"backbone={name}", "model=deeplabv3plus"] for name in BACKBONES),
-    ["model=deeplabv1", "backbone=vgg16"],
-    ["model=deeplabv2", "backbone=resnet18", "model.scales=[1.0,0.75,0.5]"],
-    ["model=deeplabv3", "backbone=mobilenetv3_small"],
-    ["model=deeplabv3", "backbone=resnet18", "model.auxiliary_weight=0.4", "model.image_pooling=33"],
-    ["model=lraspp", "backbone=mobilenetv3_small"],
-    ["model=lraspp", "backbone=mobilenetv3_small", "model.pooling=17"],  # windows
+LIGHT = ("deeplabv3", "mobilenetv3_small")
+STEPS: list[tuple[str, str, dict[str, Any]]] = [
+    *(("deeplabv3plus", name, {}) for name in BACKBONES),
+    ("deeplabv1", "vgg16", {}),
+    ("deeplabv2", "resnet18", {"scales": [1.0, 0.75, 0.5]}),
+    (*LIGHT, {}),
+    ("deeplabv3", "resnet18", {"auxiliary_weight": 0.4, "image_pooling": 33}),
+    ("lraspp", "mobilenetv3_small", {}),
+    ("lraspp", "mobilenetv3_small", {"pooling": 17}),  # windows
+    (*LIGHT, {"norm": "group"}),
+    (*LIGHT, {"norm": "frozen"}),
+    (*LIGHT, {"align_corners": False}),
 ]
 SETTINGS = [
     *([f"loss={name}"] for name in registry.OPTIONS["loss"]),
-    ["loss.class_weights=[1.0,2.0,3.0,4.0]"],
     ["loss.class_weights=[1.0,2.0,3.0,4.0]", "loss.keep_priors=true"],
     *([f"optimizer={name}"] for name in registry.OPTIONS["optimizer"]),
-    ["trainer.accumulate=2", "model.norm=group"],
     ["trainer.clip_norm=1.0"],
     ["trainer.ema_decay=0.9"],
     ["trainer.on_nonfinite=skip"],
     ["trainer.precision=bf16"],
+    ["trainer.precision=fp16", "trainer.ema_decay=0.9"],  # which the command refuses on a CPU
     ["trainer.freeze_stride=4"],
-    ["model.align_corners=false"],
 ]
 
 
-@pytest.mark.parametrize("overrides", STEPS, ids="-".join)
-def test_a_step_of_every_model_and_backbone_repeats_and_does_not_wait(overrides: list[str]) -> None:
-    watch = watched(training_state(*overrides))
+@pytest.mark.parametrize(("model", "backbone", "settings"), STEPS)
+def test_a_step_of_every_model_and_backbone_repeats_and_does_not_wait(
+    model: str, backbone: str, settings: dict[str, Any]
+) -> None:
+    watch = watched(training_state(model, backbone, **settings))
     assert not watch.found
     assert {"convolution", "convolution_backward"} <= watch.seen  # the backward pass was watched too
 
 
+def test_each_model_is_among_them() -> None:
+    assert {model for model, _, _ in STEPS} == set(registry.OPTIONS["model"])
+
+
 @pytest.mark.parametrize("overrides", SETTINGS, ids="-".join)
 def test_a_step_of_every_setting_repeats_and_does_not_wait(overrides: list[str]) -> None:
-    light = ("model=deeplabv3", "backbone=mobilenetv3_small")
-    assert not watched(training_state(*light, *overrides)).found
+    assert not watched(training_state(*LIGHT, *overrides)).found
 
 
-def test_a_step_in_fp16_repeats_and_does_not_wait() -> None:
-    """With the scaler's checks; the command refuses fp16 on a CPU."""
-    state = training_state(
-        "model=lraspp", "backbone=mobilenetv3_small", "trainer.precision=fp16", "trainer.ema_decay=0.9"
-    )
-    assert state.scaler.is_enabled()
+def test_a_step_of_two_passes_repeats_and_does_not_wait() -> None:
+    state = training_state(*LIGHT, "trainer.accumulate=2", "model.norm=group", norm="group")
+    assert state.accumulate == 2
     assert not watched(state).found
 
 
@@ -281,7 +301,7 @@ class Wasteful(Loss):
 
 
 def test_a_loss_that_does_not_repeat_and_waits_is_found() -> None:
-    state = training_state("model=lraspp", "backbone=mobilenetv3_small")
+    state = training_state("lraspp", "mobilenetv3_small")
     state.loss = Wasteful()
     found = watched(state).found
     assert {"upsample_bilinear2d_backward", "nll_loss2d_forward", "_local_scalar_dense"} <= set(found)
