@@ -20,6 +20,7 @@ def flags() -> dict[str, Any]:
         "tf32 in convolutions": torch.backends.cudnn.allow_tf32,
         "matmul": torch.backends.cuda.matmul.fp32_precision,
         "conv": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "rnn": torch.backends.cudnn.rnn.fp32_precision,  # type: ignore[attr-defined]
         "deterministic": torch.backends.cudnn.deterministic,
         "benchmark": torch.backends.cudnn.benchmark,
         "mode": torch.get_deterministic_debug_mode(),
@@ -28,11 +29,10 @@ def flags() -> dict[str, Any]:
 
 
 def inside() -> tuple[str, str, bool]:
-    return (
-        torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
-        torch.backends.cudnn.deterministic,
-    )
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"  # an error if the two differ
+    assert precision == torch.backends.cuda.matmul.fp32_precision
+    assert torch.backends.cudnn.allow_tf32 == (flags()["conv"] == "tf32")
+    return precision, flags()["conv"], torch.backends.cudnn.deterministic
 
 
 def test_float32_is_ieee_float32_unless_tf32_is_asked_for() -> None:
@@ -46,6 +46,17 @@ def test_float32_is_ieee_float32_unless_tf32_is_asked_for() -> None:
     assert flags() == before
     with pytest.raises(ZeroDivisionError), computing(CUDA), repeating(CUDA):
         raise ZeroDivisionError
+    assert flags() == before
+
+
+def test_a_program_that_uses_tf32_goes_on_with_it() -> None:
+    before = flags()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    with computing(CUDA):
+        assert inside() == ("ieee", "ieee", True)
+    assert torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.fp32_precision = before["matmul"]
     assert flags() == before
 
 
@@ -72,7 +83,6 @@ def test_operators_without_a_kernel_that_repeats_are_named() -> None:
         assert torch.get_deterministic_debug_mode() == 1
         alert("grid_sampler_2d_backward_cuda")
         alert("grid_sampler_2d_backward_cuda")
-        alert("max_pool2d_with_indices_backward_cuda")  # which repeats all the same
         warnings.warn("something else", stacklevel=1)
     assert found == {"grid_sampler_2d_backward_cuda"}
     assert [str(other.message) for other in others] == ["something else"]
