@@ -96,9 +96,7 @@ def test_the_learning_rate_of_each_step_is_the_formulas_however_often_a_run_is_r
     codes = [train("run", "trainer.save_every=5", f"schedule.max_iters={steps}", *SHAPES).code]
     codes += [deeplabx("resume", "run").code for _ in interruptions]
     assert codes == [{"stop": 75, "crash": 1}[how] for how in interruptions.values()] + [0]
-    formula = {
-        step: round(0.05 * (1 - min(step, steps - 1) / steps) ** 0.9, 8) for step in range(1, steps + 1)
-    }
+    formula = {step: round(0.05 * (1 - (step - 1) / steps) ** 0.9, 8) for step in range(1, steps + 1)}
     assert logged(tmp_path / "run", "lr") == formula
 
 

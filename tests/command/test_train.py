@@ -285,14 +285,14 @@ def test_init_from_takes_what_fits_and_lists_the_rest(train_tiny: TrainTiny, tin
 
 def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
     config = compose_plain(
-        "schedule.max_iters=30",
+        "schedule.max_iters=60",
         "trainer.batch_size=4",
         "trainer.workers=0",
         "trainer.devices=cpu",
         "trainer.samples=0",
         "dataset.val_images=8",
-        "trainer.eval_every=30",
-        "trainer.log_every=30",
+        "trainer.eval_every=60",
+        "trainer.log_every=60",
     )
     constant = 1 / 7
     assert train_command.train(config, tmp_path, overrides=[]) > constant
