@@ -17,6 +17,7 @@ from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.lock import locked
+from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
@@ -61,7 +62,7 @@ from deeplabx.run.folder import (
     write_run_files,
 )
 from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
-from deeplabx.run.loading import transport_of
+from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.resolve import images_per_norm, resolved
@@ -157,7 +158,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         initial = load_initial_weights(config, model, classes=training.classes)
     of_weights = broadcast(stored.normalization if stored else initial.normalization)
     model.backbone.normalization = normalization_of(model, training, of_weights)
-    config, absent = with_class_weights(config, training, stored)
+    loading = loading_of(config, training, device=device)
+    config, absent = with_class_weights(config, training, stored, workers=loading.workers)
     config = with_absolute_paths(replace(config, accept_changed_images=False))  # as it is stored
 
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
@@ -169,7 +171,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     checkpoints.restore(state, found)
     if is_main():
         checkpoints.repair(folder / "checkpoints", state)
-        write_run_files(config, folder, overrides, device)
+        write_run_files(config, folder, overrides, device, workers=loading.workers)
         write_names(folder, now)
 
     normalization = model.backbone.normalization
@@ -177,15 +179,16 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         config, list(training.classes), training.palette, training.ignore_index, normalization, data
     )
     predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
-    transport = transport_of(config, training)
     batches = batches_of(
         config,
         training,
         normalization,
         device=device,
         first_step=state.step,
-        shared_memory=transport.shared_memory,
+        workers=loading.workers,
+        shared_memory=loading.shared_memory,
     )
+    reader = reader_of(validation, workers=loading.workers, device=device)
     log = log_of(config, folder, first_step=state.step)
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
@@ -198,21 +201,21 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
         with saved_first(saver):
-            result = evaluate(predictor, validation, stop=stop, progress=log.terminal)
+            result = evaluate(predictor, validation, reader=reader, stop=stop, progress=log.terminal)
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw()
         return result
 
-    with stop, log, closing(batches):
+    with stop, log, closing(batches), closing(reader):
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
         before = [*complaints, *killed, *changes, *initial.words]
-        for line in [*before, *opening, *absent, *skipped, *transport.words]:
+        for line in [*before, *opening, *absent, *skipped, *loading.words]:
             log.say(line)
         if state.step == 0:
             draw()
         fit(
             state,
-            arriving(batches, unreadable, saver),
+            arriving(batches, unreadable, saver, log),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -223,7 +226,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
             draw_curves(folder)
-        log.closing(config.trainer.workers)
+        log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):
             log.say(line)
     return state.best_miou
@@ -253,9 +256,13 @@ def saved_first(saver: Saver) -> Iterator[None]:
         raise
 
 
-def arriving(batches: Iterable[Batch | None], unreadable: set[str], saver: Saver) -> Iterator[Batch | None]:
+def arriving(
+    batches: Iterable[Batch | None], unreadable: set[str], saver: Saver, log: Log
+) -> Iterator[Batch | None]:
     """The batches; what could not be read for them goes into `unreadable`."""
     with saved_first(saver):
         for batch in batches:
-            unreadable.update(batch.unreadable if batch is not None else ())
+            if batch is not None:
+                unreadable.update(batch.unreadable)
+                log.made(batch.making)
             yield batch

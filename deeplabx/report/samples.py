@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.dataset.sample_reader import SampleReader
 from deeplabx.dataset.writing import write_image
 from deeplabx.engine.evaluator import read_ahead
 from deeplabx.engine.predictor import Predictor
@@ -25,7 +26,7 @@ def draw_samples(
     was_training = predictor.model.training
     predictor.model.eval()
     indices = [number * len(samples) // count for number in range(min(count, len(samples)))]
-    for sample in read_ahead(samples, indices, stop=stop):
+    for sample, _ in read_ahead(SampleReader(samples), indices, stop=stop):
         if sample is not None:
             predicted = predictor.ids(sample.image).cpu().numpy()
             panels.append(panel(sample.image, sample.label, predicted, samples.palette))

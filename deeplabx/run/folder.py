@@ -184,7 +184,7 @@ def refuse_links_out(folder: Path) -> None:
 
 
 def write_run_files(
-    config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device
+    config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device, *, workers: int
 ) -> None:
     """Write config, overrides and environment of a run that begins. Marks of an earlier end are removed."""
     durable.tidy(folder)
@@ -200,6 +200,7 @@ def write_run_files(
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "processes": world_size(),
         "threads": torch.get_num_threads(),
+        "workers": workers,
         "precision": config.trainer.precision,
         "plugins": plugins.needed(options_of(config)),
     }

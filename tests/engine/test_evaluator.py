@@ -14,11 +14,11 @@ from deeplabx.backbone.normalization import Normalization
 from deeplabx.dataset import arrivals
 from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.dataset.sample_reader import SampleReader
 from deeplabx.engine import evaluator
 from deeplabx.engine.evaluator import (
     InterruptedEvaluationError,
     evaluate,
-    read_ahead,
     refuse_other_classes,
 )
 from deeplabx.engine.metrics import Metrics
@@ -236,7 +236,7 @@ def test_a_signal_is_heard_between_the_passes_of_one_image(settings: dict[str, A
 
 def test_no_image_is_read_long_before_it_is_needed() -> None:
     samples = Reading()
-    found = read_ahead(ReadableSet(samples), range(4), stop=None)
+    found = SampleReader(ReadableSet(samples)).read(range(4))
     assert next(found) is not None
     time.sleep(0.1)
     assert samples.read == [0, 1]

@@ -1,14 +1,16 @@
 """Whether the batches in flight fit, in the numbers of VOC's defaults: crop 513, batch 16."""
 
 import pytest
+import torch
 
 from deeplabx.errors import ResourceError
 from deeplabx.process.memory import Free
 from deeplabx.run import loading
 from deeplabx.run.build import dataset_of
-from deeplabx.run.loading import Needs, needs_of, refuse_too_large, transport, transport_of
+from deeplabx.run.loading import Needs, loading_of, needs_of, refuse_too_large, transport
 from tests.conftest import compose_plain
 
+CPU = torch.device("cpu")
 MIB, GIB = 2**20, 2**30
 VOC = Needs(batch=16 * 513**2 * 4, image=500 * 375 * 4, processes=1)
 
@@ -18,34 +20,34 @@ def shared(free: int, total: int | None = None) -> Free:
 
 
 def test_what_fits_goes_through_shared_memory_without_a_word() -> None:
-    assert transport(VOC, 2, shared(2 * GIB)) == loading.Transport(True, [])
-    assert transport(VOC, 2, None) == loading.Transport(True, [])  # no limit
-    assert transport(VOC, 0, shared(0)) == loading.Transport(True, [])  # no workers
+    assert transport(VOC, 2, shared(2 * GIB)) == (True, [])
+    assert transport(VOC, 2, None) == (True, [])  # no limit
+    assert transport(VOC, 0, shared(0)) == (True, [])  # no workers
 
 
 def test_what_does_not_fit_goes_through_pipes_and_says_so() -> None:
-    found = transport(VOC, 2, shared(64 * MIB))
-    assert not found.shared_memory
-    assert found.words == [
+    fits, words = transport(VOC, 2, shared(64 * MIB))
+    assert not fits
+    assert words == [
         "/dev/shm: 64 MiB free of 64 MiB, the batches in flight need 113 MiB: workers send them through "
         "pipes instead, which is slower; docker run --shm-size=113m avoids it"
     ]
 
 
 def test_the_words_name_the_number_of_workers_that_fits() -> None:
-    (words,) = transport(VOC, 8, shared(200 * MIB)).words
+    _, (words,) = transport(VOC, 8, shared(200 * MIB))
     assert ", or trainer.workers=4, avoids it" in words
-    assert transport(VOC, 4, shared(200 * MIB)).shared_memory
+    assert transport(VOC, 4, shared(200 * MIB))[0]
 
 
 def test_the_size_to_ask_for_counts_what_others_use() -> None:
-    (words,) = transport(VOC, 2, shared(10 * MIB, 64 * MIB)).words
+    _, (words,) = transport(VOC, 2, shared(10 * MIB, 64 * MIB))
     assert "docker run --shm-size=167m" in words
 
 
 def test_processes_of_one_machine_share_it() -> None:
-    assert transport(VOC, 2, shared(200 * MIB)).shared_memory
-    assert not transport(Needs(VOC.batch, VOC.image, 2), 2, shared(200 * MIB)).shared_memory
+    assert transport(VOC, 2, shared(200 * MIB))[0]
+    assert not transport(Needs(VOC.batch, VOC.image, 2), 2, shared(200 * MIB))[0]
 
 
 def test_memory_that_does_not_suffice_is_refused_with_what_to_set() -> None:
@@ -78,7 +80,7 @@ def test_the_needs_of_a_run_are_those_of_its_settings(monkeypatch: pytest.Monkey
     height, width = training.label(0).shape
     assert needs_of(config, training) == Needs(6 * 65 * 65 * 4, height * width * 4, 1)
     monkeypatch.setattr(loading, "free_shared_memory", lambda: shared(MIB // 4))
-    assert not transport_of(config, training).shared_memory
+    assert not loading_of(config, training, device=CPU).shared_memory
     monkeypatch.setattr(loading, "free_addresses", lambda: Free(1000, MIB, "the limit set by ulimit -v"))
     with pytest.raises(ResourceError, match=r"\(the limit set by ulimit -v\)"):
-        transport_of(config, training)
+        loading_of(config, training, device=CPU)
