@@ -56,6 +56,10 @@ class DeviceError(DeeplabxError):
     exit_code = 5
 
 
+class PeerFailedError(DeviceError):
+    """Another process of the run ends with an error, which says more than this one."""
+
+
 class ResourceError(DeeplabxError):
     """Out of memory or disk, or a path that cannot be read or written."""
 

@@ -2,9 +2,11 @@
 known weights uses this too.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -16,13 +18,22 @@ class Normalization(NamedTuple):
 
     def __call__(self, images: "Tensor") -> "Tensor":
         """Decoded uint8 images N x H x W x C to float32 N x C x H x W, channels_last in memory."""
-        pixels = images.float()
-        return ((pixels - pixels.new_tensor(self.mean)) / pixels.new_tensor(self.std)).permute(0, 3, 1, 2)
+        mean, std = (on_device(tuple(values), images.device) for values in (self.mean, self.std))
+        return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
     @property
     def pad_pixel(self) -> tuple[int, ...]:
         """The rounded mean pixel, used to pad images: about zero once normalised."""
         return tuple(round(channel) for channel in self.mean)
+
+
+@lru_cache(maxsize=32)
+def on_device(values: tuple[float, ...], device: "torch.device") -> "Tensor":
+    """A float32 tensor of these values. Kept, because a copy to a GPU would wait for all that it does."""
+    import torch
+
+    with torch.inference_mode(False):  # one made in evaluation is used in training too
+        return torch.tensor(values, device=device)
 
 
 # torchvision's ImageNet training

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.kernels import fix_workspace
 from deeplabx.engine.lock import locked
 from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
@@ -89,6 +90,8 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             )
             return finished
         trainer, before = config.trainer, beginning(folder)
+        if trainer.deterministic:
+            fix_workspace()
         try:
             best = launch(
                 worker,
@@ -96,6 +99,7 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
                 folder,
                 overrides,
                 devices=trainer.devices,
+                backend=trainer.backend,
                 max_restarts=trainer.max_restarts,
                 prepare=plugins.loader(),
             )
@@ -200,8 +204,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
-        with saved_first(saver):
-            result = evaluate(predictor, validation, reader=reader, stop=stop, progress=log.terminal)
+        result = evaluate(predictor, validation, reader=reader, stop=stop, progress=log.terminal)
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw()
         return result
@@ -215,7 +218,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             draw()
         fit(
             state,
-            arriving(batches, unreadable, saver, log),
+            noting(batches, unreadable, log),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -243,26 +246,12 @@ def closing_words(state: TrainState, folder: Path) -> list[str]:
     ]
 
 
-@contextmanager
-def saved_first(saver: Saver) -> Iterator[None]:
-    """Save before an error of reading ends the run, so that no step is lost: once the data or the memory
-    suffice, the run is resumed. For a block between two steps.
+def noting(batches: Iterable[Batch | None], unreadable: set[str], log: Log) -> Iterator[Batch | None]:
+    """The batches; what could not be read for them goes into `unreadable`, and the time they took into the
+    log.
     """
-    try:
-        yield
-    except (DataError, ResourceError):
-        if saver.state.step:
-            saver.try_save()
-        raise
-
-
-def arriving(
-    batches: Iterable[Batch | None], unreadable: set[str], saver: Saver, log: Log
-) -> Iterator[Batch | None]:
-    """The batches; what could not be read for them goes into `unreadable`."""
-    with saved_first(saver):
-        for batch in batches:
-            if batch is not None:
-                unreadable.update(batch.unreadable)
-                log.made(batch.making)
-            yield batch
+    for batch in batches:
+        if batch is not None:
+            unreadable.update(batch.unreadable)
+            log.made(batch.making)
+        yield batch

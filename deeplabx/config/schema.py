@@ -516,9 +516,20 @@ class TrainerConfig:
     precision: str = choice(
         "auto",
         "fp32",
+        "tf32",
         "bf16",
         "fp16",
-        words="precision of the computation; auto: bf16 if the device supports it",
+        words="precision of the computation; auto: bf16 if the device supports it; tf32: float32 whose "
+        "products have 10-bit mantissas",
+    )
+    deterministic: bool = setting(
+        words="use only kernels that repeat to the bit, on a GPU; false: cuDNN may choose faster ones",
+    )
+    backend: str = choice(
+        "auto",
+        "gloo",
+        words="how several processes exchange gradients; auto: NCCL on GPUs, gloo on CPUs; gloo: slow, for "
+        "tests, also of several processes on one GPU",
     )
     workers: int | str = choice_or_number(
         "auto",
@@ -679,6 +690,7 @@ FREE_ON_RESUME = (
     "dataset.sbd_root",
     "trainer.workers",
     "trainer.devices",
+    "trainer.backend",
     "trainer.max_restarts",
     "trainer.on_nonfinite",
     "trainer.eval_every",

@@ -97,7 +97,11 @@ class Checkpoint:
 
 
 def save(state: TrainState, folder: Path, *, description: dict[str, Any]) -> Path:
-    """Write `folder`/step-... and return its path. Raises DivergedError if a weight is not finite."""
+    """Write `folder`/step-... and return its path. Raises DivergedError if a weight is not finite.
+
+    The reports of all steps must have been read: one of them may say that the run has diverged.
+    """
+    assert not state.pending, "a checkpoint was to be saved before all steps were reported"
     models = {"model.safetensors": on_cpu(state.evaluated_model.state_dict())}
     if state.ema:
         models[RAW] = on_cpu(state.model.state_dict())

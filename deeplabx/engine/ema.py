@@ -15,21 +15,31 @@ class EMA:
     The decay of the t-th update, t = 0, 1, ..., is min(decay, (1 + t) / (10 + t)), as in TensorFlow: the
     random weights of the first steps are soon forgotten. The average depends only on the history of the
     weights, so each process can keep its own.
+
+    updates: their number t, int64 on the model's device, because only the device knows which steps are left
+    out.
     """
 
     def __init__(self, trained: DeepLab, *, decay: float) -> None:
         self.model = copy.deepcopy(trained).requires_grad_(False).eval()
-        self.decay, self.updates = decay, 0
+        self.decay = decay
+        device = next(trained.parameters()).device
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def update(self, trained: DeepLab) -> None:
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+    def update(self, trained: DeepLab, *, left_out: Tensor) -> None:
+        """Where `left_out` (bool, 0-d, on the device) is true, nothing changes. The values of `trained` must
+        then be finite, as they are once its buffers are restored: the newest weight is 0, and 0 x NaN is NaN.
+        """
+        updates = self.updates.double()
+        decay = ((1 + updates) / (10 + updates)).clamp(max=self.decay)
+        newest_weight = (1 - decay).masked_fill(left_out, 0.0).float()
         averages, integers = tensors_of(self.model)
         newest, newest_integers = tensors_of(trained)
-        torch._foreach_lerp_(averages, newest, 1 - decay)
-        if integers:
-            torch._foreach_copy_(integers, newest_integers)
-        self.updates += 1
+        torch._foreach_lerp_(averages, newest, [newest_weight] * len(averages))
+        for average, integer in zip(integers, newest_integers, strict=True):
+            average.copy_(torch.where(left_out, average, integer))
+        self.updates += ~left_out
 
 
 def tensors_of(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

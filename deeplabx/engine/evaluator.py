@@ -16,7 +16,7 @@ from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.sample_reader import Read, SampleReader
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
 from deeplabx.engine.predictor import InterruptedPredictionError, Predictor
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, DeeplabxError, PeerFailedError
 from deeplabx.process.distributed import agreed, gathered, own_share, sum_in_place
 from deeplabx.process.signals import StopRequest
 
@@ -43,13 +43,13 @@ def evaluate(
 
     Each process evaluates its share of the images, and all return the same result; they wait for each other
     only at the end. Images that `samples` skips are listed in the result and not counted. The model's mode is
-    restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal, and
-    DataError if not a single pixel was counted.
+    restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal,
+    DataError if not a single pixel was counted, and PeerFailedError where another process raises an error.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
     training = predictor.model.training
-    counted, unreadable = 0, []
+    counted, unreadable, failure = 0, [], None
     samples.take_errors()  # discard earlier errors: this evaluation lists its own
     predictor.model.eval()
     interruptible = replace(predictor, stop=stop)
@@ -75,9 +75,15 @@ def evaluate(
             counted += 1
     except InterruptedPredictionError:
         pass  # `agreed` tells all processes
+    except DeeplabxError as error:
+        failure = error
     finally:
         predictor.model.train(training)
-    asked, (evaluated,) = agreed(stop, counted)
+    asked, (evaluated, failures) = agreed(stop, counted, failure is not None)
+    if failure is not None:
+        raise failure
+    if failures:
+        raise PeerFailedError("another process could not evaluate its images")
     if asked is not None:
         raise InterruptedEvaluationError(asked)
     unreadable = gathered(unreadable)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from deeplabx.dataset.loader import Making
 from deeplabx.engine.durable import escaped, replace, utf8_name
 from deeplabx.engine.metrics import Metrics
-from deeplabx.engine.state import TrainState, Update
+from deeplabx.engine.state import Update
 from deeplabx.process.terminal import shown
 
 T = TypeVar("T")
@@ -41,7 +41,13 @@ class Log:
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
         return iter(batches)
 
-    def step(self, state: TrainState, update: Update, *, seconds: float) -> None:
+    def step(self, update: Update, *, seconds: float) -> None:
+        pass
+
+    def computed(self, seconds: float) -> None:
+        pass
+
+    def unrepeatable(self, operators: set[str]) -> None:
         pass
 
     def evaluation(self, step: int, result: Metrics) -> None:
@@ -88,6 +94,8 @@ class RunLog(Log):
         self.max_iters, self.batch_size, self.log_every = max_iters, batch_size, log_every
         self.miou: float | None = None
         self.wait = self.compute = 0.0  # seconds since the last logged step
+        self.idle: float | None = None  # of a GPU, in the same time; None on a CPU
+        self.said_unrepeatable: set[str] = set()
         self.total_wait = self.total_compute = 0.0
         self.batches, self.making = 0, Making()
         self.logged_step = first_step
@@ -147,32 +155,50 @@ class RunLog(Log):
             self.wait += time.perf_counter() - begin
             yield batch
 
-    def step(self, state: TrainState, update: Update, *, seconds: float) -> None:
-        """Record one update that took `seconds`; every `log_every` steps, log it."""
+    def computed(self, seconds: float) -> None:
+        """Count seconds of a step that will be recorded later."""
         self.compute += seconds
+
+    def step(self, update: Update, *, seconds: float) -> None:
+        """Record one update, after `seconds` more of computing; every `log_every` steps, log it."""
+        self.compute += seconds
+        if update.idle is not None:
+            self.idle = (self.idle or 0.0) + update.idle
         self.bar.update()
         if update.skipped:
-            self.say(f"step {state.step}: loss or gradient was not finite ({update.loss}); step skipped")
+            self.say(f"step {update.step}: loss or gradient was not finite ({update.loss}); step skipped")
         if update.valid == 0:
-            self.say(f"step {state.step}: the batch has no labelled pixels, so its loss is 0")
-        if state.step % self.log_every and state.step != self.max_iters:
+            self.say(f"step {update.step}: the batch has no labelled pixels, so its loss is 0")
+        if update.step % self.log_every and update.step != self.max_iters:
             return
-        steps = max(1, state.step - self.logged_step)
-        images_per_second = steps * self.batch_size / max(1e-9, self.wait + self.compute)
+        steps = max(1, update.step - self.logged_step)
+        seconds = max(1e-9, self.wait + self.compute)
+        # A GPU still computes while the host waits for the next batch: it lacks data only when it is idle.
+        wait = self.wait if self.idle is None else min(self.wait, self.idle)
         values = {
             "loss": update.loss if math.isfinite(update.loss) else None,
-            "lr": state.lr,
-            "images_per_second": images_per_second,
-            "data_wait": self.wait / max(1e-9, self.wait + self.compute),
+            "lr": update.lr,
+            "images_per_second": steps * self.batch_size / seconds,
+            "data_wait": wait / seconds,
         }
-        self.write(state.step, values, prefix="train")
+        self.write(update.step, values, prefix="train")
         self.bar.set_postfix_str(self.words(values))
         if not self.terminal:
-            seconds_left = (self.max_iters - state.step) * (self.wait + self.compute) / steps
-            self.say(f"step {state.step}/{self.max_iters}  {self.words(values)}  ETA {seconds_left:.0f} s")
-        self.total_wait, self.total_compute = self.total_wait + self.wait, self.total_compute + self.compute
+            seconds_left = (self.max_iters - update.step) * seconds / steps
+            self.say(f"step {update.step}/{self.max_iters}  {self.words(values)}  ETA {seconds_left:.0f} s")
+        self.total_wait, self.total_compute = self.total_wait + wait, self.total_compute + seconds - wait
         self.wait = self.compute = 0.0
-        self.logged_step = state.step
+        self.idle = None
+        self.logged_step = update.step
+
+    def unrepeatable(self, operators: set[str]) -> None:
+        """Name operators whose results may differ from run to run, each once."""
+        new = operators - self.said_unrepeatable
+        self.said_unrepeatable |= new
+        if new:
+            self.say(
+                f"two runs may differ: on a GPU torch has no kernel that repeats for {', '.join(sorted(new))}"
+            )
 
     def words(self, values: dict[str, float | None]) -> str:
         miou = "" if self.miou is None else f"  mIoU {self.miou:.4f}"

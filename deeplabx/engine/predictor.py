@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplabx.backbone.normalization import Normalization
+from deeplabx.engine.kernels import computing
 from deeplabx.errors import LESS_FOR_PREDICTION, DataError, memory_error
 from deeplabx.model.crf import DenseCRF
 from deeplabx.process.signals import StopRequest
@@ -28,7 +29,7 @@ class InterruptedPredictionError(Exception):
 
 @dataclass(frozen=True)
 class Predictor:
-    """uint8 images to class ids, on one device, in float32 or the given `dtype`.
+    """uint8 images to class ids, on one device, in IEEE float32, TF32 (`tf32`) or the given `dtype`.
 
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
@@ -46,6 +47,7 @@ class Predictor:
     crf: DenseCRF | None = None
     dtype: torch.dtype | None = None
     stop: StopRequest | None = None
+    tf32: bool = False
 
     @torch.inference_mode()
     def ids(self, image: np.ndarray) -> Tensor:
@@ -57,7 +59,8 @@ class Predictor:
         if image.shape[2] != expected:
             raise DataError(f"the image has {image.shape[2]} channels, the model needs {expected}")
         try:
-            return self.ids_of(image)
+            with computing(self.device, tf32=self.tf32):
+                return self.ids_of(image)
         except (MemoryError, RuntimeError) as error:
             full = memory_error(error, hint=LESS_FOR_PREDICTION)
             if full is None:

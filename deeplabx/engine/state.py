@@ -2,6 +2,8 @@
 
 import math
 import zlib
+from collections import deque
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -9,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.normalization import Normalization
+from deeplabx.engine import optimizer_step
 from deeplabx.engine.ema import EMA
+from deeplabx.engine.kernels import computing, repeating
 from deeplabx.engine.noise import seeded
+from deeplabx.engine.pending import Pending, recorded
+from deeplabx.engine.upload import Upload
 from deeplabx.errors import ConfigError, DivergedError
 from deeplabx.loss.contract import Loss
 from deeplabx.model.contract import DeepLab
@@ -22,12 +28,27 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_SKIPPED = 20  # steps in a row: a model that gives no finite loss on that many batches will not recover
 
 
+class Attempt(NamedTuple):
+    """What the host knows once a step is enqueued."""
+
+    stop: int | None  # the stop signal received by any process of the run
+    undone: bool = False  # the step was not taken: a process lacks its batch, or a signal came between passes
+    failed: bool = False  # a process will never have its batch
+
+    @property
+    def is_repeated(self) -> bool:
+        return self.undone and self.stop is None and not self.failed
+
+
 class Update(NamedTuple):
+    """What is known of a step once the device has computed it."""
+
+    step: int  # number of optimizer steps after it
+    lr: float  # that it used
     loss: float  # of the whole batch, over all processes
     valid: int  # pixels that counted
-    stop: int | None  # the stop signal received by any process of the run
     skipped: bool  # the loss or its gradient was not finite, and the model was not changed
-    undone: bool = False  # the step was not taken: a process lacks its batch, or a signal came between passes
+    idle: float | None  # seconds without work before it, of a GPU
 
 
 def described(value: Any) -> str:
@@ -41,8 +62,13 @@ class TrainState:
     """Model, EMA weights, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
     Everything else is fixed at construction.
 
-    precision: fp32, bf16 or fp16. accumulate: number of passes per batch. on_nonfinite: abort or skip a step
-    whose loss or gradient is not finite. ema_decay: decay of the EMA weights, None for no EMA.
+    A step is enqueued on the device, and the host does not wait for it: `reports` says later what came of it.
+    Whether the loss and its gradient are finite is decided on the device, which otherwise leaves the step
+    out.
+
+    precision: fp32, tf32, bf16 or fp16. accumulate: number of passes per batch. on_nonfinite: abort or skip a
+    step whose loss or gradient is not finite. ema_decay: decay of the EMA weights, None for no EMA.
+    deterministic: whether a GPU uses only kernels that repeat to the bit (`engine.kernels`).
     """
 
     def __init__(
@@ -62,6 +88,7 @@ class TrainState:
         clip_norm: float | None = None,
         on_nonfinite: str = "abort",
         ema_decay: float | None = None,
+        deterministic: bool = True,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.step = 0
@@ -70,11 +97,16 @@ class TrainState:
         self.skipped_in_a_row = 0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-        self.loss, self.schedule, self.max_iters = loss, schedule, max_iters
+        self.loss, self.schedule, self.max_iters = loss.to(device), schedule, max_iters
         self.normalization, self.ignore_index, self.device = normalization, ignore_index, device
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
-        self.clip_norm, self.on_nonfinite = clip_norm, on_nonfinite
+        self.clip_norm, self.on_nonfinite, self.deterministic = clip_norm, on_nonfinite, deterministic
+        self.unrepeatable: set[str] = set()  # operators of the steps so far that may not repeat on a GPU
+        self.pending: deque[Pending] = deque()  # steps whose reports have not been read
+        self.ended: torch.cuda.Event | None = None  # of the newest step
+        self.upload = Upload(device)
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer_step.prepare(optimizer)
         # Gives all processes the main one's weights, from which the EMA starts.
         self.network = distributed.parallel(model, device)
         self.ema = None if ema_decay is None else EMA(model, decay=ema_decay)
@@ -97,16 +129,9 @@ class TrainState:
         """Whether the best evaluation is the one at this step."""
         return self.best.get("step") == self.step
 
-    @property
-    def lr(self) -> float:
-        """The learning rate at this step, the backbone's unless all of it is frozen."""
-        return float(self.optimizer.param_groups[0]["base_lr"]) * self.schedule(
-            min(self.step, self.max_iters - 1)
-        )
-
-    def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Update:
-        """One optimizer step on this process's part of a batch: uint8 images N x H x W x channels, uint8
-        labels N x H x W, N divisible by `accumulate`.
+    def update(self, images: Tensor, labels: Tensor, *, stop: StopRequest | None = None) -> Attempt:
+        """Enqueue one optimizer step on this process's part of a batch: uint8 images N x H x W x channels,
+        uint8 labels N x H x W, N divisible by `accumulate`; in pinned memory if the device is a GPU.
 
         Only every `label_stride`-th label is used, as the model requires. The loss (for several outputs,
         their weighted sum) is divided by the number of valid pixels (or of images that have any) in the whole
@@ -116,49 +141,73 @@ class TrainState:
         Between two passes a stop signal undoes the step: everything is as it was before. It is also left
         undone if another process lacks its batch (`without_batch`).
         """
+        asked, (lacking, failed) = distributed.agreed(stop, 0, 0)
+        if lacking:
+            return Attempt(asked, undone=True, failed=bool(failed))
+        with computing(self.device, tf32=self.precision == "tf32", deterministic=self.deterministic):
+            images, labels = self.upload(images, labels)
+            began = recorded(self.device)
+            if self.deterministic:
+                with repeating(self.device) as alerted:
+                    values, between = self.compute(images, labels, stop=stop)
+                self.unrepeatable |= alerted
+            else:
+                values, between = self.compute(images, labels, stop=stop)
+        if values is None:
+            return Attempt(between, undone=True)
+        self.step += 1
+        report = Pending(values, step=self.step, lr=self.lr, began=began, ended_before=self.ended)
+        self.pending.append(report)
+        self.ended = report.ended
+        if stop is not None and distributed.world_size() == 1:
+            asked = stop.number  # several processes stop only for the signal agreed on above
+        return Attempt(asked)
+
+    def without_batch(self, *, stop: StopRequest | None = None, failed: bool = False) -> Attempt:
+        """Take part in a step without a batch: all processes leave it undone, and learn of a stop signal.
+        failed: this process will not get one.
+        """
+        asked, (_, failures) = distributed.agreed(stop, 1, failed)
+        return Attempt(asked, undone=True, failed=bool(failures))
+
+    def compute(
+        self, images: Tensor, labels: Tensor, *, stop: StopRequest | None
+    ) -> tuple[Tensor | None, int | None]:
+        """One step on the device. Its loss, the norm of its gradient and the number of valid pixels, float64;
+        or, where a signal undoes it between two passes, None and that signal.
+        """
         noise = zlib.crc32(f"dropout {self.seed} {self.step} {distributed.rank()}".encode())
         self.network.train()
         stride = self.model.label_stride
         labels = labels[:, ::stride, ::stride]
         valid = (labels != self.ignore_index).flatten(1).sum(dim=1)  # of each image
-        asked, (pixels, with_pixels, lacking) = distributed.agreed(
-            stop, int(valid.sum()), int((valid > 0).sum()), 0
-        )
-        if lacking:
-            return Update(0.0, 0, asked, skipped=False, undone=True)
-        divisor = max(1, int(pixels if self.loss.per == "pixel" else with_pixels))
+        counts = distributed.sum_in_place(torch.stack([valid.sum(), (valid > 0).sum()]))
+        pixels, with_pixels = counts.unbind()
+        divisor = (pixels if self.loss.per == "pixel" else with_pixels).clamp(min=1).float()
         can_be_undone = self.on_nonfinite == "skip" or self.accumulate > 1
         untouched = [buffer.clone() for buffer in self.model.buffers()] if can_be_undone else []
-        loss = 0.0
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
         passes = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
         with seeded(noise, self.device):  # dropout noise is a function of (seed, step, rank)
             for number, (some_images, some_labels) in enumerate(passes, start=1):
                 if number > 1 and (between := distributed.agreed(stop)[0]) is not None:
-                    self.restore_buffers(untouched)
+                    self.restore_buffers(untouched, where=torch.ones_like(loss, dtype=torch.bool))
                     self.optimizer.zero_grad(set_to_none=True)
-                    return Update(0.0, 0, between, skipped=False, undone=True)
+                    return None, between
                 with self.no_sync(last=number == self.accumulate):
                     part = self.forward_loss(some_images, some_labels) / divisor
                     # The processes' gradients are averaged, the loss is a sum.
                     self.scaler.scale(part * distributed.world_size()).backward()
-                loss += float(part.detach())
-        (loss,) = distributed.summed([loss])
-        what = self.not_finite(loss)
-        if what:
-            self.abort_or_skip(what, untouched)
-        else:
-            self.take_step()
-            self.skipped_in_a_row = 0
+                loss += part.detach()
+        distributed.sum_in_place(loss)
+        norm = self.gradient_norm()
+        poisoned, overflowed = ~torch.isfinite(loss), ~torch.isfinite(norm)
+        left_out = poisoned | overflowed
+        # In fp16 a gradient overflows now and then, with a healthy model: the scaler reduces its scale.
+        self.restore_buffers(untouched, where=poisoned if self.scaler.is_enabled() else left_out)
+        self.take_step(left_out)
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        if stop is not None and distributed.world_size() == 1:
-            asked = stop.number  # several processes stop only for the signal agreed on above
-        return Update(loss, int(pixels), asked, skipped=bool(what))
-
-    def without_batch(self, *, stop: StopRequest | None = None) -> Update:
-        """Take part in a step without a batch: all processes leave it undone, and learn of a stop signal."""
-        asked, _ = distributed.agreed(stop, 0, 0, 1)
-        return Update(0.0, 0, asked, skipped=False, undone=True)
+        return torch.stack([loss, norm.double(), pixels.double()]), None
 
     def no_sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are averaged over the processes in the last pass of a step only."""
@@ -168,8 +217,7 @@ class TrainState:
 
     def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of one pass, with its autograd graph."""
-        images = self.normalization(images.to(self.device, non_blocking=True))  # channels_last in memory
-        labels = labels.to(self.device, non_blocking=True).long()
+        images, labels = self.normalization(images), labels.long()  # channels_last in memory
         with self.autocast():
             outputs = self.network(images)
         outputs = outputs if isinstance(outputs, list) else [outputs]
@@ -187,48 +235,68 @@ class TrainState:
         dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
 
-    def not_finite(self, loss: float) -> str:
-        """Which of loss and gradient is not finite, with its value; empty when both are. It also unscales and
-        clips the gradient.
-        """
-        if not math.isfinite(loss):
-            return f"the loss is {loss}"
+    def gradient_norm(self) -> Tensor:
+        """The norm of the gradient, 0-d, on the device, after unscaling; the gradient is then clipped."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
-        # In fp16 a gradient overflows now and then: the scaler then skips the step and reduces the scale.
-        if self.scaler.is_enabled() or torch.isfinite(norm):
-            return ""
-        return f"the gradient's norm is {float(norm)}"
+        return norm
 
-    def abort_or_skip(self, what: str, untouched: list[Tensor]) -> None:
-        """Raise DivergedError, or restore the buffers: batch-norm statistics may no longer be finite."""
-        self.skipped_in_a_row += 1
-        if self.on_nonfinite == "abort" or self.skipped_in_a_row > MOST_SKIPPED:
-            again = f", as in the {MOST_SKIPPED} steps before it" if self.on_nonfinite == "skip" else ""
-            raise DivergedError(
-                f"{what} at step {self.step + 1}{again}, with learning rate {self.lr:.3g}",
-                hint="earlier checkpoints are intact; try a smaller optimizer.lr, "
-                "schedule.warmup_iters=100 or trainer.clip_norm=10",
-            )
-        self.restore_buffers(untouched)
-
-    def restore_buffers(self, untouched: list[Tensor]) -> None:
+    def restore_buffers(self, untouched: list[Tensor], *, where: Tensor) -> None:
+        """Where `where` (bool, 0-d, on the device) is true, the buffers are as before the step: batch-norm
+        statistics may no longer be finite.
+        """
+        if not untouched:
+            return
         for buffer, before in zip(self.model.buffers(), untouched, strict=True):
-            buffer.copy_(before)
+            buffer.copy_(torch.where(where, before, buffer))
 
-    def take_step(self) -> None:
+    @property
+    def lr(self) -> float:
+        """The learning rate of the newest step, the backbone's unless all of it is frozen."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def take_step(self, left_out: Tensor) -> None:
+        """Change optimizer and EMA, but not where `left_out` (bool, 0-d, on the device) is true."""
         factor = self.schedule(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        scale = self.scaler.get_scale() if self.ema else 1.0
-        self.scaler.step(self.optimizer)
+        optimizer_step.step(self.optimizer, left_out=left_out)
         self.scaler.update()
-        if (
-            self.ema and self.scaler.get_scale() >= scale
-        ):  # in fp16, a smaller scale means that it skipped the step
-            self.ema.update(self.model)
+        if self.ema:
+            self.ema.update(self.model, left_out=left_out)
+
+    def reports(self, *, behind: int = 0) -> Iterator[Update]:
+        """The updates that were not reported yet, in their order, but for the newest `behind`, which the
+        device may still be computing. It waits until the others are computed.
+
+        Raises DivergedError for the first one that was not finite, or with on_nonfinite=skip for too many in
+        a row.
+        """
+        while len(self.pending) > behind:
+            report = self.pending.popleft()
+            loss, norm, pixels = report.read()
+            words = self.not_finite_words(loss, norm)
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if words else 0
+            if words and (self.on_nonfinite == "abort" or self.skipped_in_a_row > MOST_SKIPPED):
+                again = f", as in the {MOST_SKIPPED} steps before it" if self.on_nonfinite == "skip" else ""
+                raise DivergedError(
+                    f"{words} at step {report.step}{again}, with learning rate {report.lr:.3g}",
+                    hint="earlier checkpoints are intact; try a smaller optimizer.lr, "
+                    "schedule.warmup_iters=100 or trainer.clip_norm=10",
+                )
+            yield Update(report.step, report.lr, loss, int(pixels), bool(words), report.idle)
+
+    def not_finite_words(self, loss: float, norm: float) -> str:
+        """Which of loss and gradient is not finite, with its value; empty when both are, or in fp16 when only
+        the gradient is not.
+        """
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if self.scaler.is_enabled() or math.isfinite(norm):
+            return ""
+        return f"the gradient's norm is {norm}"
 
     # --- what is saved --------------------------------------------------------------------------------------
 
@@ -269,7 +337,7 @@ class TrainState:
             "best": self.best,
             "skipped_in_a_row": self.skipped_in_a_row,
             "scaler": self.scaler.state_dict(),
-            "ema_updates": self.ema.updates if self.ema else 0,
+            "ema_updates": int(self.ema.updates) if self.ema else 0,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -277,4 +345,4 @@ class TrainState:
         self.evaluated, self.skipped_in_a_row = state["evaluated"], state["skipped_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:
-            self.ema.updates = state["ema_updates"]
+            self.ema.updates.fill_(state["ema_updates"])

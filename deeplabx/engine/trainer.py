@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from deeplabx.dataset.arrivals import PATIENCE, POLL, QUIET
 from deeplabx.dataset.loader import Batch
@@ -10,7 +11,9 @@ from deeplabx.engine.evaluator import InterruptedEvaluationError
 from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.saver import Saver
-from deeplabx.engine.state import TrainState, Update
+from deeplabx.engine.state import Attempt, TrainState
+from deeplabx.errors import DataError, PeerFailedError, ResourceError
+from deeplabx.process.distributed import agreed
 from deeplabx.process.signals import StopRequest, stopped
 
 
@@ -31,11 +34,14 @@ def fit(
     On a signal, finish the pass (of the last pass, the step) or the waiting, save, and raise PreemptedError
     or StoppedError. `evaluate` raises InterruptedEvaluationError when `stop` interrupts it; that evaluation
     is repeated on resume. On a full disk a periodic checkpoint is skipped; the last one of a run or of a stop
-    raises ResourceError.
+    raises ResourceError. An error of reading the data ends the run, in all its processes; no step is lost.
     """
-    for asked in updates(state, batches, stop=stop, log=log, eval_every=eval_every):
+    for asked in updates(
+        state, batches, stop=stop, saver=saver, log=log, eval_every=eval_every, save_every=save_every
+    ):
         if asked is None and evaluation_due(state, eval_every):
-            asked = evaluated(state, evaluate, log)
+            with saved_first(state, saver, log):
+                asked = evaluated(state, evaluate, log)
         if state.finished or asked is not None:
             saver.save()
         elif state.is_best or state.step % save_every == 0:
@@ -45,7 +51,14 @@ def fit(
 
 
 def updates(
-    state: TrainState, batches: Iterable[Batch | None], *, stop: StopRequest, log: Log, eval_every: int
+    state: TrainState,
+    batches: Iterable[Batch | None],
+    *,
+    stop: StopRequest,
+    saver: Saver,
+    log: Log,
+    eval_every: int,
+    save_every: int,
 ) -> Iterator[int | None]:
     """One update per batch, each followed by the signal that asked to stop, if any.
 
@@ -55,28 +68,73 @@ def updates(
     if evaluation_due(state, eval_every):
         yield None
     waited = 0.0  # seconds in which this process or another had no batch
-    for batch in log.timed(batches):
+    for batch in log.timed(arriving(state, batches, saver, log)):
         begin = time.perf_counter()
-        while (update := attempted(state, batch, stop=stop)).undone and update.stop is None:
+        while (attempt := attempted(state, batch, stop=stop)).is_repeated:
             waited += POLL
             if waited == QUIET:
                 log.say(waiting_words(state))
             if batch is None:
                 break  # ask for it again
-        if update.undone and update.stop is None:
+        if attempt.failed:
+            with saved_first(state, saver, log):
+                raise PeerFailedError("another process of the run could not read its data")
+        if attempt.is_repeated:
             continue
-        if not update.undone:
-            log.step(state, update, seconds=time.perf_counter() - begin)
+        if not attempt.undone:
             waited = 0.0
-        yield update.stop
+        # The report of a step is read when the next one is enqueued, so that the device never waits; before
+        # an evaluation or a checkpoint, when the step is over.
+        due = attempt.stop is not None or is_due(state, eval_every=eval_every, save_every=save_every)
+        for update in state.reports(behind=0 if due else 1):
+            log.step(update, seconds=time.perf_counter() - begin)
+            begin = time.perf_counter()
+        log.computed(time.perf_counter() - begin)
+        log.unrepeatable(state.unrepeatable)
+        yield attempt.stop
         if state.finished:  # one more batch would begin a step that other processes do not take
             return
 
 
-def attempted(state: TrainState, batch: Batch | None, *, stop: StopRequest) -> Update:
+def arriving(
+    state: TrainState, batches: Iterable[Batch | None], saver: Saver, log: Log
+) -> Iterator[Batch | None]:
+    """The batches. After an error of reading one, all processes save and end: the others would wait for this
+    one's part of the step.
+    """
+    with saved_first(state, saver, log):
+        try:
+            yield from batches
+        except (DataError, ResourceError):
+            state.without_batch(failed=True)
+            raise
+
+
+@contextmanager
+def saved_first(state: TrainState, saver: Saver, log: Log) -> Iterator[None]:
+    """Save before an error of reading ends the run, so that no step is lost: once the data or the memory
+    suffice, the run is resumed. For a block between two steps, which such an error leaves in all processes.
+    """
+    try:
+        yield
+    except (DataError, ResourceError, PeerFailedError):
+        if state.step:
+            for update in state.reports():
+                log.step(update, seconds=0.0)
+            saver.try_save()
+        agreed(None)  # a process that exits ends the others: the main one must have saved
+        raise
+
+
+def attempted(state: TrainState, batch: Batch | None, *, stop: StopRequest) -> Attempt:
     if batch is None:
         return state.without_batch(stop=stop)
     return state.update(batch.images, batch.labels, stop=stop)
+
+
+def is_due(state: TrainState, *, eval_every: int, save_every: int) -> bool:
+    """Whether an evaluation or a checkpoint follows this step."""
+    return state.step % save_every == 0 or evaluation_due(state, eval_every)
 
 
 def waiting_words(state: TrainState) -> str:

@@ -16,15 +16,22 @@ class CrossEntropy(Loss):
     others. A weight w makes a network predict its class w times as often as it occurs. With keep_priors the
     loss is computed on the logits plus log w, so that the network's own logits keep the true shares of the
     classes (after 2007.07314).
+
+    The sum is taken apart from the cross-entropy: torch's own reduction adds up in an order that changes from
+    run to run on GPUs.
     """
+
+    class_weights: Tensor | None
 
     def __init__(self, *, class_weights: Sequence[float] | None = None, keep_priors: bool = False) -> None:
         super().__init__()
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)  # moves to the device with the loss
         self.keep_priors = keep_priors
 
     def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         if weights is not None and self.keep_priors:
             logits = logits + weights.log()[:, None, None]
-        return F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="sum")
+        of_pixels = F.cross_entropy(logits, labels, weights, ignore_index=ignore_index, reduction="none")
+        return of_pixels.sum()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone
 from deeplabx.backbone.layers import conv_norm_act
-from deeplabx.model.layers import conv3x3, resize, scaled_rates, window_mean
+from deeplabx.model.layers import conv3x3, scaled_rates, window_mean
+from deeplabx.model.resize import resize
 
 CHANNELS = 256  # section 3.3
 REFERENCE_STRIDE = 16  # output stride for which v3 and v3+ state their atrous rates

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.model.auxiliary import AuxiliaryHead
-from deeplabx.model.layers import resize
+from deeplabx.model.resize import resize
 
 
 class DeepLab(nn.Module):

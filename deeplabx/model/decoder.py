@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.layers import conv_norm_act
-from deeplabx.model.layers import conv3x3, resize
+from deeplabx.model.layers import conv3x3
+from deeplabx.model.resize import resize
 
 LOW_LEVEL_WIDTH = 48  # table 1
 

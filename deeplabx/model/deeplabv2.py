@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.model.atrous_classifier import AtrousClassifier
 from deeplabx.model.contract import DeepLab
-from deeplabx.model.layers import rescale, resize, scaled_rates
+from deeplabx.model.layers import scaled_rates
+from deeplabx.model.resize import rescale, resize
 
 ATROUS_RATES = (6, 12, 18, 24)  # ASPP-L, section 4.1.2, at output stride 8
 

@@ -1,4 +1,4 @@
-"""The convolutions, resizing and pooling that heads and decoders share."""
+"""The convolutions and the pooling that heads and decoders share."""
 
 from collections.abc import Sequence
 
@@ -18,26 +18,6 @@ def conv3x3(in_channels: int, out_channels: int, *, separable: bool, rate: int =
         conv_norm_act(in_channels, in_channels, kernel_size=3, rate=rate, groups=in_channels),
         conv_norm_act(in_channels, out_channels, kernel_size=1),
     )
-
-
-def resize(x: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
-    """Bilinear resize of N x C x h x w to N x C x size."""
-    return (
-        x
-        if tuple(x.shape[-2:]) == tuple(size)
-        else F.interpolate(x, list(size), mode="bilinear", align_corners=align_corners)
-    )
-
-
-def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
-    """Bilinear resize by a factor. With align_corners, `scale` applies to the distance between the outermost
-    pixels: 321 at 0.5 becomes 161.
-    """
-    if scale == 1.0:
-        return x
-    if align_corners:
-        return resize(x, [round((side - 1) * scale) + 1 for side in x.shape[-2:]], align_corners=True)
-    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 1)) -> Tensor:

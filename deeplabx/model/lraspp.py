@@ -10,7 +10,8 @@ from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.layers import conv_norm_act
 from deeplabx.errors import ConfigError
 from deeplabx.model.contract import DeepLab
-from deeplabx.model.layers import resize, window_mean
+from deeplabx.model.layers import window_mean
+from deeplabx.model.resize import resize
 
 
 class LRASPP(DeepLab):

@@ -144,9 +144,17 @@ def resolve_device(devices: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16. auto chooses bf16 only with hardware support: emulated, it is slower than fp32."""
-    if precision == "fp16" and device.type == "cpu":
-        raise DeviceError("trainer.precision=fp16 needs a GPU", hint="set trainer.precision=fp32 or bf16")
+    """fp32, tf32, bf16 or fp16. auto chooses bf16 only with hardware support: emulated, it is slower than
+    fp32.
+    """
+    if precision in ("fp16", "tf32") and device.type == "cpu":
+        raise DeviceError(
+            f"trainer.precision={precision} needs a GPU", hint="set trainer.precision=fp32 or bf16"
+        )
+    if precision == "tf32" and not torch.cuda.is_tf32_supported():
+        raise DeviceError(
+            "this GPU does not support trainer.precision=tf32", hint="set trainer.precision=fp32"
+        )
     if (
         precision == "bf16"
         and device.type == "cuda"

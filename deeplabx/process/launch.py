@@ -29,6 +29,7 @@ from deeplabx.errors import (
     ConfigError,
     DeeplabxError,
     DeviceError,
+    PeerFailedError,
     PreemptedError,
     StoppedError,
     resource_error,
@@ -50,6 +51,7 @@ def launch(
     function: Callable[..., T],
     *arguments: Any,
     devices: str,
+    backend: str = "auto",
     max_restarts: int = 0,
     prepare: Callable[[], None] | None = None,
 ) -> T:
@@ -58,9 +60,10 @@ def launch(
 
     Several processes use GPUs if there are any; else they are CPU processes that share the cores. Returns the
     main process's result. `function` and its arguments must be picklable. Raises the error of the first
-    process that failed, with its rank. max_restarts: how often all processes are restarted after one is lost
-    (killed, or disconnected); an error of deeplabx would only recur, and ends the run. prepare: called in
-    each started process before `function` and its arguments are unpickled.
+    process that failed, with its rank. backend: auto, NCCL for tensors on GPUs and gloo for the others; or
+    gloo for all, with which several processes may share a GPU. max_restarts: how often all processes are
+    restarted after one is lost (killed, or disconnected); an error of deeplabx would only recur, and ends the
+    run. prepare: called in each started process before `function` and its arguments are unpickled.
     """
     processes = int(devices) if devices.isdecimal() else 1
     there = place(os.environ).world_size
@@ -70,15 +73,20 @@ def launch(
                 f"trainer.devices={devices}, but {there} processes were started",
                 hint="set trainer.devices=auto",
             )
+        if backend != "auto":
+            raise DeviceError(
+                f"trainer.backend={backend}, but {there} processes were started and have a backend already",
+                hint="leave trainer.backend unset, or start them with trainer.devices",
+            )
         return as_one(function, arguments)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus and processes > gpus:
+    if gpus and processes > gpus and backend != "gloo":
         raise DeviceError(
             f"trainer.devices={devices}, but there are {gpus} GPUs", hint=f"set trainer.devices={gpus}"
         )
     if processes == 1:
         return function(*arguments)
-    job = Work(pickle.dumps((function, arguments)), prepare)
+    job = Work(pickle.dumps((function, arguments)), prepare, backend)
     return several(job, processes, max_restarts)
 
 
@@ -143,10 +151,13 @@ def restarts() -> int:
 
 @dataclass(frozen=True)
 class Work:
-    """A function and its arguments, pickled, and what must be called before they can be unpickled."""
+    """A function and its arguments, pickled, what must be called before they can be unpickled, and the
+    backend of the processes.
+    """
 
     pickled: bytes
     prepare: Callable[[], None] | None
+    backend: str
 
     def unpickled(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if self.prepare is not None:
@@ -233,7 +244,7 @@ def in_process(work: Work, folder: Path) -> Any:
     refuse_what_would_come_again(number, folder)
     try:
         function, arguments = work.unpickled()
-        join_group()
+        join_group(work.backend)
         outcome = outcome_of(function, arguments)
         for watched in (
             WATCHED
@@ -282,16 +293,16 @@ def outcome_of(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | St
         return stopped
 
 
-def join_group() -> None:
-    """Join the process group that the launcher's environment variables describe."""
+def join_group(backend: str = "auto") -> None:
+    """Join the process group that the launcher's environment variables describe. backend: as of `launch`."""
     if torch.cuda.is_available():
         # A SLURM task may see only its own GPU.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
+        chosen = "cpu:gloo,cuda:nccl" if backend == "auto" else backend
     else:
         torch.set_num_threads(max(1, cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
-        backend = "gloo"
-    meeting.join(backend, timeout=TIMEOUT)
+        chosen = "gloo"
+    meeting.join(chosen, timeout=TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -350,4 +361,6 @@ def first_failure(folder: Path, exit_codes: dict[int, int]) -> Exception:
             f"{len(exit_codes)} processes exited without an error report: exit codes "
             f"{sorted(exit_codes.values())}"
         )
-    return min(reports, key=lambda report: report.time).with_rank()
+    return min(
+        reports, key=lambda report: (isinstance(report.error, PeerFailedError), report.time)
+    ).with_rank()

@@ -275,6 +275,7 @@ def state_of(
         clip_norm=config.trainer.clip_norm,
         on_nonfinite=config.trainer.on_nonfinite,
         ema_decay=config.trainer.ema_decay,
+        deterministic=config.trainer.deterministic,
     )
 
 
@@ -298,6 +299,7 @@ def predictor_of(
         crop=(crop[0], crop[1]) if crop else None,
         crf=crf if config.eval.crf else None,
         dtype=AUTOCAST.get(precision),
+        tf32=precision == "tf32",
     )
 
 

@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 import yaml
+from torch import Tensor
 
 from deeplabx.command import train as train_command
 from deeplabx.command.yaml_files import choices
@@ -79,8 +80,8 @@ def stopped_run(folder: Path, *settings: str) -> str:
     folder.mkdir(exist_ok=True)
     stop, take_step = StopRequest(), TrainState.take_step
 
-    def take_step_and_ask(state: TrainState) -> None:
-        take_step(state)
+    def take_step_and_ask(state: TrainState, left_out: Tensor) -> None:
+        take_step(state, left_out)
         stop.number = signal.SIGINT
 
     with (

@@ -16,7 +16,7 @@ from deeplabx.engine.predictor import Predictor
 from deeplabx.model.norm import FrozenBatchNorm2d
 from deeplabx.process import distributed
 from deeplabx.run.build import open_dataset
-from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
+from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of, taken
 
 VAL_IMAGES = 7  # an uneven share
 NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d)
@@ -60,8 +60,8 @@ def gradient(*, accumulate: int) -> dict[str, Tensor]:
     state = state_of(model_without_noise().double(), accumulate=accumulate)
     state.normalization = in_float64  # type: ignore[assignment]
     kept: dict[str, Tensor] = {}
-    state.take_step = lambda: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
-    state.update(*batch())
+    state.take_step = lambda left_out: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
+    taken(state, *batch())
     return kept
 
 
@@ -69,7 +69,7 @@ def trained(*, steps: int) -> dict[str, Any]:
     """The losses of a run in float32, and after it the weights and their moving averages."""
     state = state_of(model_without_noise(), ema_decay=0.9)
     state.schedule = lambda step: 0.2
-    curve = [state.update(*batch()).loss for _ in range(steps)]
+    curve = [taken(state, *batch()).loss for _ in range(steps)]
     weights, averages = (
         {name: value.detach() for name, value in model.named_parameters()}
         for model in (state.model, state.evaluated_model)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import deeplabx
-from deeplabx.engine.state import TrainState
+from deeplabx.engine.state import TrainState, Update
 from deeplabx.loss.cross_entropy import CrossEntropy
 from deeplabx.model.contract import DeepLab
 from deeplabx.model.norm import freeze_norm
@@ -33,6 +33,13 @@ def state_of(model: DeepLab, **settings: object) -> TrainState:
         device=torch.device("cpu"),
         **settings,  # type: ignore[arg-type]
     )
+
+
+def taken(state: TrainState, images: Tensor = IMAGES, labels: Tensor = LABELS) -> Update:
+    """One step, and what came of it."""
+    assert not state.update(images, labels).undone
+    (update,) = state.reports()
+    return update
 
 
 def in_float64(images: Tensor) -> Tensor:

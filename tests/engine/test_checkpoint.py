@@ -10,13 +10,13 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
 from deeplabx.engine.checkpoint_folder import pointed
 from deeplabx.errors import CheckpointError, DivergedError
-from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+from tests.engine.states import model_without_noise, state_of, taken
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     state = state_of(model_without_noise())
-    state.update(IMAGES, LABELS)
+    taken(state)
     return checkpoints.save(state, tmp_path, description={"classes": ["a"]})
 
 
@@ -41,11 +41,11 @@ def test_a_checkpoint_is_a_folder_without_pickle_and_with_a_manifest(saved: Path
 
 def test_restore_brings_back_weights_momentum_and_step(saved: Path) -> None:
     state = state_of(model_without_noise())
-    state.update(IMAGES, LABELS)
+    taken(state)
     fresh = state_of(model_without_noise())
     checkpoints.restore(fresh, checkpoints.verified(saved))
     assert fresh.step == 1
-    assert state.update(IMAGES, LABELS).loss == fresh.update(IMAGES, LABELS).loss
+    assert taken(state).loss == taken(fresh).loss
     assert all(
         torch.equal(a, b)
         for a, b in zip(state.model.state_dict().values(), fresh.model.state_dict().values(), strict=True)
@@ -55,14 +55,14 @@ def test_restore_brings_back_weights_momentum_and_step(saved: Path) -> None:
 @pytest.fixture
 def averaged(tmp_path: Path) -> Path:
     state = state_of(model_without_noise(), ema_decay=0.5)
-    state.update(IMAGES, LABELS)
+    taken(state)
     return checkpoints.save(state, tmp_path, description={"classes": ["a"]})
 
 
 def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path) -> None:
     assert "raw.safetensors" in json.loads((averaged / "MANIFEST.json").read_text())
     state = state_of(model_without_noise(), ema_decay=0.5)
-    state.update(IMAGES, LABELS)
+    taken(state)
     found = checkpoints.verified(averaged)
     for tensors, model in (
         (found.model_tensors(), state.evaluated_model),
@@ -74,8 +74,8 @@ def test_with_an_average_the_model_that_learns_is_kept_beside_it(averaged: Path)
     checkpoints.restore(fresh, found)
     assert fresh.ema
     assert fresh.ema.updates == 1
-    state.update(IMAGES, LABELS)
-    fresh.update(IMAGES, LABELS)
+    taken(state)
+    taken(fresh)
     for one, other in ((state.model, fresh.model), (state.evaluated_model, fresh.evaluated_model)):
         assert all(
             torch.equal(a, b)
@@ -96,7 +96,7 @@ def test_equal_states_have_equal_bytes(tmp_path: Path) -> None:
     shas = []
     for name in ("a", "b"):
         state = state_of(model_without_noise())
-        state.update(IMAGES, LABELS)
+        taken(state)
         shas.append((checkpoints.save(state, tmp_path / name, description={}) / "MANIFEST.json").read_text())
     assert shas[0] == shas[1]
 
@@ -119,7 +119,7 @@ def test_any_damage_to_any_file_is_found(saved: Path, name: str, damage: str) ->
 def test_the_newest_valid_one_is_taken_and_the_damaged_one_is_told(tmp_path: Path) -> None:
     state = state_of(model_without_noise())
     for _ in range(2):
-        state.update(IMAGES, LABELS)
+        taken(state)
         checkpoints.save(state, tmp_path, description={})
     (tmp_path / "step-00000002" / "state.json").write_text("{}")
     found, complaints = checkpoints.newest(tmp_path)
@@ -134,7 +134,7 @@ def test_an_interrupted_save_leaves_nothing_and_the_earlier_ones(
 ) -> None:
     state = state_of(model_without_noise())
     checkpoints.restore(state, checkpoints.verified(saved))
-    state.update(IMAGES, LABELS)
+    taken(state)
 
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deeplabx.engine.ema import EMA
-from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
+from tests.engine.states import model_without_noise, state_of, taken
 
 
 def test_the_average_is_that_of_a_loop_over_numbers() -> None:
@@ -19,7 +19,7 @@ def test_the_average_is_that_of_a_loop_over_numbers() -> None:
         model.running_mean.fill_(-step)
         assert model.num_batches_tracked is not None
         model.num_batches_tracked.fill_(step)
-        average.update(model)  # type: ignore[arg-type]
+        average.update(model, left_out=torch.tensor(False))  # type: ignore[arg-type]
         decay = min(0.25, (1 + step) / (10 + step))  # 0.1, 2/11, 0.25, ...
         weight = decay * weight + (1 - decay) * step * step
         mean = decay * mean + (1 - decay) * -step
@@ -35,7 +35,7 @@ def test_what_does_not_change_is_its_own_average_to_the_bit() -> None:
     model = nn.Conv2d(7, 11, 3)
     average = EMA(model, decay=0.9)  # type: ignore[arg-type]
     for _ in range(30):
-        average.update(model)  # type: ignore[arg-type]
+        average.update(model, left_out=torch.tensor(False))  # type: ignore[arg-type]
     assert all(
         torch.equal(value, model.state_dict()[name]) for name, value in average.model.state_dict().items()
     )
@@ -47,10 +47,10 @@ def test_a_step_that_was_left_out_is_no_part_of_the_average() -> None:
     before = copy.deepcopy(state.evaluated_model.state_dict())
     forward_loss = state.forward_loss
     state.forward_loss = lambda *batch: forward_loss(*batch) * float("nan")  # type: ignore[method-assign]
-    assert state.update(IMAGES, LABELS).skipped
+    assert taken(state).skipped
     assert state.ema.updates == 0
     state.forward_loss = forward_loss  # type: ignore[method-assign]
-    state.update(IMAGES, LABELS)
+    taken(state)
     assert state.ema.updates == 1
     for name, value in state.evaluated_model.state_dict().items():  # the first update has a decay of 0.1
         if value.is_floating_point():

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 import deeplabx
 from deeplabx.engine import state as state_module
-from deeplabx.engine.state import TrainState, Update
+from deeplabx.engine.state import Attempt, TrainState
 from deeplabx.errors import DivergedError
 from deeplabx.loss.contract import Loss
 from deeplabx.process.signals import StopRequest
-from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of
+from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of, taken
 
 
 def gradients(accumulate: int) -> tuple[float, dict[str, Tensor]]:
     state = state_of(model_without_noise().double(), accumulate=accumulate)
     state.normalization = in_float64  # type: ignore[assignment]
     kept: dict[str, Tensor] = {}
-    state.take_step = lambda: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
-    return state.update(IMAGES, LABELS).loss, kept
+    state.take_step = lambda left_out: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
+    return taken(state).loss, kept
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])
@@ -39,21 +39,21 @@ def test_the_loss_is_the_mean_over_the_valid_pixels_of_the_whole_batch() -> None
     images = state.normalization(IMAGES)
     with torch.no_grad():
         expected = nn.functional.cross_entropy(state.model(images), LABELS.long(), ignore_index=255)
-    update = state.update(IMAGES, LABELS)
+    update = taken(state)
     assert update.loss == pytest.approx(float(expected), rel=1e-5)
     assert update.valid == int((LABELS != 255).sum())
 
 
 def test_an_all_void_batch_has_loss_zero() -> None:
     state = state_of(model_without_noise())
-    assert state.update(IMAGES, torch.full_like(LABELS, 255)).loss == 0.0
+    assert taken(state, IMAGES, torch.full_like(LABELS, 255)).loss == 0.0
 
 
 def test_the_learning_rate_of_each_step_is_the_schedules() -> None:
     state = state_of(model_without_noise())
     used = []
     for _ in range(3):
-        state.update(IMAGES, LABELS)
+        taken(state)
         used.append(state.optimizer.param_groups[0]["lr"])
     assert used == [0.1 * (1 - step / 10) ** 0.9 for step in range(3)]
 
@@ -62,10 +62,10 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     torch.manual_seed(2)
     model = deeplabx.build_model("deeplabv3", backbone="mobilenetv2", num_classes=4)
     twin, other = copy.deepcopy(model), copy.deepcopy(model)
-    first = state_of(model, seed=1).update(IMAGES, LABELS).loss
+    first = taken(state_of(model, seed=1)).loss
     torch.rand(17)  # whatever else draws from the global generator
-    assert state_of(twin, seed=1).update(IMAGES, LABELS).loss == first
-    assert state_of(other, seed=2).update(IMAGES, LABELS).loss != first
+    assert taken(state_of(twin, seed=1)).loss == first
+    assert taken(state_of(other, seed=2)).loss != first
 
 
 def test_clipping_bounds_the_step() -> None:
@@ -74,7 +74,7 @@ def test_clipping_bounds_the_step() -> None:
     state = state_of(model, clip_norm=0.01)
     for group in state.optimizer.param_groups:
         group["weight_decay"] = 0.0
-    state.update(IMAGES, LABELS)
+    taken(state)
     moved = (
         sum(float((value.detach() - before[name]).square().sum()) for name, value in model.named_parameters())
         ** 0.5
@@ -89,13 +89,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
     weight = model.get_parameter("backbone.conv1.weight")
     before = weight.clone()
     with pytest.raises(DivergedError, match="the loss is nan at step 1"):
-        state_of(model).update(IMAGES, LABELS)
+        taken(state_of(model))
     assert torch.equal(weight, before)
 
 
 def test_optimizer_tensors_are_named_by_parameter_and_come_back() -> None:
     state = state_of(model_without_noise())
-    state.update(IMAGES, LABELS)
+    taken(state)
     tensors = {key: value.clone() for key, value in state.optimizer_tensors().items()}
     assert "backbone.conv1.weight/momentum_buffer" in tensors
     fresh = state_of(model_without_noise())
@@ -106,7 +106,7 @@ def test_optimizer_tensors_are_named_by_parameter_and_come_back() -> None:
 
 def test_bf16_trains_in_float32_weights() -> None:
     state = state_of(model_without_noise(), precision="bf16")
-    assert state.update(IMAGES, LABELS).loss > 0
+    assert taken(state).loss > 0
     assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
 
 
@@ -130,14 +130,14 @@ def test_a_step_that_is_not_finite_is_left_out_where_that_is_asked_for(loss: boo
     # Its batch norm is not frozen.
     model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)
     state = state_of(model, on_nonfinite="skip")
-    state.update(IMAGES, LABELS)
+    taken(state)
     healthy, forward_loss = copy.deepcopy(model.state_dict()), state.forward_loss
     poisoned(state, loss=loss)
-    assert state.update(IMAGES, LABELS).skipped
+    assert taken(state).skipped
     assert state.step == 2
     assert all(torch.equal(value, healthy[name]) for name, value in model.state_dict().items())
     state.forward_loss = forward_loss  # type: ignore[method-assign]
-    assert not state.update(IMAGES, LABELS).skipped
+    assert not taken(state).skipped
     assert state.skipped_in_a_row == 0
 
 
@@ -146,7 +146,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None
     poisoned(state, loss=False)
     before = copy.deepcopy(state.model.state_dict())
     with pytest.raises(DivergedError, match="the gradient's norm is nan at step 1"):
-        state.update(IMAGES, LABELS)
+        taken(state)
     assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
 
 
@@ -154,10 +154,10 @@ def test_a_model_that_stays_broken_ends_the_run(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(state_module, "MOST_SKIPPED", 2)
     state = state_of(model_without_noise(), on_nonfinite="skip")
     poisoned(state, loss=True)
-    state.update(IMAGES, LABELS)
-    state.update(IMAGES, LABELS)
+    taken(state)
+    taken(state)
     with pytest.raises(DivergedError, match="at step 3, as in the 2 steps before it"):
-        state.update(IMAGES, LABELS)
+        taken(state)
 
 
 class SoftDice(Loss):
@@ -188,7 +188,7 @@ def test_a_loss_per_image_is_divided_by_the_images_with_a_valid_pixel(accumulate
             truth = nn.functional.one_hot(label[valid].long(), 4)
             losses.append(1 - 2 * float((own * truth).sum()) / float(own.sum() + truth.sum()))
     assert len(losses) == 5
-    assert state.update(IMAGES, LABELS).loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert taken(state).loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 # --- steps that are left undone -----------------------------------------------------------------------------
@@ -222,27 +222,27 @@ def test_a_step_undone_between_passes_leaves_no_trace(number: int, settings: dic
         return state_of(model, accumulate=3, **settings)
 
     one, other = state(), state()
-    one.update(IMAGES, LABELS)
-    other.update(IMAGES, LABELS)
+    taken(one)
+    taken(other)
     before = everything(one)
     forward_loss = one.forward_loss
-    update = one.update(IMAGES.flip(0), LABELS.flip(0), stop=stop_in_pass(one, number))
+    attempt = one.update(IMAGES.flip(0), LABELS.flip(0), stop=stop_in_pass(one, number))
     one.forward_loss = forward_loss  # type: ignore[method-assign]
-    assert (update.undone, update.stop, one.step) == (True, signal.SIGTERM, 1)
+    assert (attempt.undone, attempt.stop, one.step) == (True, signal.SIGTERM, 1)
     assert all(map(torch.equal, before, everything(one)))
     assert all(parameter.grad is None for parameter in one.model.parameters())
     for each in (one, other):
-        each.update(IMAGES.flip(0), LABELS.flip(0))
+        taken(each, IMAGES.flip(0), LABELS.flip(0))
     assert all(map(torch.equal, everything(one), everything(other)))
 
 
 def test_a_signal_in_the_last_pass_finishes_the_step() -> None:
     state = state_of(model_without_noise(), accumulate=2)
-    update = state.update(IMAGES, LABELS, stop=stop_in_pass(state, 2))
-    assert (update.undone, update.stop, state.step) == (False, signal.SIGTERM, 1)
+    attempt = state.update(IMAGES, LABELS, stop=stop_in_pass(state, 2))
+    assert (attempt.undone, attempt.stop, state.step) == (False, signal.SIGTERM, 1)
 
 
 def test_a_process_without_a_batch_leaves_the_step_undone() -> None:
     state = state_of(model_without_noise())
-    assert state.without_batch() == Update(0.0, 0, None, skipped=False, undone=True)
+    assert state.without_batch() == Attempt(None, undone=True)
     assert state.step == 0

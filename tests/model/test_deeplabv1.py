@@ -5,7 +5,7 @@ from torch import nn
 import deeplabx
 from deeplabx.loss.cross_entropy import CrossEntropy
 from deeplabx.model.contract import DeepLab
-from tests.engine.states import IMAGES, LABELS, state_of
+from tests.engine.states import IMAGES, LABELS, state_of, taken
 
 
 def without_dropout(model: DeepLab) -> DeepLab:
@@ -66,4 +66,4 @@ def test_the_loss_is_that_of_every_eighth_label() -> None:
         logits = without_dropout(model)(model.backbone.normalization(IMAGES[2:]))
     labels = LABELS[2:, ::8, ::8].long()
     expected = float(CrossEntropy()(logits, labels, ignore_index=255)) / int((labels != 255).sum())
-    assert state_of(model).update(IMAGES[2:], LABELS[2:]).loss == pytest.approx(expected, rel=1e-5)
+    assert taken(state_of(model), IMAGES[2:], LABELS[2:]).loss == pytest.approx(expected, rel=1e-5)

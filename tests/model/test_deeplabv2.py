@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 import deeplabx
 from deeplabx.loss.cross_entropy import CrossEntropy
-from tests.engine.states import IMAGES, LABELS, state_of
+from tests.engine.states import IMAGES, LABELS, state_of, taken
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(8, [6, 12, 18, 24]), (16, [3, 6, 9, 12])])
@@ -83,4 +83,4 @@ def test_in_training_each_scale_has_a_loss_beside_the_fused_one(auxiliary: float
     ]
     assert torch.equal(outputs[0], torch.maximum(outputs[1], outputs[2 if auxiliary is None else 3]))
     expected = float(sum(losses)) / int((labels != 255).sum())
-    assert state_of(model).update(IMAGES, LABELS).loss == pytest.approx(expected, rel=1e-5)
+    assert taken(state_of(model), IMAGES, LABELS).loss == pytest.approx(expected, rel=1e-5)

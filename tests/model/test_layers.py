@@ -1,23 +1,6 @@
-import pytest
 import torch
 
-from deeplabx.model.layers import rescale, resize, scaled_rates, window_mean
-
-
-def test_align_corners_keeps_the_corners() -> None:
-    x = torch.arange(12.0).reshape(1, 1, 3, 4)
-    y = resize(x, (9, 13), align_corners=True)
-    assert torch.equal(y[..., ::4, ::4], x)
-
-
-@pytest.mark.parametrize(("scale", "size"), [(0.5, (161, 17)), (0.75, (241, 25)), (1.0, (321, 33))])
-def test_rescaling_with_align_corners_scales_the_distance_of_the_corners(
-    scale: float, size: tuple[int, int]
-) -> None:
-    x = torch.arange(321.0)[:, None].expand(321, 33)[None, None]
-    y = rescale(x, scale, align_corners=True)
-    assert y.shape[-2:] == size
-    assert torch.allclose(y[0, 0, :, 0], torch.linspace(0, 320, size[0]), atol=1e-3)
+from deeplabx.model.layers import scaled_rates, window_mean
 
 
 def test_a_mean_over_windows_with_a_stride() -> None:

@@ -18,7 +18,7 @@ from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.backbone.pretrained import read_tensors
 from deeplabx.errors import CheckpointError
 from deeplabx.model.contract import DeepLab
-from deeplabx.model.layers import resize
+from deeplabx.model.resize import resize
 from deeplabx.run.build import meta_network, model_of
 from deeplabx.weights.contract import Imported
 from tests.conftest import Compose
