@@ -70,20 +70,23 @@ class SampleReader:
         memory: Callable[[], str] | None = None,
     ) -> None:
         self.samples, self.order = samples, Order()
-        self.pool: Pool[Sent, Read] | None = None
-        if workers:
-            loader: DataLoader[Sent] = DataLoader(
-                Originals(samples, most_bytes=most_bytes),
-                batch_size=None,
-                sampler=self.order,
-                collate_fn=functools.partial(to_send, shared_memory=shared_memory),
-                num_workers=workers,
-                prefetch_factor=PREFETCH,
-                persistent_workers=True,
-                worker_init_fn=functools.partial(prepare_worker, then=worker_init),
-                generator=torch.Generator(),  # else the loader would draw from the global one
-            )
-            self.pool = Pool(loader, what="image", then=self.arrived, memory=memory)
+        self.workers, self.worker_init, self.memory = workers, worker_init, memory
+        self.shared_memory, self.most_bytes = shared_memory, most_bytes
+        self.pool: Pool[Sent, Read] | None = None  # from the first pass on
+
+    def new_pool(self) -> Pool[Sent, Read]:
+        loader: DataLoader[Sent] = DataLoader(
+            Originals(self.samples, most_bytes=self.most_bytes),
+            batch_size=None,
+            sampler=self.order,
+            collate_fn=functools.partial(to_send, shared_memory=self.shared_memory),
+            num_workers=self.workers,
+            prefetch_factor=PREFETCH,
+            persistent_workers=True,
+            worker_init_fn=functools.partial(prepare_worker, then=self.worker_init),
+            generator=torch.Generator(),  # else the loader would draw from the global one
+        )
+        return Pool(loader, what="image", then=self.arrived, memory=self.memory)
 
     def read(self, indices: Sequence[int]) -> Generator[Read | None, None, None]:
         """The samples of these indices; None each time that the next one has not arrived within another
@@ -92,11 +95,12 @@ class SampleReader:
         Raises the DataError of the first that cannot be read, unless `samples` skips it, and ResourceError
         when a worker is lost or memory does not suffice. Close the generator when it is not read to its end.
         """
-        if self.pool is None:
+        if self.workers == 0:
             yield from arrivals(read_here(self.samples, indices), ahead=AHEAD, what="image")
-        else:
-            self.order.indices = indices
-            yield from self.pool.items()
+            return
+        self.order.indices = indices
+        self.pool = self.pool or self.new_pool()
+        yield from self.pool.items()
 
     def arrived(self, sent: Sent) -> Read:
         if isinstance(sent, TooLarge):

@@ -53,10 +53,11 @@ def evaluate(
     samples.take_errors()  # discard earlier errors: this evaluation lists its own
     predictor.model.eval()
     interruptible = replace(predictor, stop=stop)
+    indices = own_share(range(len(samples)))
+    images = read_ahead(reader or SampleReader(samples), indices, stop=stop)
     try:
-        indices = own_share(range(len(samples)))
         found = tqdm(
-            read_ahead(reader or SampleReader(samples), indices, stop=stop),
+            images,
             total=len(indices),
             desc="evaluate",
             unit="image",
@@ -78,6 +79,7 @@ def evaluate(
     except DeeplabxError as error:
         failure = error
     finally:
+        images.close()
         predictor.model.train(training)
     asked, (evaluated, failures) = agreed(stop, counted, failure is not None)
     if failure is not None:
