@@ -130,8 +130,8 @@ def outside(value: Any, rule: Mapping[str, Any]) -> bool:
 
 
 def must_be(rule: Mapping[str, Any]) -> str:
-    said, options = range_words(rule), [f"{option} or" for option in rule.get("options", ())]
-    return f": it must be {' '.join([*options, said])}" if said else ""
+    said = range_words(rule)
+    return f": it must be {said}" if said else ""
 
 
 def check_parts(group: str, settings: Any) -> None:

@@ -3,8 +3,8 @@
 import os
 
 # How often a thread of libgomp, the OpenMP of torch's builds for CPUs, looks for work before it sleeps. Its
-# own 300,000 take milliseconds: beside other work on the same cores, each of the many waits of a training step
-# then costs a time slice of the system. benchmarks/busy_cpu.py compares them.
+# own 300,000 take milliseconds: beside other work on the same cores, each of the many waits of a training
+# step then costs a time slice of the system. benchmarks/busy_cpu.py compares them.
 SPINS = "GOMP_SPINCOUNT", "300"
 OF_THE_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
