@@ -74,7 +74,7 @@ def step_seconds() -> float:
     """The median step of DeepLabv3+ on MobileNetV2, float32, on all threads; of those that LONGEST allows."""
     state = state_of("deeplabv3plus", backbone="mobilenetv2", num_classes=CLASSES)
     images, labels = random_batch(BATCH, crop=CROP, num_classes=CLASSES)
-    times = []
+    times: list[float] = []
     began = time.perf_counter()
     while len(times) < STEPS + WARM_UP and time.perf_counter() - began < LONGEST:
         started = time.perf_counter()
