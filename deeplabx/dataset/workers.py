@@ -88,8 +88,10 @@ class Pool(Generic[T, U]):
     def close(self) -> None:
         """End the workers."""
         iterator, self.loader._iterator = self.loader._iterator, None
-        if isinstance(iterator, _MultiProcessingDataLoaderIter):  # it may block, as in Reader.close
-            threading.Thread(target=iterator._shutdown_workers, daemon=True).start()
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            ending = threading.Thread(target=iterator._shutdown_workers, daemon=True)
+            ending.start()
+            ending.join(GRACE / 2)  # it may block, as in Reader.close
         self.workers = []
         self.running.close()
 
