@@ -1,4 +1,4 @@
-from deeplabx.cli import main
+from deeplabx.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -10,11 +10,12 @@ from deeplabx.command.arguments import fail, flags_and_settings
 from deeplabx.command.completion import complete
 from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command, help_text, second_words
 from deeplabx.errors import nearest
+from deeplabx.process.ending import end_process
 from deeplabx.process.terminal import discard_terminal, show_any_text
 from deeplabx.process.threads import sleep_while_waiting
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     show_any_text()
     sleep_while_waiting()
@@ -31,6 +32,16 @@ def main(argv: list[str] | None = None) -> None:
         print("deeplabx: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+def program() -> NoReturn:
+    """`main` as a program: its end is the end of the process."""
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            end_process(ended.code)
+        raise
 
 
 def answer(argv: list[str]) -> NoReturn:
@@ -119,4 +130,4 @@ def leave(number: int, frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -23,6 +23,7 @@ from deeplabx import __version__
 from deeplabx.errors import ConfigError
 from deeplabx.process.cgroups import cgroup_limits
 from deeplabx.process.distributed import cores, resolve_device, resolve_precision
+from deeplabx.process.machine import cpu_model, nvidia_driver
 from deeplabx.process.memory import text_of
 
 GIB = 2**30
@@ -48,6 +49,7 @@ def doctor() -> str:
         {
             "versions": versions(needs),
             "device": device(resolve_device("auto")),
+            "same bits": same_bits(resolve_device("auto")),
             "processes": processes(
                 threads=torch.get_num_threads(),
                 limit=limits.cores,
@@ -150,7 +152,7 @@ def device(chosen: torch.device) -> list[Row]:
     gpus = range(torch.cuda.device_count() if on_gpu else 0)
     return [
         *(gpu(index, torch.cuda.get_device_properties(index)) for index in gpus),
-        Row("cpu", cpu_model(text_of(Path("/proc/cpuinfo")))),
+        Row("cpu", cpu_model() or UNKNOWN),
         Row("torch is built for", built_for),
         driver(present=there, built=torch.backends.cuda.is_built(), usable=torch.cuda.is_available()),
         *([Row("cuDNN", str(torch.backends.cudnn.version()))] if on_gpu else []),
@@ -198,11 +200,11 @@ def driver(*, present: bool, built: bool, usable: bool) -> Row:
             f"an NVIDIA driver is here, but torch for CUDA {torch.version.cuda} finds no GPU that it "
             f"can use: {look}"
         )
-    return Row("NVIDIA driver", driver_version() if present else "none found", warning)
+    return Row("NVIDIA driver", (nvidia_driver() or driver_version()) if present else "none found", warning)
 
 
 def driver_version(program: str | Path = "nvidia-smi", *, timeout: float = 10) -> str:
-    """What nvidia-smi says within `timeout` seconds."""
+    """What nvidia-smi says within `timeout` seconds: the kernel does not tell everywhere."""
     command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(
@@ -213,9 +215,28 @@ def driver_version(program: str | Path = "nvidia-smi", *, timeout: float = 10) -
     return (answer.split() or [UNKNOWN])[0]  # a line for each GPU, all the same
 
 
-def cpu_model(cpuinfo: str) -> str:
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine() or UNKNOWN
+def same_bits(chosen: torch.device) -> list[Row]:
+    """Where two runs with the same settings and seed, one of them killed and resumed, end with the same
+    weights. chosen: the device that `auto` takes.
+    """
+    torch_version = f"torch {torch.__version__}"
+    rows = [
+        Row(
+            "same bits on CPUs",
+            f"on {cpu_model() or UNKNOWN}, with {torch_version}, {torch.get_num_threads()} threads and the "
+            "same number of processes",
+        )
+    ]
+    if chosen.type == "cuda":
+        libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, {torch_version}"
+        rows.append(
+            Row(
+                "same bits on GPUs",
+                f"trainer.deterministic=true, on {torch.cuda.get_device_name()}, with driver "
+                f"{nvidia_driver() or UNKNOWN}, {libraries} and the same number of processes",
+            )
+        )
+    return rows
 
 
 def has_nccl() -> bool:

@@ -1,5 +1,9 @@
 """One job of a command, or the many of -m: composed by Hydra, run by the command's module."""
 
+import gc
+import sys
+from collections.abc import Callable
+
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -22,7 +26,7 @@ def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
         inputs.refuse_absent(command, job.config)
         if command.parallel:
             keep_freed_memory()
-        return function_of(command)(job)
+        return imported(command)(job)
 
     jobs = Jobs(task)
     try:
@@ -40,6 +44,16 @@ def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
     finally:
         jobs.write_summary()
     jobs.finish()
+
+
+def imported(command: Command) -> Callable[[Job], float | None]:
+    """What does the command's work. The garbage collector, which was off until now, is on afterwards."""
+    first = "torch" not in sys.modules
+    function = function_of(command)
+    if first:
+        gc.freeze()  # modules live as long as the process: no collection needs to look at them
+    gc.enable()
+    return function
 
 
 def unwritable(error: OSError) -> DeeplabxError:

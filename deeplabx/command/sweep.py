@@ -1,6 +1,5 @@
 """The jobs of -m, or the one of a plain call, and what is kept of them: a failing one stops no other."""
 
-import gc
 import json
 import math
 import sys
@@ -46,7 +45,6 @@ class Jobs:
         """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees
         nan.
         """
-        gc.enable()
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)

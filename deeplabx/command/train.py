@@ -35,8 +35,9 @@ from deeplabx.process.distributed import (
 )
 from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
-from deeplabx.report.curves import draw_curves
-from deeplabx.report.samples import draw_samples
+from deeplabx.report.background import Background
+from deeplabx.report.curves import draw_curves, import_matplotlib
+from deeplabx.report.samples import SamplePanels
 from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,
@@ -51,6 +52,7 @@ from deeplabx.run.build import (
 from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, write_names
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
+from deeplabx.run.environment import changed_words, environment_of
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -173,9 +175,12 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     if found:
         refuse_changed(config, found, extensions_of(folder))
     checkpoints.restore(state, found)
+    moved: list[str] = []
     if is_main():
+        environment = environment_of(config, device, workers=loading.workers)
+        moved = changed_words(folder, environment) if found else []
         checkpoints.repair(folder / "checkpoints", state)
-        write_run_files(config, folder, overrides, device, workers=loading.workers)
+        write_run_files(config, folder, overrides, environment)
         write_names(folder, now)
 
     normalization = model.backbone.normalization
@@ -197,25 +202,38 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
 
-    def draw() -> None:
+    drawing = Background()
+
+    def draw(panels: SamplePanels) -> None:
         if is_main():
-            path = folder / "samples" / f"step-{state.step:08d}.png"
-            draw_samples(predictor, validation, path, count=config.trainer.samples, stop=stop)
+            panels.predict_rest(predictor, stop=stop)
+            if stop.number is None:
+                drawing.run(panels.write, folder / "samples" / f"step-{state.step:08d}.png")
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
-        result = evaluate(predictor, validation, reader=reader, stop=stop, progress=log.terminal)
+        if is_main():
+            drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
+        panels = SamplePanels(validation, count=config.trainer.samples)
+        result = evaluate(
+            predictor,
+            validation,
+            reader=reader,
+            stop=stop,
+            progress=log.terminal,
+            predicted_one=panels.add,
+        )
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
-        draw()
+        draw(panels)
         return result
 
-    with stop, log, closing(batches), closing(reader):
+    with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        before = [*complaints, *killed, *changes, *initial.words]
+        before = [*complaints, *killed, *moved, *changes, *initial.words]
         for line in [*before, *opening, *absent, *skipped, *loading.words]:
             log.say(line)
         if state.step == 0:
-            draw()
+            draw(SamplePanels(validation, count=config.trainer.samples))
         fit(
             state,
             noting(batches, unreadable, log),
@@ -228,7 +246,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         )
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
-            draw_curves(folder)
+            drawing.run(draw_curves, folder)
+            drawing.wait()
         log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):
             log.say(line)

@@ -28,14 +28,16 @@ class EMA:
 
     @torch.no_grad()
     def update(self, trained: DeepLab, *, left_out: Tensor) -> None:
-        """Where `left_out` (bool, 0-d, on the device) is true, nothing changes. The values of `trained` must
-        then be finite, as they are once its buffers are restored: the newest weight is 0, and 0 x NaN is NaN.
-        """
+        """Where `left_out` (bool, 0-d, on the device) is true, nothing changes."""
         updates = self.updates.double()
         decay = ((1 + updates) / (10 + updates)).clamp(max=self.decay)
         newest_weight = (1 - decay).masked_fill(left_out, 0.0).float()
         averages, integers = tensors_of(self.model)
         newest, newest_integers = tensors_of(trained)
+        # A parameter that a step left alone is finite, but a buffer may not be, and 0 x NaN is NaN.
+        first_buffer = len(list(trained.parameters()))
+        for number in range(first_buffer, len(newest)):
+            newest[number] = torch.where(left_out, averages[number], newest[number])
         torch._foreach_lerp_(averages, newest, [newest_weight] * len(averages))
         for average, integer in zip(integers, newest_integers, strict=True):
             average.copy_(torch.where(left_out, average, integer))

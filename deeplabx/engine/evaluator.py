@@ -2,16 +2,17 @@
 
 import contextlib
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from deeplabx.dataset.arrivals import PATIENCE, POLL, QUIET
 from deeplabx.dataset.check.no_valid_pixel import no_valid_pixel
-from deeplabx.dataset.contract import widened
+from deeplabx.dataset.contract import Sample, widened
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.sample_reader import Read, SampleReader
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
@@ -36,6 +37,7 @@ def evaluate(
     reader: SampleReader | None = None,
     stop: StopRequest | None = None,
     progress: bool = False,
+    predicted_one: Callable[[int, Sample, Tensor], None] | None = None,
 ) -> Metrics:
     """The metrics of a whole split, at the labels' original size.
 
@@ -45,6 +47,8 @@ def evaluate(
     only at the end. Images that `samples` skips are listed in the result and not counted. The model's mode is
     restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal,
     DataError if not a single pixel was counted, and PeerFailedError where another process raises an error.
+    predicted_one: called with the index of each image of this process, the sample and the predicted class ids
+    H x W.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
@@ -64,11 +68,14 @@ def evaluate(
             leave=False,
             disable=not progress,
         )
-        for sample, errors in found:
+        # The samples first, so that their end is reached: the reader's workers end where a pass is left.
+        for (sample, errors), index in zip(found, indices, strict=False):
             unreadable += errors
             if sample is None:
                 continue
             predicted = interruptible.ids(sample.image)
+            if predicted_one is not None:
+                predicted_one(index, sample, predicted)
             labels = torch.from_numpy(widened(sample.label)).to(predictor.device)
             confusion += confusion_matrix(
                 predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index

@@ -5,21 +5,13 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 ALERT = r"(\S+) does not have a deterministic implementation"
 CUBLAS_ALERT = r".*uses CuBLAS"
-# torch alerts for these, but each of their threads sums up one value of the gradient, in a fixed order.
-REPEATING = frozenset(
-    {
-        "max_pool2d_with_indices_backward_cuda",
-        "avg_pool2d_backward_cuda",
-        "avg_pool2d_backward_out_cuda",
-    }
-)
 
 
 def fix_workspace() -> None:
@@ -35,16 +27,31 @@ def computing(device: torch.device, *, tf32: bool = False, deterministic: bool =
     if device.type != "cuda":
         yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    convolution = cudnn.conv  # type: ignore[attr-defined]
-    before = matmul.fp32_precision, convolution.fp32_precision, cudnn.deterministic, cudnn.benchmark
-    precision = "tf32" if tf32 else "ieee"
-    matmul.fp32_precision, convolution.fp32_precision = precision, precision
+    cudnn: Any = torch.backends.cudnn
+    before = precisions(), cudnn.deterministic, cudnn.benchmark
+    set_precisions(*["tf32" if tf32 else "ieee"] * 3)
     cudnn.deterministic, cudnn.benchmark = deterministic, False  # a benchmark chooses by its own timing
     try:
         yield
     finally:
-        matmul.fp32_precision, convolution.fp32_precision, cudnn.deterministic, cudnn.benchmark = before
+        flags, cudnn.deterministic, cudnn.benchmark = before
+        set_precisions(*flags)
+
+
+def precisions() -> tuple[str, str, str]:
+    """Of matrix products, convolutions and recurrent layers: tf32, ieee, or none for torch's general one."""
+    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    return matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+
+def set_precisions(products: str, convolutions: str, recurrent: str) -> None:
+    """torch has an older setting beside these, and raises an error in matrix products where the two differ:
+    both are set.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    matmul.allow_tf32, cudnn.allow_tf32 = products == "tf32", convolutions == "tf32"
+    matmul.fp32_precision = products
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = convolutions, recurrent
 
 
 @contextmanager
@@ -72,7 +79,7 @@ def repeating(device: torch.device) -> Iterator[set[str]]:
         words = str(warning.message)
         alert = re.match(ALERT, words)
         if alert:
-            found.update({alert[1]} - REPEATING)
+            found.add(alert[1])
         elif re.match(CUBLAS_ALERT, words):
             found.add(f"matrix products, with {WORKSPACE}={os.environ.get(WORKSPACE, '')}")
         else:

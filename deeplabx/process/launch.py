@@ -5,6 +5,7 @@ folder, one log and one exit code. Processes started by torchrun or SLURM join o
 the command line and sends the others their work.
 """
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -259,6 +260,8 @@ def in_process(work: Work, folder: Path) -> Any:
         Report(number, time.time(), error, "".join(traceback.format_exception(error))).write(folder)
         leave(1)
     dist.destroy_process_group()
+    # The launcher waits for the end of this process, and the interpreter's own takes half a second.
+    atexit.register(leave, 0)
     return outcome
 
 

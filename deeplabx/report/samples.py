@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+from torch import Tensor
+
+from deeplabx.dataset.contract import Sample
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.sample_reader import SampleReader
 from deeplabx.dataset.writing import write_image
@@ -11,25 +15,33 @@ from deeplabx.process.signals import StopRequest
 from deeplabx.report.overlay import panel, stacked
 
 
-def draw_samples(
-    predictor: Predictor,
-    samples: ReadableSet,
-    path: Path,
-    *,
-    count: int,
-    stop: StopRequest | None = None,
-) -> None:
-    """Write `count` samples spread over the split, always the same ones; nothing if none can be read, or at a
-    stop signal.
-    """
-    panels = []
-    was_training = predictor.model.training
-    predictor.model.eval()
-    indices = [number * len(samples) // count for number in range(min(count, len(samples)))]
-    for sample, _ in read_ahead(SampleReader(samples), indices, stop=stop):
-        if sample is not None:
-            predicted = predictor.ids(sample.image).cpu().numpy()
-            panels.append(panel(sample.image, sample.label, predicted, samples.palette))
-    predictor.model.train(was_training)
-    if panels and (stop is None or stop.number is None):
-        write_image(path, stacked(panels))
+class SamplePanels:
+    """Panels of `count` samples spread over a split, always the same ones."""
+
+    def __init__(self, samples: ReadableSet, *, count: int) -> None:
+        self.samples = samples
+        self.indices = [number * len(samples) // count for number in range(min(count, len(samples)))]
+        self.panels: dict[int, np.ndarray] = {}
+
+    def add(self, index: int, sample: Sample, predicted: Tensor) -> None:
+        """Keep the panel of a sample if it is one of them. predicted: its class ids H x W."""
+        if index in self.indices:
+            self.panels[index] = panel(
+                sample.image, sample.label, predicted.cpu().numpy(), self.samples.palette
+            )
+
+    def predict_rest(self, predictor: Predictor, *, stop: StopRequest | None = None) -> None:
+        """Add those that are not there yet, up to a stop signal. One that cannot be read is left out."""
+        rest = [index for index in self.indices if index not in self.panels]
+        was_training = predictor.model.training
+        predictor.model.eval()
+        found = read_ahead(SampleReader(self.samples), rest, stop=stop)
+        for index, (sample, _) in zip(rest, found, strict=False):
+            if sample is not None:
+                self.add(index, sample, predictor.ids(sample.image))
+        predictor.model.train(was_training)
+
+    def write(self, path: Path) -> None:
+        """Write them one above the other; nothing if there are none."""
+        if self.panels:
+            write_image(path, stacked([self.panels[index] for index in sorted(self.panels)]))

@@ -2,15 +2,12 @@
 
 import contextlib
 import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from deeplabx import __version__
 from deeplabx.config import schema, stored
 from deeplabx.config.fields import walk
 from deeplabx.engine import checkpoint as checkpoints
@@ -18,9 +15,8 @@ from deeplabx.engine import durable
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, ConfigError
-from deeplabx.process.distributed import world_size
 from deeplabx.run import plugins
-from deeplabx.run.description import Description, config_from_plain, options_of
+from deeplabx.run.description import Description, config_from_plain
 
 EXTENSIONS = "extensions.json"
 
@@ -184,7 +180,7 @@ def refuse_links_out(folder: Path) -> None:
 
 
 def write_run_files(
-    config: schema.TrainConfig, folder: Path, overrides: list[str], device: torch.device, *, workers: int
+    config: schema.TrainConfig, folder: Path, overrides: list[str], environment: dict[str, Any]
 ) -> None:
     """Write config, overrides and environment of a run that begins. Marks of an earlier end are removed."""
     durable.tidy(folder)
@@ -192,18 +188,6 @@ def write_run_files(
         (folder / name).unlink(missing_ok=True)
     write_config(folder, config)
     durable.replace(folder / "overrides.yaml", yaml.safe_dump(overrides))
-    environment = {
-        "deeplabx": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "processes": world_size(),
-        "threads": torch.get_num_threads(),
-        "workers": workers,
-        "precision": config.trainer.precision,
-        "plugins": plugins.needed(options_of(config)),
-    }
     durable.replace(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 

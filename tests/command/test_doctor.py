@@ -108,9 +108,11 @@ def test_memory_is_read_from_meminfo() -> None:
     assert doctor.memory(MEMINFO) == "2.0 GiB of 8.0 GiB available"
 
 
-def test_the_cpu_has_its_name() -> None:
-    assert doctor.cpu_model("processor\t: 0\nmodel name\t: A CPU @ 3 GHz\n") == "A CPU @ 3 GHz"
-    assert doctor.cpu_model("CPU implementer\t: 0x41\n") == (platform.processor() or platform.machine())
+def test_what_the_same_bits_need_is_told(report: dict[str, str]) -> None:
+    words = report["same bits on CPUs"]
+    assert report["cpu"] in words
+    assert f"torch {torch.__version__}, {report['torch threads']} threads" in words
+    assert ("same bits on GPUs" in report) == (report["trainer.devices=auto"] != "cpu")
 
 
 @pytest.mark.parametrize(("limit", "warned"), [(256, True), (1023, True), (1024, False)])

@@ -1,22 +1,41 @@
 """What tests run in several processes: importable by the processes that are started."""
 
+import contextlib
 import os
 import signal
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 import deeplabx
+from deeplabx.dataset.loader import Batch
 from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.log import Log
+from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.predictor import Predictor
+from deeplabx.engine.state import Update
+from deeplabx.engine.trainer import fit
+from deeplabx.errors import DataError, DeeplabxError
 from deeplabx.model.norm import FrozenBatchNorm2d
 from deeplabx.process import distributed
+from deeplabx.process.signals import StopRequest
 from deeplabx.run.build import open_dataset
-from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of, taken
+from tests.engine.states import (
+    IMAGES,
+    LABELS,
+    gradients_of,
+    in_float64,
+    model_without_noise,
+    poison,
+    state_of,
+    taken,
+)
 
 VAL_IMAGES = 7  # an uneven share
 NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d)
@@ -29,11 +48,13 @@ def measured() -> dict[str, Any]:
         "gradient_in_passes": gradient(accumulate=3),
         **(run := trained(steps=4)),
         "averages_of_each": distributed.gathered([fingerprint(run["averages"])]),
+        "poisoned": trained(steps=4, poisoned=2, on_nonfinite="skip"),
         "confusion_sha256": evaluated(),
         "ranks": distributed.gathered([distributed.rank()]),
         "processes": distributed.gathered([os.getpid()]),
         "cores": distributed.share_of_cores(),
         "threads": distributed.gathered([torch.get_num_threads()]),
+        "short_of_data": short_of_data() if distributed.world_size() > 1 else {},
         "norms": {norm: kinds_of_norm(norm) for norm in ("auto", "sync", "batch", "frozen")},
     }
 
@@ -66,11 +87,17 @@ def gradient(*, accumulate: int) -> dict[str, Tensor]:
     return kept
 
 
-def trained(*, steps: int) -> dict[str, Any]:
-    """The losses of a run in float32, and after it the weights and their moving averages."""
-    state = state_of(model_without_noise(), ema_decay=0.9)
+def trained(*, steps: int, poisoned: int | None = None, **settings: Any) -> dict[str, Any]:
+    """The losses of a run in float32, and after it the weights and their moving averages. poisoned: the step
+    in which the last process's loss is not finite.
+    """
+    state = state_of(model_without_noise(), ema_decay=0.9, **settings)
     state.schedule = lambda step: 0.2
-    curve = [taken(state, *batch()).loss for _ in range(steps)]
+    curve = []
+    for step in range(1, steps + 1):
+        last = distributed.rank() == distributed.world_size() - 1
+        with poison(state) if last and step == poisoned else contextlib.nullcontext():
+            curve.append(taken(state, *batch()).loss)
     weights, averages = (
         {name: value.detach() for name, value in model.named_parameters()}
         for model in (state.model, state.evaluated_model)
@@ -82,12 +109,70 @@ def fingerprint(tensors: dict[str, Tensor]) -> int:
     return zlib.crc32(torch.cat([value.flatten() for value in tensors.values()]).numpy().tobytes())
 
 
+class ShortOfData(Log):
+    """What a run of four steps does whose last process cannot read its third batch, or an image of the
+    evaluation after two steps; a Log that notes the steps, and a Saver.
+    """
+
+    def __init__(self) -> None:
+        self.state = state_of(model_without_noise())
+        self.events: list[str] = []
+
+    def step(self, update: Update, *, seconds: float) -> None:
+        self.events.append(f"step {update.step}")
+
+    def try_save(self) -> None:
+        assert not self.state.pending
+        self.events.append(f"save {self.state.step}")
+
+    def batches(self) -> Iterator[Batch]:
+        for step in range(4):
+            if step == 2 and distributed.rank() == 1:
+                raise DataError("the third batch cannot be read")
+            yield Batch(*batch(), [])
+
+    def fit(self, *, eval_every: int) -> list[str]:
+        try:
+            fit(
+                self.state,
+                self.batches(),
+                stop=StopRequest(),
+                evaluate=evaluated_but_for_one,
+                saver=self,  # type: ignore[arg-type]
+                log=self,
+                eval_every=eval_every,
+                save_every=100,
+            )
+        except DeeplabxError as error:
+            self.events.append(f"{type(error).__name__}: {error.message}")
+        return self.events
+
+
+def evaluated_but_for_one() -> Metrics:
+    """An evaluation in which the last process cannot read an image."""
+    samples = open_dataset("shapes", split="val", train_images=1, val_images=4)
+    if distributed.rank() == 1:
+        samples.read = mock.Mock(side_effect=DataError("an image cannot be read"))  # type: ignore[method-assign]
+    return evaluate(small_predictor(), samples)
+
+
+def short_of_data() -> dict[str, list[list[str]]]:
+    """What each process does."""
+    return {
+        where: distributed.gathered([ShortOfData().fit(eval_every=steps)])
+        for where, steps in (("training", 100), ("evaluation", 2))
+    }
+
+
 def evaluated() -> str:
     samples = open_dataset("shapes", split="val", train_images=1, val_images=VAL_IMAGES)
+    return evaluate(small_predictor(), samples).confusion_sha256
+
+
+def small_predictor() -> Predictor:
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 7, 3, padding=1)
-    normalization = model_without_noise().backbone.normalization
-    return evaluate(Predictor(model, normalization, torch.device("cpu")), samples).confusion_sha256
+    return Predictor(model, model_without_noise().backbone.normalization, torch.device("cpu"))
 
 
 def process_ids(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """A small state without noise, and a batch with uneven void."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -40,6 +42,28 @@ def taken(state: TrainState, images: Tensor = IMAGES, labels: Tensor = LABELS) -
     assert not state.update(images, labels).undone
     (update,) = state.reports()
     return update
+
+
+@contextmanager
+def poison(state: TrainState, *, loss: bool = True) -> Iterator[None]:
+    """Within the block the loss, or only the gradient, is not finite, and neither are batch norm's
+    statistics.
+    """
+    forward_loss = state.forward_loss
+
+    def poisoned(images: Tensor, labels: Tensor) -> Tensor:
+        value = forward_loss(images, labels)
+        for buffer in state.model.buffers():
+            if buffer.is_floating_point():
+                buffer.data.fill_(float("nan"))  # torch would notice it in the backward
+        if loss:
+            return value * float("inf")
+        value.register_hook(lambda gradient: gradient * float("nan"))
+        return value
+
+    state.forward_loss = poisoned  # type: ignore[method-assign]
+    yield
+    state.forward_loss = forward_loss  # type: ignore[method-assign]
 
 
 def in_float64(images: Tensor) -> Tensor:

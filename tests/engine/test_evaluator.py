@@ -236,10 +236,14 @@ def test_workers_change_nothing_of_the_result() -> None:
     expected = evaluate(predictor, ReadableSet(Reading(damaged), skip_unreadable=True))
     samples = ReadableSet(Reading(damaged), skip_unreadable=True)
     with closing(SampleReader(samples, workers=2, worker_init=ignore_signals)) as reader:
+        processes = []
         for _ in range(2):
             found = evaluate(predictor, samples, reader=reader)
             assert found.to_plain() == expected.to_plain()
             assert (found.images, found.unreadable) == (3, ["two.png: damaged"])
+            processes.append({one.pid for one in multiprocessing.active_children()})
+        assert len(processes[0]) == 2
+        assert processes[0] == processes[1]  # they stay
     assert multiprocessing.active_children() == []
 
 

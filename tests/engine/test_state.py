@@ -1,5 +1,7 @@
 import copy
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +9,24 @@ import torch
 from torch import Tensor, nn
 
 import deeplabx
+from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import state as state_module
 from deeplabx.engine.state import Attempt, TrainState
 from deeplabx.errors import DivergedError
 from deeplabx.loss.contract import Loss
+from deeplabx.optimizer.adamw import adamw
+from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.process.signals import StopRequest
-from tests.engine.states import IMAGES, LABELS, gradients_of, in_float64, model_without_noise, state_of, taken
+from tests.engine.states import (
+    IMAGES,
+    LABELS,
+    gradients_of,
+    in_float64,
+    model_without_noise,
+    poison,
+    state_of,
+    taken,
+)
 
 
 def gradients(accumulate: int) -> tuple[float, dict[str, Tensor]]:
@@ -82,17 +96,6 @@ def test_clipping_bounds_the_step() -> None:
     assert moved == pytest.approx(0.1 * 0.01, rel=1e-2)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
-    model = model_without_noise()
-    with torch.no_grad():
-        model.get_parameter("classify.bias")[0] = float("nan")
-    weight = model.get_parameter("backbone.conv1.weight")
-    before = weight.clone()
-    with pytest.raises(DivergedError, match="the loss is nan at step 1"):
-        taken(state_of(model))
-    assert torch.equal(weight, before)
-
-
 def test_optimizer_tensors_are_named_by_parameter_and_come_back() -> None:
     state = state_of(model_without_noise())
     taken(state)
@@ -110,54 +113,137 @@ def test_bf16_trains_in_float32_weights() -> None:
     assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
 
 
-def poisoned(state: TrainState, *, loss: bool) -> None:
-    """Let the next updates have a loss, or only a gradient, that is not finite."""
-    forward_loss = state.forward_loss
-
-    def poison(images: Tensor, labels: Tensor) -> Tensor:
-        value = forward_loss(images, labels)
-        if loss:
-            return value * float("inf")
-        value.register_hook(lambda gradient: gradient * float("nan"))
-        return value
-
-    state.forward_loss = poison  # type: ignore[method-assign]
+# --- steps that are not finite ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [True, False])
-def test_a_step_that_is_not_finite_is_left_out_where_that_is_asked_for(loss: bool) -> None:
+@pytest.fixture
+def uninitialised_memory_is_nan() -> Iterator[None]:
+    """As it may be anywhere: torch fills it with NaN in this mode."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def built(optimizer: str, **settings: Any) -> TrainState:
+    """A state with a batch norm that is not frozen."""
     torch.manual_seed(0)
-    # Its batch norm is not frozen.
-    model = deeplabx.build_model("deeplabv3plus", backbone="resnet18", num_classes=4)
-    state = state_of(model, on_nonfinite="skip")
-    taken(state)
-    healthy, forward_loss = copy.deepcopy(model.state_dict()), state.forward_loss
-    poisoned(state, loss=loss)
-    assert taken(state).skipped
-    assert state.step == 2
-    assert all(torch.equal(value, healthy[name]) for name, value in model.state_dict().items())
-    state.forward_loss = forward_loss  # type: ignore[method-assign]
-    assert not taken(state).skipped
-    assert state.skipped_in_a_row == 0
+    model = deeplabx.build_model("lraspp", backbone="mobilenetv3_small", num_classes=4)
+    state = state_of(model, on_nonfinite="skip", ema_decay=0.9, **settings)
+    if optimizer == "adamw":
+        groups = parameter_groups(model, lr=0.01, weight_decay=1e-4)
+        state.optimizer = adamw(groups, beta1=0.9, beta2=0.999)
+    return state
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None:
-    state = state_of(model_without_noise())
-    poisoned(state, loss=False)
-    before = copy.deepcopy(state.model.state_dict())
-    with pytest.raises(DivergedError, match="the gradient's norm is nan at step 1"):
+@pytest.mark.usefixtures("uninitialised_memory_is_nan")
+@pytest.mark.parametrize("loss", [True, False])
+@pytest.mark.parametrize("position", [1, 3, 4])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_skipped_step_leaves_no_trace(optimizer: str, position: int, loss: bool, tmp_path: Path) -> None:
+    """First, in the middle, and last before a checkpoint, from which another state goes on."""
+    found, expected = built(optimizer), built(optimizer)
+    for step in range(1, 5):
+        if step != position:
+            taken(found)
+            taken(expected)
+            continue
+        with poison(found, loss=loss):
+            assert taken(found).skipped
+        expected.step += 1  # learning rate and dropout are functions of it
+    assert found.skipped_in_a_row == int(position == 4)
+    resumed = built(optimizer)
+    checkpoints.restore(resumed, checkpoints.Checkpoint(checkpoints.save(found, tmp_path, description={})))
+    for state in (found, resumed, expected):
         taken(state)
-    assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
+    of_found, of_resumed, of_expected = map(everything, (found, resumed, expected))
+    assert of_found.keys() == of_resumed.keys() == of_expected.keys()
+    for name, value in of_expected.items():
+        assert torch.equal(of_found[name], value), name
+        assert torch.equal(of_resumed[name], value), name
+    assert (found.step, int(found.ema.updates)) == (5, 4)  # type: ignore[union-attr]
+
+
+def test_an_optimizer_that_is_not_fused_skips_too() -> None:
+    found, expected = built("sgd"), built("sgd")
+    for state in (found, expected):
+        state.optimizer = torch.optim.RMSprop(
+            [{"params": list(state.model.parameters()), "lr": 0.01, "base_lr": 0.01, "names": []}]
+        )
+    with poison(found):
+        assert taken(found).skipped
+    expected.step += 1
+    taken(found)
+    taken(expected)
+    assert all(map(torch.equal, found.model.state_dict().values(), expected.model.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"), [(True, "the loss is inf"), (False, "the gradient's norm is nan")]
+)
+@pytest.mark.parametrize("position", [1, 2])
+def test_a_step_that_is_not_finite_ends_the_run_before_the_weights_change(
+    position: int, loss: bool, words: str
+) -> None:
+    state = state_of(model_without_noise())
+    for _ in range(position - 1):
+        taken(state)
+    before = {name: value.clone() for name, value in state.model.named_parameters()}
+    with poison(state, loss=loss):
+        state.update(IMAGES, LABELS)
+    with pytest.raises(
+        DivergedError,
+        match=f"{words} at step {position}, with learning rate 0.{1 if position == 1 else '091'}\n",
+    ):
+        list(state.reports())
+    assert all(torch.equal(value, before[name]) for name, value in state.model.named_parameters())
+
+
+def test_a_report_comes_when_the_next_step_is_enqueued(tmp_path: Path) -> None:
+    state = state_of(model_without_noise(), on_nonfinite="skip")
+    state.update(IMAGES, LABELS)
+    assert list(state.reports(behind=1)) == []
+    with poison(state):
+        state.update(IMAGES, LABELS)
+    (first,) = state.reports(behind=1)
+    assert (first.step, first.lr, first.skipped, state.skipped_in_a_row) == (1, 0.1, False, 0)
+    with pytest.raises(AssertionError, match="before all steps were reported"):
+        checkpoints.save(state, tmp_path, description={})
+    (second,) = state.reports()
+    assert (second.step, second.lr, second.skipped, state.skipped_in_a_row) == (2, 0.1 * 0.9**0.9, True, 1)
+    assert list(state.reports()) == []
 
 
 def test_a_model_that_stays_broken_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MOST_SKIPPED", 2)
     state = state_of(model_without_noise(), on_nonfinite="skip")
-    poisoned(state, loss=True)
-    taken(state)
-    taken(state)
-    with pytest.raises(DivergedError, match="at step 3, as in the 2 steps before it"):
+    with poison(state):
         taken(state)
+        taken(state)
+        with pytest.raises(DivergedError, match="at step 3, as in the 2 steps before it"):
+            taken(state)
+
+
+def test_fp16_reduces_its_scale_where_a_gradient_overflows_and_resumes_exactly(tmp_path: Path) -> None:
+    def state() -> TrainState:
+        return built("sgd", precision="fp16")
+
+    found = state()
+    assert found.scaler.get_scale() == 65536
+    before = {name: value.clone() for name, value in found.model.named_parameters()}
+    with poison(found, loss=False):
+        assert not taken(found).skipped  # which is not an error in fp16
+    assert all(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
+    assert found.scaler.get_scale() == 32768
+    assert int(found.ema.updates) == 0  # type: ignore[union-attr]
+    assert all(torch.isfinite(value).all() for value in found.evaluated_model.state_dict().values())
+    found.model.load_state_dict(state().model.state_dict())
+    taken(found)
+    resumed = state()
+    checkpoints.restore(resumed, checkpoints.Checkpoint(checkpoints.save(found, tmp_path, description={})))
+    assert resumed.scaler.state_dict() == found.scaler.state_dict()
+    taken(found)
+    taken(resumed)
+    assert all(map(torch.equal, everything(found).values(), everything(resumed).values()))
 
 
 class SoftDice(Loss):
@@ -207,9 +293,10 @@ def stop_in_pass(state: TrainState, number: int) -> StopRequest:
     return stop
 
 
-def everything(state: TrainState) -> list[Tensor]:
-    tensors = [*state.model.state_dict().values(), *state.optimizer_tensors().values()]
-    return [tensor.clone() for tensor in tensors]
+def everything(state: TrainState) -> dict[str, Tensor]:
+    of_ema = {f"ema/{name}": value for name, value in state.evaluated_model.state_dict().items()}
+    tensors = {**state.model.state_dict(), **state.optimizer_tensors(), **of_ema}
+    return {name: value.clone() for name, value in tensors.items()}
 
 
 @pytest.mark.parametrize(
@@ -229,11 +316,11 @@ def test_a_step_undone_between_passes_leaves_no_trace(number: int, settings: dic
     attempt = one.update(IMAGES.flip(0), LABELS.flip(0), stop=stop_in_pass(one, number))
     one.forward_loss = forward_loss  # type: ignore[method-assign]
     assert (attempt.undone, attempt.stop, one.step) == (True, signal.SIGTERM, 1)
-    assert all(map(torch.equal, before, everything(one)))
+    assert all(map(torch.equal, before.values(), everything(one).values()))
     assert all(parameter.grad is None for parameter in one.model.parameters())
     for each in (one, other):
         taken(each, IMAGES.flip(0), LABELS.flip(0))
-    assert all(map(torch.equal, everything(one), everything(other)))
+    assert all(map(torch.equal, everything(one).values(), everything(other).values()))
 
 
 def test_a_signal_in_the_last_pass_finishes_the_step() -> None:

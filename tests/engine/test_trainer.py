@@ -13,9 +13,9 @@ from deeplabx.dataset.loader import Batch
 from deeplabx.engine.evaluator import InterruptedEvaluationError
 from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics, metrics
-from deeplabx.engine.state import TrainState
+from deeplabx.engine.state import TrainState, Update
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import PreemptedError, StoppedError
+from deeplabx.errors import DataError, DivergedError, PreemptedError, StoppedError
 from deeplabx.process.signals import StopRequest
 from tests.engine.states import IMAGES, LABELS, model_without_noise, state_of
 
@@ -131,6 +131,76 @@ def test_a_stop_before_an_evaluation_does_not_wait_for_it() -> None:
     with pytest.raises(PreemptedError):
         run.fit(eval_every=1)
     assert saves(run) == ["save 1 needed"]
+
+
+# --- steps whose reports come late --------------------------------------------------------------------------
+
+
+def poison_step(run: Run, number: int) -> None:
+    forward_loss = run.state.forward_loss
+
+    def poisoned(*batch: Any) -> Any:
+        loss = forward_loss(*batch)
+        return loss * float("nan") if run.state.step == number - 1 else loss
+
+    run.state.forward_loss = poisoned  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize(("number", "enqueued"), [(1, 2), (3, 3), (4, 5), (6, 6)])
+def test_a_step_that_is_not_finite_is_reported_with_the_next_and_never_saved(
+    number: int, enqueued: int
+) -> None:
+    """Steps 3 and 6 are saved, so they are reported before."""
+    run = run_of(7)
+    poison_step(run, number)
+    with pytest.raises(DivergedError, match=f"the loss is nan at step {number},"):
+        run.fit(eval_every=100)
+    assert run.state.step == enqueued
+    assert saves(run) == [f"save {step}" for step in (3, 6) if step < number]
+
+
+def test_a_checkpoint_after_a_stop_knows_all_of_its_steps() -> None:
+    run = run_of(7)
+    poison_step(run, 2)
+    take_step = run.state.take_step
+
+    def take_step_and_ask(left_out: torch.Tensor) -> None:
+        take_step(left_out)
+        if run.state.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run.state.take_step = take_step_and_ask  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match="at step 2"):
+        run.fit(eval_every=100)
+    assert saves(run) == []
+
+
+def test_every_step_is_logged_once_and_in_order() -> None:
+    class Steps(Log):
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def step(self, update: Update, *, seconds: float) -> None:
+            self.steps.append(update.step)
+
+    run, log = run_of(7), Steps()
+    run.fit(log=log)
+    assert log.steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_no_step_is_lost_where_the_data_end_in_an_error() -> None:
+    run = run_of(4)
+    given = run.batches()
+
+    def batches() -> Any:
+        yield next(given)
+        yield next(given)
+        raise DataError("broken.png cannot be read")
+
+    run.batches = batches  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=r"broken.png"):
+        run.fit(eval_every=100)
+    assert saves(run) == ["save 2"]
 
 
 # --- data that does not arrive ------------------------------------------------------------------------------

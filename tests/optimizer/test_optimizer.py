@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +10,9 @@ import deeplabx
 from deeplabx.optimizer.adamw import adamw
 from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.optimizer.sgd import sgd
+from tests.conftest import python
+
+Build = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 
 def test_norm_and_bias_are_not_decayed_and_the_head_has_its_factor() -> None:
@@ -120,3 +126,47 @@ def test_of_v1_and_v2_only_the_classifiers_have_the_heads_rates(
     assert groups["head_bias"]["names"] == [f"{name}.bias" for name in new]
     assert [groups[label]["base_lr"] for label in ("backbone", "head", "head_bias")] == [1e-3, 1e-2, 2e-2]
     assert groups["head_bias"]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"),
+    [
+        (partial(sgd, momentum=0.9), partial(torch.optim.SGD, momentum=0.9, fused=True)),
+        (partial(adamw, beta1=0.9, beta2=0.99), partial(torch.optim.AdamW, betas=(0.9, 0.99), fused=True)),
+    ],
+)
+def test_optimizers_take_the_steps_of_torchs_own(ours: Build, torchs: Build) -> None:
+    results = []
+    for build in (ours, torchs):
+        weights = torch.linspace(-1, 1, 12).reshape(3, 4).clone().requires_grad_()
+        optimizer = build([{"params": [weights], "lr": 0.1, "weight_decay": 0.01}])
+        for number in range(6):
+            optimizer.zero_grad()
+            (weights.sin() * (number + 1)).sum().backward()
+            optimizer.step()
+            if number == 2:  # as a resumed run does
+                state = optimizer.state_dict()
+                optimizer = build([{"params": [weights], "lr": 0.1, "weight_decay": 0.01}])
+                optimizer.load_state_dict(state)
+        results.append(weights.detach().clone())
+    assert torch.equal(*results)
+
+
+STEPS = """
+import sys, torch
+from deeplabx.optimizer.adamw import adamw
+from deeplabx.optimizer.sgd import sgd
+for build in (lambda groups: sgd(groups, momentum=0.9), lambda groups: adamw(groups, beta1=0.9, beta2=0.99)):
+    weights = torch.ones(2, requires_grad=True)
+    optimizer = build([{"params": [weights], "lr": 0.1, "weight_decay": 0.0}])
+    weights.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_no_optimizer_imports_the_compiler() -> None:
+    ended = python("-c", STEPS, cwd=Path.cwd())
+    assert ended == (0, "[]\n", "")

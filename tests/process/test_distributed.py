@@ -1,3 +1,4 @@
+import math
 import os
 import platform
 import re
@@ -29,6 +30,11 @@ def test_auto_precision_is_what_the_processor_computes_in() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_precision_that_is_asked_for_is_taken(precision: str) -> None:
     assert resolve_precision(precision, CPU) == precision
+
+
+def test_tf32_on_a_cpu_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"trainer.precision=tf32 needs a GPU"):
+        resolve_precision("tf32", CPU)
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
@@ -111,6 +117,32 @@ def test_each_process_has_the_same_average(together: dict[str, Any]) -> None:
 def test_the_loss_curve_is_that_of_one_process(alone: dict[str, Any], together: dict[str, Any]) -> None:
     assert together["curve"] == pytest.approx(alone["curve"], rel=1e-5)
     assert len(set(alone["curve"])) == len(alone["curve"])
+
+
+def test_one_process_with_a_loss_that_is_not_finite_makes_all_skip_the_step(
+    alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    of_one, of_two = alone["poisoned"], together["poisoned"]
+    assert not math.isfinite(of_one["curve"][1])
+    assert not math.isfinite(of_two["curve"][1])
+    assert relative_error(of_one["weights"], of_two["weights"]) < 1e-5
+    assert relative_error(of_one["averages"], of_two["averages"]) < 1e-5
+    for name in ("weights", "averages"):  # as if that step had not been
+        assert relative_error(jobs.trained(steps=3)[name], of_one[name]) == 0
+
+
+def test_no_step_is_lost_when_one_process_cannot_read_its_data(together: dict[str, Any]) -> None:
+    steps = ["step 1", "step 2", "save 2"]
+    assert together["short_of_data"] == {
+        "training": [
+            [*steps, "PeerFailedError: another process of the run could not read its data"],
+            [*steps, "DataError: the third batch cannot be read"],
+        ],
+        "evaluation": [
+            [*steps, "PeerFailedError: another process could not evaluate its images"],
+            [*steps, "DataError: an image cannot be read"],
+        ],
+    }
 
 
 def test_evaluation_gives_one_matrix(alone: dict[str, Any], together: dict[str, Any]) -> None:

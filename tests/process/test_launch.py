@@ -6,10 +6,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
 
-from deeplabx.errors import DataError, DeviceError
+from deeplabx.errors import DataError, DeviceError, PeerFailedError
 from deeplabx.process.launch import Report, first_failure, launch, refuse_what_would_come_again
 from tests.engine import jobs
 
@@ -28,6 +30,26 @@ def test_torchrun_decides_how_many_processes_there_are(monkeypatch: pytest.Monke
         launch(lambda: 7, devices="2")
 
 
+def test_a_backend_is_for_processes_that_are_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(DeviceError, match=r"trainer.backend=gloo, but 2 processes were started"):
+        launch(lambda: 7, devices="2", backend="gloo")
+
+
+def test_only_gloo_lets_processes_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    started = mock.Mock(return_value=7)
+    monkeypatch.setattr("deeplabx.process.launch.several", started)
+    assert launch(os.getpid, devices="2", backend="gloo") == 7
+    assert started.call_args[0][0].backend == "gloo"
+    with pytest.raises(DeviceError, match=r"trainer.devices=2, but there are 1 GPUs"):
+        launch(os.getpid, devices="2")
+
+
 def test_a_group_is_started_anew_when_a_process_is_lost(tmp_path: Path) -> None:
     assert launch(jobs.is_lost_once, tmp_path, devices="2", max_restarts=1) == "second time"
 
@@ -40,6 +62,12 @@ def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         refuse_what_would_come_again(0, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_error_that_says_most_is_told(tmp_path: Path) -> None:
+    Report(0, 1.0, PeerFailedError("another process of the run could not read its data")).write(tmp_path)
+    Report(1, 2.0, DataError("broken.png cannot be read")).write(tmp_path)
+    assert str(first_failure(tmp_path, {0: 1, 1: 1})) == "rank 1: broken.png cannot be read"
 
 
 LATER = Report(0, 2.0, RuntimeError("gloo: connection closed by peer"))
