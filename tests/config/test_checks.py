@@ -23,7 +23,7 @@ from tests.conftest import Compose
         ("backbone.output_stride=12", r"backbone.output_stride=12 is not one of 8, 16, 32"),
         (
             "trainer.precision=bf61",
-            r"trainer.precision=bf61 is not one of auto, fp32, bf16, fp16. Did you mean bf16\?",
+            r"trainer.precision=bf61 is not one of auto, fp32, tf32, bf16, fp16. Did you mean bf16\?",
         ),
         ("trainer.devices=gpu", r"trainer.devices=gpu is not one of auto, cpu, or a number of processes"),
         ("trainer.workers=many", r"trainer.workers=many is not auto or a whole number that is at least 0"),

