@@ -119,7 +119,7 @@ def test_the_way_to_a_config_error_imports_no_torch(path: Path) -> None:
 
 STANDARD_LIBRARY_ONLY = (
     *("cli", "command.table", "command.arguments", "command.completion", "command.quoting"),
-    *("errors", "process.ending", "process.terminal"),
+    *("errors", "process.ending", "process.terminal", "process.threads"),
 )
 
 

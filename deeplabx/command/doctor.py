@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from torch.cuda import nccl
 
 from deeplabx import __version__
 from deeplabx.errors import ConfigError
+from deeplabx.process.cgroups import cgroup_limits
 from deeplabx.process.distributed import cores, resolve_device, resolve_precision
 from deeplabx.process.machine import cpu_model, nvidia_driver
 from deeplabx.process.memory import text_of
@@ -310,38 +311,6 @@ def open_files(limit: int) -> Row:
         "command, or trainer.workers=0"
     )
     return Row("open files", f"at most {limit}", few if limit < 1024 else "")
-
-
-class Limits(NamedTuple):
-    cores: float = math.inf
-    memory: float = math.inf
-
-
-def cgroup_limits(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> Limits:
-    """The tightest of this process's cgroups and those around them, as containers and batch systems set
-    them.
-    """
-    found = [Limits()]
-    for line in text_of(membership).splitlines():
-        _, controllers, path = line.split(":", 2)  # version 2 names no controllers
-        own = PurePosixPath(path.lstrip("/"))
-        found += [limits_in(root / controllers / part) for part in (own, *own.parents)]
-    return Limits(min(limits.cores for limits in found), min(limits.memory for limits in found))
-
-
-def limits_in(cgroup: Path) -> Limits:
-    """Of both versions: for no limit stands `max` (version 2), -1 (cores) or nearly 2 ** 63 (bytes)."""
-    cores = (
-        text_of(cgroup / "cpu.max")
-        or text_of(cgroup / "cpu.cfs_quota_us") + text_of(cgroup / "cpu.cfs_period_us")
-    ).split()
-    memory = (text_of(cgroup / "memory.max") or text_of(cgroup / "memory.limit_in_bytes")).strip()
-    return Limits(
-        int(cores[0]) / int(cores[1]) if len(cores) == 2 and cores[0].isdecimal() else math.inf,
-        int(memory) if memory.isdecimal() and int(memory) < 2**60 else math.inf,
-    )
 
 
 def size(count: float) -> str:

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from contextlib import closing
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
@@ -11,7 +12,7 @@ from deeplabx.dataset.check.headers import check_headers
 from deeplabx.engine.evaluator import InterruptedEvaluationError, refuse_other_classes
 from deeplabx.engine.evaluator import evaluate as evaluate_split
 from deeplabx.engine.metrics import Metrics, table
-from deeplabx.process.distributed import is_main
+from deeplabx.process.distributed import is_main, resolve_device
 from deeplabx.process.launch import launch
 from deeplabx.process.signals import StopRequest, stopped
 from deeplabx.run import plugins
@@ -19,6 +20,7 @@ from deeplabx.run.build import dataset_of
 from deeplabx.run.changed_data import evaluation_warnings
 from deeplabx.run.description import Description, StoredModel, stored_model
 from deeplabx.run.folder import newest_root
+from deeplabx.run.loading import reader_of, workers_to_evaluate
 from deeplabx.run.paths import refuse_moved
 
 
@@ -79,9 +81,14 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
             print(f"warning: {words}", file=sys.stderr)
     if is_main() and not samples.skip_unreadable:  # else the result lists what was skipped
         check_headers(samples)
-    with StopRequest() as stop:
+    trainer = found.config.trainer
+    device = resolve_device(trainer.devices)
+    reader = reader_of(samples, workers=workers_to_evaluate(trainer.workers, device), device=device)
+    with StopRequest() as stop, closing(reader):
         try:
-            return evaluate_split(found.predictor(), samples, stop=stop, progress=progress and is_main())
+            return evaluate_split(
+                found.predictor(), samples, reader=reader, stop=stop, progress=progress and is_main()
+            )
         except InterruptedEvaluationError as interrupted:
             name = signal.Signals(interrupted.number).name
             raise stopped(interrupted.number, f"{name} received: stopped, no result") from None

@@ -25,7 +25,7 @@ RECIPE = "recipe"
 FEW = 6  # options that are named one by one
 # What a checkpoint is evaluated with, whatever it was trained with, unless the command line says otherwise.
 # The other settings of `trainer` have no effect there.
-NOT_STORED = {"trainer.devices": "auto", "trainer.precision": "fp32"}
+NOT_STORED = {"trainer.devices": "auto", "trainer.precision": "fp32", "trainer.workers": "auto"}
 
 
 class Setting(NamedTuple):
@@ -55,12 +55,13 @@ class Setting(NamedTuple):
     @property
     def kind(self) -> str:
         """Type and choices or range, short: `int >= 1`, `auto|fp32`; of a text nothing."""
-        if self.choices:
+        if self.choices and not self.range:
             return "|".join(self.choices)
         signs = {"at_least": ">=", "above": ">", "at_most": "<=", "below": "<"}
         rule = self.field.metadata
         bounds = [f"{signs[name]} {rule[name]}" for name in signs if rule.get(name) is not None]
-        return " ".join([short_type(self.hint), ", ".join(bounds)]).strip()
+        kinds = [*self.choices, "int"] if self.choices else [short_type(self.hint)]
+        return " ".join(["|".join(kinds), ", ".join(bounds)]).strip()
 
 
 class Variant(NamedTuple):
@@ -501,8 +502,8 @@ def setting_help(variant: Variant) -> list[str]:
     """Meaning, type, range or choices, default, what sets it, and where the number comes from."""
     one, key = variant.setting, variant.setting.key
     lines = textwrap.wrap(f"{key}: {one.words}" if one.words else key, WIDTH)
-    labelled = [("type", type_words(one.hint))]
-    labelled += [("choices", ", ".join(one.choices))] if one.choices else []
+    labelled = [("type", type_words(one.hint, one.choices if one.range else ()))]
+    labelled += [("choices", ", ".join(one.choices))] if one.choices and not one.range else []
     labelled += [("range", one.range)] if one.range else []
     labelled += [("default", text) for text in default_lines(variant)]
     labelled += [("options", option_names(variant))] if key.partition(".")[0] in registry.GROUPS else []
@@ -562,7 +563,7 @@ def set_by(command: Command, key: str, defaults: list[Any]) -> str:
         if continues_run(command) and key not in schema.FREE_ON_RESUME:
             return "as in the run; another value is refused"
         if not continues_run(command) and key.startswith("trainer."):
-            used = NOT_STORED.get(key)
+            used = NOT_STORED.get(key) if key != "trainer.workers" or command.words == "eval" else None
             return f"{used}, unless the command line overrides it" if used else "no effect"
         return f"command-line overrides win over {stored_in(command)}"
     if command.settings is schema.DataFakeConfig and key.startswith("dataset."):

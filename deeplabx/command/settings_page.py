@@ -71,11 +71,12 @@ def cells(variant: Variant) -> list[str]:
     one, names = variant.setting, list(variant.defaults)
     group = one.key.partition(".")[0]
     of_some = group in registry.GROUPS and names != choices(group)
-    limits = ", ".join(one.choices) or one.range
+    of_both = bool(one.choices and one.range)
+    limits = one.range if of_both else ", ".join(one.choices) or one.range
     return [
         f"`{one.key}`",
         one.words + (f" ({', '.join(names)})" if of_some else ""),
-        type_words(one.hint) + (f": {limits}" if limits else ""),
+        type_words(one.hint, one.choices if of_both else ()) + (f": {limits}" if limits else ""),
         "; ".join(default_lines(variant)),
         one.source,
     ]

@@ -18,6 +18,7 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.kernels import fix_workspace
 from deeplabx.engine.lock import locked
+from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
@@ -64,7 +65,7 @@ from deeplabx.run.folder import (
     write_run_files,
 )
 from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
-from deeplabx.run.loading import transport_of
+from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.resolve import images_per_norm, resolved
@@ -163,7 +164,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         initial = load_initial_weights(config, model, classes=training.classes)
     of_weights = broadcast(stored.normalization if stored else initial.normalization)
     model.backbone.normalization = normalization_of(model, training, of_weights)
-    config, absent = with_class_weights(config, training, stored)
+    loading = loading_of(config, training, device=device)
+    config, absent = with_class_weights(config, training, stored, workers=loading.workers)
     config = with_absolute_paths(replace(config, accept_changed_images=False))  # as it is stored
 
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
@@ -175,7 +177,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     checkpoints.restore(state, found)
     moved: list[str] = []
     if is_main():
-        environment = environment_of(config, device)
+        environment = environment_of(config, device, workers=loading.workers)
         moved = changed_words(folder, environment) if found else []
         checkpoints.repair(folder / "checkpoints", state)
         write_run_files(config, folder, overrides, environment)
@@ -186,15 +188,16 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         config, list(training.classes), training.palette, training.ignore_index, normalization, data
     )
     predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
-    transport = transport_of(config, training)
     batches = batches_of(
         config,
         training,
         normalization,
         device=device,
         first_step=state.step,
-        shared_memory=transport.shared_memory,
+        workers=loading.workers,
+        shared_memory=loading.shared_memory,
     )
+    reader = reader_of(validation, workers=loading.workers, device=device)
     log = log_of(config, folder, first_step=state.step)
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
@@ -212,21 +215,28 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
         panels = SamplePanels(validation, count=config.trainer.samples)
-        result = evaluate(predictor, validation, stop=stop, progress=log.terminal, predicted_one=panels.add)
+        result = evaluate(
+            predictor,
+            validation,
+            reader=reader,
+            stop=stop,
+            progress=log.terminal,
+            predicted_one=panels.add,
+        )
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
         return result
 
-    with stop, log, closing(batches), drawing:
+    with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
         before = [*complaints, *killed, *moved, *changes, *initial.words]
-        for line in [*before, *opening, *absent, *skipped, *transport.words]:
+        for line in [*before, *opening, *absent, *skipped, *loading.words]:
             log.say(line)
         if state.step == 0:
             draw(SamplePanels(validation, count=config.trainer.samples))
         fit(
             state,
-            noting(batches, unreadable),
+            noting(batches, unreadable, log),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -238,7 +248,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             write_result(folder, state, seconds=time.perf_counter() - started)
             drawing.run(draw_curves, folder)
             drawing.wait()
-        log.closing(config.trainer.workers)
+        log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):
             log.say(line)
     return state.best_miou
@@ -255,8 +265,12 @@ def closing_words(state: TrainState, folder: Path) -> list[str]:
     ]
 
 
-def noting(batches: Iterable[Batch | None], unreadable: set[str]) -> Iterator[Batch | None]:
-    """The batches; what could not be read for them goes into `unreadable`."""
+def noting(batches: Iterable[Batch | None], unreadable: set[str], log: Log) -> Iterator[Batch | None]:
+    """The batches; what could not be read for them goes into `unreadable`, and the time they took into the
+    log.
+    """
     for batch in batches:
-        unreadable.update(batch.unreadable if batch is not None else ())
+        if batch is not None:
+            unreadable.update(batch.unreadable)
+            log.made(batch.making)
         yield batch

@@ -94,14 +94,27 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
         raise ConfigError(f"{key}=[] is empty", hint="give at least one value, or leave it out")
     for element in value if isinstance(value, list) else [value]:
         if "options" in rule and element not in rule["options"]:
-            known = [str(option) for option in rule["options"]]
-            other = OTHER_VALUES.get(str(element).lower())
-            near = f" Did you mean {other}?" if other in known else nearest(str(element), known)
-            raise ConfigError(f"{key}={element} is not one of {', '.join(known)}.{near}")
+            if not range_words(rule) or not is_whole(element):
+                raise ConfigError(f"{key}={element} is not {choice_words(element, rule)}")
+            element = int(element)  # an interpolation may have given it as a text
         if isinstance(element, float) and not math.isfinite(element):
             raise ConfigError(f"{key}={element} is not a finite number{must_be(rule)}")
         if outside(element, rule):
             raise ConfigError(f"{key}={element} is out of range{must_be(rule)}")
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+
+
+def choice_words(value: Any, rule: Mapping[str, Any]) -> str:
+    """What a field can be that `value` is not, and the nearest of it."""
+    known = [str(option) for option in rule["options"]]
+    other = OTHER_VALUES.get(str(value).lower())
+    near = f" Did you mean {other}?" if other in known else nearest(str(value), known)
+    if said := range_words(rule):
+        return f"{', '.join(known)} or a whole number that is {said}.{near}"
+    return f"one of {', '.join(known)}.{near}"
 
 
 def outside(value: Any, rule: Mapping[str, Any]) -> bool:

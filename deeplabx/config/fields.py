@@ -53,6 +53,18 @@ def number(
     return field(default=default, metadata=metadata)
 
 
+def choice_or_number(
+    *options: str,
+    words: str = "",
+    at_least: float | None = None,
+    at_most: float | None = None,
+    default: Any = MISSING,
+) -> Any:
+    """A field whose value must be one of `options`, or a whole number within the range."""
+    metadata = {"options": options, "at_least": at_least, "at_most": at_most, "words": words}
+    return field(default=default, metadata=metadata)
+
+
 def choice(
     *options: Any,
     words: str = "",
@@ -133,10 +145,15 @@ def range_words(rule: Mapping[str, Any]) -> str:
     return " and ".join(f"{words[name]} {rule[name]}" for name in words if rule.get(name) is not None)
 
 
-def type_words(hint: Any) -> str:
-    """A type in a user's words: 'a whole number', 'a list of numbers such as [6,12]'."""
+def type_words(hint: Any, options: Sequence[Any] = ()) -> str:
+    """A type in a user's words: 'a whole number', 'a list of numbers such as [6,12]'. options: the texts that
+    it can be, where it can be something else too.
+    """
     if typing.get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(type_words(option) for option in typing.get_args(hint))
+        kinds = typing.get_args(hint)
+        if options and set(kinds) == {int, str}:
+            return f"{', '.join(options)} or {type_words(int)}"
+        return " or ".join(type_words(kind) for kind in kinds)
     if typing.get_origin(hint) is list:
         texts = typing.get_args(hint) == (str,)
         return "a list of texts such as [a,b]" if texts else "a list of numbers such as [6,12]"

@@ -10,7 +10,7 @@ Hydra is.
 from dataclasses import dataclass
 from math import ceil
 
-from deeplabx.config.fields import MISSING, choice, nested, number, setting
+from deeplabx.config.fields import MISSING, choice, choice_or_number, nested, number, setting
 
 MOST_IMAGES = 65_536  # of a batch: the addresses of more would fill the memory before the first step
 
@@ -531,7 +531,12 @@ class TrainerConfig:
         words="how several processes exchange gradients; auto: NCCL on GPUs, gloo on CPUs; gloo: slow, for "
         "tests, also of several processes on one GPU",
     )
-    workers: int = number(at_least=0, at_most=256, words="processes that load images, for each device")
+    workers: int | str = choice_or_number(
+        "auto",
+        at_least=0,
+        at_most=256,
+        words="processes that load images, for each device; auto: from cores, memory and device",
+    )
     head_lr_factor: float = number(
         above=0,
         words="learning rate of the head relative to the rest; of deeplabv1 and v2: of the classifier",

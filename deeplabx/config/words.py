@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from deeplabx.config.fields import Families, setting_type, type_words
+from deeplabx.config.fields import Families, setting_fields, setting_type, type_words
 from deeplabx.config.unknown import unknown_option, unknown_setting
 from deeplabx.errors import ConfigError
 
@@ -46,7 +46,9 @@ def explained(
         )
     declared = setting_type(schema, key, families)
     if declared is not None and not dataclasses.is_dataclass(declared) and value is not None:
-        return ConfigError(f"{key}={value} must be {type_words(declared)}", hint=better_value(key, value))
+        field = setting_fields(schema, families).get(key)
+        words = type_words(declared, field.metadata.get("options", ()) if field else ())
+        return ConfigError(f"{key}={value} must be {words}", hint=better_value(key, value))
     return unknown_setting(key, schema, families)
 
 

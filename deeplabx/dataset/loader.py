@@ -3,6 +3,7 @@ was resumed.
 """
 
 import functools
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -27,10 +28,27 @@ class Address(NamedTuple):
     image: int
 
 
+class Making(NamedTuple):
+    """Seconds that reading and augmenting took, and how many of them a core computed: the others, it waited
+    for the disk or for other processes.
+    """
+
+    seconds: float = 0.0
+    computed: float = 0.0
+
+    @classmethod
+    def until_now(cls, began: "Making") -> "Making":
+        return cls(time.perf_counter() - began.seconds, time.thread_time() - began.computed)
+
+    def plus(self, other: "Making") -> "Making":
+        return Making(self.seconds + other.seconds, self.computed + other.computed)
+
+
 class Batch(NamedTuple):
     images: Tensor  # uint8 N x H x W x channels
     labels: Tensor  # uint8 N x H x W, int32 of more than 254 classes
     unreadable: list[str]  # error messages of files that were replaced by others
+    making: Making = Making()
 
 
 class BatchAddresses:
@@ -73,6 +91,7 @@ class Example(NamedTuple):
     image: np.ndarray  # uint8 H x W x channels
     label: np.ndarray  # H x W
     unreadable: list[str]
+    making: Making = Making()
 
 
 class AugmentedSet(Dataset):
@@ -89,13 +108,14 @@ class AugmentedSet(Dataset):
         return len(self.samples)
 
     def __getitem__(self, address: Address) -> Example | DeeplabxError:
+        began = Making.until_now(Making())
         try:
             for offset in range(min(len(self), MOST_UNREADABLE)):
                 sample = self.samples.read((address.image + offset) % len(self))
                 if sample is not None:
                     random = np.random.default_rng([self.seed, address.epoch, address.image])
                     image, label = self.augment(sample.image, sample.label, random)
-                    return Example(image, label, self.samples.take_errors())
+                    return Example(image, label, self.samples.take_errors(), Making.until_now(began))
         except DeeplabxError as error:
             return error
         except Exception as error:
@@ -123,7 +143,8 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
         torch.from_numpy(np.stack(arrays))
         for arrays in ([one.image for one in found], [widened(one.label) for one in found])
     )
-    return Batch(images, labels, [words for one in found for words in one.unreadable])
+    making = functools.reduce(Making.plus, (one.making for one in found))
+    return Batch(images, labels, [words for one in found for words in one.unreadable], making)
 
 
 class Piped:
@@ -135,11 +156,12 @@ class Piped:
         self.batch = batch
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpiped, (self.batch.images.numpy(), self.batch.labels.numpy(), self.batch.unreadable)
+        images, labels, *others = self.batch
+        return unpiped, (images.numpy(), labels.numpy(), *others)
 
 
-def unpiped(images: np.ndarray, labels: np.ndarray, unreadable: list[str]) -> Batch:
-    return Batch(torch.from_numpy(images), torch.from_numpy(labels), unreadable)
+def unpiped(images: np.ndarray, labels: np.ndarray, unreadable: list[str], making: Making) -> Batch:
+    return Batch(torch.from_numpy(images), torch.from_numpy(labels), unreadable, making)
 
 
 def stack_to_send(
@@ -174,7 +196,7 @@ def pinned_on(device: int) -> Callable[[Batch], Batch]:
         )
         for target, tensor in ((images, batch.images), (labels, batch.labels)):
             np.copyto(target.numpy(), tensor.numpy())  # in one thread: torch would use all cores
-        return Batch(images, labels, batch.unreadable)
+        return batch._replace(images=images, labels=labels)
 
     return pinned
 

@@ -17,7 +17,7 @@ import cv2
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from deeplabx.dataset.arrivals import arrivals
+from deeplabx.dataset.arrivals import Items, arrivals
 from deeplabx.errors import (
     LESS_FOR_LOADING,
     MORE_SHARED_MEMORY,
@@ -28,6 +28,7 @@ from deeplabx.errors import (
 )
 
 T = TypeVar("T")
+U = TypeVar("U")
 CAUGHT = "in DataLoader worker process"  # of torch, in an error that was raised in a worker
 GRACE = 1.0  # seconds in which a worker may finish what it is doing
 
@@ -46,19 +47,71 @@ def loaded(
     not read to its end: its workers ignore TERM, and the interpreter would wait for them forever.
     """
     with started(loader, memory=memory) as (iterator, workers):
-        items = Reader(iterator, pinned)
-        check = functools.partial(refuse_lost, workers, memory)
-        # Without workers the next item is read when it is asked for, as it would be without a thread.
-        with contextlib.closing(arrivals(items, ahead=min(1, len(workers)), what=what, check=check)) as found:
-            try:
-                for item in found:
-                    if isinstance(item, DeeplabxError):
-                        raise item
-                    yield item
-            except Exception as error:
-                if workers and not isinstance(error, DeeplabxError) and CAUGHT not in str(error):
-                    raise disconnected(error, workers, memory) from None
-                raise
+        yield from received(Reader(iterator, pinned), workers, what=what, memory=memory)
+
+
+class Pool(Generic[T, U]):
+    """Worker processes that read several passes over a loader's sampler, one after another: the first pass
+    starts them, and `close` ends them.
+
+    loader: with persistent workers. what, memory: see `loaded`. then: makes of an item that a worker sent
+    what `items` returns, in the thread that waits for it.
+    """
+
+    def __init__(
+        self,
+        loader: DataLoader[T],
+        *,
+        what: str,
+        then: Callable[[T], U],
+        memory: Callable[[], str] | None = None,
+    ) -> None:
+        self.loader, self.what, self.then, self.memory = loader, what, then, memory
+        self.running = contextlib.ExitStack()
+        self.workers: list[BaseProcess] = []
+
+    def items(self) -> Generator[U | None, None, None]:
+        """One pass; see `loaded`. The workers end if it is not read to its end, and the next pass starts new
+        ones.
+        """
+        iterator: Iterator[T] | None = None
+        if not self.workers:
+            context = started(self.loader, memory=self.memory)
+            iterator, self.workers = self.running.enter_context(context)
+        one = Pass(self.loader, iterator, self.then)
+        try:
+            yield from received(one, self.workers, what=self.what, memory=self.memory)
+        finally:
+            if not one.complete:
+                self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        iterator, self.loader._iterator = self.loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            ending = threading.Thread(target=iterator._shutdown_workers, daemon=True)
+            ending.start()
+            ending.join(GRACE / 2)  # it may block, as in Reader.close
+        self.workers = []
+        self.running.close()
+
+
+def received(
+    items: Items[T], workers: list[BaseProcess], *, what: str, memory: Callable[[], str] | None
+) -> Generator[T | None, None, None]:
+    """What these workers return, with errors as `loaded` says."""
+    check = functools.partial(refuse_lost, workers, memory)
+    # Without workers the next item is read when it is asked for, as it would be without a thread.
+    with contextlib.closing(arrivals(items, ahead=min(1, len(workers)), what=what, check=check)) as found:
+        try:
+            for item in found:
+                if isinstance(item, DeeplabxError):
+                    raise item
+                yield item
+        except Exception as error:
+            if workers and not isinstance(error, DeeplabxError) and CAUGHT not in str(error):
+                raise disconnected(error, workers, memory) from None
+            raise
 
 
 class Reader(Generic[T]):
@@ -78,6 +131,32 @@ class Reader(Generic[T]):
         """
         if isinstance(self.iterator, _MultiProcessingDataLoaderIter):
             self.iterator._shutdown_workers()
+
+
+class Pass(Generic[T, U]):
+    """What that thread does with a loader whose workers stay.
+
+    iterator: of workers that have just been started; None of those that have finished another pass.
+    """
+
+    def __init__(self, loader: DataLoader[T], iterator: Iterator[T] | None, then: Callable[[T], U]) -> None:
+        self.loader, self.iterator, self.then = loader, iterator, then
+        self.complete = False
+
+    def __next__(self) -> U:
+        if self.iterator is None:  # here, and not by the main thread: each worker must answer
+            self.iterator = iter(self.loader)
+        try:
+            item = next(self.iterator)
+        except StopIteration:
+            self.complete = True
+            raise
+        if isinstance(item, DeeplabxError):
+            raise item
+        return self.then(item)
+
+    def close(self) -> None:
+        """Workers that a pass leaves unfinished are ended by the pool."""
 
 
 @contextlib.contextmanager

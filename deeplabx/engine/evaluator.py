@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from deeplabx.dataset.arrivals import PATIENCE, POLL, QUIET, arrivals
+from deeplabx.dataset.arrivals import PATIENCE, POLL, QUIET
 from deeplabx.dataset.check.no_valid_pixel import no_valid_pixel
 from deeplabx.dataset.contract import Sample, widened
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.dataset.sample_reader import Read, SampleReader
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
 from deeplabx.engine.predictor import InterruptedPredictionError, Predictor
-from deeplabx.errors import CheckpointError, DeeplabxError, PeerFailedError, memory_error
+from deeplabx.errors import CheckpointError, DeeplabxError, PeerFailedError
 from deeplabx.process.distributed import agreed, gathered, own_share, sum_in_place
 from deeplabx.process.signals import StopRequest
-
-AHEAD = 1  # images read while the network computes
 
 
 class InterruptedEvaluationError(Exception):
@@ -35,11 +34,14 @@ def evaluate(
     predictor: Predictor,
     samples: ReadableSet,
     *,
+    reader: SampleReader | None = None,
     stop: StopRequest | None = None,
     progress: bool = False,
     predicted_one: Callable[[int, Sample, Tensor], None] | None = None,
 ) -> Metrics:
     """The metrics of a whole split, at the labels' original size.
+
+    reader: of these samples; None to read them in a thread.
 
     Each process evaluates its share of the images, and all return the same result; they wait for each other
     only at the end. Images that `samples` skips are listed in the result and not counted. The model's mode is
@@ -51,21 +53,24 @@ def evaluate(
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
     training = predictor.model.training
-    counted, failure = 0, None
+    counted, unreadable, failure = 0, [], None
     samples.take_errors()  # discard earlier errors: this evaluation lists its own
     predictor.model.eval()
     interruptible = replace(predictor, stop=stop)
+    indices = own_share(range(len(samples)))
+    images = read_ahead(reader or SampleReader(samples), indices, stop=stop)
     try:
-        indices = own_share(range(len(samples)))
         found = tqdm(
-            read_ahead(samples, indices, stop=stop),
+            images,
             total=len(indices),
             desc="evaluate",
             unit="image",
             leave=False,
             disable=not progress,
         )
-        for index, sample in zip(indices, found, strict=False):
+        # The samples first, so that their end is reached: the reader's workers end where a pass is left.
+        for (sample, errors), index in zip(found, indices, strict=False):
+            unreadable += errors
             if sample is None:
                 continue
             predicted = interruptible.ids(sample.image)
@@ -81,6 +86,7 @@ def evaluate(
     except DeeplabxError as error:
         failure = error
     finally:
+        images.close()
         predictor.model.train(training)
     asked, (evaluated, failures) = agreed(stop, counted, failure is not None)
     if failure is not None:
@@ -89,7 +95,7 @@ def evaluate(
         raise PeerFailedError("another process could not evaluate its images")
     if asked is not None:
         raise InterruptedEvaluationError(asked)
-    unreadable = gathered(samples.take_errors())
+    unreadable = gathered(unreadable)
     assert evaluated + len(unreadable) == len(samples), f"{evaluated} images evaluated of {len(samples)}"
     if not sum_in_place(confusion).any():
         raise no_valid_pixel(samples, unreadable=unreadable)
@@ -98,19 +104,17 @@ def evaluate(
 
 
 def read_ahead(
-    samples: ReadableSet, indices: Sequence[int], *, stop: StopRequest | None
-) -> Generator[Sample | None, None, None]:
-    """The samples of these indices, None for one that is skipped, the next ones read while the caller
-    computes. It ends early at a stop signal.
-    """
+    reader: SampleReader, indices: Sequence[int], *, stop: StopRequest | None
+) -> Generator[Read, None, None]:
+    """The samples of these indices. It ends early at a stop signal, while it waits for one too."""
     waited = 0.0
-    with contextlib.closing(arrivals(read(samples, indices), ahead=AHEAD, what="image")) as images:
+    with contextlib.closing(reader.read(indices)) as images:
         for found in images:
             if stop is not None and stop.number is not None:
                 return
             if found is not None:
                 waited = 0.0
-                yield found[0]
+                yield found
                 continue
             waited += POLL
             if waited == QUIET:
@@ -119,22 +123,6 @@ def read_ahead(
                     f"follows if none arrives in {PATIENCE:.0f} s",
                     file=sys.stderr,
                 )
-
-
-def read(samples: ReadableSet, indices: Sequence[int]) -> Generator[tuple[Sample | None], None, None]:
-    """The samples of these indices, each in a tuple: None in it for one that is skipped."""
-    for index in indices:
-        try:
-            sample = samples.read(index)
-        except DeeplabxError:
-            raise
-        except Exception as error:
-            full = memory_error(error, hint="the image is too large to be decoded in the memory there is")
-            if full is None:
-                raise
-            full.message += f", reading image {index + 1} of {len(samples)}"
-            raise full from None
-        yield (sample,)
 
 
 def first_of(names: Sequence[str]) -> str:

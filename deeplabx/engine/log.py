@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from deeplabx.dataset.loader import Making
 from deeplabx.engine.durable import escaped, replace, utf8_name
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import Update
@@ -55,7 +56,10 @@ class Log:
     def unreadable(self, files: Iterable[str]) -> None:
         pass
 
-    def closing(self, workers: int) -> None:
+    def made(self, making: Making) -> None:
+        pass
+
+    def closing(self, workers: int, *, cores: float) -> None:
         pass
 
 
@@ -93,6 +97,7 @@ class RunLog(Log):
         self.idle: float | None = None  # of a GPU, in the same time; None on a CPU
         self.said_unrepeatable: set[str] = set()
         self.total_wait = self.total_compute = 0.0
+        self.batches, self.making = 0, Making()
         self.logged_step = first_step
 
     def __enter__(self) -> "RunLog":
@@ -232,11 +237,15 @@ class RunLog(Log):
                 if value is not None:
                     self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
 
-    def closing(self, workers: int) -> None:
-        """Log where the time went."""
-        self.say(self.data_wait_words(workers))
+    def made(self, making: Making) -> None:
+        """Record how long a batch took to be read and augmented."""
+        self.batches, self.making = self.batches + 1, self.making.plus(making)
 
-    def data_wait_words(self, workers: int) -> str:
+    def closing(self, workers: int, *, cores: float) -> None:
+        """Log where the time went. workers, cores: of this process."""
+        self.say(self.data_wait_words(workers, cores=cores))
+
+    def data_wait_words(self, workers: int, *, cores: float) -> str:
         """Where the time went, with a hint if the device waited for data."""
         total = max(1e-9, self.total_wait + self.total_compute)
         share = self.total_wait / total
@@ -244,7 +253,14 @@ class RunLog(Log):
             f"time: {self.total_compute:.0f} s computing, {self.total_wait:.0f} s ({share:.0%}) "
             "waiting for data"
         )
-        return f"{words}; try trainer.workers={workers + 2}" if share > WAIT_HINT else words
+        if share <= WAIT_HINT:
+            return words
+        whole, step = max(1, int(cores)), max(1e-9, self.total_compute / max(1, self.batches))
+        in_step = [math.ceil(one / max(1, self.batches) / step) for one in self.making]
+        needed, computing = min(in_step[0], whole), in_step[1]
+        if computing > whole:
+            words += f"; reading and augmenting at that rate needs {computing} cores, and there are {whole}"
+        return f"{words}; try trainer.workers={needed}" if needed > workers else words
 
 
 def keep_lines_up_to(path: Path, step: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from deeplabx.errors import DeviceError
+from deeplabx.process.cgroups import cgroup_limits
 from deeplabx.process.signals import WATCHED, StopRequest
 
 T = TypeVar("T")
@@ -32,7 +33,22 @@ def is_main() -> bool:
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(allowed_cores())
+
+
+def share_of_cores() -> float:
+    """Cores for this process: those that it may use, each divided by the processes of the run that may use it
+    too, and at most its part of the CPU limit of a container or batch job. All processes must call it.
+    """
+    own = allowed_cores()
+    machine = platform.node()
+    here = [other for name, other in gathered([(machine, own)]) if name == machine]
+    shared = sum(1 / sum(core in other for other in here) for core in own)
+    return min(shared, cgroup_limits().cores / len(here))
+
+
+def allowed_cores() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def own_share(items: Sequence[T]) -> Sequence[T]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from deeplabx.dataset.contract import Sample
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.dataset.sample_reader import SampleReader
 from deeplabx.dataset.writing import write_image
 from deeplabx.engine.evaluator import read_ahead
 from deeplabx.engine.predictor import Predictor
@@ -34,7 +35,8 @@ class SamplePanels:
         rest = [index for index in self.indices if index not in self.panels]
         was_training = predictor.model.training
         predictor.model.eval()
-        for index, sample in zip(rest, read_ahead(self.samples, rest, stop=stop), strict=False):
+        found = read_ahead(SampleReader(self.samples), rest, stop=stop)
+        for index, (sample, _) in zip(rest, found, strict=False):
             if sample is not None:
                 self.add(index, sample, predictor.ids(sample.image))
         predictor.model.train(was_training)

@@ -189,6 +189,7 @@ def batches_of(
     *,
     device: torch.device,
     first_step: int,
+    workers: int,
     shared_memory: bool = True,
 ) -> Generator[Batch | None]:
     """This process's augmented batches of the steps from first_step to the end of the run; None for each
@@ -201,7 +202,7 @@ def batches_of(
         seed=config.seed,
         first_step=first_step,
         last_step=config.schedule.max_iters,
-        workers=config.trainer.workers,
+        workers=workers,
         pin_memory=device.type == "cuda",
         worker_init=ignore_signals,
         rank=rank(),

@@ -15,12 +15,13 @@ from deeplabx.run.description import Description
 
 
 def with_class_weights(
-    config: schema.TrainConfig, training: ReadableSet, stored: Description | None
+    config: schema.TrainConfig, training: ReadableSet, stored: Description | None, *, workers: int
 ) -> tuple[schema.TrainConfig, list[str]]:
     """`config` with loss.class_weights where loss.class_balance asks for them, and a line for the log.
 
     stored: what the run's checkpoint says, read by the main process. A resumed run takes its weights from
-    there, so that labels are counted once. Raises ConfigError unless there is one weight per class.
+    there, so that labels are counted once. workers: that count them, for each process. Raises ConfigError
+    unless there is one weight per class.
     """
     loss, classes = config.loss, training.classes
     if not isinstance(loss, schema.ClassWeightedLossSettings):
@@ -30,7 +31,7 @@ def with_class_weights(
         of_run = stored.config.loss if stored else None
         resumed, weights = broadcast((stored is not None, getattr(of_run, "class_weights", None)))
         if not resumed:
-            counts = pixels_counted(config, training)
+            counts = pixels_counted(training, workers=workers)
             weights = balanced_weights(loss.class_balance, counts)
             absent = [name for name, pixels in zip(classes, counts[0].tolist(), strict=True) if not pixels]
         loss = replace(loss, class_weights=weights)
@@ -44,9 +45,8 @@ def with_class_weights(
     return replace(config, loss=loss), words
 
 
-def pixels_counted(config: schema.TrainConfig, training: ReadableSet) -> Tensor:
+def pixels_counted(training: ReadableSet, *, workers: int) -> Tensor:
     """`count_pixels` of the training labels; each process counts its share."""
     indices = own_share(range(len(training)))
-    workers = config.trainer.workers
     counts = count_pixels(training, indices, workers=workers, worker_init=ignore_signals, memory=memory_words)
     return sum_in_place(counts)

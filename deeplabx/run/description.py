@@ -130,6 +130,7 @@ def stored_model(ckpt: str, *, change: Change = lambda config: config) -> Stored
     """
     checkpoint = checkpoints.find(ckpt)
     description = Description.of(checkpoint)
-    description.config.trainer.precision, description.config.trainer.devices = "fp32", "auto"
+    trainer = description.config.trainer
+    trainer.precision, trainer.devices, trainer.workers = "fp32", "auto", "auto"
     warnings = plugins.changes(checkpoint.description.get("plugins"), source=checkpoint.path)
     return StoredModel(checkpoint, description._replace(config=change(description.config)), warnings)

@@ -22,7 +22,7 @@ ON_GPUS = {"driver": "NVIDIA driver", "cuda": "CUDA", "cudnn": "cuDNN"}
 ON_CPUS = {"cpu": "CPU", "threads": "threads"}
 
 
-def environment_of(config: schema.TrainConfig, device: torch.device) -> dict[str, Any]:
+def environment_of(config: schema.TrainConfig, device: torch.device, *, workers: int) -> dict[str, Any]:
     on_gpu = device.type == "cuda"
     return {
         "deeplabx": __version__,
@@ -36,6 +36,7 @@ def environment_of(config: schema.TrainConfig, device: torch.device) -> dict[str
         "cpu": cpu_model() or None,
         "processes": world_size(),
         "threads": torch.get_num_threads(),
+        "workers": workers,
         "precision": config.trainer.precision,
         "plugins": plugins.needed(options_of(config)),
     }

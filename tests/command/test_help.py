@@ -37,7 +37,7 @@ JUST_OUTSIDE = {"at_least": -1, "above": 0, "at_most": 1, "below": 0}  # of a bo
 BOUNDED = [
     key for key, one in FIELDS.items() if any(one.metadata.get(bound) is not None for bound in JUST_OUTSIDE)
 ]
-CHOICES = [key for key, one in FIELDS.items() if one.metadata.get("options")]
+CHOICES = [key for key, one in FIELDS.items() if one.metadata.get("options") and key not in BOUNDED]
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

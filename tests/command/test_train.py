@@ -223,7 +223,7 @@ def test_a_signal_between_the_run_files_and_the_first_step_leaves_its_words(
     def stop(*arguments: object, **settings: object) -> None:
         raise SystemExit(75)  # of cli.leave
 
-    monkeypatch.setattr(train_command, "transport_of", stop)
+    monkeypatch.setattr(train_command, "batches_of", stop)
     with pytest.raises(SystemExit):
         train_tiny("run")
     assert (tmp_path / "run/INTERRUPTED").read_text() == "stopped before the first step\n"

@@ -23,9 +23,17 @@ from tests.conftest import Compose
         ("backbone.output_stride=12", r"backbone.output_stride=12 is not one of 8, 16, 32"),
         (
             "trainer.precision=bf61",
-            r"trainer.precision=bf61 is not one of auto, fp32, bf16, fp16. Did you mean bf16\?",
+            r"trainer.precision=bf61 is not one of auto, fp32, tf32, bf16, fp16. Did you mean bf16\?",
         ),
         ("trainer.devices=gpu", r"trainer.devices=gpu is not one of auto, cpu, or a number of processes"),
+        ("trainer.workers=many", r"trainer.workers=many is not auto or a whole number that is at least 0"),
+        ("trainer.workers=atuo", r"trainer.workers=atuo is not auto .*256\. Did you mean auto\?"),
+        ("trainer.workers=-1", r"trainer.workers=-1 is out of range: it must be at least 0 and at most 256"),
+        (
+            "trainer.workers=300",
+            r"trainer.workers=300 is out of range: it must be at least 0 and at most",
+        ),
+        ("trainer.workers='300'", r"trainer.workers=300 is out of range"),
         ("augment.scale_min=3", r"augment.scale_min=3.0 is above augment.scale_max=2.0"),
         ("eval.crop=[513]", r"eval.crop=\[513\] must be \[height,width\]"),
         ("eval.scales=[]", r"eval.scales=\[\] is empty"),

@@ -52,6 +52,7 @@ def measured() -> dict[str, Any]:
         "confusion_sha256": evaluated(),
         "ranks": distributed.gathered([distributed.rank()]),
         "processes": distributed.gathered([os.getpid()]),
+        "cores": distributed.share_of_cores(),
         "threads": distributed.gathered([torch.get_num_threads()]),
         "short_of_data": short_of_data() if distributed.world_size() > 1 else {},
         "norms": {norm: kinds_of_norm(norm) for norm in ("auto", "sync", "batch", "frozen")},

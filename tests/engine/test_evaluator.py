@@ -1,8 +1,11 @@
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,21 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from deeplabx.backbone.normalization import Normalization
-from deeplabx.dataset import arrivals
+from deeplabx.dataset import arrivals, workers
 from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.dataset.sample_reader import SampleReader
 from deeplabx.engine import evaluator
 from deeplabx.engine.evaluator import (
     InterruptedEvaluationError,
     evaluate,
-    read_ahead,
     refuse_other_classes,
 )
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.predictor import Predictor, pad, window_starts
 from deeplabx.errors import CheckpointError, DataError, ResourceError
 from deeplabx.model.crf import DenseCRF
-from deeplabx.process.signals import StopRequest
+from deeplabx.process.signals import StopRequest, ignore_signals
 from deeplabx.run.build import open_dataset
 
 PLAIN = Normalization(mean=(10.4, 20.6, 30.0), std=(1.0, 1.0, 1.0))
@@ -204,6 +207,46 @@ def test_a_signal_is_heard_while_an_image_does_not_arrive(monkeypatch: pytest.Mo
     stalled.set()
 
 
+def test_a_signal_is_heard_while_a_worker_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "POLL", 0.05)
+    monkeypatch.setattr(workers, "GRACE", 0.1)
+    os.mkfifo(tmp_path / "stalled")
+
+    def stall() -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        (tmp_path / "stalled").read_bytes()
+
+    samples = ReadableSet(Reading(stall))
+    reader = SampleReader(samples, workers=1, worker_init=ignore_signals)
+    begin = time.monotonic()
+    with StopRequest() as stop, pytest.raises(InterruptedEvaluationError) as interrupted:
+        evaluate(Predictor(Brightness(), PLAIN, CPU), samples, reader=reader, stop=stop)
+    assert interrupted.value.number == signal.SIGTERM
+    while multiprocessing.active_children():  # it was killed
+        assert time.monotonic() - begin < 5
+
+
+def test_workers_change_nothing_of_the_result() -> None:
+    def damaged() -> None:
+        raise DataError("two.png: damaged")
+
+    predictor = Predictor(Brightness(), PLAIN, CPU)
+    expected = evaluate(predictor, ReadableSet(Reading(damaged), skip_unreadable=True))
+    samples = ReadableSet(Reading(damaged), skip_unreadable=True)
+    with closing(SampleReader(samples, workers=2, worker_init=ignore_signals)) as reader:
+        processes = []
+        for _ in range(2):
+            found = evaluate(predictor, samples, reader=reader)
+            assert found.to_plain() == expected.to_plain()
+            assert (found.images, found.unreadable) == (3, ["two.png: damaged"])
+            processes.append({one.pid for one in multiprocessing.active_children()})
+        assert len(processes[0]) == 2
+        assert processes[0] == processes[1]  # they stay
+    assert multiprocessing.active_children() == []
+
+
 def test_an_image_that_never_arrives_is_an_error_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,7 +279,7 @@ def test_a_signal_is_heard_between_the_passes_of_one_image(settings: dict[str, A
 
 def test_no_image_is_read_long_before_it_is_needed() -> None:
     samples = Reading()
-    found = read_ahead(ReadableSet(samples), range(4), stop=None)
+    found = SampleReader(ReadableSet(samples)).read(range(4))
     assert next(found) is not None
     time.sleep(0.1)
     assert samples.read == [0, 1]

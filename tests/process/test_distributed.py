@@ -11,6 +11,8 @@ from torch import nn
 
 from deeplabx.errors import DeviceError
 from deeplabx.model.norm import FrozenBatchNorm2d
+from deeplabx.process import distributed
+from deeplabx.process.cgroups import Limits
 from deeplabx.process.distributed import resolve_device, resolve_precision
 from deeplabx.process.launch import launch
 from tests.engine import jobs
@@ -61,6 +63,24 @@ def test_each_process_is_one_of_the_run(together: dict[str, Any]) -> None:
     assert together["ranks"] == [0, 1]
     assert len({*together["processes"], os.getpid()}) == 3
     assert together["threads"] == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2  # they share the cores
+
+
+def test_processes_of_one_machine_share_its_cores(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    assert 0 < alone["cores"] <= len(os.sched_getaffinity(0))
+    assert together["cores"] == alone["cores"] / 2
+
+
+def test_processes_that_have_cores_of_their_own_do_not_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As srun binds them: this one may use cores 0 to 3, another 2 to 5, and one of another machine all."""
+    here = platform.node()
+    monkeypatch.setattr(distributed, "allowed_cores", lambda: {0, 1, 2, 3})
+    monkeypatch.setattr(
+        distributed, "gathered", lambda own: [*own, (here, {2, 3, 4, 5}), ("elsewhere", set(range(64)))]
+    )
+    monkeypatch.setattr(distributed, "cgroup_limits", Limits)
+    assert distributed.share_of_cores() == 3
+    monkeypatch.setattr(distributed, "cgroup_limits", lambda: Limits(cores=5))
+    assert distributed.share_of_cores() == 2.5
 
 
 def test_norm_is_synchronized_over_several_gpus(alone: dict[str, Any], together: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from tests.conftest import TINY, Compose
 def test_a_resumed_run_has_its_own_weights_and_counts_no_label_again(compose: Compose) -> None:
     config = compose(*TINY, "loss.class_balance=enet")
     samples = dataset_of(config.dataset, split="train")
-    counted, _ = with_class_weights(config, samples, None)
+    counted, _ = with_class_weights(config, samples, None, workers=0)
     kept = [float(number) for number in range(1, 8)]
     assert vars(counted.loss)["class_weights"] != kept
     trained = replace(config, loss=replace(config.loss, class_weights=kept))
     stored = Description(trained, samples.classes, samples.palette, samples.ignore_index, IMAGENET)
-    assert with_class_weights(config, samples, stored) == (trained, [])
+    assert with_class_weights(config, samples, stored, workers=0) == (trained, [])

@@ -67,7 +67,7 @@ def test_a_run_without_a_record_says_nothing_and_a_damaged_one_is_told(tmp_path:
 def test_a_run_that_continues_elsewhere_logs_it_once(own_run: Path, compose: Compose) -> None:
     path = own_run / "environment.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    assert record == environment_of(compose("trainer.precision=fp32"), torch.device("cpu"))
+    assert record == environment_of(compose("trainer.precision=fp32"), torch.device("cpu"), workers=0)
     path.write_text(json.dumps({**record, "torch": "2.0"}), encoding="utf-8")
     extend(own_run, max_iters=5, change=lambda config: config)
     extend(own_run, max_iters=6, change=lambda config: config)
