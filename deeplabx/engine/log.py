@@ -44,9 +44,6 @@ class Log:
     def step(self, update: Update, *, seconds: float) -> None:
         pass
 
-    def computed(self, seconds: float) -> None:
-        pass
-
     def unrepeatable(self, operators: set[str]) -> None:
         pass
 
@@ -155,12 +152,8 @@ class RunLog(Log):
             self.wait += time.perf_counter() - begin
             yield batch
 
-    def computed(self, seconds: float) -> None:
-        """Count seconds of a step that will be recorded later."""
-        self.compute += seconds
-
     def step(self, update: Update, *, seconds: float) -> None:
-        """Record one update, after `seconds` more of computing; every `log_every` steps, log it."""
+        """Record one update that took `seconds`; every `log_every` steps, log it."""
         self.compute += seconds
         if update.idle is not None:
             self.idle = (self.idle or 0.0) + update.idle

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -67,6 +68,7 @@ def updates(
     """
     if evaluation_due(state, eval_every):
         yield None
+    enqueueing: deque[float] = deque()  # seconds; on a CPU, they are those of computing
     waited = 0.0  # seconds in which this process or another had no batch
     for batch in log.timed(arriving(state, batches, saver, log)):
         begin = time.perf_counter()
@@ -86,10 +88,12 @@ def updates(
         # The report of a step is read when the next one is enqueued, so that the device never waits; before
         # an evaluation or a checkpoint, when the step is over.
         due = attempt.stop is not None or is_due(state, eval_every=eval_every, save_every=save_every)
+        now = time.perf_counter()
+        if not attempt.undone:
+            enqueueing.append(now - begin)
         for update in state.reports(behind=0 if due else 1):
-            log.step(update, seconds=time.perf_counter() - begin)
-            begin = time.perf_counter()
-        log.computed(time.perf_counter() - begin)
+            begin, now = now, time.perf_counter()
+            log.step(update, seconds=enqueueing.popleft() + now - begin)
         log.unrepeatable(state.unrepeatable)
         yield attempt.stop
         if state.finished:  # one more batch would begin a step that other processes do not take

@@ -179,13 +179,16 @@ def test_every_step_is_logged_once_and_in_order() -> None:
     class Steps(Log):
         def __init__(self) -> None:
             self.steps: list[int] = []
+            self.seconds: list[float] = []
 
         def step(self, update: Update, *, seconds: float) -> None:
             self.steps.append(update.step)
+            self.seconds.append(seconds)
 
     run, log = run_of(7), Steps()
     run.fit(log=log)
     assert log.steps == [1, 2, 3, 4, 5, 6, 7]
+    assert min(log.seconds) > 0.001  # each its own, also where two are reported together
 
 
 def test_no_step_is_lost_where_the_data_end_in_an_error() -> None:
