@@ -38,6 +38,7 @@ def environment_of(config: schema.TrainConfig, device: torch.device, *, workers:
         "threads": torch.get_num_threads(),
         "workers": workers,
         "precision": config.trainer.precision,
+        "deterministic": config.trainer.deterministic,
         "plugins": plugins.needed(options_of(config)),
     }
 

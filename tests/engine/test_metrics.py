@@ -13,14 +13,16 @@ from deeplabx.errors import DataError
 
 
 @settings(deadline=None, max_examples=50)
-@given(classes=st.integers(2, 8), seed=st.integers(0, 10_000))
-def test_the_matrix_equals_scikit_learns_to_the_integer(classes: int, seed: int) -> None:
+@given(classes=st.integers(2, 8), seed=st.integers(0, 10_000), dtype=st.sampled_from(["u1", "i4", "i8"]))
+def test_the_matrix_equals_scikit_learns_to_the_integer(classes: int, seed: int, dtype: str) -> None:
     rng = np.random.default_rng(seed)
-    labels = rng.choice([*range(classes), 255], (13, 17)).astype(np.uint8)
+    labels = rng.choice([*range(classes), 255], (13, 17)).astype(dtype)
+    before = labels.copy()
     predicted = rng.integers(0, classes, (13, 17))
     ours = confusion_matrix(
         torch.from_numpy(predicted), torch.from_numpy(labels), num_classes=classes, ignore_index=255
     )
+    assert (labels == before).all()
     valid = labels != 255
     expected = (
         sklearn_confusion(labels[valid], predicted[valid], labels=list(range(classes)))
