@@ -206,7 +206,9 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
     def draw(panels: SamplePanels) -> None:
         if is_main():
-            panels.predict_rest(predictor, stop=stop)
+            # Before the first step, the head is random unless it was loaded.
+            trained = state.step > 0 or config.init_from is not None
+            panels.add_rest(predictor if trained else None, stop=stop)
             if stop.number is None:
                 drawing.run(panels.write, folder / "samples" / f"step-{state.step:08d}.png")
 

@@ -38,9 +38,9 @@ def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, *, opacity: fl
     return blended
 
 
-def panel(image: np.ndarray, label: np.ndarray, predicted: np.ndarray, palette: Palette) -> np.ndarray:
-    """Image, label and prediction side by side; void is white in the label."""
-    return np.hstack([as_rgb(image), colourised(label, palette), colourised(predicted, palette)])
+def panel(image: np.ndarray, ids: Sequence[np.ndarray], palette: Palette) -> np.ndarray:
+    """An image with its label and prediction, class ids H x W, side by side; void is white in the label."""
+    return np.hstack([as_rgb(image), *(colourised(one, palette) for one in ids)])
 
 
 def stacked(panels: Sequence[np.ndarray]) -> np.ndarray:

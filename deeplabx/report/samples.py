@@ -23,23 +23,26 @@ class SamplePanels:
         self.indices = [number * len(samples) // count for number in range(min(count, len(samples)))]
         self.panels: dict[int, np.ndarray] = {}
 
-    def add(self, index: int, sample: Sample, predicted: Tensor) -> None:
-        """Keep the panel of a sample if it is one of them. predicted: its class ids H x W."""
+    def add(self, index: int, sample: Sample, predicted: Tensor | None) -> None:
+        """Keep the panel of a sample if it is one of them. predicted: its class ids H x W, if there are."""
         if index in self.indices:
-            self.panels[index] = panel(
-                sample.image, sample.label, predicted.cpu().numpy(), self.samples.palette
-            )
+            ids = [sample.label, *([] if predicted is None else [predicted.cpu().numpy()])]
+            self.panels[index] = panel(sample.image, ids, self.samples.palette)
 
-    def predict_rest(self, predictor: Predictor, *, stop: StopRequest | None = None) -> None:
-        """Add those that are not there yet, up to a stop signal. One that cannot be read is left out."""
+    def add_rest(self, predictor: Predictor | None, *, stop: StopRequest | None = None) -> None:
+        """Add those that are not there yet, up to a stop signal. One that cannot be read is left out.
+        predictor: None for image and label alone.
+        """
         rest = [index for index in self.indices if index not in self.panels]
-        was_training = predictor.model.training
-        predictor.model.eval()
+        was_training = predictor is not None and predictor.model.training
+        if predictor is not None:
+            predictor.model.eval()
         found = read_ahead(SampleReader(self.samples), rest, stop=stop)
         for index, (sample, _) in zip(rest, found, strict=False):
             if sample is not None:
-                self.add(index, sample, predictor.ids(sample.image))
-        predictor.model.train(was_training)
+                self.add(index, sample, None if predictor is None else predictor.ids(sample.image))
+        if predictor is not None:
+            predictor.model.train(was_training)
 
     def write(self, path: Path) -> None:
         """Write them one above the other; nothing if there are none."""

@@ -24,7 +24,7 @@ def test_an_overlay_is_the_mean_of_image_and_colours_and_black_leaves_the_image(
 
 def test_panels_stand_side_by_side_and_stack() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
-    one = panel(image, IDS, IDS, PALETTE)
+    one = panel(image, [IDS, IDS], PALETTE)
     assert one.shape == (2, 6, 3)
     assert stacked([one, one[:, :4]]).shape == (4, 6, 3)
 
@@ -34,7 +34,7 @@ def test_panels_stand_side_by_side_and_stack() -> None:
 )
 def test_an_image_of_any_number_of_channels_is_drawn_in_three(channels: int, drawn: list[int]) -> None:
     image = np.tile(np.array([10, 20, 30, 40][:channels], np.uint8), (2, 2, 1))
-    assert panel(image, IDS, IDS, PALETTE)[0, 0].tolist() == drawn
+    assert panel(image, [IDS, IDS], PALETTE)[0, 0].tolist() == drawn
     assert overlay(image, IDS, PALETTE, opacity=0)[0, 0].tolist() == drawn
 
 

@@ -63,7 +63,7 @@ def written(panels: SamplePanels, path: Path) -> list[list[int]]:
 
 def test_samples_are_spread_over_the_split(predictor: Predictor, tmp_path: Path) -> None:
     panels = SamplePanels(ReadableSet(Numbered(), skip_unreadable=True), count=3)
-    panels.predict_rest(predictor)
+    panels.add_rest(predictor)
     assert written(panels, tmp_path / "a.png") == [[0, 1, 1], [3, 1, 2], [6, 1, 1]]
 
 
@@ -74,9 +74,9 @@ def test_what_an_evaluation_predicted_is_not_predicted_again(
     panels, alone = SamplePanels(samples, count=9), SamplePanels(samples, count=9)
     evaluate(predictor, samples, predicted_one=panels.add)
     calls = model.calls
-    panels.predict_rest(predictor)
+    panels.add_rest(predictor)
     assert model.calls == calls == 8  # the broken one has no prediction
-    alone.predict_rest(predictor)
+    alone.add_rest(predictor)
     assert written(panels, tmp_path / "a.png") == written(alone, tmp_path / "b.png")
     assert len(written(panels, tmp_path / "a.png")) == 8
 
@@ -90,9 +90,17 @@ def test_a_process_that_evaluated_half_predicts_the_other_half(
     assert sample is not None
     panels.add(3, sample, predictor.ids(sample.image))
     panels.add(5, sample, predictor.ids(sample.image))  # not one of those that are shown
-    panels.predict_rest(predictor)
+    panels.add_rest(predictor)
     assert model.calls == 4
     assert written(panels, tmp_path / "a.png") == [[0, 1, 1], [3, 1, 2], [6, 1, 1]]
+
+
+def test_without_a_predictor_image_and_label_are_shown(tmp_path: Path) -> None:
+    panels = SamplePanels(ReadableSet(Numbered()), count=3)
+    panels.add_rest(None)
+    panels.write(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (2 * 4, 3 * 5)
 
 
 def test_nothing_to_show_is_no_file(tmp_path: Path) -> None:
