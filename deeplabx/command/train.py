@@ -274,5 +274,5 @@ def noting(batches: Iterable[Batch | None], unreadable: set[str], log: Log) -> I
     for batch in batches:
         if batch is not None:
             unreadable.update(batch.unreadable)
-            log.made(batch.making)
+            log.loaded(batch.load_time)
         yield batch

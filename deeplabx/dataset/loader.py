@@ -28,27 +28,23 @@ class Address(NamedTuple):
     image: int
 
 
-class Making(NamedTuple):
-    """Seconds that reading and augmenting took, and how many of them a core computed: the others, it waited
-    for the disk or for other processes.
+class LoadTime(NamedTuple):
+    """Seconds that reading and augmenting took, and CPU seconds of them: for the rest it waited for the disk
+    or for a core.
     """
 
     seconds: float = 0.0
-    computed: float = 0.0
+    cpu_seconds: float = 0.0
 
-    @classmethod
-    def until_now(cls, began: "Making") -> "Making":
-        return cls(time.perf_counter() - began.seconds, time.thread_time() - began.computed)
-
-    def plus(self, other: "Making") -> "Making":
-        return Making(self.seconds + other.seconds, self.computed + other.computed)
+    def plus(self, other: "LoadTime") -> "LoadTime":
+        return LoadTime(self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
 
 
 class Batch(NamedTuple):
     images: Tensor  # uint8 N x H x W x channels
     labels: Tensor  # uint8 N x H x W, int32 of more than 254 classes
     unreadable: list[str]  # error messages of files that were replaced by others
-    making: Making = Making()
+    load_time: LoadTime = LoadTime()
 
 
 class BatchAddresses:
@@ -91,7 +87,7 @@ class Example(NamedTuple):
     image: np.ndarray  # uint8 H x W x channels
     label: np.ndarray  # H x W
     unreadable: list[str]
-    making: Making = Making()
+    load_time: LoadTime = LoadTime()
 
 
 class AugmentedSet(Dataset):
@@ -108,14 +104,15 @@ class AugmentedSet(Dataset):
         return len(self.samples)
 
     def __getitem__(self, address: Address) -> Example | DeeplabxError:
-        began = Making.until_now(Making())
+        began, cpu_began = time.perf_counter(), time.thread_time()
         try:
             for offset in range(min(len(self), MOST_UNREADABLE)):
                 sample = self.samples.read((address.image + offset) % len(self))
                 if sample is not None:
                     random = np.random.default_rng([self.seed, address.epoch, address.image])
                     image, label = self.augment(sample.image, sample.label, random)
-                    return Example(image, label, self.samples.take_errors(), Making.until_now(began))
+                    load_time = LoadTime(time.perf_counter() - began, time.thread_time() - cpu_began)
+                    return Example(image, label, self.samples.take_errors(), load_time)
         except DeeplabxError as error:
             return error
         except Exception as error:
@@ -143,8 +140,8 @@ def stack(examples: list[Example | DeeplabxError]) -> Batch | DeeplabxError:
         torch.from_numpy(np.stack(arrays))
         for arrays in ([one.image for one in found], [widened(one.label) for one in found])
     )
-    making = functools.reduce(Making.plus, (one.making for one in found))
-    return Batch(images, labels, [words for one in found for words in one.unreadable], making)
+    load_time = functools.reduce(LoadTime.plus, (one.load_time for one in found))
+    return Batch(images, labels, [words for one in found for words in one.unreadable], load_time)
 
 
 class Piped:
@@ -160,8 +157,8 @@ class Piped:
         return unpiped, (images.numpy(), labels.numpy(), *others)
 
 
-def unpiped(images: np.ndarray, labels: np.ndarray, unreadable: list[str], making: Making) -> Batch:
-    return Batch(torch.from_numpy(images), torch.from_numpy(labels), unreadable, making)
+def unpiped(images: np.ndarray, labels: np.ndarray, unreadable: list[str], load_time: LoadTime) -> Batch:
+    return Batch(torch.from_numpy(images), torch.from_numpy(labels), unreadable, load_time)
 
 
 def stack_to_send(

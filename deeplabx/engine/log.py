@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from deeplabx.dataset.loader import Making
+from deeplabx.dataset.loader import LoadTime
 from deeplabx.engine.durable import escaped, replace, utf8_name
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import Update
@@ -53,7 +53,7 @@ class Log:
     def unreadable(self, files: Iterable[str]) -> None:
         pass
 
-    def made(self, making: Making) -> None:
+    def loaded(self, load_time: LoadTime) -> None:
         pass
 
     def closing(self, workers: int, *, cores: float) -> None:
@@ -94,7 +94,7 @@ class RunLog(Log):
         self.idle: float | None = None  # of a GPU, in the same time; None on a CPU
         self.said_unrepeatable: set[str] = set()
         self.total_wait = self.total_compute = 0.0
-        self.batches, self.making = 0, Making()
+        self.batches, self.load_time = 0, LoadTime()
         self.logged_step = first_step
 
     def __enter__(self) -> "RunLog":
@@ -230,9 +230,9 @@ class RunLog(Log):
                 if value is not None:
                     self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
 
-    def made(self, making: Making) -> None:
+    def loaded(self, load_time: LoadTime) -> None:
         """Record how long a batch took to be read and augmented."""
-        self.batches, self.making = self.batches + 1, self.making.plus(making)
+        self.batches, self.load_time = self.batches + 1, self.load_time.plus(load_time)
 
     def closing(self, workers: int, *, cores: float) -> None:
         """Log where the time went. workers, cores: of this process."""
@@ -249,7 +249,7 @@ class RunLog(Log):
         if share <= WAIT_HINT:
             return words
         whole, step = max(1, int(cores)), max(1e-9, self.total_compute / max(1, self.batches))
-        in_step = [math.ceil(one / max(1, self.batches) / step) for one in self.making]
+        in_step = [math.ceil(one / max(1, self.batches) / step) for one in self.load_time]
         needed, computing = min(in_step[0], whole), in_step[1]
         if computing > whole:
             words += f"; reading and augmenting at that rate needs {computing} cores, and there are {whole}"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplabx.dataset.loader import Making
+from deeplabx.dataset.loader import LoadTime
 from deeplabx.engine.log import RunLog, keep_lines_up_to
 
 
@@ -21,7 +21,7 @@ def test_waiting_for_data_is_measured_and_hinted_at(tmp_path: Path) -> None:
         words = "time: 3 s computing, 1 s (25%) waiting for data"
         assert log.data_wait_words(2, cores=4) == words  # no batch has been measured
         for _ in range(6):  # of 0.5 s each: 2.6 batches must be read at once
-            log.made(Making(seconds=1.3, computed=0.7))
+            log.loaded(LoadTime(seconds=1.3, cpu_seconds=0.7))
         assert log.data_wait_words(2, cores=4) == f"{words}; try trainer.workers=3"
         assert log.data_wait_words(3, cores=4) == words
         assert log.data_wait_words(0, cores=2.5) == f"{words}; try trainer.workers=2"
