@@ -12,13 +12,11 @@ from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command, help_text, se
 from deeplabx.errors import nearest
 from deeplabx.process.ending import end_process
 from deeplabx.process.terminal import discard_terminal, show_any_text
-from deeplabx.process.threads import sleep_while_waiting
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     show_any_text()
-    sleep_while_waiting()
     code: int | str | None = 0
     try:
         try:

@@ -45,28 +45,6 @@ def test_help_imports_neither_hydra_nor_torch(tmp_path: Path, arguments: list[st
     assert done.err == "[]\n"
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, ("300", None)),
-        ({"GOMP_SPINCOUNT": "5"}, ("5", None)),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, "ACTIVE")),
-    ],
-)
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
-    given: dict[str, str], expected: tuple[str | None, str | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-    for name in names:
-        monkeypatch.setenv(name, "")  # restored after the test
-        monkeypatch.delenv(name)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
-    assert tuple(map(os.environ.get, names)) == expected
-
-
 def test_a_wrong_setting_is_answered_before_torch_is_imported(tmp_path: Path) -> None:
     done = python("-c", SPY, "train", "optimizer.lr=nan", cwd=tmp_path)
     *message, spied = done.err.splitlines()

@@ -16,17 +16,19 @@ from deeplabx.command.sweep import Jobs
 from deeplabx.command.table import Command
 from deeplabx.errors import DeeplabxError, ResourceError, resource_error
 from deeplabx.process.memory import keep_freed_memory
+from deeplabx.process.threads import CoreTimes, core_times, sleep_beside_others
 
 
 def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
     """Compose and run one job, or many with -m. Raises the DeeplabxError of what went wrong."""
+    began = core_times()
 
     def task(config: DictConfig) -> float | None:
         job = Job.of_hydra(command, config)
         inputs.refuse_absent(command, job.config)
         if command.parallel:
             keep_freed_memory()
-        return imported(command)(job)
+        return imported(command, began)(job)
 
     jobs = Jobs(task)
     try:
@@ -46,9 +48,13 @@ def run(command: Command, flags: dict[str, str], overrides: list[str]) -> None:
     jobs.finish()
 
 
-def imported(command: Command) -> Callable[[Job], float | None]:
-    """What does the command's work. The garbage collector, which was off until now, is on afterwards."""
+def imported(command: Command, began: CoreTimes | None) -> Callable[[Job], float | None]:
+    """What does the command's work. The garbage collector, which was off until now, is on afterwards. began:
+    when the command did.
+    """
     first = "torch" not in sys.modules
+    if first:
+        sleep_beside_others(since=began)
     function = function_of(command)
     if first:
         gc.freeze()  # modules live as long as the process: no collection needs to look at them
