@@ -16,7 +16,9 @@ except SystemExit:
     raise
 """
 # As with cProfile from Python 3.12 on.
-MONITORED = "sys.monitoring = type('Tools', (), {'get_tool': lambda number: 'cProfile' if number == 2 else None})"
+MONITORED = (
+    "sys.monitoring = type('Tools', (), {'get_tool': lambda number: 'cProfile' if number == 2 else None})"
+)
 LATE = "threading.Thread(target=lambda: (time.sleep(0.3), print('thread', end=' '))).start()"
 
 
