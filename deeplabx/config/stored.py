@@ -27,8 +27,8 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(cls: type, plain: Any, *, settings_of: SettingsOf, key: str = "") -> Any:
-    """The inverse of `to_plain`. Raises ConfigError for anything that `to_plain` does not write, but for settings
-    that are newer than `plain` (see `fields.setting`).
+    """The inverse of `to_plain`. Raises ConfigError for anything that `to_plain` does not write. `plain` may
+    lack settings that are newer than it (`before` of `fields.setting`).
     """
     if not isinstance(plain, dict):
         raise ConfigError(f"{key or 'the config'} is not a table of settings")

@@ -26,7 +26,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def is_watched() -> bool:
-    """Whether a profiler or debugger is at work. From Python 3.12 on, cProfile is a tool of sys.monitoring."""
+    """Whether a profiler or debugger is at work. From Python 3.12 on, cProfile uses sys.monitoring."""
     monitoring = getattr(sys, "monitoring", None)
     tools = [] if monitoring is None else [monitoring.get_tool(number) for number in range(TOOLS)]
     return any(tools) or sys.getprofile() is not None or sys.gettrace() is not None
