@@ -24,7 +24,15 @@ from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
-from deeplabx.errors import ConfigError, DataError, PreemptedError, ResourceError, StoppedError, listed
+from deeplabx.errors import (
+    ConfigError,
+    DataError,
+    PreemptedError,
+    ResourceError,
+    StoppedError,
+    listed,
+    resource_error,
+)
 from deeplabx.process.distributed import (
     broadcast,
     broadcast_buffers,
@@ -210,7 +218,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             trained = state.step > 0 or config.init_from is not None
             panels.add_rest(predictor if trained else None, stop=stop)
             if stop.number is None:
-                drawing.run(panels.write, folder / "samples" / f"step-{state.step:08d}.png")
+                drawing.run(write_panels, panels, folder / "samples" / f"step-{state.step:08d}.png", log)
 
     def evaluate_and_draw() -> Metrics:
         broadcast_buffers(predictor.model)
@@ -254,6 +262,16 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         for line in closing_words(state, folder):
             log.say(line)
     return state.best_miou
+
+
+def write_panels(panels: SamplePanels, path: Path, log: Log) -> None:
+    """Write them; where the disk refuses, say so: a picture is not worth the steps of a run."""
+    try:
+        panels.write(path)
+    except (OSError, DataError) as error:
+        full = error if isinstance(error, DataError) else resource_error(error)
+        words = str(error) if full is None else full.message
+        log.say(f"step {int(path.stem[5:])}: the samples could not be written: {words}; training continues")
 
 
 def closing_words(state: TrainState, folder: Path) -> list[str]:

@@ -70,7 +70,7 @@ def updates(
         yield None
     enqueueing: deque[float] = deque()  # seconds; on a CPU, they are those of computing
     waited = 0.0  # seconds in which this process or another had no batch
-    for batch in log.timed(arriving(state, batches, saver, log)):
+    for batch in log.timed(arriving(state, batches, saver, log, enqueueing)):
         begin = time.perf_counter()
         while (attempt := attempted(state, batch, stop=stop)).is_repeated:
             waited += POLL
@@ -79,7 +79,7 @@ def updates(
             if batch is None:
                 break  # ask for it again
         if attempt.failed:
-            with saved_first(state, saver, log):
+            with saved_first(state, saver, log, enqueueing):
                 raise PeerFailedError("another process of the run could not read its data")
         if attempt.is_repeated:
             continue
@@ -101,12 +101,12 @@ def updates(
 
 
 def arriving(
-    state: TrainState, batches: Iterable[Batch | None], saver: Saver, log: Log
+    state: TrainState, batches: Iterable[Batch | None], saver: Saver, log: Log, enqueueing: Iterable[float]
 ) -> Iterator[Batch | None]:
     """The batches. After an error of reading one, all processes save and end: the others would wait for this
-    one's part of the step.
+    one's part of the step. enqueueing: see `saved_first`.
     """
-    with saved_first(state, saver, log):
+    with saved_first(state, saver, log, enqueueing):
         try:
             yield from batches
         except (DataError, ResourceError):
@@ -115,18 +115,23 @@ def arriving(
 
 
 @contextmanager
-def saved_first(state: TrainState, saver: Saver, log: Log) -> Iterator[None]:
+def saved_first(
+    state: TrainState, saver: Saver, log: Log, enqueueing: Iterable[float] = ()
+) -> Iterator[None]:
     """Save before an error of reading ends the run, so that no step is lost: once the data or the memory
     suffice, the run is resumed. For a block between two steps, which such an error leaves in all processes.
+    enqueueing: the seconds of each step that was not reported yet.
     """
     try:
         yield
     except (DataError, ResourceError, PeerFailedError):
         if state.step:
-            for update in state.reports():
-                log.step(update, seconds=0.0)
+            for update, seconds in zip(state.reports(), enqueueing, strict=True):
+                log.step(update, seconds=seconds)
             saver.try_save()
-        agreed(None)  # a process that exits ends the others: the main one must have saved
+        # A process that exits ends the others: the main one must have saved. Where only this one failed, the
+        # others are told that it did, wherever they ask.
+        agreed(None, 1, 1)
         raise
 
 

@@ -17,7 +17,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -242,6 +242,8 @@ def in_process(work: Work, folder: Path) -> Any:
     # read.
     multiprocessing.set_start_method(None, force=True)
     number = int(os.environ["RANK"])
+    at_end = ExitStack()
+    atexit.register(at_end.close)  # before a plug-in registers anything, which therefore runs first
     refuse_what_would_come_again(number, folder)
     try:
         function, arguments = work.unpickled()
@@ -261,7 +263,7 @@ def in_process(work: Work, folder: Path) -> Any:
         leave(1)
     dist.destroy_process_group()
     # The launcher waits for the end of this process, and the interpreter's own takes half a second.
-    atexit.register(leave, 0)
+    at_end.callback(leave, 0)
     return outcome
 
 

@@ -197,6 +197,18 @@ def test_an_error_of_reading_loses_no_step(
     assert weights(tmp_path / "lost") == weights(tmp_path / "kept")
 
 
+def test_samples_that_the_disk_refuses_cost_no_step(
+    train_tiny: TrainTiny, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "refused"
+    run.mkdir()
+    (run / "samples").write_text("not a folder", encoding="utf-8")
+    assert train_tiny("refused") == run
+    said = capfd.readouterr().out
+    assert said.count("the samples could not be written") == said.count("training continues") >= 2
+    assert (run / "DONE").is_file()
+
+
 @pytest.mark.slow
 def test_a_run_whose_terminal_closes_is_saved(tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -125,19 +125,19 @@ class ShortOfData(Log):
         assert not self.state.pending
         self.events.append(f"save {self.state.step}")
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, *, eval_every: int) -> Iterator[Batch]:
         for step in range(4):
-            if step == 2 and distributed.rank() == 1:
+            if step == 2 and distributed.rank() == 1 and eval_every > step:
                 raise DataError("the third batch cannot be read")
             yield Batch(*batch(), [])
 
-    def fit(self, *, eval_every: int) -> list[str]:
+    def fit(self, evaluate: Callable[[], Metrics], *, eval_every: int) -> list[str]:
         try:
             fit(
                 self.state,
-                self.batches(),
+                self.batches(eval_every=eval_every),
                 stop=StopRequest(),
-                evaluate=evaluated_but_for_one,
+                evaluate=evaluate,
                 saver=self,  # type: ignore[arg-type]
                 log=self,
                 eval_every=eval_every,
@@ -156,12 +156,25 @@ def evaluated_but_for_one() -> Metrics:
     return evaluate(small_predictor(), samples)
 
 
+def evaluated_but_not_drawn() -> Metrics:
+    """An evaluation after which the main process cannot read its samples again."""
+    samples = open_dataset("shapes", split="val", train_images=1, val_images=4)
+    found = evaluate(small_predictor(), samples)
+    if distributed.is_main():
+        raise DataError("a sample cannot be read")
+    return found
+
+
 def short_of_data() -> dict[str, list[list[str]]]:
     """What each process does."""
-    return {
-        where: distributed.gathered([ShortOfData().fit(eval_every=steps)])
+    found = {
+        where: distributed.gathered([ShortOfData().fit(evaluated_but_for_one, eval_every=steps)])
         for where, steps in (("training", 100), ("evaluation", 2))
     }
+    alone = ShortOfData().fit(evaluated_but_not_drawn, eval_every=2)
+    if distributed.is_main():
+        distributed.agreed(None, 1, 1)  # where it would exit, which ends the other
+    return {**found, "main": distributed.gathered([alone])}
 
 
 def evaluated() -> str:

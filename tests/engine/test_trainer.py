@@ -175,16 +175,19 @@ def test_a_checkpoint_after_a_stop_knows_all_of_its_steps() -> None:
     assert saves(run) == []
 
 
+class Steps(Log):
+    """Notes each step and its seconds."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.seconds: list[float] = []
+
+    def step(self, update: Update, *, seconds: float) -> None:
+        self.steps.append(update.step)
+        self.seconds.append(seconds)
+
+
 def test_every_step_is_logged_once_and_in_order() -> None:
-    class Steps(Log):
-        def __init__(self) -> None:
-            self.steps: list[int] = []
-            self.seconds: list[float] = []
-
-        def step(self, update: Update, *, seconds: float) -> None:
-            self.steps.append(update.step)
-            self.seconds.append(seconds)
-
     run, log = run_of(7), Steps()
     run.fit(log=log)
     assert log.steps == [1, 2, 3, 4, 5, 6, 7]
@@ -201,9 +204,12 @@ def test_no_step_is_lost_where_the_data_end_in_an_error() -> None:
         raise DataError("broken.png cannot be read")
 
     run.batches = batches  # type: ignore[method-assign]
+    log = Steps()
     with pytest.raises(DataError, match=r"broken.png"):
-        run.fit(eval_every=100)
+        run.fit(eval_every=100, log=log)
     assert saves(run) == ["save 2"]
+    assert log.steps == [1, 2]
+    assert min(log.seconds) > 0.001  # of the last step too, else it would seem to take no time
 
 
 # --- data that does not arrive ------------------------------------------------------------------------------

@@ -142,6 +142,10 @@ def test_no_step_is_lost_when_one_process_cannot_read_its_data(together: dict[st
             [*steps, "PeerFailedError: another process could not evaluate its images"],
             [*steps, "DataError: an image cannot be read"],
         ],
+        "main": [
+            [*steps, "DataError: a sample cannot be read"],
+            [*steps, "save 2", "PeerFailedError: another process of the run could not read its data"],
+        ],
     }
 
 

@@ -1,3 +1,4 @@
+import atexit
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from deeplabx.errors import DataError, DeviceError, PeerFailedError
+from deeplabx.process import distributed
 from deeplabx.process.launch import Report, first_failure, launch, refuse_what_would_come_again
 from tests.engine import jobs
 
@@ -132,9 +134,11 @@ def alive(process: int) -> bool:
         return False
 
 
-def start_method() -> str | None:
+def start_method(folder: Path) -> str | None:
+    atexit.register((folder / f"ended-{distributed.rank()}").touch)
     return multiprocessing.get_start_method()
 
 
-def test_the_processes_of_a_run_start_loader_workers_as_one_process_does() -> None:
-    assert launch(start_method, devices="2") == multiprocessing.get_start_method()
+def test_the_processes_of_a_run_start_loader_workers_and_end_as_one_process_does(tmp_path: Path) -> None:
+    assert launch(start_method, tmp_path, devices="2") == multiprocessing.get_start_method()
+    assert {path.name for path in tmp_path.iterdir()} == {"ended-0", "ended-1"}  # what is to run at exit
