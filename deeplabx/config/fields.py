@@ -24,17 +24,15 @@ def setting(
     builder: bool = True,
     path: bool = False,
     parts: tuple[str, ...] = (),
-    before: Any = MISSING,
 ) -> Any:
     """A field. words: its meaning in one line; help prints only what is before the first semicolon where the
     whole does not fit. source: the paper or code that its number comes from.
 
     builder: whether the option's builder takes it. path: whether its value is a path. parts: settings of
-    which one must be true for this one to have an effect. before: its value in runs and checkpoints that were
-    written before there was this setting.
+    which one must be true for this one to have an effect.
     """
     metadata = {"words": words, "source": source, "builder": builder, "path": path, "parts": parts}
-    return field(default=default, metadata={**metadata, "before": before})
+    return field(default=default, metadata=metadata)
 
 
 def number(
@@ -74,11 +72,10 @@ def choice(
     default: Any = MISSING,
     builder: bool = True,
     parts: tuple[str, ...] = (),
-    before: Any = MISSING,
 ) -> Any:
     """A field whose value must be one of `options`; else as `setting`."""
     metadata = {"options": options, "words": words, "source": source, "builder": builder, "parts": parts}
-    return field(default=default, metadata={**metadata, "before": before})
+    return field(default=default, metadata=metadata)
 
 
 def nested(settings: Callable[[], Any], *, words: str = "", builder: bool = True) -> Any:

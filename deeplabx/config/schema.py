@@ -524,14 +524,12 @@ class TrainerConfig:
     )
     deterministic: bool = setting(
         words="use only kernels that repeat to the bit, on a GPU; false: cuDNN may choose faster ones",
-        before=True,
     )
     backend: str = choice(
         "auto",
         "gloo",
         words="how several processes exchange gradients; auto: NCCL on GPUs, gloo on CPUs; gloo: slow, for "
         "tests, also of several processes on one GPU",
-        before="auto",
     )
     workers: int | str = choice_or_number(
         "auto",

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
-from deeplabx.config.fields import MISSING, type_words
+from deeplabx.config.fields import type_words
 from deeplabx.config.paths import expanded_paths
 from deeplabx.errors import ConfigError, quoted
 
@@ -27,16 +27,12 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(cls: type, plain: Any, *, settings_of: SettingsOf, key: str = "") -> Any:
-    """The inverse of `to_plain`. Raises ConfigError for anything that `to_plain` does not write. `plain` may
-    lack settings that are newer than it (`before` of `fields.setting`).
-    """
+    """The inverse of `to_plain`. Raises ConfigError for anything that `to_plain` does not write."""
     if not isinstance(plain, dict):
         raise ConfigError(f"{key or 'the config'} is not a table of settings")
     if "name" in plain and isinstance(plain["name"], str):
         cls = settings_of(key, plain["name"])
     hints = typing.get_type_hints(cls)
-    newer = {one.name: one.metadata.get("before", MISSING) for one in dataclasses.fields(cls)}
-    plain = {**{name: value for name, value in newer.items() if value != MISSING}, **plain}
     unknown, absent = set(plain) - set(hints), set(hints) - set(plain)
     if unknown or absent:
         raise ConfigError(

@@ -143,13 +143,6 @@ def test_stored_data_is_read_strictly(compose: Compose, change: dict, words: str
         config_from_plain({**plain, **change})
 
 
-def test_a_config_from_before_a_setting_has_what_it_would_have_been(compose: Compose) -> None:
-    plain = stored.to_plain(compose("trainer.deterministic=false", "trainer.backend=gloo"))
-    del plain["trainer"]["deterministic"], plain["trainer"]["backend"]
-    trainer = config_from_plain(plain).trainer
-    assert (trainer.deterministic, trainer.backend) == (True, "auto")
-
-
 def test_interpolations_in_stored_data_stay_text(compose: Compose) -> None:
     plain = stored.to_plain(compose())
     plain["init_from"] = "${oc.env:HOME}"
