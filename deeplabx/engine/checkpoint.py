@@ -27,7 +27,7 @@ from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, DivergedError
 from deeplabx.process.distributed import broadcast
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 RAW = "raw.safetensors"
 REPORT = "import.txt"  # for imported weights: the source of each tensor
 LONGEST_NAME = 255  # of a file
