@@ -19,7 +19,7 @@ from deeplabx.process.signals import ignore_signals
 
 MOST_WORKERS = 16  # of auto, for each device
 BESIDE_CPU = 2  # workers of auto where training itself uses the cores
-PART = 2  # auto takes at most this part of the free memory: 1 / PART
+PART = 2  # auto takes at most 1 / PART of the free memory
 TO_EVALUATE = 8  # workers of an evaluation, at most
 WORTH_WORKERS = 20e6  # pixels of a split that take longer to read than workers take to start
 SEMAPHORES = 1 << 18  # bytes of /dev/shm for those of the loader's queues, a page each
