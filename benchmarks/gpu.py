@@ -538,7 +538,8 @@ class Peer:
     """
 
     def __init__(self, run: Run, model: nn.Module) -> None:
-        self.device, self.model = run.device, model.to(run.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        model.to(run.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.device, self.model = run.device, model
         self.optimizer = torch.optim.SGD(
             model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True
         )
