@@ -1,5 +1,5 @@
 """What only a GPU can show: that runs repeat to the bit, that no step waits, and how fast it is beside peers.
-In under seven minutes on an H100; a line for each result, and all of them in a JSON file.
+It prints a line for each result, and writes all of them into a JSON file.
 
 python -m benchmarks.gpu --out results.json [--only bits,step] [--peer-vainf DIR]
 
@@ -538,7 +538,8 @@ class Peer:
     """
 
     def __init__(self, run: Run, model: nn.Module) -> None:
-        self.device, self.model = run.device, model.to(run.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        model.to(run.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.device, self.model = run.device, model
         self.optimizer = torch.optim.SGD(
             model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True
         )
@@ -1219,7 +1220,7 @@ def milliseconds(run: Run, function: Callable[[], Any]) -> float:
 
 
 class Check(NamedTuple):
-    """seconds: what it takes on an H100, about."""
+    """seconds: an estimate for an H100."""
 
     run: Callable[[Run], None]
     seconds: float

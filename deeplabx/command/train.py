@@ -100,8 +100,6 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
             )
             return finished
         trainer, before = config.trainer, beginning(folder)
-        if trainer.deterministic:
-            fix_workspace()
         try:
             best = launch(
                 worker,
@@ -143,6 +141,7 @@ def with_resume(hint: str, folder: Path) -> str:
 
 def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
     """One process of a run. The best mIoU."""
+    fix_workspace()  # in each process: those of torchrun and SLURM have environments of their own
     return run(config, folder, overrides, StopRequest())
 
 

@@ -523,7 +523,7 @@ class TrainerConfig:
         "products have 10-bit mantissas",
     )
     deterministic: bool = setting(
-        words="use only kernels that repeat to the bit, on a GPU; false: cuDNN may choose faster ones",
+        words="on GPUs, use only deterministic kernels; false: cuDNN may choose faster ones",
     )
     backend: str = choice(
         "auto",

@@ -190,7 +190,7 @@ class RunLog(Log):
         self.said_unrepeatable |= new
         if new:
             self.say(
-                f"two runs may differ: on a GPU torch has no kernel that repeats for {', '.join(sorted(new))}"
+                f"two runs may differ: torch has no deterministic GPU kernel for {', '.join(sorted(new))}"
             )
 
     def words(self, values: dict[str, float | None]) -> str:

@@ -17,8 +17,7 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int, ign
 
     predicted, labels: integer tensors of one shape, predictions in 0..num_classes-1.
     """
-    # One more cell for the pixels that do not count: to select the others takes four times as long, and a GPU
-    # waits for their number.
+    # One more cell for the pixels that do not count: to select the others takes four times as long on a CPU.
     cells = (labels.to(torch.int32) * num_classes).add_(predicted)
     cells = cells.masked_fill_(labels == ignore_index, num_classes**2).flatten()
     counted = torch.bincount(cells, minlength=num_classes**2 + 1)[:-1]

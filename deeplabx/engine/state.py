@@ -62,9 +62,9 @@ class TrainState:
     """Model, EMA weights, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
     Everything else is fixed at construction.
 
-    A step is enqueued on the device, and the host does not wait for it: `reports` says later what came of it.
-    Whether the loss and its gradient are finite is decided on the device, which otherwise leaves the step
-    out.
+    A step is enqueued on the device, and the host does not wait for it: `reports` gives its loss later. The
+    device itself checks whether the loss and its gradient are finite, and leaves out a step where they are
+    not.
 
     precision: fp32, tf32, bf16 or fp16. accumulate: number of passes per batch. on_nonfinite: abort or skip a
     step whose loss or gradient is not finite. ema_decay: decay of the EMA weights, None for no EMA.

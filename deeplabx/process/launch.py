@@ -77,7 +77,7 @@ def launch(
         if backend != "auto":
             raise DeviceError(
                 f"trainer.backend={backend}, but {there} processes were started and have a backend already",
-                hint="leave trainer.backend unset, or start them with trainer.devices",
+                hint="set trainer.backend=auto, or start them with trainer.devices",
             )
         return as_one(function, arguments)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -19,7 +19,7 @@ from deeplabx.process.signals import ignore_signals
 
 MOST_WORKERS = 16  # of auto, for each device
 BESIDE_CPU = 2  # workers of auto where training itself uses the cores
-PART = 2  # auto takes at most this part of the free memory: 1 / PART
+PART = 2  # auto takes at most 1 / PART of the free memory
 TO_EVALUATE = 8  # workers of an evaluation, at most
 WORTH_WORKERS = 20e6  # pixels of a split that take longer to read than workers take to start
 SEMAPHORES = 1 << 18  # bytes of /dev/shm for those of the loader's queues, a page each
@@ -99,8 +99,8 @@ def automatic(cores: float, device: torch.device) -> tuple[int, str]:
     if device.type == "cpu":
         return min(BESIDE_CPU, math.ceil(cores)), "training uses the cores too"
     found = max(1, min(MOST_WORKERS, int(cores) - 1))
-    kept = "no more help" if found == MOST_WORKERS else "one of them is for training"
-    return found, f"{cores:.3g} cores, {kept}"
+    why = f"auto uses at most {MOST_WORKERS}" if found == MOST_WORKERS else "one is left for training"
+    return found, f"{cores:.3g} cores, {why}"
 
 
 def what_fits(
@@ -113,7 +113,7 @@ def what_fits(
     if memory is not None:
         found = next((count for count in fewer if PART * needs.in_all(count) <= memory.free), 0)
         if found < workers:
-            workers, why = found, f"{workers} would take too much memory, of which {memory.words}"
+            workers, why = found, f"{workers} would take too much memory: {memory.words}"
     if shared is not None:
         in_shared = [count for count in fewer if needs.in_flight(count) + SEMAPHORES <= shared.free]
         found = min(workers, max(in_shared, default=0))

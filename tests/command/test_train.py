@@ -175,6 +175,18 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(
     assert (tmp_path / "run" / "INTERRUPTED").is_file()
 
 
+def test_each_process_of_a_run_fixes_the_workspace_of_cublas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that torchrun or SLURM started run `worker` alone."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # restored at the end of the test
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    found: list[str | None] = []
+    monkeypatch.setattr(
+        train_command, "run", lambda *_: found.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+    )
+    train_command.worker(compose_plain(), Path(), [])
+    assert found == [":4096:8"]
+
+
 def test_an_error_of_reading_loses_no_step(
     train_tiny: TrainTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,7 +152,8 @@ def evaluated_but_for_one() -> Metrics:
     """An evaluation in which the last process cannot read an image."""
     samples = open_dataset("shapes", split="val", train_images=1, val_images=4)
     if distributed.rank() == 1:
-        samples.read = mock.Mock(side_effect=DataError("an image cannot be read"))  # type: ignore[method-assign]
+        unreadable = mock.Mock(side_effect=DataError("an image cannot be read"))
+        samples.read = unreadable  # type: ignore[method-assign]
     return evaluate(small_predictor(), samples)
 
 

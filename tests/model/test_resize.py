@@ -81,14 +81,16 @@ def test_values_and_gradient_are_torchs(
 
 
 def test_autocast_does_not_reach_the_gradient() -> None:
-    """The products in bf16 would be wrong by 3e-2; rounding the result to bf16 costs 2e-3."""
+    """Rounding the result to bf16 costs 1.7e-3; products in bf16 have a larger error. From 9 to 30 pixels the
+    weights are not numbers of bf16, as they would be from 9 to 33.
+    """
     torch.manual_seed(0)
-    x, gradient = (torch.randn(2, 8, side, side).bfloat16() for side in (9, 33))
+    x, gradient = (torch.randn(2, 8, side, side).bfloat16() for side in (9, 30))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = gradient_of(Bilinear.apply, x, gradient, [33, 33], None, True)
-    exact = gradient_of(native, x.double(), gradient.double(), [33, 33], None, True)
+        found = gradient_of(Bilinear.apply, x, gradient, [30, 30], None, True)
+    exact = gradient_of(native, x.double(), gradient.double(), [30, 30], None, True)
     assert found.dtype == torch.bfloat16
-    assert float((found.double() - exact).norm() / exact.norm()) < 3e-3
+    assert float((found.double() - exact).norm() / exact.norm()) < 2e-3
 
 
 def test_a_model_has_the_same_gradient_with_both(monkeypatch: pytest.MonkeyPatch) -> None:

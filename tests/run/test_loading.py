@@ -81,7 +81,7 @@ def test_auto_takes_fewer_workers_where_memory_is_small() -> None:
     tight = Free(GIB, 4 * GIB, "this machine")
     found, why = what_fits(VOC, 15, "why", memory=tight, shared=None)
     assert VOC.in_all(found) <= GIB / 2 < VOC.in_all(found + 1)
-    assert why == "15 would take too much memory, of which 1.0 GiB of 4.0 GiB are free (this machine)"
+    assert why == "15 would take too much memory: 1.0 GiB of 4.0 GiB are free (this machine)"
     assert what_fits(VOC, 15, "why", memory=Free(MIB, GIB, "this machine"), shared=None)[0] == 0
 
 
@@ -98,7 +98,7 @@ def test_what_auto_chose_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     training = dataset_of(config.dataset, split="train")
     found = loading_of(config, training, device=torch.device("cuda"))
     assert (found.workers, found.cores) == (7, 8.0)
-    assert found.words == ["trainer.workers=auto: 7; 8 cores, one of them is for training"]
+    assert found.words == ["trainer.workers=auto: 7; 8 cores, one is left for training"]
     assert loading_of(compose_plain("trainer.workers=3"), training, device=CPU).words == []
 
 
