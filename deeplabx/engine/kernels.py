@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -55,32 +55,43 @@ def set_precisions(products: str, convolutions: str, recurrent: str) -> None:
 
 
 @contextmanager
-def repeating(device: torch.device) -> Iterator[set[str]]:
-    """Within the block torch's operators use kernels that repeat where they have some. The set holds, after
-    the block, the operators that have none. Nothing changes for a CPU.
+def repeating(device: torch.device, *, alerts: set[str] | None = None) -> Iterator[None]:
+    """Within the block torch's operators use kernels that repeat where they have some. Nothing changes for a
+    CPU.
+
+    alerts: to it are added the operators that have none; torch then warns of them no more. To listen changes
+    Python's filters of warnings for a while, which are those of all threads: once is enough.
     """
-    found: set[str] = set()
     if device.type != "cuda":
-        yield found
+        yield
         return
     before = torch.get_deterministic_debug_mode()
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with nullcontext() if alerts is None else listening(alerts):
         torch.set_deterministic_debug_mode("warn")
         memory.fill_uninitialized_memory = False
         try:
-            yield found
+            yield
         finally:
             torch.set_deterministic_debug_mode(before)
             memory.fill_uninitialized_memory = filled
+
+
+@contextmanager
+def listening(alerts: set[str]) -> Iterator[None]:
+    """Add the operators that torch warns of within the block; other warnings are passed on after it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
     for warning in caught:
         words = str(warning.message)
         alert = re.match(ALERT, words)
         if alert:
-            found.add(alert[1])
+            alerts.add(alert[1])
+            warnings.filterwarnings("ignore", message=re.escape(alert[0]))
         elif re.match(CUBLAS_ALERT, words):
-            found.add(f"matrix products, with {WORKSPACE}={os.environ.get(WORKSPACE, '')}")
+            alerts.add(f"matrix products, with {WORKSPACE}={os.environ.get(WORKSPACE, '')}")
+            warnings.filterwarnings("ignore", message=CUBLAS_ALERT)
         else:
             warnings.warn_explicit(words, warning.category, warning.filename, warning.lineno)

@@ -101,7 +101,7 @@ class TrainState:
         self.normalization, self.ignore_index, self.device = normalization, ignore_index, device
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite, self.deterministic = clip_norm, on_nonfinite, deterministic
-        self.unrepeatable: set[str] = set()  # operators of the steps so far that may not repeat on a GPU
+        self.unrepeatable: set[str] = set()  # operators of the first step that may not repeat on a GPU
         self.pending: deque[Pending] = deque()  # steps whose reports have not been read
         self.ended: torch.cuda.Event | None = None  # of the newest step
         self.upload = Upload(device)
@@ -147,11 +147,8 @@ class TrainState:
         with computing(self.device, tf32=self.precision == "tf32", deterministic=self.deterministic):
             images, labels = self.upload(images, labels)
             began = recorded(self.device)
-            if self.deterministic:
-                with repeating(self.device) as alerted:
-                    values, between = self.compute(images, labels, stop=stop)
-                self.unrepeatable |= alerted
-            else:
+            alerts = self.unrepeatable if self.ended is None else None  # of the first step
+            with repeating(self.device, alerts=alerts) if self.deterministic else nullcontext():
                 values, between = self.compute(images, labels, stop=stop)
         if values is None:
             return Attempt(between, undone=True)

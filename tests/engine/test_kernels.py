@@ -76,21 +76,22 @@ def alert(operator: str) -> None:
 
 
 def test_operators_without_a_kernel_that_repeats_are_named() -> None:
-    with (
-        warnings.catch_warnings(record=True, action="always") as others,
-        repeating(CUDA) as found,
-    ):
-        assert torch.get_deterministic_debug_mode() == 1
-        alert("grid_sampler_2d_backward_cuda")
-        alert("grid_sampler_2d_backward_cuda")
-        warnings.warn("something else", stacklevel=1)
+    found: set[str] = set()
+    with warnings.catch_warnings(record=True, action="always") as others:
+        with repeating(CUDA, alerts=found):
+            assert torch.get_deterministic_debug_mode() == 1
+            alert("grid_sampler_2d_backward_cuda")
+            warnings.warn("something else", stacklevel=1)
+        with repeating(CUDA):  # later steps: it is known
+            alert("grid_sampler_2d_backward_cuda")
     assert found == {"grid_sampler_2d_backward_cuda"}
     assert [str(other.message) for other in others] == ["something else"]
 
 
 def test_torch_says_it_in_these_words() -> None:
     """On the CPU of this operator too."""
-    with repeating(CUDA) as found:
+    found: set[str] = set()
+    with warnings.catch_warnings(), repeating(CUDA, alerts=found):
         torch.zeros(4).put_(torch.tensor([0]), torch.tensor([1.0]))
     assert found == {"put_"}
 
