@@ -3,7 +3,7 @@
 python -m benchmarks.start_to_end --data FOLDER [--rounds 5] [--images N] [--peer 'COMMAND'] [SETTING ...]
 
 Trains one step of MobileNetV2 on a data set in VOC's layout (made up without --data), evaluates and saves.
-Each round runs it as it is by default, then without pictures (trainer.samples=0), then the peer's command.
+Each round runs it as it is by default, then without sample images (trainer.samples=0), then the peer's command.
 The figures are medians. The peer should do the same work: one step of the same size, an evaluation of the
 same images, a checkpoint. {root} in its command is the data set's folder.
 """
@@ -25,9 +25,9 @@ from deeplabx.dataset.fake import write_fake
 # Each phase ends with the first line of output that starts with these words.
 PHASES = {
     "imports, config, data, model": "steps 0..",
-    "pictures of step 0, first step": "step 1/1",
+    "samples of step 0, first step": "step 1/1",
     "evaluation": "step 1: mIoU",
-    "pictures, checkpoint, curves": "done:",
+    "samples, checkpoint, curves": "done:",
 }
 STEP = ["dataset=voc", "augment.crop_size=65", "trainer.batch_size=2", "schedule.max_iters=1"]
 ALIKE = ["trainer.precision=fp32", "eval.crop=[65,65]"]  # no padding: each image is evaluated at its own size
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if root is None:
             root = Path(work) / "voc"
             write_fake("voc", root, images=given.images, seed=0)
-        runs: dict[str, list[Run]] = {"deeplabx": [], "without pictures": []}
+        runs: dict[str, list[Run]] = {"deeplabx": [], "without samples": []}
         for number in range(given.rounds):
-            for name, more in (("deeplabx", []), ("without pictures", ["trainer.samples=0"])):
+            for name, more in (("deeplabx", []), ("without samples", ["trainer.samples=0"])):
                 folder = f"hydra.run.dir={work}/{number}/{name.replace(' ', '-')}"
                 settings = [*STEP, *ALIKE, f"dataset.root={root}", folder, *more, *given.settings]
                 command = [sys.executable, "-m", "deeplabx", "train", *settings]
@@ -113,7 +113,7 @@ def table(runs: dict[str, list[Run]]) -> list[str]:
             walls, cpus = zip(*ratios, strict=True)
             of_peer = f"; of the peer's {statistics.median(walls):.2f} and {statistics.median(cpus):.2f}"
         lines.append(f"{name:<16}  {wall:6.2f} s wall, {cpu:6.2f} s CPU{of_peer}")
-    for name in ("deeplabx", "without pictures"):
+    for name in ("deeplabx", "without samples"):
         phases = [
             statistics.median(column) for column in zip(*(run.phases for run in runs[name]), strict=True)
         ]

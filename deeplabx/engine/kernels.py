@@ -59,8 +59,8 @@ def repeating(device: torch.device, *, alerts: set[str] | None = None) -> Iterat
     """Within the block torch's operators use kernels that repeat where they have some. Nothing changes for a
     CPU.
 
-    alerts: to it are added the operators that have none; torch then warns of them no more. To listen changes
-    Python's filters of warnings for a while, which are those of all threads: once is enough.
+    alerts: a set to which the operators that have none are added; torch does not warn of them again. Recording
+    its warnings changes Python's warning filters, which all threads share, so pass a set only once.
     """
     if device.type != "cuda":
         yield
@@ -68,7 +68,7 @@ def repeating(device: torch.device, *, alerts: set[str] | None = None) -> Iterat
     before = torch.get_deterministic_debug_mode()
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
-    with nullcontext() if alerts is None else listening(alerts):
+    with nullcontext() if alerts is None else recording(alerts):
         torch.set_deterministic_debug_mode("warn")
         memory.fill_uninitialized_memory = False
         try:
@@ -79,7 +79,7 @@ def repeating(device: torch.device, *, alerts: set[str] | None = None) -> Iterat
 
 
 @contextmanager
-def listening(alerts: set[str]) -> Iterator[None]:
+def recording(alerts: set[str]) -> Iterator[None]:
     """Add the operators that torch warns of within the block; other warnings are passed on after it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
