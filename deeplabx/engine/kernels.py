@@ -59,8 +59,8 @@ def repeating(device: torch.device, *, alerts: set[str] | None = None) -> Iterat
     """Within the block torch's operators use kernels that repeat where they have some. Nothing changes for a
     CPU.
 
-    alerts: a set to which the operators that have none are added; torch does not warn of them again. Recording
-    its warnings changes Python's warning filters, which all threads share, so pass a set only once.
+    alerts: a set to which the operators that have none are added; torch does not warn of them again.
+    Recording its warnings changes Python's warning filters, which all threads share, so pass a set only once.
     """
     if device.type != "cuda":
         yield
