@@ -4,8 +4,8 @@ python -m benchmarks.start_to_end --data FOLDER [--rounds 5] [--images N] [--pee
 
 Trains one step of MobileNetV2 on a data set in VOC's layout (made up without --data), evaluates and saves.
 Each round runs it as it is by default, then without sample images (trainer.samples=0), then the peer's
-command. The figures are medians. The peer should do the same work: one step of the same size, an evaluation of
-the same images, a checkpoint. {root} in its command is the data set's folder.
+command. The figures are medians. The peer should do the same work: one step of the same size, an evaluation
+of the same images, a checkpoint. {root} in its command is the data set's folder.
 """
 
 import argparse
