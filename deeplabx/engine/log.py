@@ -41,7 +41,7 @@ class Log:
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
         return iter(batches)
 
-    def step(self, update: Update, *, seconds: float) -> None:
+    def step(self, update: Update) -> None:
         pass
 
     def unrepeatable(self, operators: set[str]) -> None:
@@ -152,9 +152,9 @@ class RunLog(Log):
             self.wait += time.perf_counter() - begin
             yield batch
 
-    def step(self, update: Update, *, seconds: float) -> None:
-        """Record one update that took `seconds`; every `log_every` steps, log it."""
-        self.compute += seconds
+    def step(self, update: Update) -> None:
+        """Record one update; every `log_every` steps, log it."""
+        self.compute += update.seconds
         if update.idle is not None:
             self.idle = (self.idle or 0.0) + update.idle
         self.bar.update()

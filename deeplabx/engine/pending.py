@@ -1,5 +1,7 @@
 """Numbers of a step that the device may still be computing."""
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,8 @@ from torch import Tensor
 class Pending:
     """The numbers of one step: float64, on the device. They are copied to the host without waiting.
 
-    began: recorded on the device's stream when the step began; ended_before: of the step before it, if any.
+    seconds: in which the host enqueued the step; reading adds those of waiting for the device. began:
+    recorded on the device's stream when the step began; ended_before: of the step before it, if any.
     Both None on a CPU.
     """
 
@@ -17,18 +20,21 @@ class Pending:
         *,
         step: int,
         lr: float,
+        seconds: float,
         began: torch.cuda.Event | None = None,
         ended_before: torch.cuda.Event | None = None,
     ) -> None:
-        self.step, self.lr = step, lr
+        self.step, self.lr, self.seconds = step, lr, seconds
         self.values = values.to("cpu", non_blocking=True)
         self.began, self.ended_before = began, ended_before
         self.ended = recorded(values.device)
 
     def read(self) -> list[float]:
         """The numbers; waits until the device has computed them."""
+        start = time.perf_counter()
         if self.ended is not None:
             self.ended.synchronize()
+        self.seconds += time.perf_counter() - start
         return [float(value) for value in self.values]
 
     @property

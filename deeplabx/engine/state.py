@@ -1,6 +1,7 @@
 """The state of a run is one object. What its `state_dict` does not list does not change during training."""
 
 import math
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class Update(NamedTuple):
     loss: float  # of the whole batch, over all processes
     valid: int  # pixels that counted
     skipped: bool  # the loss or its gradient was not finite, and the model was not changed
+    seconds: float  # in which the host enqueued it and waited for it; on a CPU, those of computing
     idle: float | None  # seconds without work before it, of a GPU
 
 
@@ -144,6 +146,7 @@ class TrainState:
         asked, (lacking, failed) = distributed.agreed(stop, 0, 0)
         if lacking:
             return Attempt(asked, undone=True, failed=bool(failed))
+        start = time.perf_counter()
         with computing(self.device, tf32=self.precision == "tf32", deterministic=self.deterministic):
             images, labels = self.upload(images, labels)
             began = recorded(self.device)
@@ -153,7 +156,14 @@ class TrainState:
         if values is None:
             return Attempt(between, undone=True)
         self.step += 1
-        report = Pending(values, step=self.step, lr=self.lr, began=began, ended_before=self.ended)
+        report = Pending(
+            values,
+            step=self.step,
+            lr=self.lr,
+            seconds=time.perf_counter() - start,
+            began=began,
+            ended_before=self.ended,
+        )
         self.pending.append(report)
         self.ended = report.ended
         if stop is not None and distributed.world_size() == 1:
@@ -283,7 +293,7 @@ class TrainState:
                     hint="earlier checkpoints are intact; try a smaller optimizer.lr, "
                     "schedule.warmup_iters=100 or trainer.clip_norm=10",
                 )
-            yield Update(report.step, report.lr, loss, int(pixels), bool(words), report.idle)
+            yield Update(report.step, report.lr, loss, int(pixels), bool(words), report.seconds, report.idle)
 
     def not_finite_words(self, loss: float, norm: float) -> str:
         """Which of loss and gradient is not finite, with its value; empty when both are, or in fp16 when only

@@ -1,8 +1,6 @@
 """The training loop."""
 
 import signal
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -68,18 +66,17 @@ def updates(
     """
     if evaluation_due(state, eval_every):
         yield None
-    enqueueing: deque[float] = deque()  # seconds; on a CPU, they are those of computing
     waited = 0.0  # seconds in which this process or another had no batch
-    for batch in log.timed(arriving(state, batches, saver, log, enqueueing)):
-        begin = time.perf_counter()
+    for batch in log.timed(arriving(state, batches, saver, log)):
         while (attempt := attempted(state, batch, stop=stop)).is_repeated:
+            report(state, log)  # in all processes; the device has nothing to do in the meantime
             waited += POLL
             if waited == QUIET:
                 log.say(waiting_words(state))
             if batch is None:
                 break  # ask for it again
         if attempt.failed:
-            with saved_first(state, saver, log, enqueueing):
+            with saved_first(state, saver, log):
                 raise PeerFailedError("another process of the run could not read its data")
         if attempt.is_repeated:
             continue
@@ -88,25 +85,26 @@ def updates(
         # The report of a step is read when the next one is enqueued, so that the device never waits; before
         # an evaluation or a checkpoint, when the step is over.
         due = attempt.stop is not None or is_due(state, eval_every=eval_every, save_every=save_every)
-        now = time.perf_counter()
-        if not attempt.undone:
-            enqueueing.append(now - begin)
-        for update in state.reports(behind=0 if due else 1):
-            begin, now = now, time.perf_counter()
-            log.step(update, seconds=enqueueing.popleft() + now - begin)
+        report(state, log, behind=0 if due else 1)
         log.unrepeatable(state.unrepeatable)
         yield attempt.stop
         if state.finished:  # one more batch would begin a step that other processes do not take
             return
 
 
+def report(state: TrainState, log: Log, *, behind: int = 0) -> None:
+    """Log the steps that were not reported yet, but for the newest `behind`."""
+    for update in state.reports(behind=behind):
+        log.step(update)
+
+
 def arriving(
-    state: TrainState, batches: Iterable[Batch | None], saver: Saver, log: Log, enqueueing: Iterable[float]
+    state: TrainState, batches: Iterable[Batch | None], saver: Saver, log: Log
 ) -> Iterator[Batch | None]:
     """The batches. After an error of reading one, all processes save and end: the others would wait for this
-    one's part of the step. enqueueing: see `saved_first`.
+    one's part of the step.
     """
-    with saved_first(state, saver, log, enqueueing):
+    with saved_first(state, saver, log):
         try:
             yield from batches
         except (DataError, ResourceError):
@@ -115,19 +113,15 @@ def arriving(
 
 
 @contextmanager
-def saved_first(
-    state: TrainState, saver: Saver, log: Log, enqueueing: Iterable[float] = ()
-) -> Iterator[None]:
+def saved_first(state: TrainState, saver: Saver, log: Log) -> Iterator[None]:
     """Save before an error of reading ends the run, so that no step is lost: once the data or the memory
     suffice, the run is resumed. For a block between two steps, which such an error leaves in all processes.
-    enqueueing: the seconds of each step that was not reported yet.
     """
     try:
         yield
     except (DataError, ResourceError, PeerFailedError):
         if state.step:
-            for update, seconds in zip(state.reports(), enqueueing, strict=True):
-                log.step(update, seconds=seconds)
+            report(state, log)
             saver.try_save()
         # A process that exits ends the others: the main one must have saved. Where only this one failed, the
         # others are told that it did, wherever they ask.

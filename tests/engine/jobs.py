@@ -118,7 +118,7 @@ class ShortOfData(Log):
         self.state = state_of(model_without_noise())
         self.events: list[str] = []
 
-    def step(self, update: Update, *, seconds: float) -> None:
+    def step(self, update: Update) -> None:
         self.events.append(f"step {update.step}")
 
     def try_save(self) -> None:

@@ -182,9 +182,9 @@ class Steps(Log):
         self.steps: list[int] = []
         self.seconds: list[float] = []
 
-    def step(self, update: Update, *, seconds: float) -> None:
+    def step(self, update: Update) -> None:
         self.steps.append(update.step)
-        self.seconds.append(seconds)
+        self.seconds.append(update.seconds)
 
 
 def test_every_step_is_logged_once_and_in_order() -> None:
@@ -233,6 +233,22 @@ def test_a_signal_is_heard_while_the_loop_waits_for_data() -> None:
     run.batches = lambda: given  # type: ignore[method-assign]
     run.fit()
     assert run.state.finished
+
+
+def test_the_last_step_is_logged_while_the_loop_waits_for_data() -> None:
+    run, log = run_of(2), Steps()
+    given = run.batches()
+
+    def batches() -> Any:
+        yield next(given)
+        assert log.steps == []
+        yield None
+        assert log.steps == [1]
+        yield next(given)
+
+    run.batches = batches  # type: ignore[method-assign]
+    run.fit(log=log, eval_every=100)
+    assert log.steps == [1, 2]
 
 
 def test_a_signal_before_the_first_batch_saves_step_0() -> None:
