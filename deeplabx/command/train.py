@@ -264,7 +264,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
 
 
 def write_panels(panels: SamplePanels, path: Path, log: Log) -> None:
-    """Write them. If that fails, only a line of the log says so: training is worth more than sample images."""
+    """Write them. If that fails, the log says so and training continues: it matters more than images."""
     try:
         panels.write(path)
     except (OSError, DataError) as error:
