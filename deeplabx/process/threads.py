@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 # How often a thread of libgomp, the OpenMP of torch's builds for CPUs, looks for work before it sleeps. Its
 # own 300,000 take milliseconds. If other processes use the same cores, each of the many waits of a training
-# step then costs a time slice of the system; if none does, sleeping and waking up costs a tenth of a small
+# step then costs a time slice of the system; if none does, sleeping and waking up costs about a tenth of a small
 # step. benchmarks/busy_cpu.py measures both.
 SPINS = "GOMP_SPINCOUNT", "300"
 OF_THE_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")

@@ -163,11 +163,13 @@ def reader_of(samples: ReadableSet, *, workers: int, device: torch.device) -> Sa
     workers: of the run. On a CPU the network takes so much longer than reading that a thread keeps up, and
     processes would take its cores; a split of few pixels is read before they have started.
     """
+    if device.type == "cpu" or workers == 0:
+        return SampleReader(samples)
     images = len(own_share(range(len(samples))))
     first = samples.read_label(0)
     samples.take_errors()
     pixels = 0 if first is None else first.size
-    if device.type == "cpu" or workers == 0 or images * pixels < WORTH_WORKERS:
+    if images * pixels < WORTH_WORKERS:
         return SampleReader(samples)
     workers = min(workers, TO_EVALUATE, images)
     image = pixels * (samples.channels + samples.label_dtype.itemsize)
