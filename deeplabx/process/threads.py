@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 # How often a thread of libgomp, the OpenMP of torch's builds for CPUs, looks for work before it sleeps. Its
 # own 300,000 take milliseconds. If other processes use the same cores, each of the many waits of a training
-# step then costs a time slice of the system; if none does, sleeping and waking up costs about a tenth of a small
-# step. benchmarks/busy_cpu.py measures both.
+# step then costs a time slice of the system; if none does, sleeping and waking up costs about a tenth of a
+# small step. benchmarks/busy_cpu.py measures both.
 SPINS = "GOMP_SPINCOUNT", "300"
 OF_THE_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 BUSY = 0.2  # part of the cores that others use, from which they are in the way
@@ -24,7 +24,7 @@ class CoreTimes(NamedTuple):
     own: float
 
     def share_of_others(self, now: "CoreTimes") -> float:
-        """What part of the cores other processes used from this moment to `now`."""
+        """The part of the cores that other processes used from this moment to `now`."""
         whole = now.whole - self.whole
         return (now.busy - self.busy - (now.own - self.own)) / whole if whole > 0 else 0.0
 
