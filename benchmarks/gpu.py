@@ -30,7 +30,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ from deeplabx.dataset.contract import Palette, Sample, SegmentationSet
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.evaluator import evaluate
+from deeplabx.engine.footprint import Budget
 from deeplabx.engine.kernels import computing, fix_workspace
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.predictor import Predictor
@@ -1029,6 +1031,107 @@ def check_eval(run: Run) -> None:
                 )
 
 
+# --- predict: images of any size ----------------------------------------------------------------------------
+
+
+def check_predict(run: Run) -> None:
+    """Prediction: the memory that is estimated and used, several images at once, windows where memory does
+    not suffice, and the ids of a CPU.
+    """
+    side, small = (193, 65) if run.tiny else (2049, 513)
+    rng = np.random.default_rng(0)
+    for model, backbone in (
+        ("deeplabv3plus", "mobilenetv2"),
+        ("deeplabv3plus", "xception65"),
+        ("deeplabv3", "resnet50"),
+    ):
+        name = f"{model} {backbone}"
+        with run.isolated("predict", name):
+            network = deeplabx.build_model(model, backbone=backbone, num_classes=CLASSES).eval()
+            network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            predictor = Predictor(
+                network,
+                network.backbone.normalization,
+                run.device,
+                num_classes=CLASSES,
+                training_crop=small,
+                window="auto",
+            )
+            large = np.kron(
+                rng.integers(0, 256, (-(-side // 16), -(-side // 16), 3), dtype=np.uint8),
+                np.ones((16, 16, 1), np.uint8),
+            )[:side, :side]
+            images = [np.ascontiguousarray(large[: small - 1, first : first + small]) for first in range(8)]
+            alone = one_by_one(predictor, images)
+            together = predictor.predict(images)
+            same = [
+                float((one == other.ids).float().mean()) for one, other in zip(alone, together, strict=True)
+            ]
+            on_cpu = replace(
+                predictor, device=torch.device("cpu"), model=deepcopy(network).cpu(), budget=Budget()
+            )
+            whole, used = peak_of(run, partial(predictor.ids, large))
+            windows, in_windows = peak_of(run, partial(replace(predictor, window=small).predict, [large]))
+            run.row(
+                "predict",
+                name,
+                ok=min(same) > 0.9999 and (not run.cuda or used <= predictor.needed(side, side)),
+                equal_in_a_batch=min(same),
+                equal_to_cpu=float((on_cpu.ids(images[0]) == alone[0].cpu()).float().mean()),
+                equal_in_windows=float((windows[0].ids == whole).float().mean()),
+                estimated_gib=predictor.needed(side, side) / 2**30,
+                used_gib=used / 2**30,
+                used_in_windows_gib=in_windows / 2**30,
+                images_per_second=len(images) / seconds_for(run, partial(predictor.predict, images)),
+                one_by_one=len(images) / seconds_for(run, partial(one_by_one, predictor, images)),
+            )
+        if run.cuda:
+            with run.isolated("predict", f"{name}, little memory"):
+                little = used * 0.5 + torch.cuda.memory_allocated()
+                torch.cuda.empty_cache()
+                torch.cuda.set_per_process_memory_fraction(
+                    little / torch.cuda.get_device_properties(0).total_memory
+                )
+                try:
+                    found = predictor.predict([large])[0]
+                finally:
+                    torch.cuda.set_per_process_memory_fraction(1.0)
+                run.row(
+                    "predict",
+                    f"{name}, little memory",
+                    ok=found.tiling is not None,
+                    allowed_gib=little / 2**30,
+                    windows=found.tiling.windows if found.tiling else 0,
+                    equal_to_windows=float((found.ids == windows[0].ids).float().mean()),
+                )
+
+
+def one_by_one(predictor: Predictor, images: Sequence[np.ndarray]) -> list[Tensor]:
+    return [predictor.ids(image) for image in images]
+
+
+def peak_of(run: Run, function: Callable[[], Any]) -> tuple[Any, int]:
+    """What a function returns, and the bytes of the GPU that it needs beside those that are taken."""
+    if not run.cuda:
+        return function(), 0
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = function()
+    return found, torch.cuda.max_memory_allocated() - before
+
+
+def seconds_for(run: Run, function: Callable[[], Any], *, times: int = 5) -> float:
+    """The median of several."""
+    found = []
+    for _ in range(1 if run.tiny else times):
+        run.synchronize()
+        begin = time.perf_counter()
+        function()
+        run.synchronize()
+        found.append(time.perf_counter() - begin)
+    return statistics.median(found)
+
+
 # --- flags: what precision means ----------------------------------------------------------------------------
 
 
@@ -1234,6 +1337,7 @@ CHECKS = {  # in order of importance
     "ranks": Check(check_ranks, 60),
     "data": Check(check_data, 75),
     "eval": Check(check_eval, 20),
+    "predict": Check(check_predict, 40),
     "flags": Check(check_flags, 10),
     "resize": Check(check_resize, 15),
 }
