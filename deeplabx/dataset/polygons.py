@@ -70,8 +70,8 @@ def rings(numbers: np.ndarray) -> Iterator[tuple[int, Ring]]:
     The horizontal sides of all regions, each as long as it is straight, are listed and then joined: the end
     of each by a vertical side to the start of another. In one column, the vertical sides of a region that
     lead up are disjoint, so the sorted ends and the sorted starts belong together one to one; so do those of
-    the sides that lead down. Where two pixels of a region touch at a corner only, the line turns around the others: a
-    hole stays a ring of its own that touches the outline there.
+    the sides that lead down. Where two pixels of a region touch at a corner only, the line turns around the
+    others: a hole stays a ring of its own that touches the outline there.
     """
     padded = np.pad(numbers, 1, constant_values=-1)
     upper, lower = padded[:-1], padded[1:]  # row y of each: the pixels above and below the line y

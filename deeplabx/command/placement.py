@@ -1,0 +1,144 @@
+"""Where the files of a prediction go: for each image and video, at its path below the folder that it was given
+by.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from deeplabx.dataset import submission as submissions
+from deeplabx.dataset.inputs import Given, is_video
+from deeplabx.dataset.listing import RealFolders
+from deeplabx.errors import DataError
+
+# What can be written of an image, with the end of its name; of a video, each frame has one in a folder.
+ENDINGS = {
+    "ids": ".png",
+    "colour": "_colour.png",
+    "overlay": "_overlay.png",
+    "probabilities": "_probabilities.npy",
+    "polygons": ".geojson",
+}
+OVERLAY_VIDEO = "_overlay.mp4"
+
+
+class Task(NamedTuple):
+    """An image or video, and the files that are written for it, by what they are. Those of a video, but its
+    overlay, are folders of a file for each frame.
+    """
+
+    source: Path
+    name: str  # of the source, below the folder that it was given by
+    files: dict[str, Path]
+
+    @property
+    def is_video(self) -> bool:
+        return is_video(self.source)
+
+    def of_frame(self, number: int) -> dict[str, Path]:
+        """The files of one frame of a video."""
+        return {
+            kind: folder / f"{number:06d}{Path(ENDINGS[kind]).suffix}"
+            for kind, folder in self.files.items()
+            if kind != "overlay"
+        }
+
+
+def besides(folder: Path) -> Path:
+    """What is no input though it lies inside one: the output folder, or all of outputs/ where that is the
+    default one, as earlier predictions and runs are there too.
+    """
+    default = folder.parent.parent
+    return default if folder.parent.name == "predict" and default.name == "outputs" else folder
+
+
+def once_each(given: Sequence[Given]) -> tuple[list[Path], list[Path]]:
+    """The images, one that is given twice once, and for each the folder that it was given by."""
+    real = RealFolders()
+    found: dict[Path, tuple[Path, Path]] = {}
+    for base, listing in given:
+        for image in listing.paths:
+            found.setdefault(real.path(image), (image, base))
+    return [image for image, _ in found.values()], [base for _, base in found.values()]
+
+
+def placed(
+    images: Sequence[Path],
+    bases: Sequence[Path],
+    folder: Path,
+    *,
+    save: Sequence[str],
+    submission: str | None = None,
+) -> list[Task]:
+    """Where the files of each image go. save: which of ENDINGS. submission: one of `submissions.SERVERS`.
+
+    Images of one name from two inputs are kept apart by the paths of the inputs below the folder that those
+    share; images of one folder, as a.jpg and a.png, by their full names. Raises DataError where two cannot be
+    kept apart, or a file that is read would be overwritten.
+    """
+    insides = [image.relative_to(base) for image, base in zip(images, bases, strict=True)]
+    files = [files_of(inside, save) for inside in insides]
+    if any(len({bases[index] for index in owners}) > 1 for owners in clashes(files)):
+        real = [base.resolve() for base in bases]
+        shared = os.path.commonpath({*real})
+        insides = [base.relative_to(shared) / inside for base, inside in zip(real, insides, strict=True)]
+        files = [files_of(inside, save) for inside in insides]
+    refuse_overwriting(images, files, folder)
+    full: set[int] = set()
+    while wanted := {index for owners in clashes(files) for index in owners} - full:
+        full |= wanted
+        files = [files_of(inside, save, full=index in full) for index, inside in enumerate(insides)]
+    for first, second, *_ in clashes(files):
+        raise DataError(
+            f"{images[first]} and {images[second]} would be written to one file", hint="rename one of them"
+        )
+    if submission is not None:
+        files = [
+            {**own, "submission": submissions.place_of(submission, image)}
+            for image, own in zip(images, files, strict=True)
+        ]
+    refuse_overwriting(images, files, folder)
+    return [
+        Task(image, inside.as_posix(), {kind: folder / path for kind, path in own.items()})
+        for image, inside, own in zip(images, insides, files, strict=True)
+    ]
+
+
+def files_of(inside: Path, save: Sequence[str], *, full: bool = False) -> dict[str, Path]:
+    """What is written of an image or video, by what it is; with its suffix in the names if `full`."""
+    name = inside.name if full else inside.stem
+    endings = {kind: ENDINGS[kind] for kind in save}
+    if is_video(inside):
+        folders = {"ids": "", "colour": "_colour", "probabilities": "_probabilities", "polygons": "_polygons"}
+        endings = {kind: OVERLAY_VIDEO if kind == "overlay" else folders[kind] for kind in save}
+    return {kind: inside.with_name(f"{name}{ending}") for kind, ending in endings.items()}
+
+
+def clashes(files: Sequence[dict[str, Path]]) -> list[list[int]]:
+    """The images, by their index, that have a file in common, or a file in a folder of a video's."""
+    owners: defaultdict[Path, list[int]] = defaultdict(list)
+    for index, own in enumerate(files):
+        for file in own.values():
+            owners[file].append(index)
+    folders = {file for file in owners if not file.suffix}
+    for index, own in enumerate(files) if folders else ():
+        for parent in {parent for file in own.values() for parent in file.parents} & folders:
+            owners[parent].append(index)
+    return [indices for indices in owners.values() if len(indices) > 1]
+
+
+def refuse_overwriting(images: Sequence[Path], files: Sequence[dict[str, Path]], folder: Path) -> None:
+    """Raise DataError when a file would be written onto an image that is read."""
+    real = RealFolders()
+    read = {real.path(image): image for image in images}
+    read |= {image.resolve(): image for image in images if image.is_symlink()}
+    for image, own in zip(images, files, strict=True):
+        for file in own.values():
+            other = read.get(real.path(folder / file))
+            if other is not None:
+                raise DataError(
+                    f"{image} would be written to {folder / file}, which is the image {other}",
+                    hint="give another out=FOLDER, or rename one of them",
+                )
