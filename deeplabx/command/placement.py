@@ -1,5 +1,5 @@
-"""Where the files of a prediction go: for each image and video, at its path below the folder that it was given
-by.
+"""Where the files of a prediction go: those of each image and video at its path below the folder that it was
+given by.
 """
 
 import os

@@ -1,12 +1,14 @@
 """deeplabx predict: class ids, overlays and other files of images and videos."""
 
 import hashlib
+import itertools
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,15 +23,17 @@ from deeplabx.command.weights import checkpoint_of
 from deeplabx.config import checks, stored
 from deeplabx.dataset import submission as submissions
 from deeplabx.dataset.annotations import write_coco
-from deeplabx.dataset.contract import id_dtype
+from deeplabx.dataset.contract import Palette, id_dtype
 from deeplabx.dataset.image_file import read_image
 from deeplabx.dataset.inputs import given_by
+from deeplabx.dataset.listing import Found
 from deeplabx.dataset.video import VideoFile, write_video
 from deeplabx.dataset.writing import place_for, write_classes
+from deeplabx.engine.checkpoint_folder import MANIFEST
 from deeplabx.engine.durable import remove, tidy, unfinished
 from deeplabx.engine.lock import locked
-from deeplabx.engine.predictor import Predictor
-from deeplabx.errors import ConfigError, DataError, StoppedError, resource_error
+from deeplabx.engine.predictor import Prediction, Predictor, Tiling
+from deeplabx.errors import ConfigError, DataError, StoppedError, listed, resource_error
 from deeplabx.process.distributed import gathered, is_main, own_share, rank
 from deeplabx.process.launch import launch
 from deeplabx.process.pipeline import Behind, ahead
@@ -41,23 +45,22 @@ from deeplabx.run.description import StoredModel, stored_model
 DECODERS = 2  # threads that read images
 WRITERS = 2  # threads that write files
 IN_FLIGHT = 8  # images that are read ahead, and those that wait to be written
-BATCH_PIXELS = 4 << 20  # of an automatic batch on a GPU
-LARGEST_BATCH = 16
+LARGEST_BATCH = 16  # on a GPU
 MOST_WAITING = 256 << 20  # bytes of images that wait for others of their size
 
 
 def main(job: Job) -> None:
     found = stored_model(checkpoint_of(job.config.ckpt), change=job.changed)
-    checks.check_own(job.config, job.command.settings, job.own_keys)
-    split = found.config.dataset.split if chosen(job, "dataset.split") else None
+    own = job.config
+    checks.check_own(own, job.command.settings, keys=job.own_keys)
     predict(
         found,
-        [str(one) for one in job.config.input],
+        [str(one) for one in own.input],
         job.folder,
-        save=[str(one) for one in job.config.save],
-        submission=job.config.submission,
-        batch_size=job.config.batch_size,
-        split=split,
+        save=[str(one) for one in own.save],
+        submission=own.submission,
+        batch_size=None if own.batch_size == "auto" else int(own.batch_size),
+        split=found.config.dataset.split if chosen(job, "dataset.split") else None,
     )
 
 
@@ -77,6 +80,40 @@ class Work:
     probabilities: bool
     begun: frozenset[Path]  # videos of which some frames are done
 
+    def predictor(self) -> Predictor:
+        predictor = self.found.predictor()
+        return predictor if self.batch_size is None else replace(predictor, batch=self.batch_size)
+
+
+@dataclass
+class Outcome:
+    """What came of the tasks: what could not be read, in words, and how much depended on windows."""
+
+    failures: list[str] = field(default_factory=list)
+    in_windows: int = 0  # images
+    overlapped: int = 0  # pixels that at least two windows cover
+    differing: int = 0  # those of them that two windows alone would have given different classes
+
+    def count(self, tiling: Tiling | None) -> None:
+        if tiling is not None:
+            self.in_windows += 1
+            self.overlapped += tiling.overlapped
+            self.differing += tiling.differing
+
+    @classmethod
+    def of_all(cls, parts: Sequence["Outcome"]) -> "Outcome":
+        failures = [words for part in parts for words in part.failures]
+        numbers = ((part.in_windows, part.overlapped, part.differing) for part in parts)
+        return cls(failures, *map(sum, zip(*numbers, strict=True)))
+
+    def say(self) -> None:
+        if self.overlapped:
+            share = 100 * self.differing / self.overlapped
+            print(
+                f"{self.in_windows} images were predicted in windows; {share:.2f} % of the pixels that two "
+                "windows cover got different classes from them"
+            )
+
 
 def predict(
     found: StoredModel,
@@ -85,65 +122,39 @@ def predict(
     *,
     save: Sequence[str] = ("ids", "overlay"),
     submission: str | None = None,
-    batch_size: int | str = "auto",
+    batch_size: int | None = None,
     split: str | None = None,
 ) -> None:
     """Write the files that `save` names for each image and video, sub-folders kept; what an earlier
-    prediction with the same settings has written into `folder` stays.
+    prediction with the same settings wrote into `folder` stays.
 
     An image that cannot be read does not stop the others: unreadable.txt lists it, and DataError counts them
-    at the end. split: of a data set, that a submission is compared with.
+    at the end. split: of the data set, which a submission is compared with.
     """
     for words in found.warnings:
         print(f"warning: {words}", file=sys.stderr)
     save = list(dict.fromkeys(save))
-    classes, palette = found.description.classes, found.description.palette
-    if submission is not None:
-        refuse_other_classes(submission, found)
     given = [given_by(source, besides=besides(folder)) for source in sources]
+    listings = [listing for _, listing in given]
     tasks = placed(*once_each(given), folder, save=save, submission=submission)
     if submission is not None:
-        refuse_videos(tasks)
-        submissions.refuse_two_of_a_name(task.source for task in tasks)
-    listings = [listing for _, listing in given]
+        refuse_unfit(submission, found, tasks)
     say_what_is_left_out(listings, len(tasks))
+    say_of_videos(tasks)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder) as warning, going_on(folder):
+    with locked(folder) as warning, stoppable(folder):
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
-        prediction_record.write_settings(folder, settings_of(found, save, submission))
-        write_classes(
-            folder / "classes.json", classes, palette, ignore_index=found.description.ignore_index
-        )
-        done = Done(folder)
-        pending = [task for task in tasks if not done.has(task)]
-        if len(pending) < len(tasks):
-            print(f"{len(tasks) - len(pending)} of {len(tasks)} images were done already")
-        remove_unfinished(pending)
-        work = Work(
-            found,
-            folder,
-            Writer(classes, palette, submission),
-            None if batch_size == "auto" else int(batch_size),
-            "probabilities" in save,
-            frozenset(task.source for task in pending if task.is_video and done.has_begun(task)),
-        )
-        failures = (
-            launch(
-                predict_share, work, pending, devices=found.config.trainer.devices, prepare=plugins.loader()
-            )
-            if pending
-            else []
-        )
-        lost = list(dict.fromkeys(words for listing in listings for words in listing.unreadable))
-        failures, total = [*lost, *failures], len(tasks) + len(lost)
-        if "polygons" in save:
-            write_annotations(folder / "coco.json", tasks, classes)
+        outcome = predict_pending(found, tasks, folder, save, submission, batch_size)
+    lost = list(dict.fromkeys(words for listing in listings for words in listing.unreadable))
+    failures, total = [*lost, *outcome.failures], len(tasks) + len(lost)
     list_unreadable(folder / "unreadable.txt", failures)
+    outcome.say()
     print(f"{total - len(failures)} of {total} images predicted, in {folder}, with {found.checkpoint.path}")
     if submission is not None:
-        say_how_complete(submission, tasks, found, folder=folder, split=split)
+        say_how_complete(submission, tasks, found.config.dataset.root, split)
+        say_how_to_pack(submission, folder)
     if failures:
         raise DataError(
             f"{len(failures)} of {total} images could not be read; the others are done",
@@ -151,28 +162,64 @@ def predict(
         )
 
 
+def predict_pending(
+    found: StoredModel,
+    tasks: list[Task],
+    folder: Path,
+    save: Sequence[str],
+    submission: str | None,
+    batch_size: int | None,
+) -> Outcome:
+    """Predict what no earlier prediction into `folder` has done. Raises ConfigError where there is one with
+    other settings.
+    """
+    prediction_record.write_settings(folder, settings_of(found, save, submission))
+    about = found.description
+    write_classes(folder / "classes.json", about.classes, about.palette, ignore_index=about.ignore_index)
+    done = Done(folder)
+    pending = [task for task in tasks if not done.has(task)]
+    if len(pending) < len(tasks):
+        print(f"{len(tasks) - len(pending)} of {len(tasks)} images were done already")
+    if not pending:
+        return Outcome()
+    remove_unfinished(pending)
+    work = Work(
+        found,
+        folder,
+        Writer(about.classes, about.palette, submission),
+        batch_size,
+        "probabilities" in save,
+        frozenset(task.source for task in pending if done.has_begun(task)),
+    )
+    outcome = launch(
+        predict_share, work, pending, devices=found.config.trainer.devices, prepare=plugins.loader()
+    )
+    if "polygons" in save:
+        write_annotations(folder / "coco.json", tasks, about.classes)
+    return outcome
+
+
 # --- one process's share ------------------------------------------------------------------------------------
 
 
-def predict_share(work: Work, tasks: list[Task]) -> list[str]:
-    """One process's share of the tasks; what went wrong in all of them."""
+def predict_share(work: Work, tasks: list[Task]) -> Outcome:
+    """One process's share of the tasks; what came of all of them."""
     own = own_share(tasks)
     images = [task for task in own if not task.is_video]
-    videos = [opened_video(task) for task in own if task.is_video]
-    share = Share(work, work.found.predictor())
-    frames = sum(one.properties.frames for one in videos if isinstance(one, VideoFile))
+    videos = [(task, opened_video(task)) for task in own if task.is_video]
+    frames = sum(video.properties.frames for _, video in videos if isinstance(video, VideoFile))
     with (
         on_full_disk(work.folder),
         tqdm(total=len(images) + frames, unit="image", disable=None if is_main() else True) as bar,
         Noting(work.folder, rank=rank()) as noting,
         Behind(threads=WRITERS, depth=IN_FLIGHT) as behind,
     ):
-        share.begin(bar, noting, behind)
+        share = Share(work, work.predictor(), bar=bar, noting=noting, behind=behind)
         share.predict(share.images(images))
-        behind.finish()
-        for task, video in zip((task for task in own if task.is_video), videos, strict=True):
+        for task, video in videos:
             share.predict_video(task, video)
-    return gathered(share.failures)
+        behind.finish()
+    return Outcome.of_all(gathered([share.outcome]))
 
 
 def opened_video(task: Task) -> VideoFile | DataError:
@@ -182,104 +229,135 @@ def opened_video(task: Task) -> VideoFile | DataError:
         return error
 
 
-class Share:
-    """The predictions of one process: frames come in, files go out, `failures` says what cannot be read."""
+@contextmanager
+def on_full_disk(folder: Path) -> Iterator[None]:
+    """Say of a file that cannot be written how to go on."""
+    try:
+        yield
+    except OSError as error:
+        found = resource_error(error)
+        if found is None:
+            raise
+        found.message = found.message if error.filename else f"{folder}: {error.strerror}"
+        found.hint = f"free some space there, or make it writable; {how_to_go_on(folder)}"
+        raise found from None
 
-    def __init__(self, work: Work, predictor: Predictor) -> None:
-        self.work, self.predictor = work, predictor
+
+class Share:
+    """The predictions of one process: images come in, files go out, `outcome` says what came of it."""
+
+    def __init__(self, work: Work, predictor: Predictor, *, bar: Any, noting: Noting, behind: Behind) -> None:
+        self.work, self.predictor, self.bar, self.noting, self.behind = work, predictor, bar, noting, behind
         self.channels = work.found.config.dataset.channels
         self.dtype = id_dtype(len(work.writer.classes))
-        self.failures: list[str] = []
-
-    def begin(self, bar: Any, noting: Noting, behind: Behind) -> None:
-        self.bar, self.noting, self.behind = bar, noting, behind
+        self.outcome = Outcome()
+        wanted = work.batch_size or (1 if predictor.device.type == "cpu" else LARGEST_BATCH)
+        self.together = wanted  # images of one size that the predictor is given; memory may allow fewer
 
     def predict(self, frames: Iterable[Frame]) -> None:
-        """Predict frames, those of equal size together, and hand them to the threads that write."""
-        for batch in batches(frames, self.batch_size):
-            images = [frame.pixels for frame in batch]
-            for frame, found in zip(batch, self.predicted(images), strict=True):
-                self.behind(self.work.writer.write, frame, found)
+        """Predict images, those of equal size together, and hand them to the threads that write."""
+        for batch in batches(frames, most=self.together):
+            found = self.predictor.predict(
+                [frame.pixels for frame in batch], probabilities=self.work.probabilities
+            )
+            for frame, prediction in zip(batch, found, strict=True):
+                self.outcome.count(prediction.tiling)
+                self.behind(self.work.writer.write, frame, self.on_host(prediction))
                 self.bar.update()
 
-    def predicted(self, images: list[np.ndarray]) -> Iterator[Predicted]:
-        found = self.predictor.predict(images, probabilities=self.work.probabilities)
-        for ids, probabilities in found:
-            halves = None if probabilities is None else probabilities.half().cpu().numpy()
-            yield Predicted(ids.cpu().numpy().astype(self.dtype), halves)
-
-    def batch_size(self, image: np.ndarray) -> int:
-        """How many images of this one's size are predicted together. A CPU gains nothing by it."""
-        if self.work.batch_size is not None:
-            return self.work.batch_size
-        if self.predictor.device.type == "cpu":
-            return 1
-        height, width = image.shape[:2]
-        return min(LARGEST_BATCH, max(1, BATCH_PIXELS // (height * width)))
+    def on_host(self, prediction: Prediction) -> Predicted:
+        probabilities = prediction.probabilities
+        halves = None if probabilities is None else probabilities.half().cpu().numpy()
+        return Predicted(prediction.ids.cpu().numpy().astype(self.dtype), halves)
 
     def images(self, tasks: Sequence[Task]) -> Iterator[Frame]:
         """The images, read ahead; what cannot be read is noted."""
-
-        def read(task: Task) -> Frame:
-            state = prediction_record.state_of(task.source)
-            pixels = read_image(task.source, channels=self.channels)
-            return Frame(task.name, pixels, task.files, lambda: self.noting.done(task, state))
-
-        for task, future in ahead(read, tasks, threads=DECODERS, depth=IN_FLIGHT, size=size_of_frame):
+        for _, future in ahead(self.read, tasks, threads=DECODERS, depth=IN_FLIGHT, size=frame_bytes):
             try:
                 yield future.result()
-            except (DataError, FileNotFoundError) as error:
-                words = error.message if isinstance(error, DataError) else f"{task.source} does not exist"
-                self.failures.append(words)
+            except DataError as error:
+                self.outcome.failures.append(error.message)
                 self.bar.update()
+
+    def read(self, task: Task) -> Frame:
+        try:
+            state = prediction_record.state_of(task.source)  # of what is read, though it may change then
+        except OSError as error:
+            raise DataError(f"{task.source}: {error.strerror}") from None
+        pixels = read_image(task.source, channels=self.channels)
+        return Frame(task.name, pixels, task.files, lambda: self.noting.done(task, state))
 
     # --- videos ---
 
     def predict_video(self, task: Task, video: VideoFile | DataError) -> None:
+        """Predict the frames of a video, those apart that are done, then join their overlays."""
         if isinstance(video, DataError):
-            self.failures.append(video.message)
+            self.outcome.failures.append(video.message)
             return
         state = prediction_record.state_of(task.source)
-        if task.source not in self.work.begun:
-            self.noting.begun(task)
-        frames = with_ids(task)
-        self.predict(self.frames(video, frames, again=task.source not in self.work.begun))
+        self.noting.begun(task, state)
+        whole = with_ids(task)
+        self.predict(self.frames(video, whole))
         self.behind.finish()
         if "overlay" in task.files:
-            self.write_overlay(task.files["overlay"], video, frames)
-        if frames is not task:
-            remove(frames.files["ids"])
+            write_overlay(task.files["overlay"], video, whole, palette=self.work.writer.palette)
+        if whole is not task:
+            remove(whole.files["ids"])
         if video.complaint:
-            self.failures.append(video.complaint)
+            self.outcome.failures.append(video.complaint)
         else:
             self.noting.done(task, state)
 
-    def frames(self, video: VideoFile, task: Task, *, again: bool) -> Iterator[Frame]:
-        """The frames of a video whose files are not there, or all of them `again`; decoded ahead."""
-        numbered = iter(video)
-        count = iter(lambda: next(numbered, None), None)  # one thread: the frames stay in order
-        for (number, pixels), _ in ahead(lambda frame: frame, count, threads=1, depth=IN_FLIGHT):
+    def frames(self, video: VideoFile, task: Task) -> Iterator[Frame]:
+        """The frames of a video, decoded ahead; without those whose files are there."""
+        goes_on = task.source in self.work.begun
+        for _, future in ahead(
+            next_of(video), itertools.repeat(None), threads=1, depth=IN_FLIGHT, size=numbered_bytes
+        ):
+            found = future.result()
+            if found is None:
+                return
+            number, pixels = found
             files = task.of_frame(number)
-            if not again and all(path.is_file() for path in files.values()):
+            if goes_on and all(path.is_file() for path in files.values()):
                 self.bar.update()
-                continue
-            name = f"{task.name}/{number:06d}"
-            yield Frame(name, pixels, files)
+            else:
+                yield Frame(f"{task.name}/{number:06d}", pixels, files)
 
-    def write_overlay(self, path: Path, video: VideoFile, task: Task) -> None:
-        """The overlay of each frame as a video, from the frames, which are decoded again, and their ids."""
 
-        def laid_over(frame: tuple[int, np.ndarray]) -> np.ndarray:
-            number, pixels = frame
-            with Image.open(task.of_frame(number)["ids"]) as ids:
-                return overlay(pixels, np.array(ids), self.work.writer.palette)
+def frame_bytes(frame: Frame) -> int:
+    return frame.pixels.nbytes
 
-        blended = ahead(laid_over, video, threads=WRITERS, depth=IN_FLIGHT)
-        with unfinished(place_for(path)) as temporary:
-            temporary.mkdir()
-            _, rate, size = video.properties
-            write_video(temporary / path.name, (one.result() for _, one in blended), rate=rate, size=size)
-            (temporary / path.name).rename(path)
+
+Numbered = tuple[int, np.ndarray]
+
+
+def numbered_bytes(frame: Numbered | None) -> int:
+    return 0 if frame is None else frame[1].nbytes
+
+
+def next_of(video: VideoFile) -> Callable[[None], Numbered | None]:
+    """What gives the next frame each time, and None after the last."""
+    frames = iter(video)
+    return lambda _: next(frames, None)
+
+
+def batches(frames: Iterable[Frame], *, most: int) -> Iterator[list[Frame]]:
+    """Images of equal size together, at most so many. Those that wait for others of their size hold no more
+    than MOST_WAITING bytes.
+    """
+    waiting: dict[tuple[int, ...], list[Frame]] = {}
+    held = 0
+    for frame in frames:
+        group = waiting.setdefault(frame.pixels.shape, [])
+        group.append(frame)
+        held += frame_bytes(frame)
+        if len(group) < most and held > MOST_WAITING:
+            group = max(waiting.values(), key=lambda one: len(one) * frame_bytes(one[0]))
+        if len(group) >= most or held > MOST_WAITING:
+            held -= len(group) * frame_bytes(group[0])
+            yield waiting.pop(group[0].pixels.shape)
+    yield from waiting.values()
 
 
 def with_ids(task: Task) -> Task:
@@ -288,6 +366,131 @@ def with_ids(task: Task) -> Task:
     """
     if "ids" in task.files or "overlay" not in task.files:
         return task
-    overlay_file = task.files["overlay"]
-    hidden = overlay_file.with_name(f".{overlay_file.stem}_frames")
-    return task._replace(files={**task.files, "ids": hidden})
+    final = task.files["overlay"]
+    return task._replace(files={**task.files, "ids": final.with_name(f".{final.stem}_ids")})
+
+
+def write_overlay(path: Path, video: VideoFile, task: Task, *, palette: Palette) -> None:
+    """The overlay of each frame as a video, from the frames, which are decoded again, and their ids."""
+
+    def laid_over(frame: Numbered) -> np.ndarray:
+        number, pixels = frame
+        with Image.open(task.of_frame(number)["ids"]) as ids:
+            return overlay(pixels, np.array(ids), palette)
+
+    blended = ahead(laid_over, video, threads=WRITERS, depth=IN_FLIGHT)
+    _, rate, size = video.properties
+    with unfinished(place_for(path)) as temporary:
+        temporary.mkdir()
+        write_video(temporary / path.name, (one.result() for _, one in blended), rate=rate, size=size)
+        (temporary / path.name).rename(path)
+
+
+# --- before and after ---------------------------------------------------------------------------------------
+
+
+def say_what_is_left_out(listings: Sequence[Found], different: int) -> None:
+    given = sum(len(listing.paths) for listing in listings)
+    left_out = dict.fromkeys(words for listing in listings for words in listing.left_out)
+    twice = [f"{given - different} images were given twice; each is predicted once"]
+    for words in [*left_out, *(twice if given > different else [])]:
+        print(words)
+
+
+def say_of_videos(tasks: Sequence[Task]) -> None:
+    videos = [task for task in tasks if task.is_video]
+    if videos and "overlay" in videos[0].files:
+        print(f"overlays of {len(videos)} videos have no sound")
+
+
+def settings_of(found: StoredModel, save: Sequence[str], submission: str | None) -> dict[str, Any]:
+    """What the files of a prediction depend on, by dotted keys."""
+    plain = stored.to_plain(found.config)
+    chosen = {
+        **{group: plain[group] for group in ("model", "backbone", "eval")},
+        "trainer": {"precision": plain["trainer"]["precision"]},
+        "dataset": {"channels": plain["dataset"]["channels"]},
+    }
+    own = {"checkpoint": fingerprint(found.checkpoint.path), "save": list(save), "submission": submission}
+    return {**own, **prediction_record.flat(chosen)}
+
+
+def fingerprint(path: Path) -> str:
+    """The sha256 of a checkpoint's manifest, which has those of its files, or of a single file."""
+    with (path / MANIFEST if path.is_dir() else path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def how_to_go_on(folder: Path) -> str:
+    return f"the same command with out={folder} goes on"
+
+
+@contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """Signals end the block, and the message says how to go on."""
+    words = f"stopped; what is done is in {folder}, and {how_to_go_on(folder)}"
+    try:
+        with ended_by_signals(words):
+            yield
+    except KeyboardInterrupt:
+        raise StoppedError(words) from None
+
+
+def remove_unfinished(tasks: Sequence[Task]) -> None:
+    """What a killed prediction was writing."""
+    folders = {path.parent for task in tasks for path in task.files.values()}
+    folders |= {path for task in tasks if task.is_video for path in with_ids(task).files.values()}
+    for folder in folders:
+        if folder.is_dir():
+            tidy(folder, f"*-{'[0-9a-f]' * 32}")
+
+
+def write_annotations(path: Path, tasks: Sequence[Task], classes: Sequence[str]) -> None:
+    """coco.json of all images and frames that have polygons."""
+    places = [task.files["polygons"] for task in tasks]
+    geojsons = [one for place in places for one in (sorted(place.iterdir()) if place.is_dir() else [place])]
+    with unfinished(place_for(path)) as temporary:
+        write_coco(temporary, (one for one in geojsons if one.is_file()), classes=classes)
+        temporary.rename(path)
+
+
+def list_unreadable(path: Path, failures: list[str]) -> None:
+    """Write each failure as a line. A list that an earlier prediction left is replaced, or removed."""
+    if failures:
+        lines = [" ".join(words.splitlines()) for words in failures]
+        # A name that is not UTF-8 is listed as the bytes that it is on the disk.
+        text = "".join(f"{line}\n" for line in lines)
+        place_for(path).write_text(text, encoding="utf-8", errors="surrogateescape")
+    else:
+        path.unlink(missing_ok=True)
+
+
+# --- submissions --------------------------------------------------------------------------------------------
+
+
+def refuse_unfit(submission: str, found: StoredModel, tasks: Sequence[Task]) -> None:
+    """Raise an error where a test server could not use the predictions."""
+    server = submissions.SERVERS[submission]
+    if found.description.classes != server.classes:
+        raise ConfigError(
+            f"submission={submission} needs a model of the {len(server.classes)} classes of {server.title}; "
+            f"{found.checkpoint.path} has {len(found.description.classes)}: "
+            f"{listed(found.description.classes, 5)}",
+            hint=f"train it with dataset={submission.partition('_')[0]}, or leave submission out",
+        )
+    videos = [task.source for task in tasks if task.is_video]
+    if videos:
+        raise ConfigError(f"submission={submission}, but {videos[0]} is a video", hint="give images only")
+    submissions.refuse_two_of_a_name(task.source for task in tasks)
+
+
+def say_how_complete(submission: str, tasks: Sequence[Task], root: str | None, split: str | None) -> None:
+    """Print which images of the test set are missing, and how to pack the files."""
+    stems = [task.source.stem for task in tasks if task.files["submission"].is_file()]
+    expected = submissions.expected_names(submission, root, split) if split else None
+    for words in submissions.completeness(submission, stems, expected=expected, split=split or ""):
+        print(words)
+
+
+def say_how_to_pack(submission: str, folder: Path) -> None:
+    print(f"pack: {submissions.SERVERS[submission].pack.format(out=shlex.quote(str(folder)))}")

@@ -62,6 +62,7 @@ class Writer:
             assert self.submission is not None
             save_submitted(path, ids, server=self.submission)
         else:
-            assert kind == "probabilities" and predicted.probabilities is not None
+            assert kind == "probabilities"
+            assert predicted.probabilities is not None
             with path.open("wb") as file:  # np.save would add a suffix to a path
                 np.save(file, predicted.probabilities)

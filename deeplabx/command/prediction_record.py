@@ -71,7 +71,7 @@ class Done:
         (self.begun if "files" not in entry else self.images)[entry["source"]] = entry
 
     def has(self, task: Task) -> bool:
-        """Whether all files of a task are there as they were written, and its source has not changed since."""
+        """Whether all files of a task are there as they were written, and its source is unchanged."""
         entry = self.images.get(key_of(task))
         if entry is None or not unchanged(task, entry):
             return False
@@ -124,8 +124,9 @@ class Noting:
         assert self.file is not None
         self.file.close()
 
-    def begun(self, task: Task) -> None:
-        self.add({"source": key_of(task), "state": state_of(task.source)})
+    def begun(self, task: Task, state: Sequence[int]) -> None:
+        """Of a video: the frames that are there from now on are those of this one."""
+        self.add({"source": key_of(task), "state": state})
 
     def done(self, task: Task, state: Sequence[int]) -> None:
         """`state`: of the source before it was read."""

@@ -60,8 +60,8 @@ def ring_of(coordinates: list[list[int]]) -> Ring:
 def write_coco(path: Path, geojsons: Iterable[Path], *, classes: Sequence[str]) -> None:
     """One COCO JSON of many images, from what `write_geojson` wrote of each; an annotation for each region.
 
-    A region without holes is a polygon, which every reader takes; one with holes is an RLE, as COCO's polygons
-    have none. Category ids are class ids + 1: readers of COCO take 0 for the background.
+    A region without holes is a polygon, which every reader takes; one with holes is an RLE, as polygons of
+    COCO have none. Category ids are class ids + 1: readers of COCO take 0 for the background.
     """
     images = []
     with path.open("w", encoding="utf-8") as file:

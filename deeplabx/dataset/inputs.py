@@ -23,7 +23,7 @@ class Given(NamedTuple):
 
 
 def given_by(source: str | Path, *, besides: Path | None = None) -> Given:
-    """The files of one input, without those in the folder `besides`. Raises DataError where there are none."""
+    """The files of one input, without those in the folder `besides`. Raises DataError if there are none."""
     path = Path(source)
     if path.is_dir():
         return Given(path, input_images(path, besides=besides))

@@ -106,7 +106,9 @@ def completeness(server: str, stems: list[str], *, expected: list[str] | None, s
             said.append(f"submission: {len(odd)} names are none of {known.title}: {listed(odd, 5)}")
         return said
     missing, extra = sorted(set(expected) - set(stems)), sorted(set(stems) - set(expected))
-    said = [f"submission: {len(set(expected)) - len(missing)} of {len(set(expected))} images of split {split}"]
+    said = [
+        f"submission: {len(set(expected)) - len(missing)} of {len(set(expected))} images of split {split}"
+    ]
     for words, names in (("missing", missing), ("not of this split", extra)):
         if names:
             said.append(f"submission: {len(names)} {words}: {listed(names, 5)}")

@@ -101,8 +101,8 @@ def opened(path: Path) -> Any:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], *, rate: float, size: tuple[int, int]) -> int:
-    """uint8 RGB frames, H x W x 3, as an MP4; their number. size: width, height; of an odd one the last column
-    or row is lost. Raises ResourceError where the file does not hold all of them.
+    """uint8 RGB frames, H x W x 3, as an MP4; their number. size: width, height; where it is odd, the last
+    column or row is lost. Raises ResourceError where the file does not hold all of them.
     """
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), rate, size)
     if not writer.isOpened():

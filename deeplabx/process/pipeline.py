@@ -8,19 +8,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import numpy as np
-
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 MOST_BYTES = 512 << 20  # of what was made ahead and is not used yet
 
 
 def ahead(
-    make: Callable[[Item], Any], items: Iterable[Item], *, threads: int, depth: int, most: int = MOST_BYTES
-) -> Iterator[tuple[Item, Future[Any]]]:
-    """Each item with the future of `make(item)`, in order. At most `depth` are made ahead, and no more arrays
-    than fill `most` bytes, as the largest so far says. With one thread they are made one after another.
+    make: Callable[[Item], Made],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    depth: int,
+    size: Callable[[Made], int] = lambda made: 0,
+    most: int = MOST_BYTES,
+) -> Iterator[tuple[Item, Future[Made]]]:
+    """Each item with the future of `make(item)`, in order; with one thread, they are also made in order.
+
+    At most `depth` are made ahead, and no more than `most` bytes hold, if each has the `size` of the largest
+    so far.
     """
-    waiting: deque[tuple[Item, Future[Any]]] = deque()
+    waiting: deque[tuple[Item, Future[Made]]] = deque()
     largest = 0
     remaining = iter(items)
     with ThreadPoolExecutor(threads) as pool:
@@ -35,8 +42,8 @@ def ahead(
                 if not waiting:
                     return
                 item, future = waiting.popleft()
-                if future.exception() is None and isinstance(future.result(), np.ndarray):
-                    largest = max(largest, future.result().nbytes)
+                if future.exception() is None:
+                    largest = max(largest, size(future.result()))
                 yield item, future
         finally:
             for _, future in waiting:
