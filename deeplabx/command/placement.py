@@ -40,7 +40,7 @@ class Task(NamedTuple):
     def of_frame(self, number: int) -> dict[str, Path]:
         """The files of one frame of a video."""
         return {
-            kind: folder / f"{number:06d}{Path(ENDINGS[kind]).suffix}"
+            kind: folder / f"{number:06d}.{ENDINGS[kind].rpartition('.')[2]}"
             for kind, folder in self.files.items()
             if kind != "overlay"
         }
