@@ -194,7 +194,14 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     description = Description(
         config, list(training.classes), training.palette, training.ignore_index, normalization, data
     )
-    predictor = predictor_of(state.evaluated_model, config, normalization, device=device, precision="fp32")
+    predictor = predictor_of(
+        state.evaluated_model,
+        config,
+        normalization,
+        num_classes=len(training.classes),
+        device=device,
+        precision="fp32",
+    )
     batches = batches_of(
         config,
         training,

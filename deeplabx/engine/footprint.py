@@ -5,7 +5,7 @@ import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,6 @@ SIDE = 512  # of the image of which live bytes are counted
 REAL_TO_LIVE = 2.0
 UNKNOWN = 8192.0  # bytes a pixel of a network whose tensors cannot be counted: more than any here needs
 PART = 0.7  # of the free memory: others use it too, and none may be left
-
-
-class Network(NamedTuple):
-    """Bytes that a network needs for each pixel of its input, its weights apart, and the number of its
-    classes; None where it could not be counted.
-    """
-
-    bytes_per_pixel: float
-    num_classes: int | None
 
 
 class LiveBytes(TorchDispatchMode):
@@ -63,9 +54,10 @@ class LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def network_of(model: nn.Module, *, channels: int) -> Network:
-    """What `model` needs, by a pass without memory or computation (torch's meta device). A model that cannot
-    run there counts as needing more than any that can.
+def bytes_per_pixel(model: nn.Module, *, channels: int) -> float:
+    """Bytes that are alive at once for each pixel of an image, the weights apart. They are counted in a pass
+    without memory or computation (torch's meta device); a model that cannot run there counts as needing more
+    than any that can.
     """
     state = {
         name: torch.empty_like(tensor, device="meta")
@@ -75,27 +67,27 @@ def network_of(model: nn.Module, *, channels: int) -> Network:
     counted = LiveBytes()
     try:
         with torch.no_grad(), counted:
-            logits = torch.func.functional_call(model, state, (image,))
-            classes = int(logits.shape[1])
+            torch.func.functional_call(model, state, (image,))
     except Exception:  # noqa: BLE001  whatever a model of another program does with a tensor without data
-        return Network(UNKNOWN, None)
-    return Network((counted.peak + image.nbytes) / SIDE**2, classes)
+        return UNKNOWN
+    return (counted.peak + image.nbytes) / SIDE**2
 
 
 @dataclass
 class Budget:
-    """What a predictor has found out about its network and about the memory of its device, and what it has
-    said of it.
+    """What a predictor has found out about its network and the memory of its device, and what it has said of
+    it.
     """
 
-    network: Network | None = None
+    per_pixel: float | None = None
+    num_classes: int | None = None
     most: int | None = None  # images or windows in one pass, once there was no memory for more
     said: set[str] = field(default_factory=set)
 
-    def of(self, model: nn.Module, *, channels: int) -> Network:
-        if self.network is None:
-            self.network = network_of(model, channels=channels)
-        return self.network
+    def bytes_per_pixel(self, model: nn.Module, *, channels: int) -> float:
+        if self.per_pixel is None:
+            self.per_pixel = bytes_per_pixel(model, channels=channels)
+        return self.per_pixel
 
     def first(self, key: str) -> bool:
         """Whether this has not been said before."""

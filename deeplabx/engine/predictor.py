@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from deeplabx.backbone.normalization import Normalization
-from deeplabx.dataset.contract import ignore_index_of
-from deeplabx.engine.footprint import REAL_TO_LIVE, Budget, fitting, free_on
+from deeplabx.dataset.contract import MOST_IN_8_BITS, ignore_index_of
+from deeplabx.engine.footprint import REAL_TO_LIVE, UNKNOWN, Budget, fitting, free_on
 from deeplabx.engine.kernels import computing
 from deeplabx.engine.windows import ArraySource, Band, Blend, Grid, Source, chunks
 from deeplabx.errors import (
@@ -104,6 +104,7 @@ class Predictor:
     stop: StopRequest | None = None
     tf32: bool = False
     training_crop: int | None = None
+    num_classes: int | None = None
     batch: int | None = None
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
 
@@ -285,19 +286,17 @@ class Predictor:
 
     @torch.inference_mode()
     def grid(self, source: Source, window: int) -> Grid:
-        return Grid.of(source.height, source.width, window=window, num_classes=self.num_classes(window))
+        return Grid.of(source.height, source.width, window=window, num_classes=self.classes_of(window))
 
-    def num_classes(self, window: int) -> int:
-        """Of the network, found by a pass where it cannot be told without one."""
-        channels = len(self.normalization.mean)
-        known = self.budget.of(self.model, channels=channels)
-        if known.num_classes is None:
-            empty = torch.zeros(1, window, window, channels, dtype=torch.uint8, device=self.device)
+    def classes_of(self, window: int) -> int:
+        """Of the network; found by a pass where it was not given."""
+        if self.num_classes is not None:
+            return self.num_classes
+        if self.budget.num_classes is None:
+            empty = torch.zeros(1, window, window, len(self.normalization.mean), dtype=torch.uint8)
             with computing(self.device, tf32=self.tf32):
-                known = known._replace(num_classes=self.forward([empty])[0].shape[1])
-            self.budget.network = known
-        assert known.num_classes is not None
-        return known.num_classes
+                self.budget.num_classes = self.forward([empty.to(self.device)])[0].shape[1]
+        return self.budget.num_classes
 
     def bands(
         self, source: Source, *, start: int = 0, probabilities: bool = False, nodata: int | None = None
@@ -375,8 +374,11 @@ class Predictor:
             return self.views(windows, least=(side, side))
         except (MemoryError, RuntimeError) as error:
             full = memory_error(error, hint=LESS_FOR_PREDICTION)
-            if full is None or len(windows) == 1:
+            if full is None:
                 raise
+        if len(windows) == 1:
+            full.message += f", for a window of {side} x {side} pixels"
+            raise full
         self.take_fewer(len(windows), full)
         half = math.ceil(len(windows) / 2)
         return self.of_windows(windows[:half], side) + self.of_windows(windows[half:], side)
@@ -394,8 +396,12 @@ class Predictor:
             return None if self.window is None else int(self.window)
         least = self.crop or (1, 1)
         side, free = self.usual_window, free_on(self.device)
-        needed = self.needed(max(height, least[0]), max(width, least[1]))
-        if fitting(needed, free) >= 1 or max(height, width) <= side:
+        height, width = max(height, least[0]), max(width, least[1])
+        small = max(height, width) <= side
+        if small or fitting(height * width * UNKNOWN * max(self.scales) ** 2, free) >= 1:
+            return None  # whatever the network is: counting its bytes would take a second
+        needed = self.needed(height, width)
+        if fitting(needed, free) >= 1:
             return None
         if self.budget.first(f"windows of {side}"):
             has = "the free memory is not known" if free is None else free.words
@@ -407,11 +413,11 @@ class Predictor:
 
     def needed(self, height: int, width: int) -> float:
         """Bytes for an image of this size, estimated."""
-        network = self.budget.of(self.model, channels=len(self.normalization.mean))
+        per_pixel = self.budget.bytes_per_pixel(self.model, channels=len(self.normalization.mean))
         largest = max(self.scales) ** 2
         # the scores of the views so far, of this one at the image's size, and their softmax
-        sums = 0 if self.one_view else 12 * (network.num_classes or 256)
-        return height * width * (REAL_TO_LIVE * largest * network.bytes_per_pixel + sums)
+        sums = 0 if self.one_view else 12 * (self.num_classes or MOST_IN_8_BITS)
+        return height * width * (REAL_TO_LIVE * largest * per_pixel + sums)
 
     def images_at_once(self, count: int, height: int, width: int) -> int:
         if count == 1:

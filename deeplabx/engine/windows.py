@@ -6,34 +6,39 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from deeplabx.dataset.contract import label_dtype
 
 OVERLAP = 1 / 3  # of the window's side, at least
 STRIP_BYTES = 2**29  # of the scores that are held at once: a wider image is predicted in strips of columns
 LEAST_STRIP = 4  # windows beside each other in a strip, whatever they take
 
 
-class Source:
+class Source(Protocol):
     """uint8 pixels height x width x channels, read by windows."""
 
-    height: int
-    width: int
-    channels: int
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def channels(self) -> int: ...
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """uint8 pixels of rows top..bottom and columns left..right, without the last ones."""
-        raise NotImplementedError
 
     def valid(self, top: int, bottom: int, left: int, right: int) -> np.ndarray | None:
         """Which pixels hold data, bool; None where all do."""
-        return None
 
 
-class ArraySource(Source):
+class ArraySource:
     """An image in memory, uint8 H x W x channels."""
 
     def __init__(self, image: np.ndarray) -> None:
@@ -43,13 +48,17 @@ class ArraySource(Source):
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         return self.image[top:bottom, left:right]
 
+    def valid(self, top: int, bottom: int, left: int, right: int) -> np.ndarray | None:
+        return None
+
 
 class Band(NamedTuple):
     """Finished rows of a source, or of a strip of its columns.
 
     number: of the band, counted from 0. ids: rows x columns, `nodata` where the source has none.
-    probabilities: float32 classes x rows x columns, 0 where there is no data. overlapped: pixels that at
-    least two windows cover; differing: those of them to which two windows alone would give different classes.
+    probabilities: float32 classes x rows x columns, 0 where there is no data; None where there is none at
+    all, or they were not asked for. overlapped: pixels that at least two windows cover; differing: those of
+    them to which two windows alone would give different classes.
     """
 
     number: int
@@ -162,6 +171,7 @@ class Blend:
     strip: Strip
     nodata: int
     device: torch.device
+    holds: bool = False  # anything
     scores: Tensor | None = None  # float32 classes x window x columns
     first: Tensor = field(init=False)  # int32: the class by the first window at each pixel, -1 for none
     marks: Tensor = field(init=False)  # uint8: 1 for data, 2 for a second window, 4 for another class in it
@@ -173,6 +183,7 @@ class Blend:
 
     def add(self, row: int, column: int, top: int, scores: Tensor, valid: Tensor | None) -> None:
         """Add the scores classes x h x w of a window of `row` and `column`. top: the first unfinished row."""
+        self.holds = True
         rows, columns = self.grid.rows, self.grid.columns
         offset, start = rows.starts[row] - top, columns.starts[column]
         left, right = max(start, self.strip.left), min(columns.end(column), self.strip.right)
@@ -198,6 +209,10 @@ class Blend:
 
     def take(self, number: int, top: int, count: int, *, softmax: bool, probabilities: bool) -> Band:
         """The first `count` rows, finished; they make room for others. softmax: of scores that are logits."""
+        dtype = label_dtype(self.nodata)
+        if not self.holds:
+            empty = np.full((count, self.strip.right - self.strip.left), self.nodata, dtype)
+            return Band(number, top, self.strip.left, empty, None, 0, 0)
         marks = self.marks[:count]
         valid = (marks & 1).bool()
         found = None
@@ -212,7 +227,7 @@ class Blend:
         overlapped, differing = (int(((marks & (bit | 1)) == bit | 1).sum()) for bit in (2, 4))
         move_up(self.first, count, -1)
         move_up(self.marks, count, 0)
-        dtype = np.uint8 if self.nodata < 256 else np.uint16
+        self.holds = bool(self.marks.any())
         plain = ids.cpu().numpy().astype(dtype)
         return Band(number, top, self.strip.left, plain, found, overlapped, differing)
 

@@ -284,6 +284,7 @@ def predictor_of(
     config: schema.TrainConfig,
     normalization: Normalization,
     *,
+    num_classes: int,
     device: torch.device,
     precision: str,
 ) -> Predictor:
@@ -297,6 +298,7 @@ def predictor_of(
         flip=config.eval.flip,
         window=config.eval.window,
         training_crop=config.augment.crop_size,
+        num_classes=num_classes,
         crop=(crop[0], crop[1]) if crop else None,
         crf=crf if config.eval.crf else None,
         dtype=AUTOCAST.get(precision),

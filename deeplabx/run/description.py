@@ -121,7 +121,14 @@ class StoredModel(NamedTuple):
         checkpoints.fill(model, self.checkpoint.model_tensors(), source=self.checkpoint.path)
         model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         precision = resolve_precision(self.config.trainer.precision, device)
-        return predictor_of(model, self.config, normalization, device=device, precision=precision)
+        return predictor_of(
+            model,
+            self.config,
+            normalization,
+            num_classes=len(classes),
+            device=device,
+            precision=precision,
+        )
 
 
 def stored_model(ckpt: str, *, change: Change = lambda config: config) -> StoredModel:

@@ -40,7 +40,7 @@ class Pooled(nn.Module):
 
 
 def together(model: nn.Module, **settings: Any) -> Predictor:
-    return Predictor(model, PLAIN, CPU, **settings)
+    return Predictor(model, PLAIN, CPU, num_classes=3, **settings)
 
 
 # --- the blend ----------------------------------------------------------------------------------------------
@@ -56,6 +56,7 @@ def blended(model: nn.Module, image: np.ndarray, window: int) -> Tensor:
         return float(np.sin(np.pi / 2 * min(1.0, 3 * distance / window)) ** 2)
 
     height, width = image.shape[:2]
+    line = [weight(position) for position in range(window)]
     total: Tensor | None = None
     weights = torch.zeros(height, width, dtype=torch.float64)
     for top in window_starts(height, window):
@@ -65,7 +66,7 @@ def blended(model: nn.Module, image: np.ndarray, window: int) -> Tensor:
                 logits = model(PLAIN(part))[0].double()
             if total is None:
                 total = torch.zeros(len(logits), height, width, dtype=torch.float64)
-            share = torch.tensor([[weight(y) * weight(x) for x in range(window)] for y in range(window)])
+            share = torch.tensor([[by_row * by_column for by_column in line] for by_row in line])
             total[:, top : top + window, left : left + window] += share * logits
             weights[top : top + window, left : left + window] += share
     assert total is not None
