@@ -4,7 +4,7 @@ given by.
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,34 +13,46 @@ from deeplabx.dataset.inputs import Given, is_video
 from deeplabx.dataset.listing import RealFolders
 from deeplabx.errors import DataError
 
-# What can be written of an image, with the end of its name; of a video, each frame has one in a folder.
+IMAGE, VIDEO, RASTER = "image", "video", "raster"  # a raster is read and written by blocks
+# What can be written, with the end of its name. Of a video, all but the overlay are folders with a file for
+# each frame, whose suffix is that of an image's.
 ENDINGS = {
-    "ids": ".png",
-    "colour": "_colour.png",
-    "overlay": "_overlay.png",
-    "probabilities": "_probabilities.npy",
-    "polygons": ".geojson",
+    IMAGE: {
+        "ids": ".png",
+        "colour": "_colour.png",
+        "overlay": "_overlay.png",
+        "probabilities": "_probabilities.npy",
+        "polygons": ".geojson",
+    },
+    VIDEO: {
+        "ids": "",
+        "colour": "_colour",
+        "overlay": "_overlay.mp4",
+        "probabilities": "_probabilities",
+        "polygons": "_polygons",
+    },
+    RASTER: {
+        "ids": ".tif",
+        "colour": "_colour.tif",
+        "overlay": "_overlay.tif",
+        "probabilities": "_probabilities.tif",
+        "polygons": ".geojson",
+    },
 }
-OVERLAY_VIDEO = "_overlay.mp4"
 
 
 class Task(NamedTuple):
-    """An image or video, and the files that are written for it, by what they are. Those of a video, but its
-    overlay, are folders of a file for each frame.
-    """
+    """An image, video or raster, and the files that are written for it, by what they are."""
 
     source: Path
     name: str  # of the source, below the folder that it was given by
     files: dict[str, Path]
-
-    @property
-    def is_video(self) -> bool:
-        return is_video(self.source)
+    kind: str = IMAGE
 
     def of_frame(self, number: int) -> dict[str, Path]:
         """The files of one frame of a video."""
         return {
-            kind: folder / f"{number:06d}.{ENDINGS[kind].rpartition('.')[2]}"
+            kind: folder / f"{number:06d}.{ENDINGS[IMAGE][kind].rpartition('.')[2]}"
             for kind, folder in self.files.items()
             if kind != "overlay"
         }
@@ -71,25 +83,35 @@ def placed(
     *,
     save: Sequence[str],
     submission: str | None = None,
+    rasters: Collection[Path] = (),
 ) -> list[Task]:
     """Where the files of each image go. save: which of ENDINGS. submission: one of `submissions.SERVERS`.
+    rasters: those of the images that are read by blocks.
 
     Images of one name from two inputs are kept apart by the paths of the inputs below the folder that those
     share; images of one folder, as a.jpg and a.png, by their full names. Raises DataError where two cannot be
     kept apart, or a file that is read would be overwritten.
     """
     insides = [image.relative_to(base) for image, base in zip(images, bases, strict=True)]
-    files = [files_of(inside, save) for inside in insides]
+    kinds = [VIDEO if is_video(image) else RASTER if image in rasters else IMAGE for image in images]
+
+    def files_for(insides: Sequence[Path], full: Collection[int] = ()) -> list[dict[str, Path]]:
+        return [
+            files_of(inside, kind, save, full=index in full)
+            for index, (inside, kind) in enumerate(zip(insides, kinds, strict=True))
+        ]
+
+    files = files_for(insides)
     if any(len({bases[index] for index in owners}) > 1 for owners in clashes(files)):
         real = [base.resolve() for base in bases]
         shared = os.path.commonpath({*real})
         insides = [base.relative_to(shared) / inside for base, inside in zip(real, insides, strict=True)]
-        files = [files_of(inside, save) for inside in insides]
+        files = files_for(insides)
     refuse_overwriting(images, files, folder)
     full: set[int] = set()
     while wanted := {index for owners in clashes(files) for index in owners} - full:
         full |= wanted
-        files = [files_of(inside, save, full=index in full) for index, inside in enumerate(insides)]
+        files = files_for(insides, full)
     for first, second, *_ in clashes(files):
         raise DataError(
             f"{images[first]} and {images[second]} would be written to one file", hint="rename one of them"
@@ -101,19 +123,15 @@ def placed(
         ]
     refuse_overwriting(images, files, folder)
     return [
-        Task(image, inside.as_posix(), {kind: folder / path for kind, path in own.items()})
-        for image, inside, own in zip(images, insides, files, strict=True)
+        Task(image, inside.as_posix(), {what: folder / path for what, path in own.items()}, kind)
+        for image, inside, own, kind in zip(images, insides, files, kinds, strict=True)
     ]
 
 
-def files_of(inside: Path, save: Sequence[str], *, full: bool = False) -> dict[str, Path]:
-    """What is written of an image or video, by what it is; with its suffix in the names if `full`."""
+def files_of(inside: Path, kind: str, save: Sequence[str], *, full: bool = False) -> dict[str, Path]:
+    """What is written of an image, by what it is; with its suffix in the names if `full`."""
     name = inside.name if full else inside.stem
-    endings = {kind: ENDINGS[kind] for kind in save}
-    if is_video(inside):
-        folders = {"ids": "", "colour": "_colour", "probabilities": "_probabilities", "polygons": "_polygons"}
-        endings = {kind: OVERLAY_VIDEO if kind == "overlay" else folders[kind] for kind in save}
-    return {kind: inside.with_name(f"{name}{ending}") for kind, ending in endings.items()}
+    return {what: inside.with_name(f"{name}{ENDINGS[kind][what]}") for what in save}
 
 
 def clashes(files: Sequence[dict[str, Path]]) -> list[list[int]]:

@@ -1,6 +1,7 @@
-"""deeplabx predict: class ids, overlays and other files of images and videos."""
+"""deeplabx predict: class ids, overlays and other files of images, videos and rasters."""
 
 import hashlib
+import importlib.util
 import itertools
 import shlex
 import sys
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from deeplabx.command import prediction_record
 from deeplabx.command.job import Job
-from deeplabx.command.placement import Task, besides, once_each, placed
+from deeplabx.command.placement import ENDINGS, IMAGE, RASTER, VIDEO, Task, besides, once_each, placed
 from deeplabx.command.prediction_files import Frame, Predicted, Writer
 from deeplabx.command.prediction_record import Done, Noting
 from deeplabx.command.weights import checkpoint_of
@@ -24,25 +25,29 @@ from deeplabx.config import checks, stored
 from deeplabx.dataset import submission as submissions
 from deeplabx.dataset.annotations import write_coco
 from deeplabx.dataset.contract import Palette, id_dtype
-from deeplabx.dataset.image_file import read_image
+from deeplabx.dataset.image_file import PILLOW_RAISES, read_image
 from deeplabx.dataset.inputs import given_by
 from deeplabx.dataset.listing import Found
+from deeplabx.dataset.raster import is_raster
 from deeplabx.dataset.video import VideoFile, write_video
 from deeplabx.dataset.writing import place_for, write_classes
 from deeplabx.engine.checkpoint_folder import MANIFEST
 from deeplabx.engine.durable import remove, tidy, unfinished
 from deeplabx.engine.lock import locked
 from deeplabx.engine.predictor import Prediction, Predictor, Tiling
+from deeplabx.engine.raster_prediction import predict_raster
 from deeplabx.errors import ConfigError, DataError, StoppedError, listed, resource_error
 from deeplabx.process.distributed import gathered, is_main, own_share, rank
 from deeplabx.process.launch import launch
 from deeplabx.process.pipeline import Behind, ahead
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.overlay import overlay
+from deeplabx.report.rasters import write_colours, write_polygons
 from deeplabx.run import plugins
 from deeplabx.run.description import StoredModel, stored_model
 
 DECODERS = 2  # threads that read images
+TIFF_SUFFIXES = (".tif", ".tiff")
 WRITERS = 2  # threads that write files
 IN_FLIGHT = 8  # images that are read ahead, and those that wait to be written
 LARGEST_BATCH = 16  # on a GPU
@@ -79,6 +84,7 @@ class Work:
     batch_size: int | None  # None: as suits the device
     probabilities: bool
     begun: frozenset[Path]  # videos of which some frames are done
+    checkpoint: str  # its fingerprint
 
     def predictor(self) -> Predictor:
         predictor = self.found.predictor()
@@ -136,7 +142,9 @@ def predict(
     save = list(dict.fromkeys(save))
     given = [given_by(source, besides=besides(folder)) for source in sources]
     listings = [listing for _, listing in given]
-    tasks = placed(*once_each(given), folder, save=save, submission=submission)
+    images, bases = once_each(given)
+    rasters = rasters_of(images)
+    tasks = placed(images, bases, folder, save=save, submission=submission, rasters=rasters)
     if submission is not None:
         refuse_unfit(submission, found, tasks)
     say_what_is_left_out(listings, len(tasks))
@@ -173,7 +181,8 @@ def predict_pending(
     """Predict what no earlier prediction into `folder` has done. Raises ConfigError where there is one with
     other settings.
     """
-    prediction_record.write_settings(folder, settings_of(found, save, submission))
+    settings = settings_of(found, save, submission)
+    prediction_record.write_settings(folder, settings)
     about = found.description
     write_classes(folder / "classes.json", about.classes, about.palette, ignore_index=about.ignore_index)
     done = Done(folder)
@@ -190,6 +199,7 @@ def predict_pending(
         batch_size,
         "probabilities" in save,
         frozenset(task.source for task in pending if done.has_begun(task)),
+        settings["checkpoint"],
     )
     outcome = launch(
         predict_share, work, pending, devices=found.config.trainer.devices, prepare=plugins.loader()
@@ -205,12 +215,15 @@ def predict_pending(
 def predict_share(work: Work, tasks: list[Task]) -> Outcome:
     """One process's share of the tasks; what came of all of them."""
     own = own_share(tasks)
-    images = [task for task in own if not task.is_video]
-    videos = [(task, opened_video(task)) for task in own if task.is_video]
+    images = [task for task in own if task.kind == IMAGE]
+    rasters = [task for task in own if task.kind == RASTER]
+    videos = [(task, opened_video(task)) for task in own if task.kind == VIDEO]
     frames = sum(video.properties.frames for _, video in videos if isinstance(video, VideoFile))
     with (
         on_full_disk(work.folder),
-        tqdm(total=len(images) + frames, unit="image", disable=None if is_main() else True) as bar,
+        tqdm(
+            total=len(images) + len(rasters) + frames, unit="image", disable=None if is_main() else True
+        ) as bar,
         Noting(work.folder, rank=rank()) as noting,
         Behind(threads=WRITERS, depth=IN_FLIGHT) as behind,
     ):
@@ -219,6 +232,9 @@ def predict_share(work: Work, tasks: list[Task]) -> Outcome:
         for task, video in videos:
             share.predict_video(task, video)
         behind.finish()
+        for task in rasters:
+            share.predict_raster(task)
+            bar.update()
     return Outcome.of_all(gathered([share.outcome]))
 
 
@@ -296,12 +312,12 @@ class Share:
             return
         state = prediction_record.state_of(task.source)
         self.noting.begun(task, state)
-        whole = with_ids(task)
+        whole = with_ids(task) if "overlay" in task.files else task
         self.predict(self.frames(video, whole))
         self.behind.finish()
         if "overlay" in task.files:
             write_overlay(task.files["overlay"], video, whole, palette=self.work.writer.palette)
-        if whole is not task:
+        if whole.files != task.files:
             remove(whole.files["ids"])
         if video.complaint:
             self.outcome.failures.append(video.complaint)
@@ -323,6 +339,48 @@ class Share:
                 self.bar.update()
             else:
                 yield Frame(f"{task.name}/{number:06d}", pixels, files)
+
+    # --- rasters ---
+
+    def predict_raster(self, task: Task) -> None:
+        """Predict a raster band by band; then what is made of its ids."""
+        state = prediction_record.state_of(task.source)
+        whole = with_ids(task)
+        writer = self.work.writer
+        try:
+            found = predict_raster(
+                self.predictor,
+                task.source,
+                ids_path=whole.files["ids"],
+                classes=writer.classes,
+                palette=writer.palette,
+                checkpoint=self.work.checkpoint,
+                channels=self.channels,
+                probabilities_path=task.files.get("probabilities"),
+                progress=is_main() and sys.stderr.isatty(),
+            )
+            tqdm.write(f"{task.name}: {found.words}", file=sys.stderr)
+            self.outcome.count(found.tiling)
+            self.write_beside(whole)
+        except DataError as error:
+            self.outcome.failures.append(error.message)
+            return
+        if whole.files != task.files:
+            remove(whole.files["ids"])
+        self.noting.done(task, state)
+
+    def write_beside(self, task: Task) -> None:
+        """Colours, overlay and polygons of a raster, from its ids."""
+        writer, ids = self.work.writer, task.files["ids"]
+        for kind in {"colour", "overlay", "polygons"} & set(task.files):
+            path = task.files[kind]
+            with unfinished(place_for(path)) as temporary:
+                if kind == "polygons":
+                    write_polygons(temporary, ids, classes=writer.classes, name=task.name)
+                else:
+                    below = task.source if kind == "overlay" else None
+                    write_colours(temporary, ids, writer.palette, below=below, channels=self.channels)
+                temporary.rename(path)
 
 
 def frame_bytes(frame: Frame) -> int:
@@ -361,13 +419,14 @@ def batches(frames: Iterable[Frame], *, most: int) -> Iterator[list[Frame]]:
 
 
 def with_ids(task: Task) -> Task:
-    """A video's task with the ids of its frames, which its overlay is made from: in a hidden folder if they
-    are not asked for.
+    """The task with its ids, which the other files are made from; under a hidden name if they are not asked
+    for.
     """
-    if "ids" in task.files or "overlay" not in task.files:
+    if "ids" in task.files:
         return task
-    final = task.files["overlay"]
-    return task._replace(files={**task.files, "ids": final.with_name(f".{final.stem}_ids")})
+    final = next(iter(task.files.values()))
+    ending = ENDINGS[task.kind]["ids"]
+    return task._replace(files={**task.files, "ids": final.with_name(f".{final.stem}_ids{ending}")})
 
 
 def write_overlay(path: Path, video: VideoFile, task: Task, *, palette: Palette) -> None:
@@ -397,8 +456,30 @@ def say_what_is_left_out(listings: Sequence[Found], different: int) -> None:
         print(words)
 
 
+def rasters_of(images: Sequence[Path]) -> set[Path]:
+    """The images that are read by blocks: georeferenced ones, and those too large to be read whole. Without
+    rasterio they are plain images.
+    """
+    found = {image for image in images if image.suffix.lower() in TIFF_SUFFIXES and is_raster_file(image)}
+    if found and importlib.util.find_spec("rasterio") is None:
+        print(
+            f"{len(found)} TIFFs are predicted as plain images, without their georeference: "
+            "pip install 'deeplabx[geo]' keeps it"
+        )
+        return set()
+    return found
+
+
+def is_raster_file(image: Path) -> bool:
+    """Whether a TIFF is a raster; a damaged one is not, and is reported when it is read."""
+    try:
+        return is_raster(image)
+    except PILLOW_RAISES:
+        return False
+
+
 def say_of_videos(tasks: Sequence[Task]) -> None:
-    videos = [task for task in tasks if task.is_video]
+    videos = [task for task in tasks if task.kind == VIDEO]
     if videos and "overlay" in videos[0].files:
         print(f"overlays of {len(videos)} videos have no sound")
 
@@ -439,7 +520,7 @@ def stoppable(folder: Path) -> Iterator[None]:
 def remove_unfinished(tasks: Sequence[Task]) -> None:
     """What a killed prediction was writing."""
     folders = {path.parent for task in tasks for path in task.files.values()}
-    folders |= {path for task in tasks if task.is_video for path in with_ids(task).files.values()}
+    folders |= {path for task in tasks if task.kind == VIDEO for path in with_ids(task).files.values()}
     for folder in folders:
         if folder.is_dir():
             tidy(folder, f"*-{'[0-9a-f]' * 32}")
@@ -447,7 +528,7 @@ def remove_unfinished(tasks: Sequence[Task]) -> None:
 
 def write_annotations(path: Path, tasks: Sequence[Task], classes: Sequence[str]) -> None:
     """coco.json of all images and frames that have polygons."""
-    places = [task.files["polygons"] for task in tasks]
+    places = [task.files["polygons"] for task in tasks if task.kind != RASTER]  # which are not in pixels
     geojsons = [one for place in places for one in (sorted(place.iterdir()) if place.is_dir() else [place])]
     with unfinished(place_for(path)) as temporary:
         write_coco(temporary, (one for one in geojsons if one.is_file()), classes=classes)
@@ -478,9 +559,11 @@ def refuse_unfit(submission: str, found: StoredModel, tasks: Sequence[Task]) -> 
             f"{listed(found.description.classes, 5)}",
             hint=f"train it with dataset={submission.partition('_')[0]}, or leave submission out",
         )
-    videos = [task.source for task in tasks if task.is_video]
-    if videos:
-        raise ConfigError(f"submission={submission}, but {videos[0]} is a video", hint="give images only")
+    others = [task for task in tasks if task.kind != IMAGE]
+    if others:
+        raise ConfigError(
+            f"submission={submission}, but {others[0].source} is a {others[0].kind}", hint="give images only"
+        )
     submissions.refuse_two_of_a_name(task.source for task in tasks)
 
 

@@ -16,22 +16,54 @@ class ImageSize(NamedTuple):
     height: int
 
 
-def write_geojson(path: Path, ids: np.ndarray, *, classes: Sequence[str], name: str) -> None:
-    """The regions of ids H x W as GeoJSON, one on a line, in pixels of the image: x to the right, y down. The
-    member `image` says so, as GeoJSON itself knows degrees only.
+class PlaceOnEarth(NamedTuple):
+    """Where the corners of pixels lie: x = a * column + b * row + c, y = d * column + e * row + f."""
+
+    transform: tuple[float, float, float, float, float, float]  # a to f
+    crs: str  # of x and y, as GeoJSON's older standard names it: urn:ogc:def:crs:EPSG::32633
+
+    def ring(self, ring: Ring) -> list[tuple[float, float]]:
+        """A ring on the earth, turned where the image is mirrored, as it mostly is: rows lead down."""
+        a, b, c, d, e, f = self.transform
+        found = [(a * x + b * y + c, d * x + e * y + f) for x, y in ring]
+        return found if a * e - b * d > 0 else found[::-1]
+
+
+def write_geojson(
+    path: Path,
+    ids: np.ndarray,
+    *,
+    classes: Sequence[str],
+    name: str,
+    place: PlaceOnEarth | None = None,
+) -> None:
+    """The regions of ids H x W as GeoJSON, one on a line; ids that are no classes are left out.
+
+    Without a place, coordinates are pixels of the image, x to the right and y down. The member `image` says
+    which they are.
     """
     height, width = ids.shape
-    image = {"name": name, "width": width, "height": height, "coordinates": "pixels, y down"}
+    coordinates = "pixels, y down" if place is None else place.crs
+    head: dict[str, Any] = {"type": "FeatureCollection"}
+    if place is not None:
+        head["crs"] = {"type": "name", "properties": {"name": place.crs}}
+    head["image"] = {"name": name, "width": width, "height": height, "coordinates": coordinates}
     with path.open("w", encoding="utf-8") as file:
-        file.write(f'{{"type": "FeatureCollection", "image": {json.dumps(image)}, "features": [')
-        for number, region in enumerate(regions_of(ids)):
-            file.write(f"{',' if number else ''}\n{json.dumps(feature(region, classes))}")
+        file.write(f'{json.dumps(head)[:-1]}, "features": [')
+        count = 0
+        for region in regions_of(ids):
+            if region.class_id < len(classes):
+                file.write(f"{',' if count else ''}\n{json.dumps(feature(region, classes, place))}")
+                count += 1
         file.write("\n]}\n")
 
 
-def feature(region: Region, classes: Sequence[str]) -> dict[str, Any]:
+def feature(region: Region, classes: Sequence[str], place: PlaceOnEarth | None) -> dict[str, Any]:
     """A region as GeoJSON has it, whose rings repeat their first corner."""
-    rings = [[*ring, ring[0]] for ring in (region.outline, *region.holes)]
+    corners: Any = (region.outline, *region.holes)
+    if place is not None:
+        corners = [place.ring(ring) for ring in corners]
+    rings = [[*ring, ring[0]] for ring in corners]
     about = {"id": region.class_id, "class": classes[region.class_id], "pixels": region.area}
     return {
         "type": "Feature",

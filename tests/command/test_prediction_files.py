@@ -1,6 +1,7 @@
 """What predict writes, and how it goes on where it was stopped."""
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import rasterio
 from PIL import Image
+from rasterio import features
 
 from deeplabx.command import predict as command
 from deeplabx.command import prediction_files
@@ -24,7 +26,7 @@ from deeplabx.command.predict import predict
 from deeplabx.dataset import voc
 from deeplabx.dataset.annotations import read_geojson
 from deeplabx.dataset.video import VideoFile, write_video
-from deeplabx.dataset.writing import write_image
+from deeplabx.dataset.writing import save_ids, write_image
 from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import ConfigError, DataError, PreemptedError, ResourceError, StoppedError
 from deeplabx.report.overlay import colourised, overlay
@@ -157,7 +159,7 @@ def test_a_full_disk_ends_the_prediction_and_the_message_says_how_to_go_on(
 ) -> None:
     drawn(tmp_path / "in", *(f"{number}.png" for number in range(12)))
     written: list[Path] = []
-    original = prediction_files.save_ids
+    original = save_ids
 
     def full(path: Path, *rest: Any) -> None:
         if len(written) == 5:
@@ -280,6 +282,81 @@ def test_a_video_beside_images_of_its_name_keeps_its_frames_apart(found: Standin
     assert names == {"clip.mp4/000000.png", "clip/000000.png.png"}
 
 
+# --- rasters ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Path:
+    """A georeferenced image of 70 x 50 pixels, without data in its upper left corner."""
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 50, 70), dtype=np.uint8)
+    pixels[:, :20, :10] = 0
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), "nodata": 0}
+    layout = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": 50, "width": 70}
+    (tmp_path / "in").mkdir()
+    with rasterio.open(tmp_path / "in/field.tif", "w", **layout, **place) as file:
+        file.write(pixels)
+    return tmp_path / "in/field.tif"
+
+
+def test_a_georeferenced_image_becomes_georeferenced_files(
+    found: Standin, tmp_path: Path, field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path / "in", "plain.png")
+    predict(found, [tmp_path / "in"], tmp_path / "out", save=ALL)
+    with rasterio.open(field) as source:
+        for name in ("", "_colour", "_overlay", "_probabilities"):
+            with rasterio.open(tmp_path / f"out/field{name}.tif") as file:
+                assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+                assert (file.dataset_mask() == source.dataset_mask()).all()
+        pixels, valid = source.read().transpose(1, 2, 0), source.dataset_mask() > 0
+    with rasterio.open(tmp_path / "out/field.tif") as file:
+        ids = file.read(1)
+    palette = found.description.palette
+    for name, expected in (("colour", colourised(ids, palette)), ("overlay", overlay(pixels, ids, palette))):
+        with rasterio.open(tmp_path / f"out/field_{name}.tif") as file:
+            shown = file.read((1, 2, 3)).transpose(1, 2, 0)
+        np.testing.assert_array_equal(shown[valid], expected[valid])
+    coco = json.loads((tmp_path / "out/coco.json").read_text(encoding="utf-8"))
+    assert [one["file_name"] for one in coco["images"]] == ["plain.png"]
+    count = counted(monkeypatch)
+    predict(found, [tmp_path / "in"], tmp_path / "out", save=ALL)
+    assert count == []
+
+
+def test_polygons_of_a_georeferenced_image_lie_where_its_ids_do(
+    found: Standin, tmp_path: Path, field: Path
+) -> None:
+    predict(found, [field], tmp_path / "out", save=["polygons"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".") == [
+        *("classes.json", "coco.json", "field.geojson", "predict.json")
+    ]
+    predict(found, [field], tmp_path / "ids", save=["ids"])
+    with rasterio.open(tmp_path / "ids/field.tif") as file:
+        ids, transform = file.read(1), file.transform
+    content = json.loads((tmp_path / "out/field.geojson").read_text(encoding="utf-8"))
+    assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
+    shapes = [(one["geometry"], one["properties"]["id"]) for one in content["features"]]
+    burned = features.rasterize(shapes, out_shape=ids.shape, transform=transform, fill=255, dtype="uint8")
+    np.testing.assert_array_equal(burned, ids)
+    for one in content["features"]:
+        ring = np.array(one["geometry"]["coordinates"][0])
+        x, y = ring[:, 0] - ring[0, 0], ring[:, 1] - ring[0, 1]
+        assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0  # outlines run as RFC 7946 asks
+
+
+def test_without_rasterio_a_georeferenced_image_is_a_plain_one(
+    found: Standin,
+    tmp_path: Path,
+    field: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    predict(found, [field], tmp_path / "out", save=["ids"])
+    assert "1 TIFFs are predicted as plain images, without their georeference" in capsys.readouterr().out
+    assert (tmp_path / "out/field.png").is_file()
+
+
 # --- going on -----------------------------------------------------------------------------------------------
 
 
@@ -298,7 +375,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Ctrl-C comes while image `number` + 1 is predicted."""
-    original, count = Predictor.predict, []
+    original = Predictor.predict
+    count: list[int] = []
 
     def stopping(self: Predictor, images: Sequence[np.ndarray], **rest: Any) -> Any:
         if len(count) == number:

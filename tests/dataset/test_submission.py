@@ -30,9 +30,8 @@ def test_the_official_scorer_finds_a_cityscapes_submission_and_scores_it_as_we_d
 ) -> None:
     # Which the scorer needs and numpy 2.4 has no more.
     monkeypatch.setattr(np, "in1d", np.isin, raising=False)
-    from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official  # noqa: N813
-
     import torch
+    from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official  # noqa: N813
 
     split = Cityscapes(root=str(fake_root("cityscapes")), split="val")
     confusion = torch.zeros(19, 19, dtype=torch.int64)
