@@ -207,6 +207,7 @@ def write_raster(
         **{"compress": "deflate", "bigtiff": "IF_SAFER", "sparse_ok": True, "interleave": "band"},
         **({"nbits": 16} if half else {}),
         "photometric": "palette" if palette is not None else "rgb" if rgb else "minisblack",
+        **({"alpha": "yes"} if rgb and count == 4 else {}),
     }
     with rasterio_for(path, failure=ResourceError) as rasterio:
         file = rasterio.open(
