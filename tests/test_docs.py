@@ -154,6 +154,8 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / EXAMPLES["FILE"]).touch()
     for name in ("photo.jpg", "other.jpg", "photo (1).jpg", "folder/one.png", "folder/below/two.jpg"):
         Image.fromarray(rng.integers(0, 255, (49, 65, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "list.txt").write_text("photo.jpg\n", encoding="utf-8")
+    (tmp_path / "clip.mp4").touch()  # of commands that are not run
     return tmp_path
 
 

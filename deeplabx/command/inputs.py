@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.command.table import Command
+from deeplabx.dataset.inputs import refuse_absent as refuse_absent_input
 from deeplabx.engine.checkpoint_folder import place
 from deeplabx.errors import CheckpointError, DataError, DeeplabxError
 from deeplabx.weights.known import BY_NAME
@@ -35,9 +36,11 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
                 yield CheckpointError(
                     f"{key}={path} does not exist", hint="leave it unset to start from random weights"
                 )
-    for image in config.input if "input" in command.needs else ():
-        if not Path(str(image)).exists():
-            yield DataError(f"input={image} does not exist", hint="give image files or folders of images")
+    for source in config.input if "input" in command.needs else ():
+        try:
+            refuse_absent_input(str(source))
+        except DataError as error:
+            yield error
 
 
 def refuse_absent_checkpoint(ckpt: str) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -84,6 +84,17 @@ def check(config: Any, *, training: bool = True) -> None:
         device_count(config.trainer.devices)
         if training:
             check_training(config)
+
+
+def check_own(config: Any, settings: type, *, keys: Collection[str]) -> None:
+    """Check the values of settings that only one command has. config: as it was composed; settings: the
+    command's dataclass. Raises ConfigError.
+    """
+    for field in dataclasses.fields(settings):
+        if field.name in keys:
+            value = config[field.name]
+            plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+            check_value(field.name, plain, field)
 
 
 def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:

@@ -680,8 +680,34 @@ class EvaluateConfig(CheckpointConfig):
 @dataclass
 class PredictConfig(CheckpointConfig):
     dataset: DatasetSettings = nested(DatasetSettings)
-    input: list[str] = setting(path=True, words="images, or folders of images")
-    out: str = setting(path=True, words="folder to write class ids and overlays to")
+    input: list[str] = setting(
+        path=True,
+        words="images, folders of images, patterns in quotes, lists of paths (.txt) or videos",
+    )
+    out: str = setting(path=True, words="folder to write to; one that a prediction was stopped in goes on")
+    save: list[str] = choice(
+        "ids",
+        "colour",
+        "overlay",
+        "probabilities",
+        "polygons",
+        words="what is written of each image",
+    )
+    submission: str | None = choice(
+        "voc_comp5",
+        "voc_comp6",
+        "cityscapes",
+        default=None,
+        words="also write the layout of a test server; comp5: trained on VOC's images alone; comp6: on "
+        "others too, such as ImageNet's",
+    )
+    batch_size: int | str = choice_or_number(
+        "auto",
+        at_least=1,
+        at_most=1024,
+        words="most images of one size that are predicted together; auto: one on a CPU, on a GPU as memory "
+        "allows",
+    )
 
 
 # What may change when a run is resumed, because its weights do not depend on it.

@@ -194,17 +194,20 @@ def write_raster(
     palette: Palette | None = None,
     descriptions: Sequence[str] = (),
     half: bool = False,
+    rgb: bool = False,
 ) -> None:
     """A tiled, compressed GeoTIFF of the size and place of `like`, an open raster.
 
     rows: band, top row, and whole rows of one band; None for rows in which every pixel is nodata, which take
-    no room in the file. half: store float32 in 16 bits.
+    no room in the file. half: store float32 in 16 bits. rgb: whether the first bands are red, green and
+    blue; a fourth is alpha.
     """
     layout = {
         **{"driver": "GTiff", "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK},
         **{"compress": "deflate", "bigtiff": "IF_SAFER", "sparse_ok": True, "interleave": "band"},
         **({"nbits": 16} if half else {}),
-        **({"photometric": "minisblack"} if palette is None else {"photometric": "palette"}),
+        "photometric": "palette" if palette is not None else "rgb" if rgb else "minisblack",
+        **({"alpha": "yes"} if rgb and count == 4 else {}),
     }
     with rasterio_for(path, failure=ResourceError) as rasterio:
         file = rasterio.open(

@@ -1,6 +1,9 @@
 """Class ids and images, written as files."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,6 +27,11 @@ def place_for(path: Path) -> Path:
 
 
 def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
+    """Class ids H x W as `save_ids` does, in a folder that is made if it is not there."""
+    save_ids(place_for(path), ids, palette)
+
+
+def save_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
     """uint8 ids H x W as a palette PNG; with a palette of more than 256 colours, uint16 ids as a grey PNG of
     16 bits. A palette of fewer is filled up to 256: else Pillow packs ids into fewer bits and cuts large
     ones.
@@ -33,8 +41,36 @@ def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
         image.putpalette(
             [channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour]
         )
-    image.save(place_for(path), format="PNG")
+    image.save(path, format="PNG")
+
+
+def save_grey(path: Path, values: np.ndarray) -> None:
+    """uint8 values H x W as a grey PNG."""
+    Image.fromarray(values).save(path, format="PNG")
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
     Image.fromarray(image).save(place_for(path))
+
+
+def save_image(path: Path, image: np.ndarray) -> None:
+    """uint8 RGB H x W x 3 as a PNG, whatever the name of the file."""
+    Image.fromarray(image).save(path, format="PNG")
+
+
+def classes_table(classes: Sequence[str], palette: Palette, *, ignore_index: int) -> dict[str, Any]:
+    """What classes.json says of the ids in the files beside it."""
+    return {
+        "classes": [
+            {"id": number, "name": name, "colour": list(colour)}
+            for number, (name, colour) in enumerate(zip(classes, palette, strict=True))
+        ],
+        "ignore_index": ignore_index,
+    }
+
+
+def write_classes(path: Path, classes: Sequence[str], palette: Palette, *, ignore_index: int) -> None:
+    """classes.json: id, name and colour of each class. ignore_index: of labels; it is never predicted."""
+    table = classes_table(classes, palette, ignore_index=ignore_index)
+    text = json.dumps(table, indent=2, ensure_ascii=False)
+    place_for(path).write_text(f"{text}\n", encoding="utf-8")

@@ -57,7 +57,7 @@ def test_ids_are_palette_files_of_the_images_size_and_overlays_are_not(
 def test_one_image(tiny_run: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "one.png", np.zeros((20, 30, 3), np.uint8))
     predict(stored_model(str(tiny_run)), [tmp_path / "one.png"], tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.png", "one_overlay.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.png", "one_overlay.png", *RECORDS}
 
 
 def test_a_damaged_image_stops_no_other(tiny_run: Path, tmp_path: Path) -> None:
@@ -68,14 +68,19 @@ def test_a_damaged_image_stops_no_other(tiny_run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "good.png").is_file()
 
 
+RECORDS = {"classes.json", "predict.json", ".done-0.jsonl", ".lock"}
+
+
 def drawn(*paths: Path) -> None:
     for path in paths:
         write_image(path, np.zeros((20, 30, 3), np.uint8))
 
 
 def written(folder: Path) -> set[str]:
-    """What lies in an output folder, without the overlays, each of which lies beside its ids."""
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    """What lies in an output folder, without the overlays, each of which lies beside its ids, and without
+    what a prediction notes of itself.
+    """
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - RECORDS
     overlays = {name for name in files if name.endswith("_overlay.png")}
     ids = {name for name in files - overlays if name.endswith(".png")}
     ids |= {name for name in overlays if f"{name.removesuffix('.png')}_overlay.png" in overlays}
