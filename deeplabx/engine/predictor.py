@@ -34,7 +34,9 @@ class Predictor:
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
     None for the whole image. With several scales or flip, probabilities are averaged. crf: refines the
-    probabilities, at the image's original size. stop: checked before each pass of the network.
+    probabilities, at the image's original size. stop: checked before each pass of the network. gives_ids:
+    whether the model gives ids N x 1 x H x W instead of logits, as some exported files do; there are then no
+    scores to average or refine.
     """
 
     model: nn.Module
@@ -48,6 +50,7 @@ class Predictor:
     dtype: torch.dtype | None = None
     stop: StopRequest | None = None
     tf32: bool = False
+    gives_ids: bool = False
 
     @torch.inference_mode()
     def ids(self, image: np.ndarray) -> Tensor:
@@ -71,6 +74,8 @@ class Predictor:
 
     def ids_of(self, image: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)[None]
+        if self.gives_ids:
+            return self.forward(pixels)[0, 0].long()
         scores = self.views(pixels)
         if self.crf is not None:
             scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
