@@ -6,7 +6,7 @@ from typing import Any
 
 from deeplabx.command.table import Command
 from deeplabx.dataset.inputs import refuse_absent as refuse_absent_input
-from deeplabx.engine.checkpoint_folder import place
+from deeplabx.engine.checkpoint_folder import exported_file, place
 from deeplabx.errors import CheckpointError, DataError, DeeplabxError
 from deeplabx.weights.known import BY_NAME
 
@@ -26,7 +26,7 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
     """An error for each wrong path among checkpoint, weights and images."""
     if "ckpt" in command.needs:
         try:
-            refuse_absent_checkpoint(str(config.ckpt))
+            refuse_absent_checkpoint(str(config.ckpt), exported=command.words != "export")
         except CheckpointError as error:
             yield error
     if command.words == "train":
@@ -43,7 +43,12 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
             yield error
 
 
-def refuse_absent_checkpoint(ckpt: str) -> None:
-    """Raise CheckpointError unless there is a checkpoint at `ckpt`, or it is a name of known weights."""
-    if ckpt not in BY_NAME or Path(ckpt).exists():
+def refuse_absent_checkpoint(ckpt: str, *, exported: bool = True) -> None:
+    """Raise CheckpointError unless there is a checkpoint at `ckpt`, or it is a name of known weights.
+
+    exported: whether an exported file will do too.
+    """
+    if ckpt in BY_NAME and not Path(ckpt).exists():
+        return
+    if not (exported and exported_file(ckpt) is not None):
         place(ckpt)

@@ -88,6 +88,19 @@ COMMANDS = (
         parallel=True,
     ),
     Command(
+        words="export",
+        about="a file for onnxruntime, OpenVINO or torch.export",
+        examples=(
+            ("export RUN", "ONNX, checked against the run, into outputs/export/"),
+            ("export RUN format=openvino int8=true out=DIR", "with 8-bit integers too, mIoU measured"),
+        ),
+        run="deeplabx.command.export:main",
+        schema="ExportConfig",
+        overrides_stored=True,
+        needs=CKPT,
+        first=("ckpt",),
+    ),
+    Command(
         words="resume",
         about="continue an interrupted run exactly",
         examples=(

@@ -710,6 +710,41 @@ class PredictConfig(CheckpointConfig):
     )
 
 
+@dataclass
+class ExportConfig(CheckpointConfig):
+    dataset: DatasetSettings = nested(DatasetSettings)
+    out: str = setting(path=True, words="folder to write, new or empty")
+    format: str = choice(
+        "onnx",
+        "torch_export",
+        "openvino",
+        "safetensors",
+        words="kind of file; safetensors: the weights alone, for which deeplabx builds the network",
+    )
+    preprocess: bool = setting(
+        words="the file takes decoded uint8 images N x H x W x C and normalises them itself; false: "
+        "normalised float32 N x C x H x W",
+    )
+    output: str = choice(
+        "logits",
+        "ids",
+        words="what the file gives, at the input's height and width; of ids, scales, windows and "
+        "probabilities cannot be made",
+    )
+    int8: bool = setting(words="also a file of 8-bit integers (onnx, openvino); its mIoU is measured")
+    max_loss: float = number(
+        at_least=0, at_most=1, words="largest mIoU that int8 may lose on dataset.split; beyond it, no file"
+    )
+    calibration_images: int = number(
+        at_least=1,
+        at_most=MOST_IMAGES,
+        words="images of dataset.train_split that set the ranges of int8, drawn by the run's seed",
+    )
+    check_split: bool = setting(
+        words="evaluate model and file on dataset.split where it is there; false: compare images only"
+    )
+
+
 # What may change when a run is resumed, because its weights do not depend on it.
 FREE_ON_RESUME = (
     "resume",

@@ -8,6 +8,8 @@ from deeplabx.dataset.listing import IMAGE_SUFFIXES
 from deeplabx.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
+EXPORT = "export.json"  # beside an exported file
+EXPORTED = {".onnx": "onnx", ".pt2": "torch_export", ".xml": "openvino", ".safetensors": "safetensors"}
 HOW_TO_GIVE = "give the folder of a run (outputs/train/NAME/STAMP) or of a checkpoint (step-...)"
 
 
@@ -21,6 +23,12 @@ def place(ckpt: str, *, key: str = "ckpt") -> Path:
         raise CheckpointError(f"{key}={ckpt} does not exist", hint=HOW_TO_GIVE)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         raise CheckpointError(f"{key}={ckpt} is an image, not a checkpoint", hint=HOW_TO_GIVE)
+    exported = exported_file(ckpt)
+    if exported is not None:
+        raise CheckpointError(
+            f"{key}={ckpt} is an exported file, which {key} does not take",
+            hint="give the run or checkpoint that it was exported from; eval and predict take exported files",
+        )
     if path.is_file():
         beside = chosen_in(path.parent) == path.parent
         hint = (
@@ -34,6 +42,30 @@ def place(ckpt: str, *, key: str = "ckpt") -> Path:
     if chosen is None:
         raise CheckpointError(f"{key}={ckpt} contains {other_content(path)}", hint=HOW_TO_GIVE)
     return chosen
+
+
+def exported_file(ckpt: str) -> Path | None:
+    """The exported file that `ckpt` is, or that is in the folder `ckpt`; None for anything else.
+
+    Raises CheckpointError for a folder of several. Weights alone are an exported file where export.json is
+    beside them: checkpoints and other programs have such files too.
+    """
+    path = Path(ckpt)
+    if path.is_file():
+        beside = (path.parent / EXPORT).is_file() or path.suffix in (".onnx", ".pt2")
+        model = beside or (path.suffix == ".xml" and path.with_suffix(".bin").is_file())
+        return path if path.suffix in EXPORTED and model else None
+    if not (path / EXPORT).is_file():
+        return None
+    found = sorted(one for one in path.iterdir() if one.suffix in EXPORTED)
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
+        raise CheckpointError(
+            f"{ckpt} holds {len(found)} exported files: {names}", hint=f"give one of them: {found[0]}"
+        )
+    if not found:
+        raise CheckpointError(f"{ckpt} is damaged: its exported file is missing")
+    return found[0]
 
 
 def other_content(folder: Path) -> str:

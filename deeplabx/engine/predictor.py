@@ -89,7 +89,8 @@ class Predictor:
     None for the whole image; auto for the whole image where it fits into the free memory, else windows of
     the side `training_crop`. batch: most images or windows in one pass; None: as memory allows. With several
     scales or flip, probabilities are averaged. crf: refines the probabilities, at the image's original size.
-    stop: checked before each pass of the network.
+    stop: checked before each pass of the network. gives_ids: whether the model gives ids N x 1 x H x W instead
+    of logits, as some exported files do; there are then no scores to average, blend or refine.
     """
 
     model: nn.Module
@@ -106,6 +107,7 @@ class Predictor:
     training_crop: int | None = None
     num_classes: int | None = None
     batch: int | None = None
+    gives_ids: bool = False
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
 
     def ids(self, image: np.ndarray) -> Tensor:
@@ -120,6 +122,8 @@ class Predictor:
         """
         for image in images:
             self.refuse_other_channels(image.shape[2])
+        if probabilities:
+            self.refuse_ids("has no probabilities")
         found: dict[int, Prediction] = {}
         windows = [self.window_for(*image.shape[:2]) for image in images]
         whole = [index for index, window in enumerate(windows) if window is None]
@@ -140,6 +144,13 @@ class Predictor:
         expected = len(self.normalization.mean)
         if channels != expected:
             raise DataError(f"the image has {channels} channels, the model needs {expected}")
+
+    def refuse_ids(self, words: str) -> None:
+        """Raise ConfigError where the model gives ids."""
+        if self.gives_ids:
+            raise ConfigError(
+                f"the model gives class ids: it {words}", hint="deeplabx export RUN output=logits can do that"
+            )
 
     # --- whole images ---------------------------------------------------------------------------------------
 
@@ -184,6 +195,8 @@ class Predictor:
 
     def prediction(self, pixels: Tensor, scores: Tensor, *, probabilities: bool) -> Prediction:
         """Ids from the scores 1 x C x H x W of an image."""
+        if self.gives_ids:
+            return Prediction(scores[0, 0].long(), None)
         if self.crf is not None:
             scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
         # on 1 x 11 x 360 x 480, contiguous, argmax took 35 ms and max 4
@@ -251,6 +264,7 @@ class Predictor:
 
     def in_windows(self, image: np.ndarray, window: int, *, probabilities: bool) -> Prediction:
         """An image predicted in windows; its logits are never all in memory."""
+        self.refuse_ids(f"cannot be blended from windows of {window} x {window} pixels")
         source = ArraySource(image)
         grid = self.grid(source, window)
         nodata = ignore_index_of(grid.num_classes)
@@ -306,6 +320,7 @@ class Predictor:
         data; None: the ignore index. Raises as `predict`, and ConfigError with a CRF.
         """
         self.refuse_other_channels(source.channels)
+        self.refuse_ids("cannot be blended from windows")
         if self.crf is not None:
             raise ConfigError(
                 "eval.crf=true needs all of an image in memory, but this one is predicted band by band",

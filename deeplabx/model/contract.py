@@ -42,8 +42,9 @@ class DeepLab(nn.Module):
         self.loss_weights: tuple[float, ...] = (1.0, auxiliary_weight) if auxiliary_weight else (1.0,)
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        stride = self.label_stride if self.training else 1
-        size = [ceil(side / stride) for side in images.shape[-2:]]
+        size: Sequence[int] = images.shape[-2:]
+        if self.training:
+            size = [ceil(side / self.label_stride) for side in size]
         outputs = [resize(logits, size, align_corners=self.align_corners) for logits in self.outputs(images)]
         return outputs if len(outputs) > 1 else outputs[0]
 

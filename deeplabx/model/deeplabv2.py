@@ -55,7 +55,8 @@ class DeepLabV2(DeepLab):
         ]
         if len(by_scale) == 1:
             return by_scale[0]
-        size = max(logits.shape[-2:] for logits, *_ in by_scale)
+        largest, *_ = by_scale[self.scales.index(max(self.scales))]
+        size = largest.shape[-2:]
         fused = torch.stack(
             [resize(logits, size, align_corners=self.align_corners) for logits, *_ in by_scale]
         ).amax(dim=0)

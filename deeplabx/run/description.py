@@ -12,6 +12,7 @@ from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema, stored
 from deeplabx.dataset.contract import is_class_name
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.checkpoint_folder import exported_file
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import CheckpointError, ConfigError
@@ -132,9 +133,14 @@ class StoredModel(NamedTuple):
 
 
 def stored_model(ckpt: str, *, change: Change = lambda config: config) -> StoredModel:
-    """The checkpoint of `ckpt`. It predicts in float32 and on the best device unless `change` says
-    otherwise.
+    """The checkpoint of `ckpt`, or the exported file that it is. It predicts in float32 and on the best
+    device unless `change` says otherwise.
     """
+    exported = exported_file(ckpt)
+    if exported is not None:
+        from deeplabx.run.exported import exported_model  # here, because it builds on this module
+
+        return exported_model(exported, change=change)
     checkpoint = checkpoints.find(ckpt)
     description = Description.of(checkpoint)
     trainer = description.config.trainer

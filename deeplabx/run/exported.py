@@ -1,0 +1,174 @@
+"""An exported file where a checkpoint is expected: what eval and predict need of it."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deeplabx.backbone.normalization import Normalization
+from deeplabx.config import schema
+from deeplabx.config.fields import walk
+from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.checkpoint_folder import EXPORTED
+from deeplabx.engine.noise import seeded
+from deeplabx.engine.predictor import Predictor
+from deeplabx.errors import ConfigError
+from deeplabx.export.metadata import Metadata
+from deeplabx.export.onnx_file import OnnxNetwork, onnx_texts
+from deeplabx.export.openvino_file import OpenvinoNetwork, openvino_texts
+from deeplabx.export.safetensors_file import safetensors_texts
+from deeplabx.export.torch_export import TorchExportNetwork, torch_export_texts
+from deeplabx.process.distributed import is_main, resolve_device, resolve_precision
+from deeplabx.run import plugins
+from deeplabx.run.build import model_of, predictor_of
+from deeplabx.run.description import Change, Description, StoredModel
+
+TEXTS = {
+    "onnx": onnx_texts,
+    "torch_export": torch_export_texts,
+    "openvino": openvino_texts,
+    "safetensors": safetensors_texts,
+}
+
+
+class Unchanged(Normalization):
+    """The normalisation of a network that normalises uint8 images itself: they stay as they are."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images
+
+
+class ExportedFile(checkpoints.Checkpoint):
+    """An exported file with the interface of the checkpoint that it comes from."""
+
+    @property
+    def metadata(self) -> Metadata:
+        return Metadata.from_texts(TEXTS[self.format](self.path), source=self.path)
+
+    @property
+    def format(self) -> str:
+        return EXPORTED[self.path.suffix]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return self.metadata.description
+
+    @property
+    def state(self) -> dict[str, Any]:
+        step = self.metadata.provenance.get("step", 0)
+        return {"step": step if isinstance(step, int) else 0}
+
+    def refuse_other_version(self) -> dict[str, Any]:
+        return self.state  # Metadata.from_texts has refused it
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        return checkpoints.load_tensors(self.path)
+
+
+class ExportedModel(StoredModel):
+    """An exported file and what it says of itself: in place of a StoredModel."""
+
+    checkpoint: ExportedFile
+
+    def predictor(self) -> Predictor:
+        """The file in its own runtime. Raises ConfigError for what it cannot do."""
+        file, metadata = self.checkpoint, self.checkpoint.metadata
+        if metadata.output == "ids":
+            refuse_scores(self.config.eval, source=file.path)
+        device = resolve_device(self.config.trainer.devices)
+        network = network_of(file, self.config, metadata, device=device)
+        if is_main():
+            print(f"{file.path} runs in {network.runs_in}", file=sys.stderr)
+        return predictor_of_network(network, self.config, metadata, file=file, device=device)
+
+
+def predictor_of_network(
+    network: nn.Module,
+    config: schema.TrainConfig,
+    metadata: Metadata,
+    *,
+    file: ExportedFile,
+    device: torch.device,
+) -> Predictor:
+    """What predicts with an exported network. Those of onnxruntime and OpenVINO take and give arrays of the
+    host, whatever they compute on.
+    """
+    own = file.format in ("torch_export", "safetensors")
+    normalization = metadata.normalization
+    precision = config.trainer.precision if file.format == "safetensors" else "fp32"
+    predictor = predictor_of(
+        network,
+        config,
+        Unchanged(*normalization) if metadata.preprocess else normalization,
+        device=device if own else torch.device("cpu"),
+        precision=resolve_precision(precision, device),
+    )
+    return replace(predictor, gives_ids=metadata.output == "ids")
+
+
+def refuse_scores(config: schema.EvalConfig, *, source: Path) -> None:
+    """Raise ConfigError for a setting that averages or refines scores, which a file of ids does not give."""
+    wrong = [
+        words
+        for words, given in (
+            (f"eval.scales={config.scales}", list(config.scales) != [1.0]),
+            ("eval.flip=true", config.flip),
+            (f"eval.window={config.window}", config.window not in (None, "auto")),
+            ("eval.crf=true", config.crf),
+        )
+        if given
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{wrong[0]} needs logits, but {source} gives ids", hint="export it with output=logits"
+        )
+
+
+def network_of(
+    file: ExportedFile, config: schema.TrainConfig, metadata: Metadata, *, device: torch.device
+) -> Any:
+    """The network in an exported file, as a module that says what it `runs_in`."""
+    if file.format == "onnx":
+        return OnnxNetwork(file.path, device=device.type)
+    if file.format == "openvino":
+        return OpenvinoNetwork(file.path)
+    if file.format == "torch_export":
+        return TorchExportNetwork(file.path, device=device)
+    with seeded(0):  # what is drawn is overwritten
+        classes, channels = len(metadata.classes), len(metadata.normalization.mean)
+        model: Any = model_of(config, num_classes=classes, in_channels=channels)
+    checkpoints.fill(model, file.model_tensors(), source=file.path)
+    model.to(device=device, memory_format=torch.channels_last).eval()
+    model.runs_in = f"torch {torch.__version__}, {device.type}"
+    return model
+
+
+def exported_model(path: Path, *, change: Change) -> ExportedModel:
+    """The exported file at `path`, as `stored_model` gives a checkpoint. Raises ConfigError for a setting
+    that a graph cannot follow: those of the network, and its precision.
+    """
+    file = ExportedFile(path)
+    description = Description.from_plain(file.description, source=path)
+    trainer = description.config.trainer
+    trainer.precision, trainer.devices, trainer.workers = "fp32", "auto", "auto"
+    config = change(description.config)
+    if file.format != "safetensors":
+        refuse_other_network(config, description.config, source=path)
+    warnings = plugins.changes(file.description.get("plugins"), source=path)
+    return ExportedModel(file, description._replace(config=config), warnings)
+
+
+def refuse_other_network(config: schema.TrainConfig, own: schema.TrainConfig, *, source: Path) -> None:
+    before = {key: value for key, value, _ in walk(own)}
+    for key, value, _ in walk(config):
+        fixed = key.startswith(("model.", "backbone.")) or key == "trainer.precision"
+        if fixed and value != before.get(key):
+            raise ConfigError(
+                f"{key}={value}, but {source} is a graph that was exported with {before.get(key)}",
+                hint=f"export the run again with {key}={value}"
+                if key != "trainer.precision"
+                else "leave it unset: an exported file computes in float32, or in int8 where it says so",
+            )
