@@ -89,8 +89,8 @@ class Predictor:
     None for the whole image; auto for the whole image where it fits into the free memory, else windows of
     the side `training_crop`. batch: most images or windows in one pass; None: as memory allows. With several
     scales or flip, probabilities are averaged. crf: refines the probabilities, at the image's original size.
-    stop: checked before each pass of the network. gives_ids: whether the model gives ids N x 1 x H x W instead
-    of logits, as some exported files do; there are then no scores to average, blend or refine.
+    stop: checked before each pass of the network. gives_ids: whether the model gives ids N x 1 x H x W, not
+    logits, as some exported files do; there are then no scores to average, blend or refine.
     """
 
     model: nn.Module
