@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from deeplabx.process.signals import ended_by_signals
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import StoredModel, stored_model
 from deeplabx.run.exported import ExportedFile, network_of, predictor_of_network
+from deeplabx.run.hand_over import write_hand_over
 from deeplabx.run.paths import refuse_moved
 
 FILES = {
@@ -124,11 +125,20 @@ def main(job: Job) -> None:
     found = stored_model(checkpoint_of(job.config.ckpt), change=job.changed)
     for words in found.warnings:
         print(f"warning: {words}", file=sys.stderr)
-    export(found, job.folder, settings, say=print)
+    export(found, job.folder, settings, say=print, overrides=typed(job))
 
 
-def export(found: StoredModel, out: Path, settings: Settings, *, say: Say) -> Path:
-    """Write the exported file, and export.json, into `out`, new or empty; nothing if it fails a check."""
+def typed(job: Job) -> list[str]:
+    """The overrides, without those that are paths of this machine."""
+    return [one for one in job.overrides if one.partition("=")[0] not in ("ckpt", "out")]
+
+
+def export(
+    found: StoredModel, out: Path, settings: Settings, *, say: Say, overrides: Sequence[str] = ()
+) -> Path:
+    """Write the exported file and what is handed over with it into `out`, new or empty; nothing if it fails a
+    check. overrides: as they were typed, for the model card.
+    """
     refuse_taken(out)
     for package in PACKAGES.get(settings.format, ()):
         needed(package, extra=settings.format)
@@ -137,7 +147,7 @@ def export(found: StoredModel, out: Path, settings: Settings, *, say: Say) -> Pa
             ended_by_signals("stopped; nothing is exported"),
             arriving(out.absolute(), over=False) as folder,
         ):
-            Export(found, folder, settings, say=say).run()
+            Export(found, folder, settings, say=say).run(overrides)
     except BaseException:
         with contextlib.suppress(OSError):  # one that held something was refused before
             out.rmdir()
@@ -163,7 +173,7 @@ class Export:
         self.proofs: list[Proof] = []
         self.model_metrics: Metrics | None = None
 
-    def run(self) -> None:
+    def run(self, overrides: Sequence[str]) -> None:
         began = time.perf_counter()
         split = self.opened_split()
         path = self.write_file()
@@ -173,7 +183,15 @@ class Export:
             assert split.samples is not None
             self.add_int8(path, split.samples)
         timed = self.timed(split)
-        self.write_record(split, timed)
+        write_hand_over(
+            self.folder,
+            self.found,
+            self.metadata,
+            metrics={proof.file: proof.split.file for proof in self.proofs if proof.split is not None},
+            versions=self.versions(),
+            overrides=overrides,
+        )
+        self.write_record(timed)
 
     def described(self) -> Metadata:
         """What the file will say of itself."""
@@ -200,6 +218,8 @@ class Export:
             output=settings.output,
             provenance=provenance,
             description=description.to_plain(),
+            selected=found.config.dataset.channels,
+            least_size=self.predictor.crop or (1, 1),
         )
 
     # --- the data set ---
@@ -424,16 +444,18 @@ class Export:
     def bytes_of(self, name: str) -> int:
         return sum(one.stat().st_size for one in self.folder.glob(f"{Path(name).stem}.*"))
 
-    def write_record(self, split: Split, timed: dict[str, Any]) -> None:
-        versions = {
-            name: needed(name, extra="onnx").__version__ for name in PACKAGES.get(self.settings.format, ())
-        }
+    def versions(self) -> dict[str, str]:
+        packages = PACKAGES.get(self.settings.format, ())
+        own = {"deeplabx": __version__, "torch": torch.__version__}
+        return own | {name: needed(name, extra=self.settings.format).__version__ for name in packages}
+
+    def write_record(self, timed: dict[str, Any]) -> None:
         record = {
             "format": self.settings.format,
             "opset": OPSET if self.settings.format == "onnx" else None,
             "files": {one.name: fingerprint(one) for one in sorted(self.folder.iterdir())},
             **self.metadata.to_plain(),
-            "versions": {"deeplabx": __version__, "torch": torch.__version__, **versions},
+            "versions": self.versions(),
             "bounds": {"logits": parity.LOGITS, "equal_ids": parity.EQUAL_IDS, "miou": parity.MIOU},
             "proofs": [proof.to_plain() for proof in self.proofs],
             "latency": timed,

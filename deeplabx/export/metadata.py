@@ -18,6 +18,8 @@ class Metadata:
 
     preprocess: whether the file takes decoded uint8 images N x H x W x C and normalises them itself; else it
     takes normalised float32 N x C x H x W. output: logits, N x classes x H x W, or ids, N x H x W.
+    selected: the channels of an image file that are used; None: red, green and blue. least_size: height and
+    width to which smaller images are padded on the right and below with the mean pixel.
     description: the checkpoint's own, from which eval and predict rebuild their settings.
     """
 
@@ -29,6 +31,8 @@ class Metadata:
     output: str
     provenance: dict[str, Any]
     description: dict[str, Any]
+    selected: list[int] | None = None
+    least_size: tuple[int, int] = (1, 1)
 
     def to_plain(self) -> dict[str, Any]:
         """JSON-ready, each value of its own meaning: without the description, which is long."""
@@ -43,11 +47,13 @@ class Metadata:
                 "input": f"uint8 N x H x W x {channels}"
                 if self.preprocess
                 else f"float32 N x {channels} x H x W",
-                "channels": "RGB" if channels == 3 else f"{channels} channels, in the data set's order",
+                "channels": self.channel_words(channels),
                 "formula": "(pixel - mean) / std, pixels in 0..255",
                 "mean": list(self.normalization.mean),
                 "std": list(self.normalization.std),
                 "pad_pixel": list(self.normalization.pad_pixel),
+                "selected": self.selected,
+                "least_size": list(self.least_size),
             },
             "output": {
                 "name": self.output,
@@ -56,6 +62,11 @@ class Metadata:
             },
             "provenance": self.provenance,
         }
+
+    def channel_words(self, channels: int) -> str:
+        if self.selected is not None:
+            return f"channels {self.selected} of the image file, counted from 0"
+        return "RGB" if channels == 3 else f"{channels} channels"
 
     def to_texts(self) -> dict[str, str]:
         """The same and the description, as texts: what formats can hold."""
@@ -91,6 +102,8 @@ class Metadata:
                 output=output,
                 provenance=dict(plain["provenance"]),
                 description=dict(plain["description"]),
+                selected=preprocessing["selected"],
+                least_size=(preprocessing["least_size"][0], preprocessing["least_size"][1]),
             )
         except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
             raise CheckpointError(f"{source}: its metadata cannot be read: {error!r}") from None

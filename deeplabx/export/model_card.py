@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from deeplabx.engine.metrics import Metrics
+
 
 class Origin(NamedTuple):
     """What went into a model: code, weights that it started from, or images that it was trained on.
@@ -25,7 +27,7 @@ class ExportedFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """metrics: as in result.json, of the exported file; None where no data set was there to measure them on.
+    """metrics: of each exported file, by its name; none where no data set was there to measure them on.
     measured_on: the split and the data set. environment and commands: of the training and the export.
     """
 
@@ -36,7 +38,7 @@ class ModelCard:
     output: dict[str, Any]
     files: Sequence[ExportedFile]
     origins: Sequence[Origin]
-    metrics: dict[str, Any] | None
+    metrics: dict[str, Metrics]
     measured_on: str
     environment: dict[str, Any]
     commands: Sequence[str]
@@ -50,8 +52,8 @@ class ModelCard:
             "Files": table(["file", "bytes", "sha256"], [[*map(str, file)] for file in self.files]),
             "How it was made": ["```", *self.commands, "```"],
             "Environment": table(
-                ["", "training and export"],
-                [[name, str(value)] for name, value in self.environment.items() if value not in (None, {})],
+                ["", "version or value"],
+                [[name, str(value)] for name, value in self.environment.items() if value not in (None, [])],
             ),
             "Limits": [
                 "Measured on the images named above, and on no others. Before it is used where a wrong class "
@@ -82,19 +84,28 @@ class ModelCard:
         ]
 
     def figures(self) -> list[str]:
-        if self.metrics is None:
-            return ["Not measured: no data set was given to the export."]
-        found = self.metrics
-        per_class = [
-            [name, "absent" if iou is None else f"{iou:.4f}"] for name, iou in found["per_class_iou"].items()
-        ]
+        if not self.metrics:
+            return ["Not measured: the export had no data set to measure it on."]
+        first = next(iter(self.metrics.values()))
         return [
-            f"Of the exported file, on {self.measured_on} ({found['images']} images): mIoU "
-            f"**{found['miou']:.4f}**, pixel accuracy {found['pixel_accuracy']:.4f}. They come from one "
-            "confusion matrix over the split, at the labels' size; its sha256 is "
-            f"`{found['confusion_sha256']}`.",
+            f"On {self.measured_on}, {first.images} images: one confusion matrix over the split, at the "
+            "labels' size.",
             "",
-            *table(["class", "IoU"], per_class),
+            *table(
+                ["file", "mIoU", "pixel accuracy", "sha256 of the confusion matrix"],
+                [
+                    [name, f"{one.miou:.4f}", f"{one.pixel_accuracy:.4f}", one.confusion_sha256]
+                    for name, one in self.metrics.items()
+                ],
+            ),
+            "",
+            *table(
+                ["IoU of the class", *self.metrics],
+                [
+                    [name, *(iou_words(one.per_class_iou[name]) for one in self.metrics.values())]
+                    for name in first.per_class_iou
+                ],
+            ),
         ]
 
     def licences(self) -> list[str]:
@@ -112,6 +123,10 @@ class ModelCard:
             "",
             *table(["part", "what", "licence", "restriction"], rows),
         ]
+
+
+def iou_words(iou: float | None) -> str:
+    return "absent" if iou is None else f"{iou:.4f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -27,14 +27,13 @@ def read(path: str) -> np.ndarray:
 def predict(session: onnxruntime.InferenceSession, about: dict, image: np.ndarray) -> np.ndarray:
     """Class ids H x W of an image uint8 H x W x 3."""
     height, width = image.shape[:2]
-    inside, least = about["preprocessing"]["inside"], about["preprocessing"]["least_size"]
-    pixels = np.full((1, max(height, least[0]), max(width, least[1]), 3), about["preprocessing"]["pad_pixel"])
-    pixels[0, :height, :width] = image
-    if inside:
-        batch = pixels.astype(np.uint8)
-    else:
-        mean, std = (np.float32(about["preprocessing"][name]) for name in ("mean", "std"))
-        batch = np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
+    given = about["preprocessing"]
+    size = max(height, given["least_size"][0]), max(width, given["least_size"][1])
+    batch = np.full((1, *size, 3), np.uint8(given["pad_pixel"]))
+    batch[0, :height, :width] = image
+    if not given["inside"]:
+        normalised = (batch - np.float32(given["mean"])) / np.float32(given["std"])
+        batch = np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
     output = session.run(None, {session.get_inputs()[0].name: batch})[0][0, ..., :height, :width]
     return output if about["output"]["name"] == "ids" else output.argmax(axis=0)
 
@@ -43,6 +42,8 @@ def main(paths: list[str]) -> None:
     session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     texts = session.get_modelmeta().custom_metadata_map
     about = {key: json.loads(texts[f"deeplabx.{key}"]) for key in ("preprocessing", "output", "palette")}
+    if about["preprocessing"]["channels"] != "RGB":
+        sys.exit(f"{MODEL}: its input is not RGB but {about['preprocessing']['channels']}")
     for path in paths or sys.exit(__doc__):
         ids = predict(session, about, read(path))
         small = len(about["palette"]) <= 256

@@ -17,7 +17,14 @@ WEIGHT = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)  # the class is
 MEAN, STD = [100.0, 90.0, 80.0], [50.0, 60.0, 70.0]
 
 
-def write_model(folder: Path, *, inside: bool, output: str, least: tuple[int, int] = (1, 1)) -> None:
+def write_model(
+    folder: Path,
+    *,
+    inside: bool = True,
+    output: str = "logits",
+    least: tuple[int, int] = (1, 1),
+    channels: str = "RGB",
+) -> None:
     """model.onnx and predict.py: a 1x1 convolution of the normalised image."""
     helper, types = onnx.helper, onnx.TensorProto
     nodes, image = [], "image"
@@ -47,6 +54,7 @@ def write_model(folder: Path, *, inside: bool, output: str, least: tuple[int, in
     about = {
         "preprocessing": {
             "inside": inside,
+            "channels": channels,
             "mean": MEAN,
             "std": STD,
             "pad_pixel": [100, 90, 80],
@@ -82,7 +90,7 @@ def test_script_gives_the_ids_of_the_network(tmp_path: Path, inside: bool, outpu
 
 
 def test_script_turns_a_photo_as_its_camera_says(tmp_path: Path) -> None:
-    write_model(tmp_path, inside=True, output="logits")
+    write_model(tmp_path)
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[:, :12, 0] = 255
     exif = Image.Exif()
@@ -94,9 +102,15 @@ def test_script_turns_a_photo_as_its_camera_says(tmp_path: Path) -> None:
 
 
 def test_script_refuses_what_it_would_convert_wrongly(tmp_path: Path) -> None:
-    write_model(tmp_path, inside=True, output="logits")
+    write_model(tmp_path)
     Image.new("RGBA", (8, 8)).save(tmp_path / "photo.png")
     with pytest.raises(SystemExit, match="colour mode RGBA"):
+        predicted(tmp_path, tmp_path / "photo.png")
+
+
+def test_script_refuses_a_network_of_other_channels(tmp_path: Path) -> None:
+    write_model(tmp_path, channels="channels [3, 2, 1] of the image file, counted from 0")
+    with pytest.raises(SystemExit, match="not RGB but channels"):
         predicted(tmp_path, tmp_path / "photo.png")
 
 
