@@ -6,7 +6,7 @@ const element = (id) => document.getElementById(id);
 const stage = element("stage");
 
 let classes = []; // of the model: {id, name, colour}
-let shown = null; // {file, width, height, ids, probabilities, hidden, present} of the image that is shown
+let shown = null; // {file, width, height, ids, probabilities, present, hidden, only} of the image that is shown
 let request = null; // the AbortController of the request in progress
 let pointer = null; // {x, y} in pixels of the image
 
@@ -56,7 +56,7 @@ async function show(file) {
     const found = await segmented(file, own.signal);
     const drawable = await showImage(file, found, own.signal);
     if (own !== request) return;
-    shown = {file, ...found, hidden: new Set(), present: presence(found.ids)};
+    shown = {file, ...found, present: presence(found.ids), hidden: new Set(), only: null};
     note(drawable, (performance.now() - began) / 1000);
     listClasses();
     paint();
@@ -110,12 +110,12 @@ function presence(ids) {
 const isBlack = ([red, green, blue]) => !red && !green && !blue; // such as background: drawn as nothing
 
 function paint() {
-  const {width, height, ids, hidden} = shown;
+  const {width, height, ids, hidden, only} = shown;
   const step = Math.max(1, Math.ceil(Math.sqrt(width * height / MOST_DRAWN)));
   const [across, down] = [Math.ceil(width / step), Math.ceil(height / step)];
   const colours = new Uint32Array(65536);
   for (const {id, colour} of classes) {
-    if (!hidden.has(id) && !isBlack(colour)) {
+    if (only === null ? !hidden.has(id) && !isBlack(colour) : id === only) {
       colours[id] = (255 << 24 | colour[2] << 16 | colour[1] << 8 | colour[0]) >>> 0; // of little-endian machines
     }
   }
@@ -134,7 +134,7 @@ function paint() {
 function fit() {
   if (!shown) return;
   const room = element("view").clientWidth;
-  const tall = Math.max(240, window.innerHeight * (window.innerWidth > 760 ? 0.78 : 0.6));
+  const tall = window.innerWidth > 760 ? Math.max(300, window.innerHeight - 250) : window.innerHeight * 0.6;
   const scale = Math.min(room / shown.width, tall / shown.height, 4);
   const [width, height] = [Math.max(1, shown.width * scale), Math.max(1, shown.height * scale)];
   for (const one of [stage, element("image")]) {
@@ -151,7 +151,7 @@ function listClasses() {
     const box = Object.assign(document.createElement("input"), {type: "checkbox", checked: true});
     box.addEventListener("change", () => {
       box.checked ? shown.hidden.delete(id) : shown.hidden.add(id);
-      paint();
+      highlight(null);
     });
     const dot = span("dot");
     dot.style.backgroundColor = `rgb(${colour.join(" ")})`;
@@ -160,8 +160,16 @@ function listClasses() {
     const row = document.createElement("li");
     row.dataset.id = id;
     row.append(label);
+    row.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") highlight(id); });
+    row.addEventListener("pointerleave", () => highlight(null));
     return row;
   }));
+}
+
+function highlight(id) {
+  if (shown.only === id && id !== null) return;
+  shown.only = id;
+  paint();
 }
 
 function span(kind, text = "") {
@@ -173,7 +181,7 @@ const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)} %`
 function showAll(visible) {
   shown.hidden = new Set(visible ? [] : shown.present.map(([id]) => id));
   for (const box of element("legend").querySelectorAll("input")) box.checked = visible;
-  paint();
+  highlight(null);
 }
 
 function note(drawable, seconds) {
