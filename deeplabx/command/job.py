@@ -53,6 +53,7 @@ class Job:
         """
         config = copy.deepcopy(base)
         stored.replace_overridden(config, self.config, self.overrides, own_keys=self.own_keys)
+        stored.fill_nulls(config, self.command.in_place_of_null, overrides=self.overrides)
         checks.check(config, training=training)
         return config
 

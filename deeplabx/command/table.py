@@ -24,6 +24,8 @@ class Command:
     trains: bool = False  # whether it can be started again when it is stopped before its first step
     parallel: bool = False  # whether the processes that torchrun or SLURM started run it together
     defaults: tuple[str, ...] = ()  # overrides with which --help and completion compose
+    # Values of settings that are null in the checkpoint, unless null is what was typed.
+    in_place_of_null: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> type:
@@ -80,6 +82,7 @@ COMMANDS = (
         schema="PredictConfig",
         overrides_stored=True,
         needs={**CKPT, "input": "images, or folders of images, as in input=photo.jpg"},
+        in_place_of_null={"eval.window": "auto"},
         first=("ckpt",),
         rest="input",
         parallel=True,

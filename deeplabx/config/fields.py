@@ -151,8 +151,9 @@ def type_words(hint: Any, options: Sequence[Any] = ()) -> str:
     """
     if typing.get_origin(hint) in (Union, types.UnionType):
         kinds = typing.get_args(hint)
-        if options and set(kinds) == {int, str}:
-            return f"{', '.join(options)} or {type_words(int)}"
+        if options and set(kinds) - {type(None)} == {int, str}:
+            null = ", null" if type(None) in kinds else ""
+            return f"{', '.join(options)}{null} or {type_words(int)}"
         return " or ".join(type_words(kind) for kind in kinds)
     if typing.get_origin(hint) is list:
         texts = typing.get_args(hint) == (str,)

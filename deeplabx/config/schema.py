@@ -591,10 +591,12 @@ class EvalConfig:
         above=0, at_most=10, words="scales of the image whose probabilities are averaged"
     )
     flip: bool = setting(words="average with the horizontally flipped image")
-    window: int | None = number(
+    window: int | str | None = choice_or_number(
+        "auto",
         at_least=8,
         default=None,
-        words="side in pixels of square windows that overlap by a third; null: the whole image",
+        words="side in pixels of overlapping square windows; null: the whole image; auto: windows for images "
+        "that do not fit into the free memory",
     )
     crop: list[int] | None = number(
         at_least=8,

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Union
 
 from omegaconf import DictConfig, OmegaConf
@@ -109,3 +109,12 @@ def replace_overridden(
         except OmegaConfBaseException as error:
             raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
         setattr(target, last, value)
+
+
+def fill_nulls(base: schema.TrainConfig, values: Mapping[str, Any], *, overrides: list[str]) -> None:
+    """Set each setting of `values` that is null in `base`, unless an override made it so."""
+    names = {override.lstrip("+").partition("=")[0] for override in overrides}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if getattr(getattr(base, section), name) is None and not names & {key, section}:
+            setattr(getattr(base, section), name, value)

@@ -2,21 +2,41 @@
 and flip.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from deeplabx.backbone.normalization import Normalization
+from deeplabx.dataset.contract import ignore_index_of
+from deeplabx.engine.footprint import REAL_TO_LIVE, Budget, fitting, free_on
 from deeplabx.engine.kernels import computing
-from deeplabx.errors import LESS_FOR_PREDICTION, DataError, memory_error
+from deeplabx.engine.windows import ArraySource, Band, Blend, Grid, Source, chunks
+from deeplabx.errors import (
+    LESS_FOR_PREDICTION,
+    ConfigError,
+    DataError,
+    ResourceError,
+    byte_words,
+    memory_error,
+)
 from deeplabx.model.crf import DenseCRF
+from deeplabx.process.distributed import is_main
 from deeplabx.process.signals import StopRequest
 
-WINDOW_OVERLAP = 1 / 3  # of the window's side
+USUAL_CROP = 513  # of the papers: the side of a window where the training crop is not known
+MOST_AT_ONCE = {
+    "cpu": 1
+}  # a CPU computes one image at a time as fast as several: see benchmarks/prediction.py
+MOST_ELSEWHERE = 16
 
 
 class InterruptedPredictionError(Exception):
@@ -27,14 +47,49 @@ class InterruptedPredictionError(Exception):
         self.number = number
 
 
+class Tiling(NamedTuple):
+    """How an image was predicted in windows. overlapped: pixels that at least two windows cover; differing:
+    those of them to which two windows alone would have given different classes.
+    """
+
+    window: int
+    windows: int
+    overlapped: int
+    differing: int
+
+    @property
+    def share(self) -> float:
+        """The part of the overlapped pixels whose class depends on where the windows are."""
+        return self.differing / self.overlapped if self.overlapped else 0.0
+
+    @property
+    def words(self) -> str:
+        return (
+            f"{self.windows} windows of {self.window} x {self.window}; {100 * self.share:.2f} % of the "
+            "pixels that two of them cover got different classes from them"
+        )
+
+
+class Prediction(NamedTuple):
+    """Of an image H x W: int64 ids H x W and, if they were asked for, probabilities C x H x W, on the device.
+    tiling: None of an image that was predicted whole.
+    """
+
+    ids: Tensor
+    probabilities: Tensor | None
+    tiling: Tiling | None = None
+
+
 @dataclass(frozen=True)
 class Predictor:
     """uint8 images to class ids, on one device, in IEEE float32, TF32 (`tf32`) or the given `dtype`.
 
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
-    None for the whole image. With several scales or flip, probabilities are averaged. crf: refines the
-    probabilities, at the image's original size. stop: checked before each pass of the network.
+    None for the whole image; auto for the whole image where it fits into the free memory, else windows of
+    the side `training_crop`. batch: most images or windows in one pass; None: as memory allows. With several
+    scales or flip, probabilities are averaged. crf: refines the probabilities, at the image's original size.
+    stop: checked before each pass of the network.
     """
 
     model: nn.Module
@@ -42,92 +97,353 @@ class Predictor:
     device: torch.device
     scales: Sequence[float] = (1.0,)
     flip: bool = False
-    window: int | None = None
+    window: int | str | None = None
     crop: tuple[int, int] | None = None
     crf: DenseCRF | None = None
     dtype: torch.dtype | None = None
     stop: StopRequest | None = None
     tf32: bool = False
+    training_crop: int | None = None
+    batch: int | None = None
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
+
+    def ids(self, image: np.ndarray) -> Tensor:
+        """uint8 H x W x channels to int64 ids H x W, on the device. Raises as `predict`."""
+        return self.predict([image])[0].ids
 
     @torch.inference_mode()
-    def ids(self, image: np.ndarray) -> Tensor:
-        """uint8 H x W x channels to int64 ids H x W, on the device. Raises DataError when the image does not
-        have the model's number of channels, ResourceError when memory does not suffice, and
-        InterruptedPredictionError at a stop signal.
+    def predict(self, images: Sequence[np.ndarray], *, probabilities: bool = False) -> list[Prediction]:
+        """uint8 images H x W x channels to ids and, if wanted, probabilities. Images of one size are computed
+        together where memory allows. Raises DataError when an image does not have the model's number of
+        channels, ResourceError when memory does not suffice, and InterruptedPredictionError at a stop signal.
         """
+        for image in images:
+            self.refuse_other_channels(image.shape[2])
+        found: dict[int, Prediction] = {}
+        windows = [self.window_for(*image.shape[:2]) for image in images]
+        whole = [index for index, window in enumerate(windows) if window is None]
+        sizes = [self.padded_sizes(image) for image in images]
+        for _, group in groupby(
+            sorted(whole, key=lambda index: sizes[index]), key=lambda index: sizes[index]
+        ):
+            same = list(group)
+            for part in chunks(same, self.images_at_once(len(same), *sizes[same[0]][0])):
+                together = self.whole([images[index] for index in part], probabilities=probabilities)
+                found.update(zip(part, together, strict=True))
+        for index, window in enumerate(windows):
+            if window is not None:
+                found[index] = self.in_windows(images[index], window, probabilities=probabilities)
+        return [found[index] for index in range(len(images))]
+
+    def refuse_other_channels(self, channels: int) -> None:
         expected = len(self.normalization.mean)
-        if image.shape[2] != expected:
-            raise DataError(f"the image has {image.shape[2]} channels, the model needs {expected}")
+        if channels != expected:
+            raise DataError(f"the image has {channels} channels, the model needs {expected}")
+
+    # --- whole images ---------------------------------------------------------------------------------------
+
+    def whole(self, images: Sequence[np.ndarray], *, probabilities: bool) -> list[Prediction]:
+        """Images that are padded to one size. Where memory does not suffice for all of them, it is tried with
+        fewer at once; with `window=auto`, at last with windows.
+        """
         try:
             with computing(self.device, tf32=self.tf32):
-                return self.ids_of(image)
+                return self.of_scores(images, probabilities=probabilities)
         except (MemoryError, RuntimeError) as error:
             full = memory_error(error, hint=LESS_FOR_PREDICTION)
             if full is None:
                 raise
-            height, width = image.shape[:2]
-            full.message += f", for an image of {width} x {height} pixels"
-            raise full from None
+        # The memory of the tensors above is free only here, where the error is gone.
+        height, width = images[0].shape[:2]
+        if len(images) > 1:
+            self.take_fewer(len(images), full)
+            parts = chunks(range(len(images)), math.ceil(len(images) / 2))
+            return [
+                one
+                for part in parts
+                for one in self.whole([images[index] for index in part], probabilities=probabilities)
+            ]
+        if self.window == "auto":
+            window = self.usual_window
+            self.say(f"{full.message}, for an image of {width} x {height} pixels: predicting it in windows")
+            return [self.in_windows(images[0], window, probabilities=probabilities)]
+        full.message += f", for an image of {width} x {height} pixels"
+        raise full
 
-    def ids_of(self, image: np.ndarray) -> Tensor:
-        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)[None]
-        scores = self.views(pixels)
+    def of_scores(self, images: Sequence[np.ndarray], *, probabilities: bool) -> list[Prediction]:
+        pixels = [self.on_device(image) for image in images]
+        return [
+            self.prediction(one, scores, probabilities=probabilities)
+            for one, scores in zip(pixels, self.views(pixels), strict=True)
+        ]
+
+    def on_device(self, image: np.ndarray) -> Tensor:
+        """uint8 1 x H x W x channels."""
+        return torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)[None]
+
+    def prediction(self, pixels: Tensor, scores: Tensor, *, probabilities: bool) -> Prediction:
+        """Ids from the scores 1 x C x H x W of an image."""
         if self.crf is not None:
             scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
-        return scores.max(dim=1).indices[0]  # on 1 x 11 x 360 x 480, contiguous, argmax took 35 ms and max 4
+        # on 1 x 11 x 360 x 480, contiguous, argmax took 35 ms and max 4
+        ids = scores.max(dim=1).indices[0]
+        if not probabilities:
+            return Prediction(ids, None)
+        logits = self.one_view and self.crf is None
+        return Prediction(ids, (scores.softmax(dim=1) if logits else scores)[0])
 
-    def views(self, image: Tensor) -> Tensor:
-        """Scores 1 x C x H x W: logits of the one view, or the mean probability of several."""
+    def views(self, images: Sequence[Tensor], *, least: tuple[int, int] | None = None) -> list[Tensor]:
+        """Of each image, scores 1 x C x H x W: logits of the one view, or the mean probability of several."""
         if self.one_view:
-            return self.logits(image)
-        height, width = image.shape[1:3]
+            return self.forward(images, least=least)
         flips = (False, True) if self.flip else (False,)
-        total = torch.zeros(())
+        totals: list[Tensor] = []
         for scale in self.scales:
-            view = resized(image, scale)
+            views = [resized(image, scale) for image in images]
+            enlarged = least and (round(least[0] * scale), round(least[1] * scale))
             for flipped in flips:
-                logits = self.logits(view.flip(2) if flipped else view)
-                logits = logits.flip(3) if flipped else logits
-                logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True)
-                total = logits.softmax(dim=1) if total.ndim == 0 else total.add_(logits.softmax(dim=1))
-        return total.div_(len(self.scales) * len(flips))
+                found = self.forward(
+                    [view.flip(2) if flipped else view for view in views], least=enlarged or None
+                )
+                for index, (image, logits) in enumerate(zip(images, found, strict=True)):
+                    logits = logits.flip(3) if flipped else logits
+                    size = tuple(image.shape[1:3])
+                    logits = F.interpolate(logits, size, mode="bilinear", align_corners=True)
+                    if index == len(totals):
+                        totals.append(logits.softmax(dim=1))
+                    else:
+                        totals[index].add_(logits.softmax(dim=1))
+        return [total.div_(len(self.scales) * len(flips)) for total in totals]
 
     @property
     def one_view(self) -> bool:
         """Whether there is a single view of the image: one scale, no flip."""
         return tuple(self.scales) == (1.0,) and not self.flip
 
-    def logits(self, image: Tensor) -> Tensor:
-        """uint8 1 x H x W x channels to float32 logits 1 x C x H x W."""
-        if self.window is None:
-            return self.forward(image)
-        height, width = image.shape[1:3]
-        window = self.window
-        total, counts = torch.zeros(()), torch.zeros(height, width, device=self.device)
-        for top in window_starts(height, window):
-            for left in window_starts(width, window):
-                part = self.forward(
-                    image[:, top : top + window, left : left + window], least=(window, window)
-                )
-                if total.ndim == 0:
-                    total = torch.zeros(1, part.shape[1], height, width, device=self.device)
-                total[:, :, top : top + window, left : left + window] += part
-                counts[top : top + window, left : left + window] += 1
-        return total / counts
-
-    def forward(self, image: Tensor, *, least: tuple[int, int] | None = None) -> Tensor:
-        """One forward pass on an image padded to `least`, or to `crop`; logits are cropped to the image."""
+    def forward(self, images: Sequence[Tensor], *, least: tuple[int, int] | None = None) -> list[Tensor]:
+        """One forward pass on uint8 images 1 x h x w x channels, padded to `least`, or to `crop`, which makes
+        them one size; float32 logits 1 x C x h x w, cropped to each image.
+        """
         if self.stop is not None and self.stop.number is not None:
             raise InterruptedPredictionError(self.stop.number)
-        height, width = image.shape[1:3]
         least = least or self.crop or (1, 1)
-        padded = pad(image, max(height, least[0]), max(width, least[1]), self.normalization.pad_pixel)
-        images = self.normalization(padded)
+        padded = [
+            pad(
+                image,
+                max(image.shape[1], least[0]),
+                max(image.shape[2], least[1]),
+                self.normalization.pad_pixel,
+            )
+            for image in images
+        ]
+        pixels = self.normalization(padded[0] if len(padded) == 1 else torch.cat(padded))
         with torch.autocast(
             self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None
         ):
-            logits = self.model(images)
-        return logits[:, :, :height, :width].float()
+            logits = self.model(pixels)
+        return [
+            logits[index : index + 1, :, : image.shape[1], : image.shape[2]].float()
+            for index, image in enumerate(images)
+        ]
+
+    # --- windows --------------------------------------------------------------------------------------------
+
+    def in_windows(self, image: np.ndarray, window: int, *, probabilities: bool) -> Prediction:
+        """An image predicted in windows; its logits are never all in memory."""
+        source = ArraySource(image)
+        grid = self.grid(source, window)
+        nodata = ignore_index_of(grid.num_classes)
+        ids = torch.empty(image.shape[:2], dtype=torch.int64, device=self.device)
+        scores = None
+        overlapped = differing = 0
+        wanted = probabilities or self.crf is not None
+        try:
+            for band in self.bands_of(source, grid, start=0, probabilities=wanted, nodata=nodata):
+                place = (
+                    slice(band.top, band.top + len(band.ids)),
+                    slice(band.left, band.left + band.ids.shape[1]),
+                )
+                ids[place] = torch.from_numpy(band.ids.astype(np.int64)).to(self.device)
+                overlapped, differing = overlapped + band.overlapped, differing + band.differing
+                if band.probabilities is not None:
+                    if scores is None:
+                        scores = torch.empty(grid.num_classes, *image.shape[:2], device=self.device)
+                    scores[:, place[0], place[1]] = torch.from_numpy(band.probabilities).to(self.device)
+            if self.crf is not None:
+                assert scores is not None
+                scores = self.crf(self.on_device(image)[0], scores)
+                ids = scores.max(dim=0).indices
+        except (MemoryError, RuntimeError) as error:
+            full = memory_error(error, hint=LESS_FOR_PREDICTION)
+            if full is None:
+                raise
+            height, width = image.shape[:2]
+            full.message += f", for an image of {width} x {height} pixels in windows of {window} x {window}"
+            raise full from None
+        tiling = Tiling(window, grid.windows, overlapped, differing)
+        return Prediction(ids, scores if probabilities else None, tiling)
+
+    @torch.inference_mode()
+    def grid(self, source: Source, window: int) -> Grid:
+        return Grid.of(source.height, source.width, window=window, num_classes=self.num_classes(window))
+
+    def num_classes(self, window: int) -> int:
+        """Of the network, found by a pass where it cannot be told without one."""
+        channels = len(self.normalization.mean)
+        known = self.budget.of(self.model, channels=channels)
+        if known.num_classes is None:
+            empty = torch.zeros(1, window, window, channels, dtype=torch.uint8, device=self.device)
+            with computing(self.device, tf32=self.tf32):
+                known = known._replace(num_classes=self.forward([empty])[0].shape[1])
+            self.budget.network = known
+        assert known.num_classes is not None
+        return known.num_classes
+
+    def bands(
+        self, source: Source, *, start: int = 0, probabilities: bool = False, nodata: int | None = None
+    ) -> Iterator[Band]:
+        """The ids of an image too large for the memory, band by band. start: index of the first band wanted;
+        those before it are not computed, and the others are the same to the bit. nodata: id of pixels without
+        data; None: the ignore index. Raises as `predict`, and ConfigError with a CRF.
+        """
+        self.refuse_other_channels(source.channels)
+        if self.crf is not None:
+            raise ConfigError(
+                "eval.crf=true needs all of an image in memory, but this one is predicted band by band",
+                hint="set eval.crf=false",
+            )
+        window = self.usual_window if self.window in ("auto", None) else int(self.window)
+        grid = self.grid(source, window)
+        nodata = ignore_index_of(grid.num_classes) if nodata is None else nodata
+        yield from self.bands_of(source, grid, start=start, probabilities=probabilities, nodata=nodata)
+
+    def bands_of(
+        self, source: Source, grid: Grid, *, start: int, probabilities: bool, nodata: int
+    ) -> Iterator[Band]:
+        rows = grid.rows.parts
+        most = self.at_once(grid.rows.window, grid.rows.window)
+        blend = None
+        for index in range(start, grid.bands):
+            strip, row = grid.strips[index // len(rows)], index % len(rows)
+            top, bottom = rows[row]
+            with torch.inference_mode(), computing(self.device, tf32=self.tf32):
+                if blend is None or row == 0:
+                    blend = Blend(grid, strip, nodata, self.device)
+                    for above in grid.rows.touching(top, bottom):
+                        if above < row:  # what an interrupted prediction held of them
+                            self.add_row(blend, source, above, top, most=most)
+                self.add_row(blend, source, row, top, most=most)
+                band = blend.take(
+                    index, top, bottom - top, softmax=self.one_view, probabilities=probabilities
+                )
+            yield band
+
+    def add_row(self, blend: Blend, source: Source, row: int, top: int, *, most: int) -> None:
+        """Compute a row of windows, `most` at once. Those without any data are left out."""
+        rows, columns = blend.grid.rows, blend.grid.columns
+        begin, end = rows.starts[row], rows.end(row)
+        waiting: list[tuple[int, Tensor, Tensor | None]] = []
+        for column in blend.strip.windows:
+            place = begin, end, columns.starts[column], columns.end(column)
+            valid = source.valid(*place)
+            if valid is not None and not valid.any():
+                continue
+            pixels = source.read(*place)
+            if valid is not None and not valid.all():
+                pixels = np.where(valid[..., None], pixels, np.array(self.normalization.pad_pixel, np.uint8))
+            mask = None if valid is None else torch.from_numpy(valid).to(self.device)
+            waiting.append((column, self.on_device(pixels), mask))
+            if len(waiting) >= min(most, self.budget.most or most):
+                self.add_windows(blend, row, top, waiting)
+                waiting = []
+        self.add_windows(blend, row, top, waiting)
+
+    def add_windows(
+        self, blend: Blend, row: int, top: int, waiting: list[tuple[int, Tensor, Tensor | None]]
+    ) -> None:
+        side = blend.grid.rows.window
+        for (column, _, valid), scores in zip(
+            waiting, self.of_windows([pixels for _, pixels, _ in waiting], side), strict=True
+        ):
+            blend.add(row, column, top, scores[0], valid)
+
+    def of_windows(self, windows: list[Tensor], side: int) -> list[Tensor]:
+        """The scores of windows, in fewer at once where memory does not suffice."""
+        if not windows:
+            return []
+        try:
+            return self.views(windows, least=(side, side))
+        except (MemoryError, RuntimeError) as error:
+            full = memory_error(error, hint=LESS_FOR_PREDICTION)
+            if full is None or len(windows) == 1:
+                raise
+        self.take_fewer(len(windows), full)
+        half = math.ceil(len(windows) / 2)
+        return self.of_windows(windows[:half], side) + self.of_windows(windows[half:], side)
+
+    # --- what memory allows ---------------------------------------------------------------------------------
+
+    @property
+    def usual_window(self) -> int:
+        """Image pooling has seen this extent in training."""
+        return self.training_crop or USUAL_CROP
+
+    def window_for(self, height: int, width: int) -> int | None:
+        """The windows' side for an image, None for the whole one. What auto decides is said once."""
+        if self.window != "auto":
+            return None if self.window is None else int(self.window)
+        least = self.crop or (1, 1)
+        side, free = self.usual_window, free_on(self.device)
+        needed = self.needed(max(height, least[0]), max(width, least[1]))
+        if fitting(needed, free) >= 1 or max(height, width) <= side:
+            return None
+        if self.budget.first(f"windows of {side}"):
+            has = "the free memory is not known" if free is None else free.words
+            self.say(
+                f"eval.window=auto: an image of {width} x {height} pixels needs about {byte_words(needed)} "
+                f"as a whole, {has}: windows of {side} x {side} for it and others that do not fit"
+            )
+        return side
+
+    def needed(self, height: int, width: int) -> float:
+        """Bytes for an image of this size, estimated."""
+        network = self.budget.of(self.model, channels=len(self.normalization.mean))
+        largest = max(self.scales) ** 2
+        # the scores of the views so far, of this one at the image's size, and their softmax
+        sums = 0 if self.one_view else 12 * (network.num_classes or 256)
+        return height * width * (REAL_TO_LIVE * largest * network.bytes_per_pixel + sums)
+
+    def images_at_once(self, count: int, height: int, width: int) -> int:
+        if count == 1:
+            return 1
+        return min(count, self.at_once(height, width))
+
+    def at_once(self, height: int, width: int) -> int:
+        """Images of this size in one pass."""
+        most = MOST_AT_ONCE.get(self.device.type, MOST_ELSEWHERE)
+        limits = [limit for limit in (self.batch or most, self.budget.most) if limit is not None]
+        if self.batch is None and most > 1:
+            limits.append(fitting(self.needed(height, width), free_on(self.device)))
+        return max(1, min(limits))
+
+    def padded_sizes(self, image: np.ndarray) -> list[tuple[int, int]]:
+        """The size of each view of an image as the network gets it."""
+        height, width = image.shape[:2]
+        least = self.crop or (1, 1)
+        sides = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales]
+        return [(max(high, least[0]), max(wide, least[1])) for high, wide in sides]
+
+    def take_fewer(self, count: int, full: ResourceError) -> None:
+        """Remember that memory did not suffice for `count` at once."""
+        half = math.ceil(count / 2)
+        self.budget.most = half
+        self.say(f"{full.message}: continuing with {half} at once")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def say(self, words: str) -> None:
+        if is_main():
+            tqdm.write(words, file=sys.stderr)
 
 
 def resized(image: Tensor, scale: float) -> Tensor:
@@ -148,11 +464,3 @@ def pad(image: Tensor, height: int, width: int, pixel: Sequence[int]) -> Tensor:
     padded = torch.tensor(pixel, dtype=image.dtype, device=image.device).expand(1, height, width, -1).clone()
     padded[:, : image.shape[1], : image.shape[2]] = image
     return padded
-
-
-def window_starts(length: int, window: int) -> list[int]:
-    """Start positions of windows that cover `length`; the last window ends at `length`."""
-    if length <= window:
-        return [0]
-    stride = max(1, int(window * (1 - WINDOW_OVERLAP)))
-    return [*range(0, length - window, stride), length - window]

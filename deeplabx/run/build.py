@@ -296,6 +296,7 @@ def predictor_of(
         scales=config.eval.scales,
         flip=config.eval.flip,
         window=config.eval.window,
+        training_crop=config.augment.crop_size,
         crop=(crop[0], crop[1]) if crop else None,
         crf=crf if config.eval.crf else None,
         dtype=AUTOCAST.get(precision),

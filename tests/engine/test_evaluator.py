@@ -25,7 +25,8 @@ from deeplabx.engine.evaluator import (
     refuse_other_classes,
 )
 from deeplabx.engine.metrics import Metrics
-from deeplabx.engine.predictor import Predictor, pad, window_starts
+from deeplabx.engine.predictor import Predictor, pad
+from deeplabx.engine.windows import window_starts
 from deeplabx.errors import CheckpointError, DataError, ResourceError
 from deeplabx.model.crf import DenseCRF
 from deeplabx.process.signals import StopRequest, ignore_signals
