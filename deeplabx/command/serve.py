@@ -4,6 +4,7 @@ import sys
 from functools import partial
 
 import numpy as np
+import torch
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
@@ -74,9 +75,15 @@ def served(found: StoredModel) -> ServedModel:
     config, description = found.config, found.description
     predictor, palette = found.predictor(), description.palette
     dtype = id_dtype(len(palette))
+    ids_alone = getattr(predictor, "gives_ids", False)  # as an exported file may
 
-    def segment(image: np.ndarray) -> Segmentation:
-        return Segmentation(predictor.ids(image).cpu().numpy().astype(dtype))
+    def segment(image: np.ndarray, probabilities: bool) -> Segmentation:
+        [found] = predictor.predict([image], probabilities=probabilities and not ids_alone)
+        ids = found.ids.cpu().numpy().astype(dtype)
+        if found.probabilities is None:
+            return Segmentation(ids)
+        largest = found.probabilities.amax(dim=0).mul_(255).round_().clamp_(0, 255)
+        return Segmentation(ids, largest.to(torch.uint8).cpu().numpy())
 
     def drawn(image: np.ndarray, ids: np.ndarray, opacity: float) -> np.ndarray:
         return overlay(image, ids, palette, opacity=opacity)

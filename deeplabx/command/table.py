@@ -98,6 +98,7 @@ COMMANDS = (
         schema="ServeConfig",
         overrides_stored=True,
         needs=CKPT,
+        in_place_of_null={"eval.window": "auto"},
         first=("ckpt",),
     ),
     Command(

@@ -146,7 +146,7 @@ def add_predictions(app: FastAPI, service: Service) -> None:
         openapi_extra=body,
     )
     async def predict_map(request: Request) -> Response:
-        return await service.answer(request, answers.id_map)
+        return await service.answer(request, answers.id_map, probabilities=True)
 
 
 def add_errors(app: FastAPI) -> None:

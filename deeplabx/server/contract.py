@@ -20,14 +20,14 @@ class Segmentation(NamedTuple):
 class ServedModel:
     """A model as the server uses it.
 
-    segment: of a uint8 image H x W x 3; it is called by one thread. overlay: an image with the colours of
-    its ids laid over it, at an opacity. channels: dataset.channels.
+    segment: of a uint8 image H x W x 3, with or without probabilities; one thread calls it. overlay: an image
+    with the colours of its ids laid over it, at an opacity. channels: dataset.channels.
     """
 
     name: str
     classes: list[str]
     palette: Palette
-    segment: Callable[[np.ndarray], Segmentation]
+    segment: Callable[[np.ndarray, bool], Segmentation]
     overlay: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
     channels: list[int] | None = None
 

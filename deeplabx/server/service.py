@@ -35,7 +35,7 @@ class Service:
         """Start the worker and predict a small image: what cannot predict does not begin to serve."""
         self.worker.start()
         first = np.zeros((FIRST_SIDE, FIRST_SIDE, 3), np.uint8)
-        self.worker.submit(partial(self.model.segment, first)).result()
+        self.worker.submit(partial(self.model.segment, first, True)).result()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -57,7 +57,7 @@ class Service:
         finally:
             self.accepted -= 1
 
-    async def answer(self, request: Request, encode: Encode) -> Response:
+    async def answer(self, request: Request, encode: Encode, *, probabilities: bool = False) -> Response:
         """The response with the segmentation of the image in the request's body."""
         refuse_headers(request.headers, self.limits)
         try:
@@ -65,7 +65,7 @@ class Service:
                 content = await received(request.receive, self.limits)
         except TimeoutError:
             raise RefusedError(408, f"the image did not arrive within {self.limits.timeout:g} s") from None
-        future = self.worker.submit(partial(self.predicted, content, encode))
+        future = self.worker.submit(partial(self.predicted, content, encode, probabilities))
         del content  # the call has it, and frees it
         answer = await self.result_of(future, request.receive)
         return Response(answer.body, media_type=answer.media_type, headers=answer.headers)
@@ -92,12 +92,12 @@ class Service:
             result.cancel()
             gone.cancel()
 
-    def predicted(self, content: bytes, encode: Encode) -> Answer:
+    def predicted(self, content: bytes, encode: Encode, probabilities: bool) -> Answer:
         """The answer to an image file. Raises RefusedError. In the worker thread."""
         started = time.perf_counter()
         try:
             image = image_of(content, self.limits, channels=self.model.channels)
-            answer = encode(self.model, image, self.model.segment(image))
+            answer = encode(self.model, image, self.model.segment(image, probabilities))
         except (MemoryError, ResourceError) as error:
             raise out_of_memory(error) from None
         except DataError as error:

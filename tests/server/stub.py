@@ -23,7 +23,7 @@ CLASSES = ["background", "<b>bold</b>", "sky"]
 PALETTE = [(0, 0, 0), (200, 30, 60), (20, 90, 250)]
 LIMITS = Limits(max_bytes=100_000, max_pixels=10_000, queue=2, timeout=5.0)
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-Segment = Callable[[np.ndarray], Segmentation]
+Segment = Callable[[np.ndarray, bool], Segmentation]
 
 
 def ids_of(image: np.ndarray) -> np.ndarray:
@@ -31,8 +31,8 @@ def ids_of(image: np.ndarray) -> np.ndarray:
     return (image[..., 0] % len(CLASSES)).astype(np.uint8)
 
 
-def segment(image: np.ndarray) -> Segmentation:
-    return Segmentation(ids_of(image), image[..., 1])
+def segment(image: np.ndarray, probabilities: bool) -> Segmentation:
+    return Segmentation(ids_of(image), image[..., 1] if probabilities else None)
 
 
 def model_of(function: Segment = segment) -> ServedModel:

@@ -61,7 +61,7 @@ def test_the_map_has_ids_and_probabilities() -> None:
 
 
 def test_the_map_of_many_classes_has_two_bytes_an_id_and_says_where_probabilities_are_not_known() -> None:
-    server = stub(lambda image: Segmentation(image[..., 0].astype(np.uint16) + 300))
+    server = stub(lambda image, _: Segmentation(image[..., 0].astype(np.uint16) + 300))
     image = photo()
     response = server.post("/predict/map", file_of(image))
     assert (response.headers["x-id-bytes"], response.headers["x-probabilities"]) == ("2", "0")
@@ -139,7 +139,7 @@ def test_other_paths_and_methods_are_answered_in_words(method: str, path: str, s
 def test_an_internal_error_is_no_end(capsys: pytest.CaptureFixture[str]) -> None:
     calls: list[int] = []
 
-    def fails_once(image: np.ndarray) -> Segmentation:
+    def fails_once(image: np.ndarray, probabilities: bool) -> Segmentation:
         calls.append(1)
         if len(calls) == 2:  # the first is the server's own
             raise ZeroDivisionError("secret")
