@@ -1,6 +1,7 @@
 """deeplabx serve: a page and a JSON service that segment images."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -77,8 +78,10 @@ def served(found: StoredModel) -> ServedModel:
     dtype = id_dtype(len(palette))
     ids_alone = getattr(predictor, "gives_ids", False)  # as an exported file may
 
-    def segment(image: np.ndarray, probabilities: bool) -> Segmentation:
-        [found] = predictor.predict([image], probabilities=probabilities and not ids_alone)
+    def segment(image: np.ndarray, probabilities: bool, stop: StopRequest) -> Segmentation:
+        [found] = replace(predictor, stop=stop).predict(
+            [image], probabilities=probabilities and not ids_alone
+        )
         ids = found.ids.cpu().numpy().astype(dtype)
         if found.probabilities is None:
             return Segmentation(ids)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplabx.dataset.contract import Palette
+from deeplabx.process.signals import StopRequest
 
 
 class Segmentation(NamedTuple):
@@ -20,14 +21,15 @@ class Segmentation(NamedTuple):
 class ServedModel:
     """A model as the server uses it.
 
-    segment: of a uint8 image H x W x 3, with or without probabilities; one thread calls it. overlay: an image
-    with the colours of its ids laid over it, at an opacity. channels: dataset.channels.
+    segment: of a uint8 image H x W x 3, with or without probabilities, until it is stopped, for which it may
+    raise InterruptedPredictionError; one thread calls it. overlay: an image with the colours of its ids laid
+    over it, at an opacity. channels: dataset.channels.
     """
 
     name: str
     classes: list[str]
     palette: Palette
-    segment: Callable[[np.ndarray, bool], Segmentation]
+    segment: Callable[[np.ndarray, bool, StopRequest], Segmentation]
     overlay: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
     channels: list[int] | None = None
 

@@ -1,6 +1,7 @@
 """Requests for a prediction, from their admission to the answer."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -11,7 +12,8 @@ from math import ceil
 import numpy as np
 from fastapi import Request, Response
 
-from deeplabx.errors import DataError, DeeplabxError, ResourceError, memory_error
+from deeplabx.errors import DataError, ResourceError, memory_error
+from deeplabx.process.signals import StopRequest
 from deeplabx.server.answers import Answer, Encode
 from deeplabx.server.contract import ClientGoneError, Limits, RefusedError, ServedModel
 from deeplabx.server.metrics import Metrics
@@ -35,7 +37,7 @@ class Service:
         """Start the worker and predict a small image: what cannot predict does not begin to serve."""
         self.worker.start()
         first = np.zeros((FIRST_SIDE, FIRST_SIDE, 3), np.uint8)
-        self.worker.submit(partial(self.model.segment, first, True)).result()
+        self.worker.submit(partial(self.model.segment, first, True, StopRequest())).result()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -65,14 +67,18 @@ class Service:
                 content = await received(request.receive, self.limits)
         except TimeoutError:
             raise RefusedError(408, f"the image did not arrive within {self.limits.timeout:g} s") from None
-        future = self.worker.submit(partial(self.predicted, content, encode, probabilities))
+        stop = StopRequest()
+        future = self.worker.submit(partial(self.predicted, content, encode, probabilities, stop))
         del content  # the call has it, and frees it
-        answer = await self.result_of(future, request.receive)
+        try:
+            answer = await self.result_of(future, request.receive)
+        finally:
+            stop.number = signal.SIGTERM  # of a prediction in windows, what is left is not computed
         return Response(answer.body, media_type=answer.media_type, headers=answer.headers)
 
     async def result_of(self, future: Future, receive: Receive) -> Answer:
         """What the worker returns. Its call is cancelled when the client goes, or has waited for too long;
-        one that runs is finished for nothing.
+        one that runs is stopped by `answer`.
         """
         result = asyncio.wrap_future(future)
         gone = asyncio.ensure_future(disconnected(receive))
@@ -92,25 +98,23 @@ class Service:
             result.cancel()
             gone.cancel()
 
-    def predicted(self, content: bytes, encode: Encode, probabilities: bool) -> Answer:
+    def predicted(self, content: bytes, encode: Encode, probabilities: bool, stop: StopRequest) -> Answer:
         """The answer to an image file. Raises RefusedError. In the worker thread."""
         started = time.perf_counter()
         try:
             image = image_of(content, self.limits, channels=self.model.channels)
-            answer = encode(self.model, image, self.model.segment(image, probabilities))
-        except (MemoryError, ResourceError) as error:
-            raise out_of_memory(error) from None
+            answer = encode(self.model, image, self.model.segment(image, probabilities, stop))
         except DataError as error:
             raise RefusedError(422, error.message, hint=error.hint) from None
+        except (MemoryError, RuntimeError, ResourceError) as error:
+            full = error if isinstance(error, ResourceError) else memory_error(error)
+            if full is None:
+                raise
+            raise RefusedError(507, full.message, hint=LESS) from None
         seconds = time.perf_counter() - started
         self.metrics.predicted(image.shape[0] * image.shape[1], seconds)
         answer.headers["server-timing"] = f"prediction;dur={1000 * seconds:.1f}"
         return answer
-
-
-def out_of_memory(error: MemoryError | ResourceError) -> RefusedError:
-    known: DeeplabxError | None = error if isinstance(error, DeeplabxError) else memory_error(error)
-    return RefusedError(507, "out of memory" if known is None else known.message, hint=LESS)
 
 
 async def disconnected(receive: Receive) -> None:

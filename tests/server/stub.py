@@ -23,7 +23,7 @@ CLASSES = ["background", "<b>bold</b>", "sky"]
 PALETTE = [(0, 0, 0), (200, 30, 60), (20, 90, 250)]
 LIMITS = Limits(max_bytes=100_000, max_pixels=10_000, queue=2, timeout=5.0)
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-Segment = Callable[[np.ndarray, bool], Segmentation]
+Segment = Callable[[np.ndarray, bool, StopRequest], Segmentation]
 
 
 def ids_of(image: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ def ids_of(image: np.ndarray) -> np.ndarray:
     return (image[..., 0] % len(CLASSES)).astype(np.uint8)
 
 
-def segment(image: np.ndarray, probabilities: bool) -> Segmentation:
+def segment(image: np.ndarray, probabilities: bool, stop: StopRequest) -> Segmentation:
     return Segmentation(ids_of(image), image[..., 1] if probabilities else None)
 
 
@@ -57,7 +57,7 @@ class Stub(NamedTuple):
     app: Front
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(self.app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(self.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
             return await client.request(method, path, **options)
 

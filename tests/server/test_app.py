@@ -1,6 +1,8 @@
+import asyncio
 import gzip
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ from PIL import Image
 
 from deeplabx.dataset.writing import write_ids
 from deeplabx.report.overlay import overlay
+from deeplabx.server.answers import id_map
 from deeplabx.server.contract import Segmentation
 from tests.dataset.test_rle import decoded
-from tests.server.stub import CLASSES, PALETTE, file_of, ids_of, photo, stub
+from tests.server.stub import CLASSES, PALETTE, file_of, ids_of, model_of, photo, stub
 
 
-def test_ids_are_those_that_predict_writes(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_ids_are_those_that_predict_writes(tmp_path: Path) -> None:
     image = photo()
     response = stub().post("/predict/ids.png", file_of(image))
     write_ids(tmp_path / "ids.png", ids_of(image), PALETTE)
@@ -61,11 +64,13 @@ def test_the_map_has_ids_and_probabilities() -> None:
 
 
 def test_the_map_of_many_classes_has_two_bytes_an_id_and_says_where_probabilities_are_not_known() -> None:
-    server = stub(lambda image, _: Segmentation(image[..., 0].astype(np.uint16) + 300))
+    server = stub(lambda image, *_: Segmentation(image[..., 0].astype(np.uint16) + 300))
     image = photo()
     response = server.post("/predict/map", file_of(image))
     assert (response.headers["x-id-bytes"], response.headers["x-probabilities"]) == ("2", "0")
-    np.testing.assert_array_equal(np.frombuffer(response.content, "<u2").reshape(20, 30), image[..., 0] + 300)
+    np.testing.assert_array_equal(
+        np.frombuffer(response.content, "<u2").reshape(20, 30), image[..., 0].astype(int) + 300
+    )
 
 
 def test_an_image_is_turned_as_its_exif_says() -> None:
@@ -128,8 +133,6 @@ def test_health_is_503_while_the_server_stops_and_images_are_refused() -> None:
     ],
 )
 def test_other_paths_and_methods_are_answered_in_words(method: str, path: str, status: int) -> None:
-    import asyncio
-
     response = asyncio.run(stub().request(method, path))
     assert response.status_code == status
     assert response.json()["error"]
@@ -139,7 +142,7 @@ def test_other_paths_and_methods_are_answered_in_words(method: str, path: str, s
 def test_an_internal_error_is_no_end(capsys: pytest.CaptureFixture[str]) -> None:
     calls: list[int] = []
 
-    def fails_once(image: np.ndarray, probabilities: bool) -> Segmentation:
+    def fails_once(image: np.ndarray, *_: object) -> Segmentation:
         calls.append(1)
         if len(calls) == 2:  # the first is the server's own
             raise ZeroDivisionError("secret")
@@ -154,9 +157,6 @@ def test_an_internal_error_is_no_end(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_is_packed_is_gzip() -> None:
-    from deeplabx.server.answers import id_map
-    from tests.server.stub import model_of
-
     found = Segmentation(ids_of(photo()))
     assert gzip.decompress(id_map(model_of(), photo(), found).body) == found.ids.tobytes()
 
