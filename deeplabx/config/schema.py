@@ -702,7 +702,7 @@ class ServerConfig:
     timeout: float = number(
         above=0,
         at_most=86_400,
-        words="seconds that a client may take to send an image, wait for the answer, and receive it; each",
+        words="seconds for sending an image; as many for waiting for the answer, and for receiving it",
     )
 
 

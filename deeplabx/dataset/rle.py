@@ -4,6 +4,7 @@ import numpy as np
 
 CHUNKS = 7  # of 5 bits each: enough for any difference of two run lengths of 32 bits
 MORE = 32  # the bit of a chunk that says that another one follows
+BLOCK = 1 << 18  # numbers that are written at a time: each takes 130 bytes on the way
 FIRST_LETTER = 48  # of the 64 letters that stand for a chunk
 
 
@@ -30,6 +31,11 @@ def compressed(counts: np.ndarray) -> str:
     """
     numbers = counts.astype(np.int64)
     numbers[3:] -= counts[1:-2]
+    parts = (numbers[start : start + BLOCK] for start in range(0, numbers.size, BLOCK))
+    return "".join(letters(part) for part in parts)
+
+
+def letters(numbers: np.ndarray) -> str:
     chunks = np.empty((numbers.size, CHUNKS), np.int64)
     needed = np.full(numbers.size, CHUNKS)
     left = numbers

@@ -1,5 +1,6 @@
 import asyncio
 import io
+import struct
 import threading
 import time
 import zlib
@@ -240,6 +241,16 @@ def two_pages() -> bytes:
     return file.getvalue()
 
 
+def tables(count: int) -> bytes:
+    """A TIFF of this many tables of tags, each of 18 bytes."""
+    nexts = [8 + 18 * (index + 1) for index in range(count - 1)] + [0]
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8)
+        + b"".join(struct.pack("<HHHIII", 1, 254, 4, 1, 1, following) for following in nexts)
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -253,6 +264,7 @@ def two_pages() -> bytes:
         (b"x" * 100_001, 413, "exceeds the limit of 98 KiB"),
         (sixteen_bit(), 422, "more than 8 bits"),
         (two_pages(), 422, "2 pages"),
+        (tables(1001), 422, "more than 1000 pages"),
         (file_of(photo(), "JPEG")[:-2] + b"\xff\xda" * 201, 422, "scans"),
     ],
 )
