@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplabx.process.signals import StopRequest
 from deeplabx.run.description import stored_model
-from deeplabx.server.listening import bound_socket
+from deeplabx.server.listening import Server, bound_socket
 from tests.conftest import Deeplabx
 from tests.server.stub import file_of, photo
 
@@ -93,14 +93,38 @@ def test_wrong_settings_are_told(deeplabx: Deeplabx, tiny_run: Path, setting: st
     assert words in ended.err
 
 
-def test_a_server_for_all_says_what_that_means(
-    deeplabx: Deeplabx, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from deeplabx.server.listening import Server
+@pytest.fixture
+def not_run(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
+    """Servers that are made, but do not listen."""
+    made: list[Server] = []
+    monkeypatch.setattr(Server, "run", lambda self, sockets: made.append(self))
+    return made
 
-    served: list[Server] = []
-    monkeypatch.setattr(Server, "run", lambda self, sockets: served.append(self))
-    ended = deeplabx("serve", str(tiny_run), "serve.port=0", "serve.host=0.0.0.0")
+
+def test_a_server_for_all_says_what_that_means_and_serves_the_run(
+    deeplabx: Deeplabx, tiny_run: Path, not_run: list[Server]
+) -> None:
+    ended = deeplabx("serve", str(tiny_run), "serve.port=0", "serve.host=0.0.0.0", "serve.queue=3")
     assert ended.code == 0
     assert "everyone who reaches this port can use the server" in ended.err
-    assert served[0].config.app.hosts is None  # type: ignore[union-attr]
+    [server] = not_run
+    assert server.config.app.hosts is None  # type: ignore[union-attr]
+    assert server.service.limits.queue == 3
+    model, image = server.service.model, photo(40, 50)
+    assert model.name == "deeplabv3plus on mobilenetv2, 7 classes of shapes"
+    [expected] = stored_model(str(tiny_run)).predictor().predict([image], probabilities=True)
+    assert expected.probabilities is not None
+    found = model.segment(image, True, StopRequest())
+    assert found.probability is not None
+    np.testing.assert_array_equal(found.ids, expected.ids.numpy())
+    largest = expected.probabilities.numpy().max(axis=0)
+    np.testing.assert_allclose(found.probability / 255, largest, atol=0.5 / 255 + 1e-6)
+    assert model.segment(image, False, StopRequest()).probability is None
+
+
+def test_a_missing_extra_is_told(deeplabx: Deeplabx, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    ended = deeplabx("serve", str(tiny_run), "serve.port=0")
+    assert ended.code == 2
+    assert "needs the package fastapi" in ended.err
+    assert "deeplabx[serve]" in ended.err
