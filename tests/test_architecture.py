@@ -12,7 +12,7 @@ FLOORS = {
     "api": 9,
     "command": 8,
     "run": 7,
-    **dict.fromkeys(["export", "report", "weights"], 6),
+    **dict.fromkeys(["export", "report", "server", "weights"], 6),
     "engine": 5,
     "model": 4,
     **dict.fromkeys(["backbone", "dataset", "augment", "loss", "optimizer", "schedule", "process"], 3),

@@ -38,3 +38,10 @@ def test_the_wheel_holds_every_yaml_and_no_test(installed: Path) -> None:
     }
     assert shipped == {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     assert not list(installed.rglob("test_*.py"))
+
+
+def test_the_wheel_holds_the_page_of_serve(installed: Path) -> None:
+    inside = Path("deeplabx", "server", "page")
+    shipped = {path.name: path.read_bytes() for path in (installed / inside).iterdir()}
+    assert shipped == {path.name: path.read_bytes() for path in (ROOT / inside).iterdir()}
+    assert {"index.html", "page.js", "page.css"} <= set(shipped)

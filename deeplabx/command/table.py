@@ -101,6 +101,20 @@ COMMANDS = (
         first=("ckpt",),
     ),
     Command(
+        words="serve",
+        about="a page and a JSON service that segment images",
+        examples=(
+            ("serve RUN", "for this machine alone, at http://127.0.0.1:8000/"),
+            ("serve RUN serve.port=0 serve.max_pixels=4000000", "on any free port, for small images"),
+        ),
+        run="deeplabx.command.serve:main",
+        schema="ServeConfig",
+        overrides_stored=True,
+        needs=CKPT,
+        in_place_of_null={"eval.window": "auto"},
+        first=("ckpt",),
+    ),
+    Command(
         words="resume",
         about="continue an interrupted run exactly",
         examples=(

@@ -35,6 +35,22 @@ def checked(config: DictConfig) -> Any:
     return plain
 
 
+def checked_section(config: DictConfig, name: str) -> Any:
+    """A section of a composed config as its dataclass, every value in its range. Raises ConfigError naming
+    the setting.
+    """
+    section: Any = None
+    try:
+        section = OmegaConf.to_object(config[name])
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{name}: {' '.join(str(error.msg or error).split())[:200]}") from None
+    for key, value, field in walk(section, f"{name}."):
+        if value == MISSING:  # removed with ~
+            raise ConfigError(f"{key} must be given", hint=f"set {key}=...")
+        check_value(key, value, field)
+    return section
+
+
 def refuse_contradicting_weights(loss: schema.LossSettings) -> None:
     """Raise ConfigError if class weights are both given and computed, or if there are none for keep_priors to
     use. A saved run's config has both: there, the given weights are the computed ones.

@@ -745,6 +745,34 @@ class ExportConfig(CheckpointConfig):
     )
 
 
+@dataclass
+class ServerConfig:
+    host: str = setting(
+        words="address to listen on; 127.0.0.1: this machine alone; 0.0.0.0: everyone who can reach it"
+    )
+    port: int = number(at_least=0, at_most=65_535, words="port to listen on; 0: any free one; it is printed")
+    max_bytes: int = number(at_least=1, at_most=2**30, words="size in bytes of the largest image file")
+    max_pixels: int = number(
+        at_least=1, at_most=300_000_000, words="number of pixels of the largest image; read from its header"
+    )
+    queue: int = number(
+        at_least=1,
+        at_most=1000,
+        words="images accepted at a time; one is predicted, the others arrive, wait or are sent back",
+    )
+    timeout: float = number(
+        above=0,
+        at_most=86_400,
+        words="seconds for sending an image; as many for waiting for the answer, and for receiving it",
+    )
+
+
+@dataclass
+class ServeConfig(CheckpointConfig):
+    dataset: DatasetSettings = nested(DatasetSettings)
+    serve: ServerConfig = nested(ServerConfig, words="who is served, and how much")
+
+
 # What may change when a run is resumed, because its weights do not depend on it.
 FREE_ON_RESUME = (
     "resume",

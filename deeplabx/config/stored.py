@@ -78,7 +78,8 @@ def replace_overridden(
 ) -> None:
     """Copy each overridden setting from the composed config of a command onto `base`, groups first and whole.
 
-    overrides: as Hydra lists them. own_keys: settings that only the command has, such as ckpt; not copied.
+    overrides: as Hydra lists them. own_keys: settings and sections that only the command has, such as ckpt;
+    not copied.
     """
     removed = [override for override in overrides if override.startswith("~")]
     if removed:
@@ -94,7 +95,7 @@ def replace_overridden(
         )
     for name in sorted(names, key=lambda name: "." in name):
         owner, _, last = name.rpartition(".")
-        if name in own_keys:
+        if name.partition(".")[0] in own_keys:
             continue
         target: Any = base
         for part in owner.split(".") if owner else []:

@@ -2,6 +2,7 @@
 would not be read whole.
 """
 
+import io
 import stat
 import struct
 import warnings
@@ -59,7 +60,7 @@ DROP_ALPHA = "'dataset.channels=[0,1,2]'"
 class Opened(NamedTuple):
     """An opened file. image: None for a TIFF that OpenCV decodes."""
 
-    path: Path
+    path: Path | str  # or, of an image that is no file, what it is called in an error
     file: BinaryIO
     header: Header
     image: Image.Image | None
@@ -106,12 +107,30 @@ def opened(path: Path, *, mask: bool, channels: Sequence[int] | None = None) -> 
     mask: whether it holds the ids or colours of a label. channels: of an image, those that are used. What
     Pillow raises becomes a DataError that names the file.
     """
-    try:
+    with in_words(path, mask=mask):
         refuse_no_file(path)
         with path.open("rb") as file:
-            found = identified(file, path, mask=mask)
-            refuse_header(found.header, path, mask=mask, channels=channels)
-            yield found
+            yield examined(file, path, mask=mask, channels=channels)
+
+
+@contextmanager
+def opened_content(content: bytes, name: str, *, channels: Sequence[int] | None = None) -> Iterator[Opened]:
+    """The same of the content of an image file, such as one that was received. name: its name in errors."""
+    with in_words(name, mask=False):
+        yield examined(io.BytesIO(content), name, mask=False, channels=channels)
+
+
+def examined(file: BinaryIO, path: Path | str, *, mask: bool, channels: Sequence[int] | None) -> Opened:
+    found = identified(file, path, mask=mask)
+    refuse_header(found.header, path, mask=mask, channels=channels)
+    return found
+
+
+@contextmanager
+def in_words(path: Path | str, *, mask: bool) -> Iterator[None]:
+    """What Pillow raises becomes a DataError that names the file."""
+    try:
+        yield
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except UnidentifiedImageError:
@@ -153,7 +172,7 @@ def refuse_no_file(path: Path) -> None:
         raise DataError(f"{path} is not a regular file, but a pipe, socket or device")
 
 
-def identified(file: BinaryIO, path: Path, *, mask: bool) -> Opened:
+def identified(file: BinaryIO, path: Path | str, *, mask: bool) -> Opened:
     """The file's format and header. Raises what Pillow raises."""
     start = file.read(64)
     if not start:
@@ -171,7 +190,7 @@ def identified(file: BinaryIO, path: Path, *, mask: bool) -> Opened:
     return Opened(path, file, header_of_image(image, file, start), image)
 
 
-def identified_tiff(file: BinaryIO, path: Path, tiff: Tiff, *, mask: bool) -> Opened:
+def identified_tiff(file: BinaryIO, path: Path | str, tiff: Tiff, *, mask: bool) -> Opened:
     by_opencv = Opened(path, file, header_of_tiff(tiff, "I"), None)
     if mask:
         refuse_lossy(by_opencv.header, path)
@@ -259,16 +278,26 @@ def read_image(path: Path, *, upright: bool = True, channels: Sequence[int] | No
 def read_stored(path: Path, *, channels: Sequence[int] | None = None) -> tuple[np.ndarray, int]:
     """uint8 H x W x 3 as stored, and the EXIF orientation in which viewers show it."""
     with opened(path, mask=False, channels=channels) as found:
-        found.verify()
-        if channels is not None and found.header.tiff and found.header.tiff.raw_by_opencv:
-            raw = found.by_opencv()
-            if raw.ndim != 3 or raw.shape[2] != 4:
-                raise DataError(f"{path}: its channels cannot be read: {found.header.tiff.words}")
-            pixels = chosen([raw[..., index] for index in (2, 1, 0, 3)], channels, path)
-        else:
-            assert found.image is not None
-            pixels = rgb_of(found.image, path, channels=channels, header=found.header)
-        return found.stored(pixels), found.orientation()
+        return decoded(found, channels=channels)
+
+
+def upright(found: Opened, *, channels: Sequence[int] | None = None) -> np.ndarray:
+    """uint8 H x W x 3 of an opened image, as viewers show it."""
+    return turned(*decoded(found, channels=channels))
+
+
+def decoded(found: Opened, *, channels: Sequence[int] | None) -> tuple[np.ndarray, int]:
+    """uint8 H x W x 3 as stored, and the EXIF orientation."""
+    found.verify()
+    if channels is not None and found.header.tiff and found.header.tiff.raw_by_opencv:
+        raw = found.by_opencv()
+        if raw.ndim != 3 or raw.shape[2] != 4:
+            raise DataError(f"{found.path}: its channels cannot be read: {found.header.tiff.words}")
+        pixels = chosen([raw[..., index] for index in (2, 1, 0, 3)], channels, found.path)
+    else:
+        assert found.image is not None
+        pixels = rgb_of(found.image, found.path, channels=channels, header=found.header)
+    return found.stored(pixels), found.orientation()
 
 
 def rgb_of(

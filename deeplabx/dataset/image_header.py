@@ -53,6 +53,7 @@ PHOTOMETRIC = {
     **{6: "YCbCr", 8: "LAB", 9: "LAB", 10: "LAB", 32803: "raw sensor data", 34892: "raw sensor data"},
 }
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # channels by photometric interpretation; 1 of all others
+MOST_PAGES = 1000
 MOST_SAMPLES = 6  # per pixel, that Pillow opens; of more it logs an error
 YCBCR = 6  # photometric interpretation
 SIGNED, FLOAT = 2, 3  # sample formats
@@ -141,6 +142,8 @@ def tiff_of(file: BinaryIO, start: bytes) -> Tiff:
         if not len(table):
             break  # beyond the end of the file, or damaged
         tables.append({name: integers(table.get(tag)) for name, tag in TAGS.items()})
+        if len(tables) > MOST_PAGES:  # a file of 2 MB can have 100,000 tables, which take 8 s
+            raise ValueError(f"a TIFF of more than {MOST_PAGES} pages is not read")
         offset = table.next
     if not tables:
         raise ValueError("not a readable image: it is a TIFF without a table of tags")

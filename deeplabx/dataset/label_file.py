@@ -121,7 +121,7 @@ def ids_of(found: Opened, pixels: np.ndarray, *, white: int | None) -> np.ndarra
     return within_range(values, path)
 
 
-def within_range(values: np.ndarray, path: Path) -> np.ndarray:
+def within_range(values: np.ndarray, path: object) -> np.ndarray:
     """Ids as uint8 or int32. Raises DataError for floating point, and for an id below 0 or above 65535."""
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
@@ -138,7 +138,7 @@ def within_range(values: np.ndarray, path: Path) -> np.ndarray:
     return values.astype(np.uint8 if values.dtype == np.int8 else np.int32)
 
 
-def of_one_bit(shown: np.ndarray, header: Header, path: Path, *, white: int | None) -> np.ndarray:
+def of_one_bit(shown: np.ndarray, header: Header, path: object, *, white: int | None) -> np.ndarray:
     """uint8 ids of a one-bit file, from whether each pixel is shown white.
 
     A viewer shows white as 255, and programs that shrink files store 0 and 255 in one bit. If white is 1,

@@ -33,15 +33,21 @@ def write_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
 
 def save_ids(path: Path, ids: np.ndarray, palette: Palette) -> None:
     """uint8 ids H x W as a palette PNG; with a palette of more than 256 colours, uint16 ids as a grey PNG of
-    16 bits. A palette of fewer is filled up to 256: else Pillow packs ids into fewer bits and cuts large
-    ones.
+    16 bits.
+    """
+    image_of_ids(ids, palette).save(path, format="PNG")
+
+
+def image_of_ids(ids: np.ndarray, palette: Palette) -> Image.Image:
+    """The same as a PIL image. A palette of fewer than 256 colours is filled up: else Pillow packs ids into
+    fewer bits and cuts large ones.
     """
     image = Image.fromarray(ids)
     if len(palette) <= 256:
         image.putpalette(
             [channel for colour in [*palette, *[UNUSED_COLOUR] * (256 - len(palette))] for channel in colour]
         )
-    image.save(path, format="PNG")
+    return image
 
 
 def save_grey(path: Path, values: np.ndarray) -> None:

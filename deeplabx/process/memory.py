@@ -100,6 +100,12 @@ def free_shared_memory(root: Path = ROOT) -> Free | None:
     return Free(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, "/dev/shm")
 
 
+def resident_memory(root: Path = ROOT) -> int | None:
+    """The bytes of this process that are in memory; None where the system does not say."""
+    pages = text_of(root / "proc/self/statm").split()
+    return int(pages[1]) * resource.getpagesize() if pages else None
+
+
 def memory_words() -> str:
     """The free memory for an error message; empty where the system does not say."""
     found = free_memory()

@@ -1,0 +1,1 @@
+"""A page and a JSON service in front of a model: `deeplabx serve`. Its modules need the extra `serve`."""
