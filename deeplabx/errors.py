@@ -1,11 +1,13 @@
 """Errors and their exit codes. A message has one to three lines: what was found, what would be right."""
 
 import errno
+import importlib
 import os
 import re
 import sys
 from collections.abc import Iterable
 from reprlib import Repr
+from types import ModuleType
 
 
 class DeeplabxError(Exception):
@@ -269,3 +271,17 @@ def resource_error(error: Exception) -> ResourceError | None:
     if "No space left on device" in text:  # torch's wording
         return ResourceError(text[:200], hint="free some space, then `deeplabx resume RUN`")
     return memory_error(error)
+
+
+def needed(module: str, *, extra: str) -> ModuleType:
+    """A module of an extra. Raises ConfigError, with the command that installs it, where it is absent."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise  # what is absent is a package that the module itself imports
+        raise ConfigError(
+            f"this needs the package {package}, which is not installed",
+            hint=f"pip install 'deeplabx[{extra}]'",
+        ) from None

@@ -25,7 +25,7 @@ from deeplabx.engine.durable import arriving
 from deeplabx.engine.evaluator import evaluate, refuse_other_classes
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.predictor import Predictor, pad
-from deeplabx.errors import ConfigError, DataError, listed
+from deeplabx.errors import ConfigError, DataError, listed, needed
 from deeplabx.export import latency, parity, quantization
 from deeplabx.export.deployed import deployed, traced
 from deeplabx.export.metadata import Metadata
@@ -34,7 +34,6 @@ from deeplabx.export.openvino_file import openvino_model, write_openvino
 from deeplabx.export.parity import Comparison, SplitComparison
 from deeplabx.export.safetensors_file import write_safetensors
 from deeplabx.export.torch_export import write_torch_export
-from deeplabx.process.extras import needed
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import StoredModel, stored_model

@@ -12,8 +12,7 @@ from deeplabx.command.weights import checkpoint_of
 from deeplabx.config import schema
 from deeplabx.config.checks import checked_section, device_count
 from deeplabx.dataset.contract import id_dtype
-from deeplabx.errors import ConfigError
-from deeplabx.process.extras import needed
+from deeplabx.errors import ConfigError, needed
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.overlay import overlay
 from deeplabx.run.description import StoredModel, stored_model

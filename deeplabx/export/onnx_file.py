@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, needed
 from deeplabx.export.deployed import INPUT
 from deeplabx.export.metadata import Metadata
-from deeplabx.process.extras import needed
 
 # The oldest that torch's exporter writes itself (others are converted from it), so what most programs read:
 # onnxruntime from 1.14, OpenVINO, TensorRT from 8.6.

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, needed
 from deeplabx.export.metadata import PREFIX, Metadata
 from deeplabx.export.onnx_file import one_line
-from deeplabx.process.extras import needed
 
 EXTRA = "openvino"
 SECTION = "deeplabx"  # of rt_info

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplabx.errors import ConfigError
-from deeplabx.process.extras import needed
+from deeplabx.errors import ConfigError, needed
 
 
 def test_a_module_that_is_there_is_imported() -> None:
