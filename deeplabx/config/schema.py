@@ -682,7 +682,7 @@ class PredictConfig(CheckpointConfig):
     dataset: DatasetSettings = nested(DatasetSettings)
     input: list[str] = setting(
         path=True,
-        words="images, folders of images, patterns in quotes, lists of paths (.txt) or videos",
+        words="images, folders, patterns in quotes, videos; .txt: a list of paths",
     )
     out: str = setting(path=True, words="folder to write to; one that a prediction was stopped in goes on")
     save: list[str] = choice(
@@ -722,8 +722,8 @@ class ExportConfig(CheckpointConfig):
         words="kind of file; safetensors: the weights alone, for which deeplabx builds the network",
     )
     preprocess: bool = setting(
-        words="the file takes decoded uint8 images N x H x W x C and normalises them itself; false: "
-        "normalised float32 N x C x H x W",
+        words="it takes decoded uint8 images N x H x W x C; and normalises them itself; false: normalised "
+        "float32 N x C x H x W",
     )
     output: str = choice(
         "logits",
@@ -738,7 +738,7 @@ class ExportConfig(CheckpointConfig):
     calibration_images: int = number(
         at_least=1,
         at_most=MOST_IMAGES,
-        words="images of dataset.train_split that set the ranges of int8, drawn by the run's seed",
+        words="training images that set the ranges of int8; of dataset.train_split, drawn by the run's seed",
     )
     check_split: bool = setting(
         words="evaluate model and file on dataset.split where it is there; false: compare images only"
