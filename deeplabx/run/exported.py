@@ -103,6 +103,7 @@ def predictor_of_network(
         network,
         config,
         Unchanged(*normalization) if metadata.preprocess else normalization,
+        num_classes=len(metadata.classes),
         device=device if own else torch.device("cpu"),
         precision=resolve_precision(precision, device),
     )
