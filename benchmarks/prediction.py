@@ -52,7 +52,7 @@ NETWORKS = (
     ("deeplabv2", "resnet101", 8, 513),
     ("deeplabv1", "vgg16", 8, 513),
 )
-SIZES = (513, 1025, 2049, 3073, 4097)
+SIZES = (513, 1025, 2049, 3073)
 WAYS: dict[str, tuple[float, bool]] = {  # overlap, and whether weights fall to the edges
     "no overlap": (0.0, False),
     "a third, plain mean": (1 / 3, False),

@@ -244,6 +244,15 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
         predicted(tmp_path, source, model=Again())
 
 
+def test_a_damaged_band_is_said_in_words(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.tif")
+    with pytest.raises(InterruptedPredictionError):
+        predicted(tmp_path, source, model=Killed(12))
+    (tmp_path / "ids.tif.part" / "000001.ids").write_bytes(b"{}")
+    with pytest.raises(DataError, match="000001.ids is damaged\nremove .*ids.tif.part, then start"):
+        predicted(tmp_path, source)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
