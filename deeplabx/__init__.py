@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     from deeplabx.api import build_model as build_model
     from deeplabx.api import compose as compose
     from deeplabx.api import evaluate as evaluate
+    from deeplabx.api import export_model as export_model
     from deeplabx.api import load as load
     from deeplabx.api import predict as predict
     from deeplabx.api import register as register
     from deeplabx.api import train as train
 
 __version__ = "0.1.0"
-__all__ = ["Result", "build_model", "compose", "evaluate", "load", "predict", "register", "train"]
+__all__ = [
+    *("Result", "build_model", "compose", "evaluate", "export_model", "load", "predict", "register"),
+    "train",
+]
 TORCH_FREE = {"register": "deeplabx.registry"}  # a plug-in without torch is loaded without it
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.command import evaluate as evaluation
+from deeplabx.command import export as exporting
 from deeplabx.command import inputs
 from deeplabx.command.compose import claimed, composed, run_folder, training_config
 from deeplabx.command.job import Job
@@ -29,11 +30,16 @@ from deeplabx.dataset.image_file import as_image
 from deeplabx.dataset.listing import input_images, refuse_unreadable
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
+from deeplabx.errors import ConfigError
 from deeplabx.registry import register
 from deeplabx.run.build import build_model
 from deeplabx.run.description import StoredModel, stored_model
+from deeplabx.run.exported import ExportedModel
 
-__all__ = ["Result", "build_model", "compose", "evaluate", "load", "predict", "register", "train"]
+__all__ = [
+    *("Result", "build_model", "compose", "evaluate", "export_model", "load", "predict", "register"),
+    "train",
+]
 
 ImageLike = str | Path | Image.Image | np.ndarray
 compose = training_config
@@ -97,6 +103,18 @@ def predict(
     )
 
 
+def export_model(ckpt: str | Path, out: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Export a run or checkpoint into `out`, a new or empty folder, as `deeplabx export ckpt overrides...`
+    does; the folder, which evaluate and predict take.
+
+    Raises CheckpointError where the file does not compute what the model does: then nothing is written.
+    """
+    own = prepared(BY_WORDS["export"], [f"ckpt={in_quotes(expanded('ckpt', str(ckpt)))}", *overrides])
+    settings = exporting.Settings.of(Job(BY_WORDS["export"], composed("export", own), Path(), own))
+    found = found_model("export", ckpt, overrides)
+    return exporting.export(found, Path(expanded("out", str(out))), settings, say=lambda words: None)
+
+
 def in_folder(source: str | Path) -> Sequence[Path]:
     """An image, or every image below a folder; a warning says what was left out."""
     found = input_images(Path(expanded("images", str(source))))
@@ -132,6 +150,11 @@ def load(ckpt: str | Path, *, device: str | torch.device = "cpu") -> Any:
     """
     found = stored_model(checkpoint_of(expanded("ckpt", str(ckpt))))
     warn(found)
+    if isinstance(found, ExportedModel) and found.checkpoint.format != "safetensors":
+        raise ConfigError(
+            f"{found.checkpoint.path} is a graph, not a torch module",
+            hint="deeplabx.predict and deeplabx.evaluate take it; load takes runs and checkpoints",
+        )
     found.config.trainer.devices = "cpu"
     place = torch.device(device)
     model: Any = found.predictor().model.to(place)
@@ -146,7 +169,7 @@ def found_model(command: str, ckpt: str | Path, overrides: Sequence[str]) -> Sto
     ckpt = expanded("ckpt", str(ckpt))
     own = prepared(BY_WORDS[command], [f"ckpt={in_quotes(ckpt)}", *overrides])
     config = composed(command, own)
-    inputs.refuse_absent_checkpoint(ckpt)
+    inputs.refuse_absent_checkpoint(ckpt, exported=command != "export")
     found = stored_model(checkpoint_of(ckpt), change=Job(BY_WORDS[command], config, Path(), own).changed)
     warn(found)
     return found

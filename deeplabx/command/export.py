@@ -119,6 +119,23 @@ class Proof:
         }
 
 
+class CalibrationInputs(Sequence[np.ndarray]):
+    """What the file is given for each calibration image, read when it is asked for: all of them at once may
+    not fit into memory.
+    """
+
+    def __init__(
+        self, samples: ReadableSet, indices: Sequence[int], input_of: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self.samples, self.indices, self.input_of = samples, indices, input_of
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.input_of(self.samples[self.indices[number]].image)
+
+
 def main(job: Job) -> None:
     settings = Settings.of(job)
     found = stored_model(checkpoint_of(job.config.ckpt), change=job.changed)
@@ -195,6 +212,7 @@ class Export:
     def described(self) -> Metadata:
         """What the file will say of itself."""
         found, settings, checkpoint = self.found, self.settings, self.found.checkpoint
+        plain, stored = found.description.to_plain(), checkpoint.description  # trainer: how it was trained
         description, state = found.description, checkpoint.state
         best = state["best"] if state["best"].get("step") == state["step"] else {}
         in_run = checkpoint.path.parent.name == "checkpoints"
@@ -216,9 +234,9 @@ class Export:
             preprocess=settings.preprocess,
             output=settings.output,
             provenance=provenance,
-            description=description.to_plain(),
             selected=found.config.dataset.channels,
             least_size=self.predictor.crop or (1, 1),
+            description={**plain, "config": {**plain["config"], "trainer": stored["config"]["trainer"]}},
         )
 
     # --- the data set ---
@@ -373,10 +391,9 @@ class Export:
         )
         metadata = replace(self.metadata, provenance={**self.metadata.provenance, "precision": "int8"})
         final = path.with_name(f"{path.stem}_int8{path.suffix}")
-        inputs = [training.read(index) for index in indices]
-        arrays = [self.input_of(one.image) for one in inputs if one is not None]
+        inputs = CalibrationInputs(training, indices, self.input_of)
         for attempt in quantization.ATTEMPTS:
-            quantized = quantization.quantized(path, arrays, attempt=attempt)
+            quantized = quantization.quantized(path, inputs, attempt=attempt)
             quantized.write(final, metadata)
             self.say(f"{final.name}: {attempt.words}; {quantized.words}")
             found = self.on_split(final, samples)

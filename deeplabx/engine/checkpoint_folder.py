@@ -27,7 +27,8 @@ def place(ckpt: str, *, key: str = "ckpt") -> Path:
     if exported is not None:
         raise CheckpointError(
             f"{key}={ckpt} is an exported file, which {key} does not take",
-            hint="give the run or checkpoint that it was exported from; eval and predict take exported files",
+            hint="give the run or checkpoint that it was exported from"
+            + (f"; or the weights alone: {key}={exported}" if exported.suffix == ".safetensors" else ""),
         )
     if path.is_file():
         beside = chosen_in(path.parent) == path.parent

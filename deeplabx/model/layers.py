@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,23 @@ def window_mean(x: Tensor, window: int | None, *, stride: tuple[int, int] = (1, 
     if window is None:
         return x.mean(dim=(2, 3), keepdim=True)
     height, width = x.shape[-2:]
+    if torch.compiler.is_exporting():  # a kernel's size would be fixed to that of the traced image
+        rows, columns = (
+            line_means(side, window, step, like=x) for side, step in zip((height, width), stride, strict=True)
+        )
+        return rows @ x @ columns.T
     return F.avg_pool2d(x, (min(window, height), min(window, width)), stride)
+
+
+def line_means(length: int, window: int, stride: int, *, like: Tensor) -> Tensor:
+    """Matrix windows x length whose product with a line is the mean of each window of it; like: has its dtype
+    and device.
+    """
+    size = torch.sym_min(window, length)
+    starts = torch.arange(0, length - size + 1, stride, device=like.device)[:, None]
+    positions = torch.arange(length, device=like.device)
+    inside = (positions >= starts) & (positions < starts + size)
+    return inside.to(like.dtype) / size
 
 
 def scaled_rates(atrous_rates: Sequence[int], *, output_stride: int, reference_stride: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Bilinear resizing whose gradient repeats to the bit on GPUs."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -22,8 +23,25 @@ def rescale(x: Tensor, scale: float, *, align_corners: bool) -> Tensor:
     if scale == 1.0:
         return x
     if align_corners:
-        return resize(x, [round((side - 1) * scale) + 1 for side in x.shape[-2:]], align_corners=True)
+        rounded = rounded_product if torch.compiler.is_exporting() else lambda side, by: round(side * by)
+        return resize(x, [rounded(side - 1, scale) + 1 for side in x.shape[-2:]], align_corners=True)
     return bilinear(x, None, [scale, scale], False)
+
+
+def rounded_product(whole: int, factor: float) -> int:
+    """`round(whole * factor)`, a half to the even number, in whole numbers alone: of a graph's free size,
+    export formats have no rounding.
+    """
+    ratio = Fraction(factor).limit_denominator(1000)
+    doubled = 2 * ratio.denominator
+    up, rest = divmod_of(2 * whole * ratio.numerator + ratio.denominator, doubled)
+    is_half = 1 - (rest + doubled - 1) // doubled
+    return up - is_half * (up % 2)
+
+
+def divmod_of(number: int, by: int) -> tuple[int, int]:
+    """`divmod`, which a symbolic size does not have."""
+    return number // by, number % by
 
 
 def bilinear(

@@ -1,0 +1,242 @@
+"""`deeplabx export`, and what eval and predict make of its files, on a network of four convolutions."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import deeplabx
+from deeplabx import registry
+from deeplabx.command import export
+from deeplabx.engine.checkpoint_folder import exported_file
+from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.export import deployed as deploying
+from deeplabx.run.description import stored_model
+from tests.conftest import Deeplabx
+from tests.export.networks import register_slim, write_slim
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slim() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.OPTIONS, "backbone", dict(registry.OPTIONS["backbone"]))
+        register_slim()
+        yield
+
+
+@pytest.fixture(scope="module")
+def checkpoint(slim: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_slim(tmp_path_factory.mktemp("slim") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ONNX of logits and its int8 file; untrained weights may lose what they want."""
+    out = tmp_path_factory.mktemp("exported") / "onnx"
+    return deeplabx.export_model(checkpoint, out, ["int8=true", "max_loss=1", "calibration_images=2"])
+
+
+@pytest.fixture(scope="module")
+def graph(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """torch.export of ids."""
+    out = tmp_path_factory.mktemp("exported") / "graph"
+    return deeplabx.export_model(checkpoint, out, ["format=torch_export", "output=ids"])
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "export.json").read_text())
+
+
+def test_the_record_holds_the_proof(exported: Path) -> None:
+    record = record_of(exported)
+    assert set(record["files"]) == {"model.onnx", "model_int8.onnx"}
+    proof, int8 = record["proofs"]
+    assert len(proof["images"]) == 7  # five sizes, and the two images of the split
+    assert max(one["logits"] for one in proof["images"]) < 1e-4
+    split = proof["split"]
+    assert abs(split["miou_lost"]) < 1e-4
+    assert split["model"]["confusion_sha256"] == split["file"]["confusion_sha256"]
+    assert int8["precision"] == "int8"
+    assert int8["calibration"]["images"] == [0, 1] or len(int8["calibration"]["images"]) == 2
+    assert set(record["latency"]["variants"]) == {"torch", "model.onnx", "model_int8.onnx"}
+    assert record["provenance"]["checkpoint_sha256"]
+
+
+def test_the_file_says_what_it_is_and_has_free_sizes(exported: Path, checkpoint: Path) -> None:
+    model = onnx.load(exported / "model.onnx")
+    said = {one.key: json.loads(one.value) for one in model.metadata_props}
+    description = json.loads((checkpoint / "config.json").read_text())
+    assert said["deeplabx.classes"] == description["classes"]
+    assert said["deeplabx.palette"] == description["palette"]
+    assert said["deeplabx.preprocessing"]["mean"] == description["preprocess"]["mean"]
+    assert said["deeplabx.description"] == description
+    sizes = [
+        [one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim]
+        for value in (model.graph.input[0], model.graph.output[0])
+    ]
+    classes = len(description["classes"])
+    assert sizes == [["batch", "height", "width", 3], ["batch", classes, "height", "width"]]
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)  # no local paths
+
+
+def test_onnxruntime_alone_gives_the_models_logits(
+    exported: Path, checkpoint: Path, image: np.ndarray
+) -> None:
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"images": image[None]})
+    model = deeplabx.load(checkpoint)
+    with torch.no_grad():
+        expected = model(model.preprocess(image)).numpy()
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_eval_of_the_file_is_eval_of_the_run(exported: Path, checkpoint: Path, deeplabx: Deeplabx) -> None:
+    file = deeplabx("eval", str(exported / "model.onnx"), "trainer.devices=cpu")
+    run = deeplabx("eval", str(checkpoint), "trainer.devices=cpu")
+    assert file.code == run.code == 0
+    assert "onnxruntime" in file.err
+    assert "CPUExecutionProvider" in file.err
+
+    def numbers(out: str) -> list[str]:
+        return out.splitlines()[2:-2]
+
+    assert numbers(file.out) == numbers(run.out)
+
+
+@pytest.mark.parametrize("settings", [[], ["eval.scales=[0.5,1.0]", "eval.flip=true"], ["eval.window=32"]])
+def test_predict_takes_the_file(
+    exported: Path, checkpoint: Path, image: np.ndarray, settings: list[str]
+) -> None:
+    (found,) = deeplabx.predict(exported / "model.onnx", image, settings)
+    (expected,) = deeplabx.predict(checkpoint, image, [*settings, "trainer.devices=cpu"])
+    assert (found == expected).mean() > 0.999
+
+
+def test_a_graph_of_ids_predicts_and_refuses_what_needs_scores(
+    graph: Path, checkpoint: Path, image: np.ndarray
+) -> None:
+    (found,) = deeplabx.predict(graph, image)
+    (expected,) = deeplabx.predict(checkpoint, image, ["trainer.devices=cpu"])
+    assert np.array_equal(found, expected)
+    for wrong in ("eval.flip=true", "eval.window=32", "eval.crf=true", "eval.scales=[2.0]"):
+        with pytest.raises(ConfigError, match=r"needs logits, but .*model.pt2 gives ids"):
+            deeplabx.predict(graph, image, [wrong])
+
+
+@pytest.mark.parametrize(
+    "typed", ["backbone.output_stride=16", "model.align_corners=false", "trainer.precision=bf16"]
+)
+def test_a_graph_cannot_be_changed(exported: Path, typed: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{typed}, but .*model.onnx is a graph"):
+        deeplabx.evaluate(exported / "model.onnx", [typed])
+
+
+def test_a_folder_of_two_files_is_ambiguous(exported: Path, graph: Path) -> None:
+    assert exported_file(str(graph)) == graph / "model.pt2"
+    with pytest.raises(CheckpointError, match=r"holds 2 exported files: model.onnx, model_int8.onnx"):
+        exported_file(str(exported))
+
+
+def test_weights_alone_are_loaded_into_a_network(checkpoint: Path, tmp_path: Path, image: np.ndarray) -> None:
+    out = deeplabx.export_model(checkpoint, tmp_path / "weights", ["format=safetensors"])
+    (found,), (expected,) = (deeplabx.predict(one, image) for one in (out, checkpoint))
+    assert np.array_equal(found, expected)
+    assert deeplabx.load(out).classes == deeplabx.load(checkpoint).classes
+
+
+def test_a_graph_is_no_torch_module_to_load(exported: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.onnx is a graph, not a torch module"):
+        deeplabx.load(exported / "model.onnx")
+
+
+def test_train_and_export_refuse_an_exported_file(graph: Path, deeplabx: Deeplabx) -> None:
+    ended = deeplabx("export", str(graph))
+    assert ended.code == 4
+    assert "is an exported file" in ended.err
+    ended = deeplabx("train", f"init_from={graph}", "schedule.max_iters=1")
+    assert ended.code == 4
+    assert "is an exported file" in ended.err
+
+
+@pytest.mark.parametrize("fault", ["align_corners", "channels"])
+def test_a_planted_fault_is_exit_4_and_leaves_no_file(
+    checkpoint: Path, fault: str, deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(model: nn.Module, *arguments: Any, **settings: Any) -> deploying.Deployed:
+        found = deploying.deployed(model, *arguments, **settings)
+        if fault == "align_corners":
+            found.model.align_corners = False
+        else:
+            first = found.model.backbone.stages[0]
+            first.weight.data = first.weight.data.flip(1)
+        return found
+
+    monkeypatch.setattr(export, "deployed", faulty)
+    ended = deeplabx("export", str(checkpoint), "format=torch_export", "out=exported")
+    assert ended.code == 4
+    assert "model.pt2 differs from the model at one pixel above a stride" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_data_set_it_says_so(
+    checkpoint: Path, deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = deeplabx("export", str(checkpoint), "format=safetensors", "out=a", "check_split=false")
+    assert "not evaluated on a split: check_split=false" in ended.out
+    assert record_of(tmp_path / "a")["proofs"][0]["not_evaluated"] == "check_split=false"
+    ended = deeplabx("export", str(checkpoint), "int8=true", "check_split=false")
+    assert ended.code == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["format=tflite"], "format=tflite is not one of onnx, torch_export, openvino, safetensors"),
+        (["format=torch_export", "int8=true"], "int8=true, but format=torch_export has no int8 file"),
+        (["format=safetensors", "output=ids"], "holds weights alone"),
+        (["trainer.precision=bf16"], "files are exported in float32"),
+        (["max_loss=2"], "max_loss=2 is out of range"),
+    ],
+)
+def test_mistakes_are_exit_2(checkpoint: Path, deeplabx: Deeplabx, settings: list[str], words: str) -> None:
+    ended = deeplabx("export", str(checkpoint), *settings)
+    assert ended.code == 2
+    assert words in ended.err
+
+
+def test_a_taken_folder_is_refused(checkpoint: Path, deeplabx: Deeplabx, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("")
+    assert deeplabx("export", str(checkpoint), "format=safetensors", "out=taken").code == 2
+    assert [one.name for one in (tmp_path / "taken").iterdir()] == ["mine.txt"]
+
+
+def test_an_onnx_file_of_another_program_is_refused(
+    exported: Path, deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    model = onnx.load(exported / "model.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "theirs.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
+    ended = deeplabx("predict", "theirs.onnx", "photo.png")
+    assert ended.code == 4
+    assert "deeplabx export did not write it" in ended.err
+    ended = deeplabx("predict", "broken.onnx", "photo.png")
+    assert ended.code == 4
+    assert "cannot be read as ONNX" in ended.err
