@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from deeplabx.errors import needed
 from deeplabx.export.metadata import Metadata
 from deeplabx.export.onnx_file import write_onnx
 from deeplabx.export.openvino_file import read_openvino, write_openvino
-from deeplabx.process.extras import needed
 
 # Weights of onnxruntime's int8 have 7 bits: on x86 without VNNI, a sum of two products of 8 bits overflows.
 LEVELS = 64
@@ -119,10 +119,7 @@ def onnx_layers(model: Any) -> tuple[int, list[str]]:
     floats = {one.name for one in inferred if one.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     floats.add(model.graph.output[0].name)
     dequantized = {
-        output
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear"
-        for output in node.output
+        output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output
     }
     count, in_float = 0, []
     for node in model.graph.node:
@@ -212,7 +209,9 @@ def quantized_openvino(path: Path, images: Sequence[np.ndarray], *, attempt: Att
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(names=[one.get_friendly_name() for one in kept]) if kept else None,
+            ignored_scope=nncf.IgnoredScope(names=[one.get_friendly_name() for one in kept])
+            if kept
+            else None,
         )
     count, in_float = openvino_layers(found)
     return Quantized(found, in_float, count)

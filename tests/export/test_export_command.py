@@ -17,7 +17,6 @@ from deeplabx.command import export
 from deeplabx.engine.checkpoint_folder import exported_file
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.export import deployed as deploying
-from deeplabx.run.description import stored_model
 from tests.conftest import Deeplabx
 from tests.export.networks import register_slim, write_slim
 

@@ -39,9 +39,7 @@ class Ids(nn.Module):
 
 def comparisons(model: nn.Module, network: nn.Module) -> list[parity.Comparison]:
     return [
-        parity.compared(
-            what, images, model=model, normalization=IMAGENET, network=network, preprocess=False
-        )
+        parity.compared(what, images, model=model, normalization=IMAGENET, network=network, preprocess=False)
         for what, images in parity.natural_images(8, 3)
     ]
 
