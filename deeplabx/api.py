@@ -31,11 +31,20 @@ from deeplabx.dataset.listing import input_images, refuse_unreadable
 from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
 from deeplabx.errors import ConfigError
+from deeplabx.registry import register
+from deeplabx.run.build import build_model
 from deeplabx.run.description import StoredModel, stored_model
 from deeplabx.run.exported import ExportedModel
 
 __all__ = [
-    *("Result", "build_model", "compose", "evaluate", "export_model", "load", "predict", "register"),
+    "Result",
+    "build_model",
+    "compose",
+    "evaluate",
+    "export_model",
+    "load",
+    "predict",
+    "register",
     "train",
 ]
 
