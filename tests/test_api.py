@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import deeplabx
+from deeplabx.api import found_model
 from deeplabx.config.schema import LossSettings
 from deeplabx.dataset.writing import write_image
 from deeplabx.errors import CheckpointError, ConfigError, DataError
@@ -165,6 +166,22 @@ def test_predict_takes_paths_folders_images_and_arrays(
     assert len(ids) == 4
     for one in ids:
         assert np.array_equal(one, expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "window"),
+    [
+        ("predict", [], "auto"),
+        ("predict", ["eval.window=null"], None),
+        ("predict", ["eval.window=65"], 65),
+        ("eval", [], None),
+        ("eval", ["eval.window=auto"], "auto"),
+    ],
+)
+def test_predict_takes_windows_where_memory_needs_them_and_eval_where_it_is_told_to(
+    tiny_run: Path, command: str, overrides: list[str], window: int | str | None
+) -> None:
+    assert found_model(command, tiny_run, overrides).predictor().window == window
 
 
 class Own(Loss):

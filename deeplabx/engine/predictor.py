@@ -4,9 +4,9 @@ and flip.
 
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from deeplabx.errors import (
 )
 from deeplabx.model.crf import DenseCRF
 from deeplabx.process.distributed import is_main
+from deeplabx.process.memory import Free
 from deeplabx.process.signals import StopRequest
 
 USUAL_CROP = 513  # of the papers: the side of a window where the training crop is not known
@@ -123,12 +124,12 @@ class Predictor:
         found: dict[int, Prediction] = {}
         windows = [self.window_for(*image.shape[:2]) for image in images]
         whole = [index for index, window in enumerate(windows) if window is None]
-        sizes = [self.padded_sizes(image) for image in images]
-        for _, group in groupby(
-            sorted(whole, key=lambda index: sizes[index]), key=lambda index: sizes[index]
-        ):
-            same = list(group)
-            for part in chunks(same, self.images_at_once(len(same), *sizes[same[0]][0])):
+        groups: defaultdict[tuple, list[int]] = defaultdict(list)
+        for index in whole:
+            groups[self.padded_sizes(images[index])].append(index)
+        for same in groups.values():
+            height, width = np.max([images[index].shape[:2] for index in same], axis=0)
+            for part in chunks(same, self.at_once(height, width) if len(same) > 1 else 1):
                 together = self.whole([images[index] for index in part], probabilities=probabilities)
                 found.update(zip(part, together, strict=True))
         for index, window in enumerate(windows):
@@ -167,6 +168,7 @@ class Predictor:
         if self.window == "auto":
             window = self.usual_window
             self.say(f"{full.message}, for an image of {width} x {height} pixels: predicting it in windows")
+            self.return_memory()
             return [self.in_windows(images[0], window, probabilities=probabilities)]
         full.message += f", for an image of {width} x {height} pixels"
         raise full
@@ -394,15 +396,10 @@ class Predictor:
         """The windows' side for an image, None for the whole one. What auto decides is said once."""
         if self.window != "auto":
             return None if self.window is None else int(self.window)
-        least = self.crop or (1, 1)
         side, free = self.usual_window, free_on(self.device)
-        height, width = max(height, least[0]), max(width, least[1])
-        small = max(height, width) <= side
-        if small or fitting(height * width * UNKNOWN * max(self.scales) ** 2, free) >= 1:
-            return None  # whatever the network is: counting its bytes would take a second
-        needed = self.needed(height, width)
-        if fitting(needed, free) >= 1:
+        if max(height, width) <= side or self.enough(height, width, 1, free) == 1:
             return None
+        needed = self.needed(height, width)
         if self.budget.first(f"windows of {side}"):
             has = "the free memory is not known" if free is None else free.words
             self.say(
@@ -412,38 +409,52 @@ class Predictor:
         return side
 
     def needed(self, height: int, width: int) -> float:
-        """Bytes for an image of this size, estimated."""
+        """Bytes for an image of this size, padded to `crop`; estimated."""
+        height, width = self.padded(height, width)
         per_pixel = self.budget.bytes_per_pixel(self.model, channels=len(self.normalization.mean))
         largest = max(self.scales) ** 2
         # the scores of the views so far, of this one at the image's size, and their softmax
         sums = 0 if self.one_view else 12 * (self.num_classes or MOST_IN_8_BITS)
         return height * width * (REAL_TO_LIVE * largest * per_pixel + sums)
 
-    def images_at_once(self, count: int, height: int, width: int) -> int:
-        if count == 1:
-            return 1
-        return min(count, self.at_once(height, width))
-
     def at_once(self, height: int, width: int) -> int:
         """Images of this size in one pass."""
-        most = MOST_AT_ONCE.get(self.device.type, MOST_ELSEWHERE)
-        limits = [limit for limit in (self.batch or most, self.budget.most) if limit is not None]
+        most = self.batch or MOST_AT_ONCE.get(self.device.type, MOST_ELSEWHERE)
+        if self.budget.most is not None:
+            most = min(most, self.budget.most)
         if self.batch is None and most > 1:
-            limits.append(fitting(self.needed(height, width), free_on(self.device)))
-        return max(1, min(limits))
+            most = self.enough(height, width, most, free_on(self.device))
+        return max(1, most)
 
-    def padded_sizes(self, image: np.ndarray) -> list[tuple[int, int]]:
+    def enough(self, height: int, width: int, most: int, free: Free | None) -> int:
+        """For how many images of this size there is memory, up to `most`. The bytes that the network needs
+        are counted, which takes a second or two, only where it would not suffice for any network.
+        """
+        high, wide = self.padded(height, width)
+        any_network = high * wide * UNKNOWN * max(self.scales) ** 2
+        if fitting(any_network, free) >= most:
+            return most
+        return min(most, fitting(self.needed(height, width), free))
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        least = self.crop or (1, 1)
+        return max(height, least[0]), max(width, least[1])
+
+    def padded_sizes(self, image: np.ndarray) -> tuple[tuple[int, int], ...]:
         """The size of each view of an image as the network gets it."""
         height, width = image.shape[:2]
-        least = self.crop or (1, 1)
         sides = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales]
-        return [(max(high, least[0]), max(wide, least[1])) for high, wide in sides]
+        return tuple(self.padded(*size) for size in sides)
 
     def take_fewer(self, count: int, full: ResourceError) -> None:
         """Remember that memory did not suffice for `count` at once."""
         half = math.ceil(count / 2)
         self.budget.most = half
         self.say(f"{full.message}: continuing with {half} at once")
+        self.return_memory()
+
+    def return_memory(self) -> None:
+        """To the system, what torch keeps of what was freed."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
