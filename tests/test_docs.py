@@ -137,8 +137,8 @@ def without_stand_ins(words: list[str]) -> list[str]:
 
 
 def spread(words: list[str], folder: Path) -> list[str]:
-    """Words with the files that `*` stands for, as a shell has them. A pattern with folders is quoted there, so
-    the command gets it.
+    """Words with the files that `*` stands for, as a shell has them. A pattern with folders is quoted there
+    and reaches the command.
     """
     spread_words = []
     for word in words:
