@@ -99,7 +99,7 @@ def forget_peak() -> None:
 
 def in_own_process(*words: object) -> str:
     command = [sys.executable, "-m", "benchmarks.prediction", *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def footprint_of(model: str, backbone: str, stride: int, side: int) -> None:

@@ -164,7 +164,7 @@ def without_encoding(source: str) -> list[str]:
         called = ast.unparse(node.func)
         words = " ".join(ast.unparse(one) for one in (*node.args[:2], *(key.value for key in node.keywords)))
         binary = re.search(r"'[rwax+]*b[rwax+]*'", words) is not None
-        other = called in ("os.open", "Image.open", "tarfile.open", "opener.open")
+        other = called in ("os.open", "Image.open", "tarfile.open", "opener.open", "rasterio.open")
         opens = called.rpartition(".")[2] in ("open", "fdopen") and not binary and not other
         decodes = any(key.arg in ("text", "universal_newlines") for key in node.keywords)
         if opens or decodes or called.endswith((".read_text", ".write_text")):
