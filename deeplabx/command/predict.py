@@ -499,9 +499,16 @@ def settings_of(found: StoredModel, save: Sequence[str], submission: str | None)
 
 
 def fingerprint(path: Path) -> str:
-    """The sha256 of a checkpoint's manifest, which has those of its files, or of a single file."""
-    with (path / MANIFEST if path.is_dir() else path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The sha256 of a checkpoint's manifest, which has those of its files, or of an exported file, of OpenVINO
+    with the weights beside it.
+    """
+    files = [path / MANIFEST] if path.is_dir() else [path, path.with_suffix(".bin")]
+    found = hashlib.sha256()
+    for one in files:
+        if one.is_file():
+            with one.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def how_to_go_on(folder: Path) -> str:

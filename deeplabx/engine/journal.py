@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplabx.engine.durable import arriving_file, remove, replace
+from deeplabx.errors import DataError
 
 SETTINGS = "settings.json"
 LEVEL = 1  # of zlib: ids of one class side by side become small at any
@@ -78,14 +79,20 @@ class Journal:
             path.write_bytes(json.dumps(head).encode() + b"\n" + data)
 
     def read(self, number: int, layer: str, *, head_only: bool = False) -> Part:
-        """head_only: without the values."""
-        with self.place(number, layer).open("rb") as file:
-            head = json.loads(file.readline())
-            data = b"" if head_only else file.read()
-        values = None
-        if data:
-            values = np.frombuffer(zlib.decompress(data), head["dtype"]).reshape(head["size"])
-        return Part(head["top"], head["left"], tuple(head["size"]), values, head["counts"])
+        """head_only: without the values. Raises DataError for a file that a disk has damaged."""
+        path = self.place(number, layer)
+        try:
+            with path.open("rb") as file:
+                head = json.loads(file.readline())
+                data = b"" if head_only else file.read()
+            values = None
+            if data:
+                values = np.frombuffer(zlib.decompress(data), head["dtype"]).reshape(head["size"])
+            return Part(head["top"], head["left"], tuple(head["size"]), values, head["counts"])
+        except (ValueError, KeyError, TypeError, zlib.error):
+            raise DataError(
+                f"{path} is damaged", hint=f"remove {self.folder}, then start the prediction again"
+            ) from None
 
 
 def differing(stored: Any, own: Mapping[str, Any]) -> list[str]:

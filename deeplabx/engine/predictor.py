@@ -34,9 +34,8 @@ from deeplabx.process.memory import Free
 from deeplabx.process.signals import StopRequest
 
 USUAL_CROP = 513  # of the papers: the side of a window where the training crop is not known
-MOST_AT_ONCE = {
-    "cpu": 1
-}  # a CPU computes one image at a time as fast as several: see benchmarks/prediction.py
+# Four images of 129 to 513 pixels at once took a CPU as long as one by one, and more memory.
+MOST_AT_ONCE = {"cpu": 1}
 MOST_ELSEWHERE = 16
 
 

@@ -167,6 +167,14 @@ def test_a_crf_needs_the_whole(tmp_path: Path) -> None:
         predicted(tmp_path, written(tmp_path / "in.tif"), crf=DenseCRF(1))
 
 
+def test_without_rasterio_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path / "in.tif")
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    words = r"package rasterio, which is not installed\npip install 'deeplabx\[geo\]'"
+    with pytest.raises(ConfigError, match=words):
+        predicted(tmp_path, source)
+
+
 # --- going on -----------------------------------------------------------------------------------------------
 
 
@@ -242,6 +250,15 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
 
     with pytest.raises(InterruptedPredictionError):
         predicted(tmp_path, source, model=Again())
+
+
+def test_a_damaged_band_is_said_in_words(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.tif")
+    with pytest.raises(InterruptedPredictionError):
+        predicted(tmp_path, source, model=Killed(12))
+    (tmp_path / "ids.tif.part" / "000001.ids").write_bytes(b"{}")
+    with pytest.raises(DataError, match="000001.ids is damaged\nremove .*ids.tif.part, then start"):
+        predicted(tmp_path, source)
 
 
 KILLED = """
