@@ -137,10 +137,13 @@ def without_stand_ins(words: list[str]) -> list[str]:
 
 
 def spread(words: list[str], folder: Path) -> list[str]:
-    """Words with the files that `*` stands for, as a shell has them."""
+    """Words with the files that `*` stands for, as a shell has them. A pattern with folders is quoted there
+    and reaches the command.
+    """
     spread_words = []
     for word in words:
-        found = sorted(path.name for path in folder.glob(word)) if "*" in word and "=" not in word else []
+        shells = "*" in word and not {"=", "/"} & set(word)
+        found = sorted(path.name for path in folder.glob(word)) if shells else []
         spread_words += found or [word]
     return spread_words
 

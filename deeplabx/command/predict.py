@@ -55,9 +55,9 @@ MOST_WAITING = 256 << 20  # bytes of images that wait for others of their size
 
 
 def main(job: Job) -> None:
-    found = stored_model(checkpoint_of(job.config.ckpt), change=job.changed)
     own = job.config
     checks.check_own(own, job.command.settings, keys=job.own_keys)
+    found = stored_model(checkpoint_of(own.ckpt), change=job.changed)
     predict(
         found,
         [str(one) for one in own.input],
@@ -189,9 +189,8 @@ def predict_pending(
     pending = [task for task in tasks if not done.has(task)]
     if len(pending) < len(tasks):
         print(f"{len(tasks) - len(pending)} of {len(tasks)} images were done already")
-    if not pending:
-        return Outcome()
     remove_unfinished(pending)
+    remove_frames([task for task in pending if done.has_other(task)])
     work = Work(
         found,
         folder,
@@ -201,10 +200,13 @@ def predict_pending(
         frozenset(task.source for task in pending if done.has_begun(task)),
         settings["checkpoint"],
     )
-    outcome = launch(
-        predict_share, work, pending, devices=found.config.trainer.devices, prepare=plugins.loader()
-    )
-    if "polygons" in save:
+    outcome = Outcome()
+    if pending:
+        devices = found.config.trainer.devices
+        outcome = launch(predict_share, work, pending, devices=devices, prepare=plugins.loader())
+    if (
+        "polygons" in save
+    ):  # even if nothing was pending: an earlier prediction may have been killed before this
         write_annotations(folder / "coco.json", tasks, about.classes)
     return outcome
 
@@ -497,9 +499,16 @@ def settings_of(found: StoredModel, save: Sequence[str], submission: str | None)
 
 
 def fingerprint(path: Path) -> str:
-    """The sha256 of a checkpoint's manifest, which has those of its files, or of a single file."""
-    with (path / MANIFEST if path.is_dir() else path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """A hash of a checkpoint's manifest, which has those of its files, or of an exported file (of OpenVINO, with
+    the weights beside it).
+    """
+    files = [path / MANIFEST] if path.is_dir() else [path, path.with_suffix(".bin")]
+    found = hashlib.sha256()
+    for one in files:
+        if one.is_file():
+            with one.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def how_to_go_on(folder: Path) -> str:
@@ -524,6 +533,14 @@ def remove_unfinished(tasks: Sequence[Task]) -> None:
     for folder in folders:
         if folder.is_dir():
             tidy(folder, f"*-{'[0-9a-f]' * 32}")
+
+
+def remove_frames(tasks: Sequence[Task]) -> None:
+    """The frames of videos that have changed: one that is shorter now would keep the last ones."""
+    for task in tasks:
+        for path in with_ids(task).files.values():
+            if path.is_dir():
+                remove(path)
 
 
 def write_annotations(path: Path, tasks: Sequence[Task], classes: Sequence[str]) -> None:

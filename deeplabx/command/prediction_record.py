@@ -82,6 +82,10 @@ class Done:
         entry = self.begun.get(key_of(task))
         return entry is not None and unchanged(task, entry)
 
+    def has_other(self, task: Task) -> bool:
+        """Whether the frames that are there are those of a video that has changed since."""
+        return key_of(task) in self.begun and not self.has_begun(task)
+
 
 def key_of(task: Task) -> str:
     return os.path.abspath(task.source)  # noqa: PTH100 - pathlib's keeps ..

@@ -75,7 +75,7 @@ def served(found: StoredModel) -> ServedModel:
     config, description = found.config, found.description
     predictor, palette = found.predictor(), description.palette
     dtype = id_dtype(len(palette))
-    ids_alone = getattr(predictor, "gives_ids", False)  # as an exported file may
+    ids_alone = predictor.gives_ids  # as an exported file may
 
     def segment(image: np.ndarray, probabilities: bool, stop: StopRequest) -> Segmentation:
         [found] = replace(predictor, stop=stop).predict(

@@ -77,11 +77,12 @@ COMMANDS = (
         examples=(
             ("predict RUN photo.jpg", "into outputs/predict/"),
             ("predict RUN photos/ out=predicted", "every image below a folder"),
+            ("predict RUN clip.mp4 'save=[ids,overlay,polygons]'", "a video, with polygons"),
         ),
         run="deeplabx.command.predict:main",
         schema="PredictConfig",
         overrides_stored=True,
-        needs={**CKPT, "input": "images, or folders of images, as in input=photo.jpg"},
+        needs={**CKPT, "input": "images, folders or videos, as in input=photo.jpg"},
         in_place_of_null={"eval.window": "auto"},
         first=("ckpt",),
         rest="input",

@@ -682,7 +682,11 @@ class PredictConfig(CheckpointConfig):
     dataset: DatasetSettings = nested(DatasetSettings)
     input: list[str] = setting(
         path=True,
+<<<<<<< HEAD
         words="images, folders, patterns in quotes, videos; .txt: a list of paths",
+=======
+        words="images, folders, videos; patterns in quotes; lists of paths (.txt)",
+>>>>>>> att-outputs
     )
     out: str = setting(path=True, words="folder to write to; one that a prediction was stopped in goes on")
     save: list[str] = choice(
@@ -691,22 +695,21 @@ class PredictConfig(CheckpointConfig):
         "overlay",
         "probabilities",
         "polygons",
-        words="what is written of each image",
+        words="ids, colour, overlay, probabilities, polygons; what is written of each image",
     )
     submission: str | None = choice(
         "voc_comp5",
         "voc_comp6",
         "cityscapes",
         default=None,
-        words="also write the layout of a test server; comp5: trained on VOC's images alone; comp6: on "
-        "others too, such as ImageNet's",
+        words="voc_comp5, voc_comp6 or cityscapes; a test server's layout too; comp5: trained on VOC's "
+        "images alone; comp6: on others too, such as ImageNet's",
     )
     batch_size: int | str = choice_or_number(
         "auto",
         at_least=1,
         at_most=1024,
-        words="most images of one size that are predicted together; auto: one on a CPU, on a GPU as memory "
-        "allows",
+        words="most images of a size at once; auto: one on a CPU, on a GPU as memory allows",
     )
 
 

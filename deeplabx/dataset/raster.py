@@ -1,4 +1,7 @@
-"""GeoTIFF, read and written by blocks through rasterio, with georeference and pixels without data."""
+"""GeoTIFF, read and written by blocks through rasterio, with georeference and pixels without data.
+
+rasterio is imported when it is needed. Whoever calls this has seen to it that it is installed.
+"""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +15,11 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from deeplabx.dataset.contract import Palette
 from deeplabx.dataset.image_file import MAX_PIXELS
 from deeplabx.dataset.image_header import TIFF_STARTS
+<<<<<<< HEAD
 from deeplabx.errors import DataError, DeeplabxError, ResourceError, needed
+=======
+from deeplabx.errors import DataError, DeeplabxError, ResourceError
+>>>>>>> att-outputs
 
 CACHE = 128  # MiB of blocks that GDAL keeps; its own limit is a part of the machine's memory
 BLOCK = 512  # side of the tiles that are written
@@ -42,10 +49,11 @@ def is_raster(path: Path) -> bool:
 @contextmanager
 def rasterio_for(path: Path, *, failure: type[DeeplabxError] = DataError) -> Iterator[Any]:
     """rasterio, with a small cache. Its errors are raised as `failure`, and it does not warn of files without
-    a georeference. Raises ConfigError where it is not installed.
+    a georeference.
     """
-    rasterio = needed("rasterio", extra="geo")
-    errors = needed("rasterio.errors", extra="geo")
+    import rasterio
+    from rasterio import errors
+
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE):
         warnings.simplefilter("ignore", errors.NotGeoreferencedWarning)
         try:
@@ -62,13 +70,13 @@ class RasterSource:
     """
 
     def __init__(self, path: Path, dataset: Any, *, expected: int, channels: Sequence[int] | None) -> None:
+        from rasterio import enums
+
         self.path, self.dataset = path, dataset
         self.height, self.width = dataset.height, dataset.width
         self.bands = bands_of(path, dataset, expected=expected, channels=channels)
         self.channels = len(self.bands)
-        flags = [set(one) for one in dataset.mask_flag_enums]
-        full = needed("rasterio.enums", extra="geo").MaskFlags.all_valid
-        self.is_whole = all(full in one for one in flags)
+        self.is_whole = all(enums.MaskFlags.all_valid in flags for flags in dataset.mask_flag_enums)
         self.blocks = Blocks(dataset) if dataset.driver == "GTiff" and dataset.nodata is not None else None
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
@@ -129,11 +137,12 @@ def bands_of(path: Path, dataset: Any, *, expected: int, channels: Sequence[int]
     """The bands that become the network's channels, counted from 1. Raises DataError unless they are clear
     and of 8 bits.
     """
-    enums = needed("rasterio.enums", extra="geo")
+    from rasterio.enums import ColorInterp
+
     colours = [
         band
         for band, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if meaning != enums.ColorInterp.alpha
+        if meaning != ColorInterp.alpha
     ]
     if channels is not None:
         if max(channels) >= dataset.count:
@@ -160,7 +169,7 @@ def bands_of(path: Path, dataset: Any, *, expected: int, channels: Sequence[int]
             f"{path}: its samples are {', '.join(kinds)}, but must be of 8 bits",
             hint="gdal_translate -ot Byte -scale LOW HIGH IN OUT; with the same LOW and HIGH as for training",
         )
-    if any(dataset.colorinterp[band - 1] == enums.ColorInterp.palette for band in found):
+    if any(dataset.colorinterp[band - 1] == ColorInterp.palette for band in found):
         raise DataError(
             f"{path} has a colour table, whose indices are not colours",
             hint="gdal_translate -expand rgb IN OUT makes channels of it",

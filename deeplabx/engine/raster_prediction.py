@@ -18,6 +18,7 @@ from deeplabx.engine.journal import Journal, Part
 from deeplabx.engine.lock import locked
 from deeplabx.engine.predictor import Predictor, Tiling
 from deeplabx.engine.windows import Band
+from deeplabx.process.extras import needed
 
 UNFINISHED = ".part"  # what the folder with the finished bands is called, behind the name of the file
 IDS = "ids"
@@ -60,8 +61,10 @@ def predict_raster(
 
     checkpoint: what identifies the weights, such as their hash. channels: see `RasterSource`.
     probabilities_path: float32 in 16 bits, a band for each class, NaN where there is no data. Raises
-    DataError for a file that cannot be used and as `Predictor.bands`.
+    DataError for a file that cannot be used, ConfigError where rasterio is not installed, and as
+    `Predictor.bands`.
     """
+    needed("rasterio", extra="geo")
     folder = ids_path.with_name(ids_path.name + UNFINISHED)
     expected = len(predictor.normalization.mean)
     with opened_raster(path, expected=expected, channels=channels) as source:

@@ -259,6 +259,15 @@ def test_a_video_goes_on_with_the_frames_that_are_missing(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_a_video_that_changed_keeps_no_frame_of_before(found: Standin, tmp_path: Path, clip: Path) -> None:
+    predict(found, [clip], tmp_path / "out", save=["ids", "overlay"])
+    shorter = (np.full((32, 48, 3), shade, np.uint8) for shade in (10, 200))
+    write_video(clip, shorter, rate=5, size=(48, 32))
+    predict(found, [clip], tmp_path / "out", save=["ids", "overlay"])
+    assert len(list((tmp_path / "out/clip").iterdir())) == 2
+    assert VideoFile(tmp_path / "out/clip_overlay.mp4").properties.frames == 2
+
+
 def test_damaged_frames_of_a_video_are_an_error_and_the_others_are_there(
     found: Standin, tmp_path: Path, clip: Path
 ) -> None:
@@ -436,6 +445,7 @@ def test_a_prediction_that_is_done_computes_nothing(
     drawn(tmp_path / "in", "a.png")
     predict(found, [tmp_path / "in"], tmp_path / "out", save=ALL)
     before = contents(tmp_path / "out")
+    (tmp_path / "out/coco.json").unlink()  # as if it was killed before it wrote this
     monkeypatch.setattr(Standin, "predictor", lambda self: pytest.fail("the network was built"))
     predict(found, [tmp_path / "in"], tmp_path / "out", save=ALL)
     assert "1 of 1 images were done already" in capsys.readouterr().out

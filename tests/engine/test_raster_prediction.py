@@ -167,6 +167,14 @@ def test_a_crf_needs_the_whole(tmp_path: Path) -> None:
         predicted(tmp_path, written(tmp_path / "in.tif"), crf=DenseCRF(1))
 
 
+def test_without_rasterio_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path / "in.tif")
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    words = r"package rasterio, which is not installed\npip install 'deeplabx\[geo\]'"
+    with pytest.raises(ConfigError, match=words):
+        predicted(tmp_path, source)
+
+
 # --- going on -----------------------------------------------------------------------------------------------
 
 
