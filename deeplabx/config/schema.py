@@ -682,11 +682,7 @@ class PredictConfig(CheckpointConfig):
     dataset: DatasetSettings = nested(DatasetSettings)
     input: list[str] = setting(
         path=True,
-<<<<<<< HEAD
-        words="images, folders, patterns in quotes, videos; .txt: a list of paths",
-=======
         words="images, folders, videos; patterns in quotes; lists of paths (.txt)",
->>>>>>> att-outputs
     )
     out: str = setting(path=True, words="folder to write to; one that a prediction was stopped in goes on")
     save: list[str] = choice(

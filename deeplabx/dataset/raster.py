@@ -15,11 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from deeplabx.dataset.contract import Palette
 from deeplabx.dataset.image_file import MAX_PIXELS
 from deeplabx.dataset.image_header import TIFF_STARTS
-<<<<<<< HEAD
-from deeplabx.errors import DataError, DeeplabxError, ResourceError, needed
-=======
 from deeplabx.errors import DataError, DeeplabxError, ResourceError
->>>>>>> att-outputs
 
 CACHE = 128  # MiB of blocks that GDAL keeps; its own limit is a part of the machine's memory
 BLOCK = 512  # side of the tiles that are written

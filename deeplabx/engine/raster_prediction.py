@@ -18,7 +18,7 @@ from deeplabx.engine.journal import Journal, Part
 from deeplabx.engine.lock import locked
 from deeplabx.engine.predictor import Predictor, Tiling
 from deeplabx.engine.windows import Band
-from deeplabx.process.extras import needed
+from deeplabx.errors import needed
 
 UNFINISHED = ".part"  # what the folder with the finished bands is called, behind the name of the file
 IDS = "ids"
