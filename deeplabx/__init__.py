@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    *("Result", "build_model", "compose", "evaluate", "export_model", "load", "predict", "register"),
+    "Result",
+    "build_model",
+    "compose",
+    "evaluate",
+    "export_model",
+    "load",
+    "predict",
+    "register",
     "train",
 ]
 TORCH_FREE = {"register": "deeplabx.registry"}  # a plug-in without torch is loaded without it

@@ -37,7 +37,14 @@ from deeplabx.run.description import StoredModel, stored_model
 from deeplabx.run.exported import ExportedModel
 
 __all__ = [
-    *("Result", "build_model", "compose", "evaluate", "export_model", "load", "predict", "register"),
+    "Result",
+    "build_model",
+    "compose",
+    "evaluate",
+    "export_model",
+    "load",
+    "predict",
+    "register",
     "train",
 ]
 
