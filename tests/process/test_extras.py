@@ -15,5 +15,5 @@ def test_a_module_that_is_there_is_imported() -> None:
 def test_an_absent_package_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="this needs the package onnxruntime, which is not") as found:
-        needed("onnxruntime.quantization", extra="onnx")
+        needed("onnxruntime", extra="onnx")
     assert found.value.hint == "pip install 'deeplabx[onnx]'"
