@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -439,8 +440,9 @@ class Export:
         def run_model() -> Any:
             return model(normalization(given) if self.metadata.preprocess else given)
 
-        networks = {proof.file: self.network(self.folder / proof.file) for proof in self.proofs}
-        runs = {"torch": run_model, **{name: lambda own=own: own(given) for name, own in networks.items()}}
+        runs: dict[str, Callable[[], object]] = {"torch": run_model}
+        for proof in self.proofs:
+            runs[proof.file] = partial(self.network(self.folder / proof.file), given)
         with torch.inference_mode():
             seconds = latency.medians(runs)
         weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())

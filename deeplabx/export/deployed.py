@@ -63,6 +63,7 @@ def traced(network: Deployed) -> ExportedProgram:
         example, free = torch.zeros(images, height, width, network.channels, dtype=torch.uint8), (0, 1, 2)
     sizes = {dimension: Dim.DYNAMIC(min=1) for dimension in free}
     # Oblivious: a size that is 1, as of one image and where image pooling meets 1 x 1, is no special case.
-    with tracing.patch(backed_size_oblivious=True), warnings.catch_warnings():
+    oblivious = tracing.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with oblivious, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its pytree
         return torch.export.export(network, (example,), dynamic_shapes=(sizes,), strict=False)

@@ -42,7 +42,7 @@ def openvino_texts(path: Path) -> dict[str, str]:
     model = read_openvino(path)
     if not model.has_rt_info([SECTION]):
         return {}
-    return {f"{PREFIX}{key}": value.astype(str) for key, value in model.get_rt_info([SECTION]).value.items()}
+    return {f"{PREFIX}{key}": str(value) for key, value in model.get_rt_info([SECTION]).value.items()}
 
 
 class OpenvinoNetwork(nn.Module):

@@ -1,8 +1,8 @@
 """int8: the same file with 8-bit integers, its ranges set by images of the training split."""
 
 import contextlib
+import io
 import logging
-import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -202,16 +202,15 @@ def quantized_openvino(path: Path, images: Sequence[np.ndarray], *, attempt: Att
     kinds = ("Convolution", "GroupConvolution")
     layers = [one for one in model.get_ordered_ops() if one.get_type_name() in kinds]
     kept = [*layers[: int(attempt.stem)], *layers[len(layers) - attempt.head :]]
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), quiet():
+    names = [one.get_friendly_name() for one in kept]
+    with contextlib.redirect_stdout(io.StringIO()), quiet():  # its bars
         found = nncf.quantize(
             model,
             nncf.Dataset(images),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(names=[one.get_friendly_name() for one in kept])
-            if kept
-            else None,
+            ignored_scope=nncf.IgnoredScope(names=names) if names else None,
         )
     count, in_float = openvino_layers(found)
     return Quantized(found, in_float, count)

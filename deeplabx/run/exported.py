@@ -1,5 +1,6 @@
 """An exported file where a checkpoint is expected: what eval and predict need of it."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -167,9 +168,10 @@ def refuse_other_network(config: schema.TrainConfig, own: schema.TrainConfig, *,
     for key, value, _ in walk(config):
         fixed = key.startswith(("model.", "backbone.")) or key == "trainer.precision"
         if fixed and value != before.get(key):
+            typed, exported = (json.dumps(one).strip('"') for one in (value, before.get(key)))
             raise ConfigError(
-                f"{key}={value}, but {source} is a graph that was exported with {before.get(key)}",
-                hint=f"export the run again with {key}={value}"
+                f"{key}={typed}, but {source} is a graph that was exported with {exported}",
+                hint=f"export the run again with {key}={typed}"
                 if key != "trainer.precision"
                 else "leave it unset: an exported file computes in float32, or in int8 where it says so",
             )

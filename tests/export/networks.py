@@ -44,8 +44,14 @@ def register_slim() -> None:
 
 def slim_model(*, num_classes: int = 5, align_corners: bool = True, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    settings = {"channels": 8, "align_corners": align_corners, "num_classes": num_classes}
-    return deeplabx.build_model("deeplabv3", backbone="slim", output_stride=8, **settings).eval()
+    return deeplabx.build_model(
+        "deeplabv3",
+        backbone="slim",
+        output_stride=8,
+        num_classes=num_classes,
+        channels=8,
+        align_corners=align_corners,
+    ).eval()
 
 
 def write_slim(folder: Path) -> Path:

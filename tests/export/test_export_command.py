@@ -17,6 +17,8 @@ from deeplabx.command import export
 from deeplabx.engine.checkpoint_folder import exported_file
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.export import deployed as deploying
+from deeplabx.export.openvino_file import openvino_model, write_openvino
+from deeplabx.run.exported import ExportedFile
 from tests.conftest import Deeplabx
 from tests.export.networks import register_slim, write_slim
 
@@ -126,6 +128,18 @@ def test_predict_takes_the_file(
     assert (found == expected).mean() > 0.999
 
 
+def test_openvino_reads_the_same_network(exported: Path, tmp_path: Path, image: np.ndarray) -> None:
+    pytest.importorskip("openvino")
+    metadata = ExportedFile(exported / "model.onnx").metadata
+    path = tmp_path / "model.xml"
+    write_openvino(openvino_model(exported / "model.onnx"), path, metadata)
+    assert ExportedFile(path).metadata == metadata
+    (found,), (expected,) = (
+        deeplabx.predict(one, image, ["eval.flip=true"]) for one in (path, exported / "model.onnx")
+    )
+    assert (found == expected).mean() > 0.999
+
+
 def test_a_graph_of_ids_predicts_and_refuses_what_needs_scores(
     graph: Path, checkpoint: Path, image: np.ndarray
 ) -> None:
@@ -178,10 +192,11 @@ def test_a_planted_fault_is_exit_4_and_leaves_no_file(
 ) -> None:
     def faulty(model: nn.Module, *arguments: Any, **settings: Any) -> deploying.Deployed:
         found = deploying.deployed(model, *arguments, **settings)
+        own: Any = found.model
         if fault == "align_corners":
-            found.model.align_corners = False
+            own.align_corners = False
         else:
-            first = found.model.backbone.stages[0]
+            first = own.backbone.stages[0]
             first.weight.data = first.weight.data.flip(1)
         return found
 
@@ -209,7 +224,7 @@ def test_without_the_data_set_it_says_so(
         (["format=torch_export", "int8=true"], "int8=true, but format=torch_export has no int8 file"),
         (["format=safetensors", "output=ids"], "holds weights alone"),
         (["trainer.precision=bf16"], "files are exported in float32"),
-        (["max_loss=2"], "max_loss=2 is out of range"),
+        (["max_loss=2"], "max_loss=2.0 is out of range"),
     ],
 )
 def test_mistakes_are_exit_2(checkpoint: Path, deeplabx: Deeplabx, settings: list[str], words: str) -> None:
