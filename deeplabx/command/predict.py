@@ -499,8 +499,8 @@ def settings_of(found: StoredModel, save: Sequence[str], submission: str | None)
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a checkpoint's manifest, which has those of its files, or of an exported file (of OpenVINO,
-    with the weights beside it).
+    """A hash of a checkpoint's manifest, which has those of its files, or of an exported file; of OpenVINO's
+    with the weights beside it.
     """
     files = [path / MANIFEST] if path.is_dir() else [path, path.with_suffix(".bin")]
     found = hashlib.sha256()
