@@ -1,6 +1,8 @@
 """`deeplabx export`, and what eval and predict make of its files, on a network of four convolutions."""
 
+import hashlib
 import json
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,8 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 def test_the_record_holds_the_proof(exported: Path) -> None:
     record = record_of(exported)
-    assert set(record["files"]) == {"model.onnx", "model_int8.onnx"}
+    handed_over = {"classes.json", "model_card.md", "predict.py"}
+    assert set(record["files"]) == {"model.onnx", "model_int8.onnx", *handed_over}
     proof, int8 = record["proofs"]
     assert len(proof["images"]) == 7  # five sizes, and the two images of the split
     assert max(one["logits"] for one in proof["images"]) < 1e-4
@@ -104,6 +107,27 @@ def test_onnxruntime_alone_gives_the_models_logits(
     with torch.no_grad():
         expected = model(model.preprocess(image)).numpy()
     assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_what_is_handed_over_needs_no_torch_and_gives_the_same_ids(
+    exported: Path, checkpoint: Path, image: np.ndarray, tmp_path: Path
+) -> None:
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    runpy.run_path(str(exported / "predict.py"))["main"]([str(tmp_path / "photo.png")])
+    found = np.array(Image.open(tmp_path / "photo.png.ids.png"))
+    np.testing.assert_array_equal(found, next(deeplabx.predict(checkpoint, image)))
+    classes = json.loads((exported / "classes.json").read_text())["classes"]
+    assert [one["name"] for one in classes] == json.loads((checkpoint / "config.json").read_text())["classes"]
+
+
+def test_the_model_card_has_each_file_with_its_hash_and_mIoU(exported: Path) -> None:  # noqa: N802
+    card, record = (exported / "model_card.md").read_text(), record_of(exported)
+    for name, proof in zip(("model.onnx", "model_int8.onnx"), record["proofs"], strict=True):
+        measured = proof["split"]["file"]
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() in card
+        assert f"| {name} | {measured['miou']:.4f} |" in card
+        assert measured["confusion_sha256"] in card
+    assert str(exported.parent) not in card
 
 
 def test_eval_of_the_file_is_eval_of_the_run(exported: Path, checkpoint: Path, deeplabx: Deeplabx) -> None:
