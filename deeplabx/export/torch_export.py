@@ -116,8 +116,8 @@ def refuse_pickle(path: Path, content: bytes) -> None:
         ) from None
 
 
-def refuse_marked(path: Path, config: Any) -> None:
-    entries = config.get("config") if isinstance(config, dict) else None
+def refuse_marked(path: Path, table: Any) -> None:
+    entries = table.get("config") if isinstance(table, dict) else None
     plain = isinstance(entries, dict) and all(
         isinstance(entry, dict)
         and entry.get("use_pickle") is False
