@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from deeplabx.export.onnx_file import OnnxNetwork, onnx_model, write_onnx
 from deeplabx.registry import OPTIONS
 
 CLASSES = 5
-MODELS = {
+MODELS: dict[str, list[dict[str, Any]]] = {
     "deeplabv1": [{}],
     "deeplabv2": [{"scales": [1.0, 0.75, 0.5]}, {"scales": [1.0, 0.5], "align_corners": False}],
     "deeplabv3": [{"image_pooling": 769}, {"align_corners": False}],
@@ -23,9 +24,9 @@ MODELS = {
 }
 
 
-def refuse_other(name: str, *, backbone: str, path: Path, **settings: object) -> None:
+def refuse_other(name: str, *, backbone: str, path: Path, **settings: Any) -> None:
     torch.manual_seed(0)
-    model = deeplabx.build_model(name, backbone=backbone, num_classes=CLASSES, **settings).eval()  # type: ignore[arg-type]
+    model = deeplabx.build_model(name, backbone=backbone, num_classes=CLASSES, **settings).eval()
     normalization = model.backbone.normalization
     network = deployed(model, normalization, preprocess=True, ids=False, num_classes=CLASSES)
     metadata = Metadata(["a"] * CLASSES, [(0, 0, 0)] * CLASSES, 255, normalization, True, "logits", {}, {})
@@ -63,7 +64,7 @@ def test_every_backbone_under_deeplabv3plus(backbone: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "settings"), [(name, one) for name in MODELS for one in MODELS[name]], ids=str
 )
-def test_every_model(model: str, settings: dict[str, object], path: Path) -> None:
+def test_every_model(model: str, settings: dict[str, Any], path: Path) -> None:
     refuse_other(model, backbone="mobilenetv2", path=path, **settings)
 
 
