@@ -25,11 +25,7 @@ def test_a_corrected_bias_takes_the_mean_error_of_rounded_weights_off(tmp_path: 
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-<<<<<<< HEAD
-    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
-=======
     model = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.ReLU(), nn.Conv2d(6, 2, 1))
->>>>>>> att-export
     program = traced(deployed(model, IMAGENET, preprocess=False, ids=False, num_classes=2))
     graph = onnx_model(program)
     images = [np.random.default_rng(seed).normal(2, 1, (1, 3, 64, 64)).astype(np.float32) for seed in (0, 1)]
