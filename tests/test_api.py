@@ -24,7 +24,9 @@ from deeplabx.loss.contract import Loss
 from deeplabx.run.description import stored_model
 from tests.conftest import TINY, Ended, python
 
-NAMES = ["Result", "build_model", "compose", "evaluate", "load", "predict", "register", "train"]
+NAMES = [
+    *("Result", "build_model", "compose", "evaluate", "export_model", "load", "predict", "register", "train")
+]
 DROPOUT = ["model=deeplabv1", "backbone=vgg16", "schedule.max_iters=2", "trainer.eval_every=2"]
 
 

@@ -30,7 +30,7 @@ def declared(pyproject: str) -> set[str]:
 
 
 def imported(package: Path) -> set[str]:
-    """The distributions that a package's code imports, inside functions too."""
+    """The distributions that a package's code imports, also inside functions and as `needed("module")`."""
     modules: set[str] = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(), path)):
@@ -39,6 +39,8 @@ def imported(package: Path) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 # `from torch.utils import tensorboard` imports a module, `from torch import Tensor` does not
                 modules.update(f"{node.module}.{alias.name}" for alias in node.names)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "needed" and node.args:
+                modules |= {one.value for one in node.args[:1] if isinstance(one, ast.Constant)}
     found: set[str] = set()
     for names in (module.split(".") for module in modules):
         prefixes = {".".join(names[:length]) for length in range(1, len(names) + 1)}
