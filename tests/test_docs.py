@@ -51,6 +51,7 @@ EXAMPLES = {
     "FILE": "file.pth",
     "FOLDER": "new",
     "IMAGE": "photo.jpg",
+    "INPUT": "photo.jpg",
     "KEY": "trainer.ema_decay",
     "SETTING": "trainer.ema_decay",
     "GROUP": "loss",
