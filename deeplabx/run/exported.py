@@ -43,6 +43,25 @@ class Unchanged(Normalization):
         return images
 
 
+class WithItsClasses(nn.Module):
+    """An exported network whose output must be that of its metadata: a file of other classes is refused."""
+
+    def __init__(self, network: nn.Module, metadata: Metadata, *, source: Path) -> None:
+        super().__init__()
+        self.network, self.source = network, source
+        self.ids, self.count = metadata.output == "ids", len(metadata.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.network(images)
+        if found.is_floating_point() == self.ids or found.shape[1] != (1 if self.ids else self.count):
+            raise CheckpointError(
+                f"{self.source} gives {found.dtype} {tuple(found.shape)}, not what its metadata says"
+            )
+        if self.ids and not 0 <= int(found.max()) < self.count:
+            raise CheckpointError(f"{self.source} gives id {int(found.max())} of {self.count} classes")
+        return found
+
+
 class ExportedFile(checkpoints.Checkpoint):
     """An exported file with the interface of the checkpoint that it comes from."""
 
@@ -102,7 +121,7 @@ def predictor_of_network(
     normalization = metadata.normalization
     precision = config.trainer.precision if file.format == "safetensors" else "fp32"
     predictor = predictor_of(
-        network,
+        network if file.format == "safetensors" else WithItsClasses(network, metadata, source=file.path),
         config,
         Unchanged(*normalization) if metadata.preprocess else normalization,
         num_classes=len(metadata.classes),

@@ -22,6 +22,7 @@ from deeplabx.engine.checkpoint_folder import exported_file
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.export import deployed as deploying
 from deeplabx.export import parity
+from deeplabx.export.onnx_file import OnnxNetwork
 from deeplabx.export.openvino_file import openvino_model, write_openvino
 from deeplabx.run.exported import ExportedFile
 from tests.conftest import Deeplabx
@@ -257,6 +258,34 @@ def test_metadata_that_contradicts_itself_is_refused(
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(CheckpointError, match="two different values of classes"):
         deeplabx.predict(tmp_path / "model.onnx", image)
+
+
+def test_a_graph_of_other_classes_is_refused(exported: Path, tmp_path: Path, image: np.ndarray) -> None:
+    model = onnx.load(exported / "model.onnx")
+    for kind, words in (("UINT8", "not what its metadata says"), ("FLOAT", r"gives torch.float32 \(1, 3, ")):
+        number = getattr(onnx.TensorProto, kind)
+        del model.graph.node[:], model.graph.initializer[:], model.graph.output[:], model.graph.value_info[:]
+        nodes = [
+            onnx.helper.make_node("Transpose", ["images"], ["turned"], perm=[0, 3, 1, 2]),
+            onnx.helper.make_node("Cast", ["turned"], ["out"], to=number),
+        ]
+        model.graph.node.extend(nodes)
+        model.graph.output.append(onnx.helper.make_tensor_value_info("out", number, None))
+        onnx.save(model, tmp_path / "model.onnx")
+        with pytest.raises(CheckpointError, match=words):
+            list(deeplabx.predict(tmp_path / "model.onnx", image))
+
+
+def test_an_onnx_file_that_needs_too_much_memory_says_so(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported / "model.onnx")
+    del model.graph.node[:], model.graph.initializer[:], model.graph.output[:], model.graph.value_info[:]
+    shape = onnx.numpy_helper.from_array(np.array([1, 10**7, 10**7]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("ConstantOfShape", ["shape"], ["out"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(MemoryError, match=r"Failed to allocate 4\d+ bytes"):
+        OnnxNetwork(tmp_path / "model.onnx")(torch.zeros(1, 9, 9, 3, dtype=torch.uint8))
 
 
 def test_the_logits_behind_a_graph_of_ids_are_compared(
