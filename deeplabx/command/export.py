@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from deeplabx import __version__
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of, refuse_taken
 from deeplabx.config import checks, schema
+from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.checkpoint import fingerprint
 from deeplabx.engine.checkpoint_folder import EXPORT, MANIFEST
@@ -34,13 +36,13 @@ from deeplabx.export.onnx_file import OPSET, onnx_model, with_ids, write_onnx
 from deeplabx.export.openvino_file import openvino_model, write_openvino
 from deeplabx.export.parity import Comparison, SplitComparison
 from deeplabx.export.safetensors_file import write_safetensors
-from deeplabx.export.torch_export import write_torch_export
+from deeplabx.export.torch_export import TorchExportNetwork, write_torch_export
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.run.build import dataset_of
-from deeplabx.run.description import StoredModel, stored_model
+from deeplabx.run.description import Description, StoredModel, stored_model
 from deeplabx.run.exported import ExportedFile, network_of, predictor_of_network
 from deeplabx.run.hand_over import write_hand_over
-from deeplabx.run.paths import refuse_moved
+from deeplabx.run.paths import refuse_moved, without_local_paths
 
 FILES = {
     "onnx": "model.onnx",
@@ -164,12 +166,18 @@ def export(
             ended_by_signals("stopped; nothing is exported"),
             arriving(out.absolute(), over=False) as folder,
         ):
-            Export(found, folder, settings, say=say).run(overrides)
+            exporting = Export(found, folder, settings, say=say)
+            exporting.run(overrides)
     except BaseException:
         with contextlib.suppress(OSError):  # one that held something was refused before
             out.rmdir()
         raise
-    say(f"written to {out}\nnext: deeplabx eval {out}   or   deeplabx predict {out} IMAGE")
+    file, root = str(out / FILES[settings.format] if settings.int8 else out), found.config.dataset.root
+    data = [] if root is None and exporting.model_metrics else [f"dataset.root={root or 'PATH'}"]
+    say(
+        f"written to {out}\nnext: {shlex.join(['deeplabx', 'eval', file, *data])}   or   "
+        f"{shlex.join(['deeplabx', 'predict', file, 'IMAGE'])}"
+    )
     return out
 
 
@@ -213,7 +221,6 @@ class Export:
     def described(self) -> Metadata:
         """What the file will say of itself."""
         found, settings, checkpoint = self.found, self.settings, self.found.checkpoint
-        plain, stored = found.description.to_plain(), checkpoint.description  # trainer: how it was trained
         description, state = found.description, checkpoint.state
         best = state["best"] if state["best"].get("step") == state["step"] else {}
         in_run = checkpoint.path.parent.name == "checkpoints"
@@ -237,8 +244,18 @@ class Export:
             provenance=provenance,
             selected=found.config.dataset.channels,
             least_size=self.predictor.crop or (1, 1),
-            description={**plain, "config": {**plain["config"], "trainer": stored["config"]["trainer"]}},
+            description=self.handed_over(),
         )
+
+    def handed_over(self) -> dict[str, Any]:
+        """The checkpoint's description without paths of this machine. Its trainer is that of the training."""
+        description, data = self.found.description, self.found.description.data
+        plain = description._replace(
+            config=without_local_paths(description.config),
+            data=None if data is None else data._replace(given_root=None),
+        ).to_plain()
+        trainer = self.found.checkpoint.description["config"]["trainer"]
+        return {**plain, "config": {**plain["config"], "trainer": trainer}}
 
     # --- the data set ---
 
@@ -247,6 +264,12 @@ class Export:
         cannot do without.
         """
         config, settings = self.found.config.dataset, self.settings
+        if settings.int8 and config.split == config.train_split:
+            raise ConfigError(
+                f"int8=true with dataset.split={config.split}: its ranges come from images of that split, so "
+                "what it loses must be measured on others",
+                hint="set another dataset.split",
+            )
         try:
             split = (
                 Split(self.samples_of(config.split))
@@ -266,7 +289,7 @@ class Export:
 
     def samples_of(self, split: str) -> ReadableSet:
         config, path = self.found.config.dataset, self.found.checkpoint.path
-        stored = self.found.description.config.dataset
+        stored = Description.of(self.found.checkpoint).config.dataset
         refuse_moved(config, stored=stored, source=path, command="deeplabx export RUN")
         samples = dataset_of(config, split=split)
         refuse_other_classes(samples, self.metadata.classes, source=path)
@@ -293,7 +316,7 @@ class Export:
             return path
         model = onnx_model(program)
         if settings.output == "ids":
-            self.prove_logits(model)
+            self.prove_logits_of(model)
             model = with_ids(model, num_classes=len(self.metadata.classes))
         self.write_graph(model, path, self.metadata)
         return path
@@ -334,8 +357,7 @@ class Export:
             if found is not None:
                 yield f"image {index} of {samples.split}", found.image[None]
 
-    def compared(self, path: Path, samples: ReadableSet | None) -> list[Comparison]:
-        network = self.network(path)
+    def compared(self, network: nn.Module, samples: ReadableSet | None) -> list[Comparison]:
         return [
             parity.compared(
                 what,
@@ -348,19 +370,27 @@ class Export:
             for what, images in self.images(samples)
         ]
 
-    def prove_logits(self, model: Any) -> None:
-        """The logits behind the ids of a file: compared before these replace them."""
-        path = self.folder / f"logits_{FILES[self.settings.format]}"
-        self.write_graph(model, path, replace(self.metadata, output="logits"))
-        found = self.compared(path, None)
+    def prove_logits(self, network: nn.Module) -> None:
+        """The logits behind the ids of a file: ids of one class alone could be equal by chance."""
+        found = self.compared(network, None)
         parity.refuse_different(found, file="the file's graph")
         self.say(f"logits: within {max(one.logits or 0 for one in found):.1e} of the largest, at five sizes")
+
+    def prove_logits_of(self, model: Any) -> None:
+        """The same of an ONNX model, before ids replace its logits."""
+        path = self.folder / f"logits_{FILES[self.settings.format]}"
+        self.write_graph(model, path, replace(self.metadata, output="logits"))
+        self.prove_logits(self.network(path))
         for written in self.folder.glob(f"{path.stem}.*"):
             written.unlink()
 
     def prove(self, path: Path, split: Split) -> None:
         """Compare model and file on images, then on the split. Raises CheckpointError beyond a bound."""
-        comparisons = self.compared(path, split.samples)
+        network = self.network(path)
+        comparisons = self.compared(network, split.samples)
+        if isinstance(network, TorchExportNetwork) and self.metadata.output == "ids":
+            network.give_logits()
+            self.prove_logits(network)
         for one in comparisons:
             self.say(f"  {one}")
         parity.refuse_different(comparisons, file=path.name)
@@ -387,6 +417,8 @@ class Export:
     def add_int8(self, path: Path, samples: ReadableSet) -> None:
         """Write the int8 file beside the float one. Raises CheckpointError where it loses too much."""
         training = self.samples_of(self.found.config.dataset.train_split)
+        for words in shared_images(training, samples):
+            self.say(f"  {words}")
         indices = quantization.calibration_indices(
             self.settings.calibration_images, of=len(training), seed=self.found.config.seed
         )
@@ -402,7 +434,7 @@ class Export:
                 break
             self.say(f"  lost {found.lost:.4f}, max_loss={self.settings.max_loss}")
         parity.refuse_loss(found, most=self.settings.max_loss, file=final.name)
-        comparisons = self.compared(final, samples)
+        comparisons = self.compared(self.network(final), samples)
         self.say(f"  lost {found.lost:.4f} mIoU, max_loss={self.settings.max_loss}")
         notes = {
             "attempt": attempt.words,

@@ -56,8 +56,9 @@ class ModelCard:
                 [[name, str(value)] for name, value in self.environment.items() if value not in (None, [])],
             ),
             "Limits": [
-                "Measured on the images named above, and on no others. Before it is used where a wrong class "
-                "does harm, measure it on images of that use: `deeplabx eval FILE dataset.root=PATH`.",
+                ("Measured on the images named above, and on no others. " if self.metrics else "")
+                + "Before it is used where a wrong class does harm, measure it on images of that use: "
+                "`deeplabx eval FILE dataset.root=PATH`.",
             ],
         }
         lines = [f"# {self.title}", "", self.description, ""]
@@ -112,7 +113,7 @@ class ModelCard:
         rows = [[one.part, one.name, one.licence, one.restricted or "-"] for one in self.origins]
         restricted = [one for one in self.origins if one.restricted]
         words = (
-            f"**{len(restricted)} of {len(rows)} parts restrict commercial use, or leave it unclear:** "
+            f"**Commercial use is restricted or unclear by {len(restricted)} of {len(rows)} parts:** "
             f"{'; '.join(dict.fromkeys(one.restricted for one in restricted))}."
             if restricted
             else "No part restricts commercial use."

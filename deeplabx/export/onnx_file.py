@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ class OnnxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         try:
             (found,) = self.session.run(None, {self.input: images.contiguous().cpu().numpy()})
-        except Exception as error:  # noqa: BLE001 - as above; running out of memory is one of them
+        except Exception as error:  # noqa: BLE001 - as above
+            if size := re.search(r"Failed to allocate memory for requested buffer of size (\d+)", str(error)):
+                raise MemoryError(f"Failed to allocate {size[1]} bytes") from None
             raise RuntimeError(f"onnxruntime: {one_line(error)}") from None
         output = torch.from_numpy(found)
         return output if output.ndim == 4 else output[:, None]

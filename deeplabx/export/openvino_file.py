@@ -1,5 +1,6 @@
 """OpenVINO: read from the ONNX file, kept in float32, run by OpenVINO."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def write_openvino(model: Any, path: Path, metadata: Metadata) -> None:
 def read_openvino(path: Path) -> Any:
     """The openvino.Model of NAME.xml. Raises CheckpointError."""
     core = needed("openvino", extra=EXTRA).Core()
+    with path.open("rb") as file:  # of another file, OpenVINO asks the readers of six other formats
+        if not re.match(rb"<\?xml[^>]*>\s*<net ", file.read(200)):
+            raise CheckpointError(f"{path} is not an OpenVINO file: it does not begin with <net")
     try:
         return core.read_model(path)
     except RuntimeError as error:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from deeplabx.errors import CheckpointError
@@ -13,7 +13,7 @@ from deeplabx.export.metadata import Metadata
 
 def write_safetensors(model: nn.Module, path: Path, metadata: Metadata) -> None:
     tensors = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
-    save_file(tensors, path, metadata=metadata.to_texts())
+    path.write_bytes(save(tensors, metadata=metadata.to_texts()))  # save_file leaves it to its owner alone
 
 
 def safetensors_texts(path: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema
 from deeplabx.config.fields import walk
 from deeplabx.engine import checkpoint as checkpoints
-from deeplabx.engine.checkpoint_folder import EXPORTED
+from deeplabx.engine.checkpoint_folder import EXPORT, EXPORTED, read_json
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.predictor import Predictor
-from deeplabx.errors import ConfigError
+from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.export.metadata import Metadata
 from deeplabx.export.onnx_file import OnnxNetwork, onnx_texts
 from deeplabx.export.openvino_file import OpenvinoNetwork, openvino_texts
@@ -42,10 +43,29 @@ class Unchanged(Normalization):
         return images
 
 
+class WithItsClasses(nn.Module):
+    """An exported network whose output must be that of its metadata: a file of other classes is refused."""
+
+    def __init__(self, network: nn.Module, metadata: Metadata, *, source: Path) -> None:
+        super().__init__()
+        self.network, self.source = network, source
+        self.ids, self.count = metadata.output == "ids", len(metadata.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.network(images)
+        if found.is_floating_point() == self.ids or found.shape[1] != (1 if self.ids else self.count):
+            raise CheckpointError(
+                f"{self.source} gives {found.dtype} {tuple(found.shape)}, not what its metadata says"
+            )
+        if self.ids and not 0 <= int(found.max()) < self.count:
+            raise CheckpointError(f"{self.source} gives id {int(found.max())} of {self.count} classes")
+        return found
+
+
 class ExportedFile(checkpoints.Checkpoint):
     """An exported file with the interface of the checkpoint that it comes from."""
 
-    @property
+    @cached_property
     def metadata(self) -> Metadata:
         return Metadata.from_texts(TEXTS[self.format](self.path), source=self.path)
 
@@ -101,7 +121,7 @@ def predictor_of_network(
     normalization = metadata.normalization
     precision = config.trainer.precision if file.format == "safetensors" else "fp32"
     predictor = predictor_of(
-        network,
+        network if file.format == "safetensors" else WithItsClasses(network, metadata, source=file.path),
         config,
         Unchanged(*normalization) if metadata.preprocess else normalization,
         num_classes=len(metadata.classes),
@@ -153,7 +173,9 @@ def exported_model(path: Path, *, change: Change) -> ExportedModel:
     that a graph cannot follow: those of the network, and its precision.
     """
     file = ExportedFile(path)
+    refuse_exchanged(path)
     description = Description.from_plain(file.description, source=path)
+    refuse_contradiction(file.metadata, description, source=path)
     trainer = description.config.trainer
     trainer.precision, trainer.devices, trainer.workers = "fp32", "auto", "auto"
     config = change(description.config)
@@ -161,6 +183,26 @@ def exported_model(path: Path, *, change: Change) -> ExportedModel:
         refuse_other_network(config, description.config, source=path)
     warnings = plugins.changes(file.description.get("plugins"), source=path)
     return ExportedModel(file, description._replace(config=config), warnings)
+
+
+def refuse_exchanged(path: Path) -> None:
+    """Raise CheckpointError where export.json, if it is beside the file, was written for another."""
+    record = path.parent / EXPORT
+    files = read_json(record).get("files") if record.is_file() else None
+    for one in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        noted = files.get(one.name) if isinstance(files, dict) else None
+        if noted is not None and noted != checkpoints.fingerprint(one):
+            raise CheckpointError(
+                f"{one}: checksum mismatch: {EXPORT} beside it has the sha256 of another file",
+                hint="export the run again; a file from elsewhere needs a folder of its own",
+            )
+
+
+def refuse_contradiction(metadata: Metadata, description: Description, *, source: Path) -> None:
+    """Raise CheckpointError where the two halves of what a file says of itself differ."""
+    for name in ("classes", "palette", "ignore_index", "normalization"):
+        if getattr(metadata, name) != getattr(description, name):
+            raise CheckpointError(f"{source}: its metadata gives two different values of {name}")
 
 
 def refuse_other_network(config: schema.TrainConfig, own: schema.TrainConfig, *, source: Path) -> None:

@@ -1,6 +1,7 @@
 """The paths in a config: stored absolute, and looked for when a later command needs them again."""
 
 import copy
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,19 @@ def absolute(path: str) -> str:
         return path
     plain = Path(os.path.abspath(path))  # noqa: PTH100 - without `..`; but a/link/.. need not be a
     return str(plain if plain.exists() and plain.samefile(path) else Path(path).absolute())
+
+
+def without_local_paths(config: schema.TrainConfig) -> schema.TrainConfig:
+    """`config` as it can be handed over: folders of the data set unset, and of files of weights the name
+    alone.
+    """
+    config = copy.deepcopy(config)
+    for owner in (config.dataset, config.backbone, config.trainer, config):
+        for one in dataclasses.fields(owner):
+            value = getattr(owner, one.name)
+            if one.metadata.get("path") and isinstance(value, str) and Path(value).is_absolute():
+                setattr(owner, one.name, None if owner is config.dataset else Path(value).name)
+    return config
 
 
 def refuse_moved(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import runpy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from torch import nn
 import deeplabx
 from deeplabx import registry
 from deeplabx.command import export
+from deeplabx.engine.checkpoint import fingerprint
 from deeplabx.engine.checkpoint_folder import exported_file
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.export import deployed as deploying
+from deeplabx.export import parity
+from deeplabx.export.onnx_file import OnnxNetwork
 from deeplabx.export.openvino_file import openvino_model, write_openvino
 from deeplabx.run.exported import ExportedFile
 from tests.conftest import Deeplabx
@@ -164,6 +168,15 @@ def test_openvino_reads_the_same_network(exported: Path, tmp_path: Path, image: 
     assert (found == expected).mean() > 0.999
 
 
+def test_another_xml_file_is_refused_before_openvino_reads_it(tmp_path: Path, image: np.ndarray) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "model.bin").touch()
+    for content in (b"nothing", b"<html/>", b"<?xml version='1.0'?><html/>"):
+        (tmp_path / "model.xml").write_bytes(content)
+        with pytest.raises(CheckpointError, match="is not an OpenVINO file"):
+            deeplabx.predict(tmp_path / "model.xml", image)
+
+
 def test_a_graph_of_ids_predicts_and_refuses_what_needs_scores(
     graph: Path, checkpoint: Path, image: np.ndarray
 ) -> None:
@@ -199,6 +212,100 @@ def test_weights_alone_are_loaded_into_a_network(checkpoint: Path, tmp_path: Pat
 def test_a_graph_is_no_torch_module_to_load(exported: Path) -> None:
     with pytest.raises(ConfigError, match=r"model.onnx is a graph, not a torch module"):
         deeplabx.load(exported / "model.onnx")
+
+
+def test_nothing_that_is_handed_over_holds_a_path_of_this_machine(
+    checkpoint: Path, tmp_path: Path, deeplabx: Deeplabx
+) -> None:
+    (tmp_path / "data").mkdir()
+    root, weights = str(tmp_path / "data"), str(tmp_path / "weights.safetensors")
+    own = tmp_path / "own"
+    shutil.copytree(checkpoint, own)
+    config = json.loads((own / "config.json").read_text())
+    config["config"]["init_from"] = config["config"]["backbone"]["weights"] = weights
+    (own / "config.json").write_text(json.dumps(config))
+    (own / "MANIFEST.json").write_text(
+        json.dumps({one.name: fingerprint(one) for one in own.iterdir() if one.name != "MANIFEST.json"})
+    )
+    ended = deeplabx(
+        "export", "own", "format=safetensors", f"dataset.root={root}", "check_split=false", "out=x"
+    )
+    assert f"deeplabx eval {tmp_path / 'x'} dataset.root={root} " in ended.out
+    assert len(list((tmp_path / "x").iterdir())) == 4
+    for one in (tmp_path / "x").iterdir():
+        assert str(tmp_path).encode() not in one.read_bytes(), one.name
+    stored = ExportedFile(tmp_path / "x" / "model.safetensors").description["config"]
+    assert stored["backbone"]["weights"] == "weights.safetensors"
+    assert stored["dataset"]["root"] is None
+
+
+def test_an_exchanged_file_is_refused(exported: Path, tmp_path: Path, image: np.ndarray) -> None:
+    folder = tmp_path / "x"
+    shutil.copytree(exported, folder)
+    shutil.copyfile(exported / "model_int8.onnx", folder / "model.onnx")
+    with pytest.raises(CheckpointError, match=r"model.onnx: checksum mismatch: export.json beside it"):
+        deeplabx.predict(folder / "model.onnx", image)
+    (folder / "export.json").unlink()  # a file alone is not compared
+    assert list(deeplabx.predict(folder / "model.onnx", image))
+
+
+def test_metadata_that_contradicts_itself_is_refused(
+    exported: Path, tmp_path: Path, image: np.ndarray
+) -> None:
+    model = onnx.load(exported / "model.onnx")
+    (classes,) = (one for one in model.metadata_props if one.key == "deeplabx.classes")
+    classes.value = json.dumps(["a", "b"])
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CheckpointError, match="two different values of classes"):
+        deeplabx.predict(tmp_path / "model.onnx", image)
+
+
+def test_a_graph_of_other_classes_is_refused(exported: Path, tmp_path: Path, image: np.ndarray) -> None:
+    model = onnx.load(exported / "model.onnx")
+    for kind, words in (("UINT8", "not what its metadata says"), ("FLOAT", r"gives torch.float32 \(1, 3, ")):
+        number = getattr(onnx.TensorProto, kind)
+        del model.graph.node[:], model.graph.initializer[:], model.graph.output[:], model.graph.value_info[:]
+        nodes = [
+            onnx.helper.make_node("Transpose", ["images"], ["turned"], perm=[0, 3, 1, 2]),
+            onnx.helper.make_node("Cast", ["turned"], ["out"], to=number),
+        ]
+        model.graph.node.extend(nodes)
+        model.graph.output.append(onnx.helper.make_tensor_value_info("out", number, None))
+        onnx.save(model, tmp_path / "model.onnx")
+        with pytest.raises(CheckpointError, match=words):
+            list(deeplabx.predict(tmp_path / "model.onnx", image))
+
+
+def test_an_onnx_file_that_needs_too_much_memory_says_so(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported / "model.onnx")
+    del model.graph.node[:], model.graph.initializer[:], model.graph.output[:], model.graph.value_info[:]
+    shape = onnx.numpy_helper.from_array(np.array([1, 10**7, 10**7]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("ConstantOfShape", ["shape"], ["out"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(MemoryError, match=r"Failed to allocate 4\d+ bytes"):
+        OnnxNetwork(tmp_path / "model.onnx")(torch.zeros(1, 9, 9, 3, dtype=torch.uint8))
+
+
+def test_the_logits_behind_a_graph_of_ids_are_compared(
+    checkpoint: Path, tmp_path: Path, deeplabx: Deeplabx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_class(model: nn.Module, *arguments: Any, **settings: Any) -> deploying.Deployed:
+        found = deploying.deployed(model, *arguments, **settings)
+        own: Any = found.model
+        first = own.backbone.stages[0]
+        first.weight.data = first.weight.data.flip(1)
+        return found
+
+    monkeypatch.setattr(export, "deployed", one_class)
+    monkeypatch.setattr(parity, "EQUAL_IDS", 0.0)  # as where both predict one class everywhere
+    ended = deeplabx(
+        "export", str(checkpoint), "format=torch_export", "output=ids", "check_split=false", "out=exported"
+    )
+    assert ended.code == 4
+    assert "the file's graph differs from the model" in ended.err
+    assert "its logits by" in ended.err
 
 
 def test_train_and_export_refuse_an_exported_file(graph: Path, deeplabx: Deeplabx) -> None:
@@ -237,8 +344,13 @@ def test_without_the_data_set_it_says_so(
     ended = deeplabx("export", str(checkpoint), "format=safetensors", "out=a", "check_split=false")
     assert "not evaluated on a split: check_split=false" in ended.out
     assert record_of(tmp_path / "a")["proofs"][0]["not_evaluated"] == "check_split=false"
+    assert f"deeplabx eval {tmp_path / 'a'} dataset.root=PATH " in ended.out
+    assert len({one.stat().st_mode for one in (tmp_path / "a").iterdir()}) == 1  # all can be read
+    assert "Measured on" not in (tmp_path / "a" / "model_card.md").read_text(encoding="utf-8")
     ended = deeplabx("export", str(checkpoint), "int8=true", "check_split=false")
     assert ended.code == 2
+    ended = deeplabx("export", str(checkpoint), "format=safetensors", "out=b", "dataset.root=/nowhere")
+    assert "stored in" not in ended.err  # it was typed
 
 
 @pytest.mark.parametrize(
@@ -248,6 +360,7 @@ def test_without_the_data_set_it_says_so(
         (["format=torch_export", "int8=true"], "int8=true, but format=torch_export has no int8 file"),
         (["format=safetensors", "output=ids"], "holds weights alone"),
         (["trainer.precision=bf16"], "files are exported in float32"),
+        (["int8=true", "dataset.split=train"], "must be measured on others"),
         (["max_loss=2"], "max_loss=2.0 is out of range"),
     ],
 )

@@ -144,6 +144,20 @@ def test_metrics_beyond_a_bound_are_refused() -> None:
         parity.refuse_loss(lost, most=0.001, file="model_int8.onnx")
 
 
+def test_one_pixel_of_a_rare_class_is_no_other_file_but_classes_that_change_places_are() -> None:
+    model = metrics(
+        torch.diag(torch.tensor([10_000_000, *[5_000] * 20])), [f"c{number}" for number in range(21)]
+    )
+    confusion = torch.diag(torch.tensor([10_000_000, *[5_000] * 20]))
+    confusion[1, 0], confusion[1, 1] = 1, 4_999  # 2e-4 of the IoU of its class, 1e-5 of the mIoU
+    flipped = metrics(confusion, list(model.per_class_iou))
+    parity.refuse_other_metrics(parity.SplitComparison("val", model, flipped), file="model.onnx")
+    better, worse = scored([90, 10], [0, 100]), scored([100, 0], [10, 90])  # equal mIoU
+    assert abs(better.miou - worse.miou) < 1e-9
+    with pytest.raises(CheckpointError, match=r"bound 1e-04; classes beyond 2e-04: a .*, b "):
+        parity.refuse_other_metrics(parity.SplitComparison("val", better, worse), file="model.onnx")
+
+
 def test_the_record_of_a_comparison_is_plain(tmp_path: Path) -> None:
     model = scored([90, 10], [10, 90])
     plain = parity.SplitComparison("val", model, model).to_plain()

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,8 @@ def replaced(old: str, new: str) -> Callable[[str, bytes], bytes]:
     [
         ("torch.ops.aten.conv2d.default", "torch.serialization.os.system"),
         ("torch.ops.aten.conv2d.default", "torch.ops.aten.__class__.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default"),
+        ("torch.ops.aten.conv2d.default", "_operator.methodcaller"),
         ('"guards_code": []', '"guards_code": ["__import__(\'os\')"]'),
         ('"name": "images"', '"name": "images=print(1)"'),
         ("Symbol('", "eval('"),
@@ -106,12 +109,41 @@ def test_pickled_objects_are_refused(file: Path, tmp_path: Path, capfd: pytest.C
     for number, change in enumerate((with_pickle, marked, custom)):
         with pytest.raises(CheckpointError, match="could run code|pickled objects"):
             TorchExportNetwork(changed(file, tmp_path / f"{number}.pt2", change), device=torch.device("cpu"))
-    path = changed(file, tmp_path / "aoti.pt2", lambda _, content: content)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("model/data/aotinductor/model/x.so", b"")
-    with pytest.raises(CheckpointError, match="holds compiled code"):
-        refuse_code(path)
     assert "hostile" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model/data/weights/model.pt", "which deeplabx export does not write"),  # torch unpickles it
+        ("model/data/constants/model.pt", "which deeplabx export does not write"),
+        ("serialized_state_dict.pt", "which deeplabx export does not write"),  # of torch 2.7, unpickled
+        ("model/data/aotinductor/model/x.so", "which deeplabx export does not write"),
+        ("model/MODELS/model.json", "which deeplabx export does not write"),
+        ("model/models/model.json", "two entries of one name"),
+        ("MODEL/models/model.json", "two entries of one name"),
+        ("other/models/model.json", "two folders"),
+    ],
+)
+def test_an_entry_that_we_do_not_write_is_refused_before_it_is_read(
+    file: Path, tmp_path: Path, name: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(file, tmp_path / "model.pt2", lambda _, content: content)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore", UserWarning)  # zipfile's own, of a duplicate name
+        archive.writestr(name, pickle.dumps(Hostile()))
+    for read in (torch_export_texts, lambda path: TorchExportNetwork(path, device=torch.device("cpu"))):
+        with pytest.raises(CheckpointError, match=words):
+            read(path)
+    assert "hostile" not in capfd.readouterr().out
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/extra/deeplabx.json", b" " * 10_000_000)
+    with pytest.raises(CheckpointError, match="deeplabx.json, which deeplabx export does not write"):
+        torch_export_texts(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", None])
@@ -125,7 +157,7 @@ def test_a_damaged_file_is_named(file: Path, tmp_path: Path, content: bytes | No
 def test_another_archive_is_named(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a/b.txt", "")
+        archive.writestr("a/byteorder", "little")
     path = tmp_path / "model.pt2"
     path.write_bytes(buffer.getvalue())
     with pytest.raises(CheckpointError, match="it has no models/model.json"):
