@@ -68,7 +68,7 @@ def test_a_damaged_image_stops_no_other(tiny_run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "good.png").is_file()
 
 
-RECORDS = {"classes.json", "predict.json", ".done-0.jsonl", ".lock"}
+RECORDS = {"classes.json", "predict.json", ".done-0.jsonl", ".done-before.jsonl", ".lock"}
 
 
 def drawn(*paths: Path) -> None:
