@@ -26,7 +26,7 @@ Place = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file is a TIFF with a georeference (in it, or in a world file beside it) or a nodata value, or
+    """Whether a file is a TIFF with a georeference (in it or in a world file beside it) or a nodata value, or
     one that is too large to be read whole: what is read through rasterio.
     """
     with path.open("rb") as file:
@@ -58,7 +58,9 @@ def rasterio_for(path: Path, *, failure: type[DeeplabxError] = DataError) -> Ite
         try:
             yield rasterio
         except errors.RasterioError as error:
-            raise failure(f"{path}: {' '.join(str(error).split())[:300]}") from None
+            # "Read failed. See previous exception for details." says less than what GDAL said
+            words = " ".join(str(error.__cause__ or error).split())[:300]
+            raise failure(f"{path}: {words}") from None
 
 
 class RasterSource:

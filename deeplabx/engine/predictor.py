@@ -86,11 +86,12 @@ class Predictor:
 
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
-    None for the whole image; auto for the whole image where it fits into the free memory, else windows of
-    the side `training_crop`, except for a model that gives ids. batch: most images or windows in one pass; None: as memory allows. With several
-    scales or flip, probabilities are averaged. crf: refines the probabilities, at the image's original size.
-    stop: checked before each pass of the network. gives_ids: whether the model gives ids N x 1 x H x W, not
-    logits, as some exported files do; there are then no scores to average, blend or refine.
+    None for the whole image; auto for the whole image where it fits into the free memory, else windows of the
+    side `training_crop`, except for a model that gives ids. batch: most images or windows in one pass; None:
+    as memory allows. With several scales or flip, probabilities are averaged. crf: refines the probabilities,
+    at the image's original size. stop: checked before each pass of the network. gives_ids: whether the model
+    gives ids N x 1 x H x W, not logits, as some exported files do; there are then no scores to average, blend
+    or refine.
     """
 
     model: nn.Module

@@ -33,9 +33,9 @@ def ahead(
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
-                while len(waiting) < min(depth, allowed) and (
-                    not waiting or (len(waiting) + 1) * largest <= most
-                ):
+                while len(waiting) < min(depth, allowed):
+                    if waiting and (len(waiting) + 1) * largest > most:
+                        break
                     try:
                         item = next(remaining)
                     except StopIteration:

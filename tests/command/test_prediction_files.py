@@ -335,14 +335,14 @@ def test_a_georeferenced_image_becomes_georeferenced_files(
 def test_a_raster_whose_colours_were_not_finished_is_not_computed_again(
     found: Standin, tmp_path: Path, field: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def stopped(*arguments: Any, **rest: Any) -> None:
+        raise KeyboardInterrupt
+
     save = ["ids", "colour"]
-    with monkeypatch.context() as patched, pytest.raises(StoppedError):
-
-        def stopped(*arguments: Any, **rest: Any) -> None:
-            raise KeyboardInterrupt
-
-        patched.setattr("deeplabx.command.predict.write_colours", stopped)
-        predict(found, [field], tmp_path / "out", save=save)
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "write_colours", stopped)
+        with pytest.raises(StoppedError):
+            predict(found, [field], tmp_path / "out", save=save)
     count = counted(monkeypatch)
     predict(found, [field], tmp_path / "out", save=save)
     assert count == []
