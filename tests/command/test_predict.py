@@ -81,7 +81,8 @@ def written(folder: Path) -> set[str]:
     """What lies in an output folder, without the overlays, each of which lies beside its ids, and without
     what a prediction notes of itself.
     """
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - RECORDS
+    noted = RECORDS | {".done-before.jsonl"}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - noted
     overlays = {name for name in files if name.endswith("_overlay.png")}
     ids = {name for name in files - overlays if name.endswith(".png")}
     ids |= {name for name in overlays if f"{name.removesuffix('.png')}_overlay.png" in overlays}
