@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from deeplabx.errors import CheckpointError, needed
+from deeplabx.errors import CheckpointError, DeeplabxError, needed
 from deeplabx.export.deployed import INPUT
 from deeplabx.export.metadata import Metadata
 
@@ -126,6 +126,8 @@ class OnnxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         try:
             (found,) = self.session.run(None, {self.input: images.contiguous().cpu().numpy()})
+        except DeeplabxError:  # a signal that stops the command
+            raise
         except Exception as error:  # noqa: BLE001 - as above; running out of memory is one of them
             raise RuntimeError(f"onnxruntime: {one_line(error)}") from None
         output = torch.from_numpy(found)
