@@ -14,6 +14,7 @@ from deeplabx.dataset.listing import RealFolders
 from deeplabx.errors import DataError
 
 IMAGE, VIDEO, RASTER = "image", "video", "raster"  # a raster is read and written by blocks
+LONGEST_NAME = 255  # bytes
 # What can be written, with the end of its name. Of a video, all but the overlay are folders with a file for
 # each frame, whose suffix is that of an image's.
 ENDINGS = {
@@ -122,6 +123,7 @@ def placed(
             for image, own in zip(images, files, strict=True)
         ]
     refuse_overwriting(images, files, folder)
+    refuse_long_names(images, files)
     return [
         Task(image, inside.as_posix(), {what: folder / path for what, path in own.items()}, kind)
         for image, inside, own, kind in zip(images, insides, files, kinds, strict=True)
@@ -145,6 +147,17 @@ def clashes(files: Sequence[dict[str, Path]]) -> list[list[int]]:
         for parent in {parent for file in own.values() for parent in file.parents} & folders:
             owners[parent].append(index)
     return [indices for indices in owners.values() if len(indices) > 1]
+
+
+def refuse_long_names(images: Sequence[Path], files: Sequence[dict[str, Path]]) -> None:
+    """Raise DataError for an image whose files would have names that no file system takes."""
+    for image, own in zip(images, files, strict=True):
+        for file in own.values():
+            if len(os.fsencode(file.name)) > LONGEST_NAME:
+                raise DataError(
+                    f"the name of {image} is too long: {file.name} would have more than {LONGEST_NAME} bytes",
+                    hint="rename it",
+                )
 
 
 def refuse_overwriting(images: Sequence[Path], files: Sequence[dict[str, Path]], folder: Path) -> None:

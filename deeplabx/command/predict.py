@@ -5,7 +5,7 @@ import importlib.util
 import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,13 +36,13 @@ from deeplabx.engine.durable import remove, tidy, unfinished
 from deeplabx.engine.lock import locked
 from deeplabx.engine.predictor import Prediction, Predictor, Tiling
 from deeplabx.engine.raster_prediction import predict_raster
-from deeplabx.errors import ConfigError, DataError, StoppedError, listed, resource_error
+from deeplabx.errors import ConfigError, DataError, StoppedError, listed, printable, resource_error
 from deeplabx.process.distributed import gathered, is_main, own_share, rank
 from deeplabx.process.launch import launch
 from deeplabx.process.pipeline import Behind, ahead
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.overlay import overlay
-from deeplabx.report.rasters import write_colours, write_polygons
+from deeplabx.report.rasters import refuse_untraceable, write_colours, write_polygons
 from deeplabx.run import plugins
 from deeplabx.run.description import StoredModel, stored_model
 
@@ -189,6 +189,7 @@ def predict_pending(
     pending = [task for task in tasks if not done.has(task)]
     if len(pending) < len(tasks):
         print(f"{len(tasks) - len(pending)} of {len(tasks)} images were done already")
+    say_what_is_replaced(done.replaced_by(pending))
     remove_unfinished(pending)
     remove_frames([task for task in pending if done.has_other(task)])
     work = Work(
@@ -280,7 +281,9 @@ class Share:
             )
             for frame, prediction in zip(batch, found, strict=True):
                 self.outcome.count(prediction.tiling)
-                self.behind(self.work.writer.write, frame, self.on_host(prediction))
+                predicted = self.on_host(prediction)
+                held = frame_bytes(frame) + predicted.nbytes
+                self.behind(self.work.writer.write, frame, predicted, size=held)
                 self.bar.update()
 
     def on_host(self, prediction: Prediction) -> Predicted:
@@ -350,6 +353,8 @@ class Share:
         whole = with_ids(task)
         writer = self.work.writer
         try:
+            if "polygons" in task.files:
+                refuse_untraceable(task.source)
             found = predict_raster(
                 self.predictor,
                 task.source,
@@ -359,11 +364,11 @@ class Share:
                 checkpoint=self.work.checkpoint,
                 channels=self.channels,
                 probabilities_path=task.files.get("probabilities"),
+                beside=lambda: self.write_beside(whole),
                 progress=is_main() and sys.stderr.isatty(),
             )
             tqdm.write(f"{task.name}: {found.words}", file=sys.stderr)
             self.outcome.count(found.tiling)
-            self.write_beside(whole)
         except DataError as error:
             self.outcome.failures.append(error.message)
             return
@@ -374,8 +379,10 @@ class Share:
     def write_beside(self, task: Task) -> None:
         """Colours, overlay and polygons of a raster, from its ids."""
         writer, ids = self.work.writer, task.files["ids"]
-        for kind in {"colour", "overlay", "polygons"} & set(task.files):
-            path = task.files[kind]
+        for kind in ("colour", "overlay", "polygons"):
+            path = task.files.get(kind)
+            if path is None:
+                continue
             with unfinished(place_for(path)) as temporary:
                 if kind == "polygons":
                     write_polygons(temporary, ids, classes=writer.classes, name=task.name)
@@ -458,6 +465,12 @@ def say_what_is_left_out(listings: Sequence[Found], different: int) -> None:
         print(words)
 
 
+def say_what_is_replaced(files: Mapping[str, str]) -> None:
+    if files:
+        pairs = [printable(f"{file} (of {source})") for file, source in files.items()]
+        print(f"replacing {len(files)} files of other images of the same name: {listed(pairs, 3)}")
+
+
 def rasters_of(images: Sequence[Path]) -> set[Path]:
     """The images that are read by blocks: georeferenced ones, and those too large to be read whole. Without
     rasterio they are plain images.
@@ -483,7 +496,7 @@ def is_raster_file(image: Path) -> bool:
 def say_of_videos(tasks: Sequence[Task]) -> None:
     videos = [task for task in tasks if task.kind == VIDEO]
     if videos and "overlay" in videos[0].files:
-        print(f"overlays of {len(videos)} videos have no sound")
+        print("overlay videos have no sound")
 
 
 def settings_of(found: StoredModel, save: Sequence[str], submission: str | None) -> dict[str, Any]:

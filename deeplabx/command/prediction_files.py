@@ -31,6 +31,10 @@ class Predicted:
     ids: np.ndarray  # H x W, of the dtype that they are stored in
     probabilities: np.ndarray | None  # float16 C x H x W
 
+    @property
+    def nbytes(self) -> int:
+        return self.ids.nbytes + (0 if self.probabilities is None else self.probabilities.nbytes)
+
 
 @dataclass(frozen=True)
 class Writer:

@@ -13,6 +13,7 @@ from deeplabx.errors import ConfigError, listed, quoted
 
 NAME = "predict.json"
 DONE = ".done-{rank}.jsonl"  # a line for each image that a process finished
+BEFORE = "before"  # the rank of the list of all earlier predictions
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -58,17 +59,41 @@ class Done:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.images: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}  # of the files that are there
         self.begun: dict[str, Any] = {}  # videos: their frames are finished one by one
-        for path in sorted(folder.glob(DONE.format(rank="*"))):
+        before = folder / DONE.format(rank=BEFORE)
+        lists = sorted(set(folder.glob(DONE.format(rank="*"))) - {before})
+        for path in [before, *lists] if before.is_file() else lists:
             for line in path.read_bytes().splitlines():
                 self.take(line)
+        self.join(before, lists)
+
+    def join(self, before: Path, lists: Sequence[Path]) -> None:
+        """Make one list of all. The next prediction may give an image to another process: in lists of their
+        own, none would say which of two lines is the later one.
+        """
+        if lists:
+            entries = [*self.images.values(), *self.begun.values()]
+            replace(before, "".join(f"{json.dumps(entry)}\n" for entry in entries))
+            for path in lists:
+                path.unlink()
 
     def take(self, line: bytes) -> None:
         try:
             entry = json.loads(line)
         except ValueError:
             return  # the process was killed while it wrote this line
-        (self.begun if "files" not in entry else self.images)[entry["source"]] = entry
+        source = entry["source"]
+        if "files" not in entry:
+            self.begun[source] = entry
+            return
+        self.images.pop(source, None)  # later lines come after earlier ones, also in the list of all
+        self.images[source] = entry
+        for file in entry["files"]:
+            other = self.sources.get(file, source)
+            if other != source:
+                self.images.pop(other, None)  # whose file was replaced
+            self.sources[file] = source
 
     def has(self, task: Task) -> bool:
         """Whether all files of a task are there as they were written, and its source is unchanged."""
@@ -76,6 +101,16 @@ class Done:
         if entry is None or not unchanged(task, entry):
             return False
         return entry["files"] == sizes_of(task, self.folder)
+
+    def replaced_by(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """The files that these tasks will replace though they are another image's, with its source."""
+        found = {}
+        for task in tasks:
+            for path in task.files.values():
+                file = path.relative_to(self.folder).as_posix()
+                if path.exists() and self.sources.get(file, key_of(task)) != key_of(task):
+                    found[file] = self.sources[file]
+        return found
 
     def has_begun(self, task: Task) -> bool:
         """Whether the frames that are there are those of this video as it is now."""

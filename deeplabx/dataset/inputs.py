@@ -64,13 +64,19 @@ def refuse_absent(source: str | Path) -> None:
 
 
 def given_by_list(path: Path, *, besides: Path | None) -> Given:
-    """The files and folders in a list, one on a line, each relative to the list's own folder."""
+    """The files and folders in a list, one on a line, each relative to the list's own folder.
+    Raises DataError if there are none.
+    """
     entries = entries_of_list(path)
     base = Path(os.path.normpath(path.parent))
     if not all(entry.is_relative_to(base) for entry in entries):
         entries = [entry.absolute() for entry in entries]
         base = Path(os.path.commonpath([entry.parent for entry in entries]))
-    return Given(base, joined(found_at(entries, besides=besides)))
+    found = joined(found_at(entries, besides=besides))
+    if not found.paths and not found.unreadable:
+        words = f" ({'; '.join(found.left_out)})" if found.left_out else ""
+        raise DataError(f"{path}: its folders hold no images{words}", hint=HOW_TO_GIVE)
+    return Given(base, found)
 
 
 def entries_of_list(path: Path) -> list[Path]:

@@ -19,14 +19,15 @@ from deeplabx.errors import DataError, DeeplabxError, ResourceError
 
 CACHE = 128  # MiB of blocks that GDAL keeps; its own limit is a part of the machine's memory
 BLOCK = 512  # side of the tiles that are written
+WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")  # beside a TIFF: its georeference
 GEO_TAGS = (33550, 33922, 34264, 34735, 42113, 50844)  # of GeoTIFF; GDAL's nodata; RPCs
 WIDTH, HEIGHT = 256, 257
 Place = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file is a TIFF with a georeference or a nodata value, or one that is too large to be read
-    whole: what is read through rasterio.
+    """Whether a file is a TIFF with a georeference (in it or in a world file beside it) or a nodata value, or
+    one that is too large to be read whole: what is read through rasterio.
     """
     with path.open("rb") as file:
         start = file.read(16)
@@ -38,6 +39,8 @@ def is_raster(path: Path) -> bool:
         table = ImageFileDirectory_v2(head)
         file.seek(table.next)
         table.load(file)
+    if any(path.with_suffix(suffix).is_file() for suffix in WORLD_FILES):
+        return True
     sides = [table.get(tag, 0) for tag in (WIDTH, HEIGHT)]
     return any(tag in table for tag in GEO_TAGS) or sides[0] * sides[1] > MAX_PIXELS
 
@@ -55,7 +58,9 @@ def rasterio_for(path: Path, *, failure: type[DeeplabxError] = DataError) -> Ite
         try:
             yield rasterio
         except errors.RasterioError as error:
-            raise failure(f"{path}: {' '.join(str(error).split())[:300]}") from None
+            # "Read failed. See previous exception for details." says less than what GDAL said
+            words = " ".join(str(error.__cause__ or error).split())[:300]
+            raise failure(f"{path}: {words}") from None
 
 
 class RasterSource:

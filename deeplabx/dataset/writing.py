@@ -15,14 +15,16 @@ UNUSED_COLOUR = (255, 255, 255)
 
 
 def place_for(path: Path) -> Path:
-    """`path`, after creating its folder. Raises DataError if `path` is a link: the write would go to its
-    target.
+    """`path`, after creating its folder. Raises DataError if `path` is a link, as the write would go to its
+    target, or a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         raise DataError(
             f"{path} is a link, which is never written through", hint="remove it, or use another folder"
         )
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, where a file is to be written", hint="use another out=FOLDER")
     return path
 
 

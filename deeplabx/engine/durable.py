@@ -10,6 +10,7 @@ from pathlib import Path
 from deeplabx.errors import printable
 
 UNFINISHED = ".tmp-"  # name prefix of a file or folder that is still being written
+MOST_OF_NAME = 200  # bytes of the final name in that of an unfinished one: file systems allow 255
 REPLACED = ".replaced-"  # name prefix of a folder that is being replaced
 
 
@@ -26,7 +27,8 @@ def sync(path: Path) -> None:
 def unfinished(final: Path) -> Iterator[Path]:
     """A temporary path beside `final`, removed on exit unless it was renamed."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f"{UNFINISHED}{final.name}-{uuid.uuid4().hex}")
+    name = os.fsdecode(os.fsencode(final.name)[:MOST_OF_NAME])
+    temporary = final.with_name(f"{UNFINISHED}{name}-{uuid.uuid4().hex}")
     try:
         yield temporary
     finally:

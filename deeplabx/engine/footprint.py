@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from deeplabx.errors import DeeplabxError
 from deeplabx.process.memory import Free, free_addresses, free_memory
 
 SIDE = 512  # of the image of which live bytes are counted
@@ -68,6 +69,8 @@ def bytes_per_pixel(model: nn.Module, *, channels: int) -> float:
     try:
         with torch.no_grad(), counted:
             torch.func.functional_call(model, state, (image,))
+    except DeeplabxError:  # a signal that stops the command
+        raise
     except Exception:  # noqa: BLE001  whatever a model of another program does with a tensor without data
         return UNKNOWN
     return (counted.peak + image.nbytes) / SIDE**2

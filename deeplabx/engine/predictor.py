@@ -86,11 +86,12 @@ class Predictor:
 
     crop: (height, width) to which smaller images are padded on the right and bottom with the mean pixel;
     logits are cropped back, labels are never resized. window: side of square windows that overlap by a third;
-    None for the whole image; auto for the whole image where it fits into the free memory, else windows of
-    the side `training_crop`. batch: most images or windows in one pass; None: as memory allows. With several
-    scales or flip, probabilities are averaged. crf: refines the probabilities, at the image's original size.
-    stop: checked before each pass of the network. gives_ids: whether the model gives ids N x 1 x H x W, not
-    logits, as some exported files do; there are then no scores to average, blend or refine.
+    None for the whole image; auto for the whole image where it fits into the free memory, else windows of the
+    side `training_crop`, except for a model that gives ids. batch: most images or windows in one pass; None:
+    as memory allows. With several scales or flip, probabilities are averaged. crf: refines the probabilities,
+    at the image's original size. stop: checked before each pass of the network. gives_ids: whether the model
+    gives ids N x 1 x H x W, not logits, as some exported files do; there are then no scores to average, blend
+    or refine.
     """
 
     model: nn.Module
@@ -410,6 +411,8 @@ class Predictor:
         """The windows' side for an image, None for the whole one. What auto decides is said once."""
         if self.window != "auto":
             return None if self.window is None else int(self.window)
+        if self.gives_ids:  # which cannot be blended
+            return None
         side, free = self.usual_window, free_on(self.device)
         if max(height, width) <= side or self.enough(height, width, 1, free) == 1:
             return None

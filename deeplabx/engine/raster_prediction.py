@@ -1,7 +1,7 @@
 """A GeoTIFF of any size to a GeoTIFF of class ids, band by band; killed and started again, it goes on."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from dataclasses import replace as with_changes
 from pathlib import Path
@@ -53,6 +53,7 @@ def predict_raster(
     checkpoint: str,
     channels: Sequence[int] | None = None,
     probabilities_path: Path | None = None,
+    beside: Callable[[], None] = lambda: None,
     progress: bool = False,
 ) -> RasterPrediction:
     """Write the ids of a raster, with its georeference, as a GeoTIFF with a colour table; pixels without data
@@ -60,7 +61,8 @@ def predict_raster(
     with the same source, checkpoint and settings, a later call goes on from there to the same file.
 
     checkpoint: what identifies the weights, such as their hash. channels: see `RasterSource`.
-    probabilities_path: float32 in 16 bits, a band for each class, NaN where there is no data. Raises
+    probabilities_path: float32 in 16 bits, a band for each class, NaN where there is no data. beside: writes
+    what is made of the ids; the bands are kept until it returns, so that none is computed twice. Raises
     DataError for a file that cannot be used, ConfigError where rasterio is not installed, and as
     `Predictor.bands`.
     """
@@ -94,6 +96,7 @@ def predict_raster(
                 classes=classes,
                 palette=palette,
             )
+            beside()
         remove(folder)
     return found
 

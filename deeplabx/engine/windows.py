@@ -228,6 +228,9 @@ class Blend:
         move_up(self.first, count, -1)
         move_up(self.marks, count, 0)
         self.holds = bool(self.marks.any())
+        if not self.holds:  # scores of pixels without data may be left, which the next window must not meet
+            self.scores = None
+            self.first.fill_(-1)
         plain = ids.cpu().numpy().astype(dtype)
         return Band(number, top, self.strip.left, plain, found, overlapped, differing)
 

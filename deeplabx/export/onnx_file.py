@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from deeplabx.errors import CheckpointError, needed
+from deeplabx.errors import CheckpointError, DeeplabxError, needed
 from deeplabx.export.deployed import INPUT
 from deeplabx.export.metadata import Metadata
 
@@ -127,6 +127,8 @@ class OnnxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         try:
             (found,) = self.session.run(None, {self.input: images.contiguous().cpu().numpy()})
+        except DeeplabxError:  # a signal that stops the command
+            raise
         except Exception as error:  # noqa: BLE001 - as above
             if size := re.search(r"Failed to allocate memory for requested buffer of size (\d+)", str(error)):
                 raise MemoryError(f"Failed to allocate {size[1]} bytes") from None

@@ -50,17 +50,22 @@ def colour_rows(
 
 def write_polygons(path: Path, ids_path: Path, *, classes: Sequence[str], name: str) -> None:
     """The regions of a raster of ids as GeoJSON in its own coordinate system, which the file names; in pixels
-    where it has none. Raises DataError for one too large to be traced in one piece.
+    where it has none.
     """
     with rasterio_for(ids_path) as rasterio, rasterio.open(ids_path) as file:
-        if file.height * file.width > MAX_PIXELS:
-            raise DataError(
-                f"{name}: polygons are traced of up to {MAX_PIXELS:,} pixels, not of {file.width} x "
-                f"{file.height}",
-                hint=f"gdal_polygonize.py {ids_path} OUT.gpkg traces them in pieces",
-            )
         ids, place = file.read(1), place_on_earth(file)
     write_geojson(path, ids, classes=classes, name=name, place=place)
+
+
+def refuse_untraceable(path: Path) -> None:
+    """Raise DataError for a raster whose polygons are too large to be traced in one piece."""
+    with rasterio_for(path) as rasterio, rasterio.open(path) as file:
+        if file.height * file.width > MAX_PIXELS:
+            raise DataError(
+                f"{path}: polygons are traced of up to {MAX_PIXELS:,} pixels, not of {file.width} x "
+                f"{file.height}",
+                hint="leave polygons out of save=; gdal_polygonize.py IDS.tif OUT.gpkg traces them in pieces",
+            )
 
 
 def place_on_earth(file: Any) -> PlaceOnEarth | None:

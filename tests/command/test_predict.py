@@ -16,6 +16,7 @@ from deeplabx.engine.metrics import confusion_matrix, metrics
 from deeplabx.errors import DataError
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import stored_model
+from tests.command.predictions import standin
 
 
 def test_the_miou_of_the_id_files_is_evals_to_the_last_digit(tiny_run: Path, tmp_path: Path) -> None:
@@ -80,7 +81,8 @@ def written(folder: Path) -> set[str]:
     """What lies in an output folder, without the overlays, each of which lies beside its ids, and without
     what a prediction notes of itself.
     """
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - RECORDS
+    noted = RECORDS | {".done-before.jsonl"}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - noted
     overlays = {name for name in files if name.endswith("_overlay.png")}
     ids = {name for name in files - overlays if name.endswith(".png")}
     ids |= {name for name in overlays if f"{name.removesuffix('.png')}_overlay.png" in overlays}
@@ -154,6 +156,27 @@ def test_two_that_cannot_be_kept_apart_are_refused(tiny_run: Path, tmp_path: Pat
             tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_long_names_are_written_and_those_that_no_file_system_takes_are_refused(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    found = standin(tiny_run)
+    longest = "é" * 121 + "n"  # 243 bytes; with _overlay.png 255
+    for name in (longest, longest + "n"):
+        write_image(tmp_path / name / f"{name}.png", np.zeros((8, 9, 3), np.uint8))
+    predict(found, [tmp_path / longest], tmp_path / "out")
+    assert (tmp_path / f"out/{longest}_overlay.png").is_file()
+    with pytest.raises(DataError, match=r"is too long: é+nn_overlay\.png would have more than 255 bytes"):
+        predict(found, [tmp_path / f"{longest}n"], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_where_a_file_is_to_be_written_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "in/a.png", np.zeros((8, 9, 3), np.uint8))
+    (tmp_path / "out/a.png").mkdir(parents=True)
+    with pytest.raises(DataError, match="out/a.png is a folder, where a file is to be written"):
+        predict(standin(tiny_run), [tmp_path / "in"], tmp_path / "out")
 
 
 def test_an_image_is_never_overwritten_by_its_ids(tiny_run: Path, tmp_path: Path) -> None:

@@ -332,6 +332,35 @@ def test_a_georeferenced_image_becomes_georeferenced_files(
     assert count == []
 
 
+def test_a_raster_whose_colours_were_not_finished_is_not_computed_again(
+    found: Standin, tmp_path: Path, field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any, **rest: Any) -> None:
+        raise KeyboardInterrupt
+
+    save = ["ids", "colour"]
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "write_colours", stopped)
+        with pytest.raises(StoppedError):
+            predict(found, [field], tmp_path / "out", save=save)
+    count = counted(monkeypatch)
+    predict(found, [field], tmp_path / "out", save=save)
+    assert count == []
+    assert (tmp_path / "out/field_colour.tif").is_file()
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_a_raster_too_large_for_polygons_is_refused_before_it_is_predicted(
+    found: Standin, tmp_path: Path, field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeplabx.report.rasters.MAX_PIXELS", 3000)
+    count = counted(monkeypatch)
+    with pytest.raises(DataError, match="could not be read") as error:
+        predict(found, [field], tmp_path / "out", save=["ids", "polygons"])
+    assert "polygons are traced of up to 3,000 pixels, not of 70 x 50" in error.value.hint
+    assert count == []
+
+
 def test_polygons_of_a_georeferenced_image_lie_where_its_ids_do(
     found: Standin, tmp_path: Path, field: Path
 ) -> None:
@@ -413,6 +442,34 @@ def test_a_stopped_prediction_goes_on_and_ends_as_an_unbroken_one(
     assert f"{done} of 9 images were done already\n" in capsys.readouterr().out
     assert len(count) == 9 - done
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_prediction_goes_on_with_another_number_of_processes(
+    found: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path / "in", "a.png", "b.png")
+    predict(found, [tmp_path / "in"], tmp_path / "out")
+    (tmp_path / "out/.done-0.jsonl").rename(tmp_path / "out/.done-1.jsonl")  # as if a second process did it
+    drawn(tmp_path / "in", "a.png", size=(21, 30))
+    predict(found, [tmp_path / "in"], tmp_path / "out")
+    count = counted(monkeypatch)
+    predict(found, [tmp_path / "in"], tmp_path / "out")
+    assert count == []
+
+
+def test_an_image_that_replaces_the_files_of_another_is_said(
+    found: Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("one", "two"):
+        drawn(tmp_path / folder, "a.png")
+    predict(found, [tmp_path / "one"], tmp_path / "out", save=["ids"])
+    assert "replacing" not in capsys.readouterr().out
+    predict(found, [tmp_path / "two"], tmp_path / "out", save=["ids"])
+    replaced = f"replacing 1 files of other images of the same name: a.png (of {tmp_path}/one/a.png)\n"
+    assert replaced in capsys.readouterr().out
+    count = counted(monkeypatch)
+    predict(found, [tmp_path / "one"], tmp_path / "out", save=["ids"])  # equal in size, but not its ids
+    assert len(count) == 1
 
 
 @pytest.mark.parametrize("change", ["image", "time", "removed", "cut", "cut line"])

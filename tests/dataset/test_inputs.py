@@ -90,6 +90,13 @@ def test_all_missing_entries_of_a_list_are_named_at_once(tmp_path: Path) -> None
         refuse_absent(tmp_path / "list.txt")
 
 
+def test_a_list_of_folders_without_images_is_an_error(tmp_path: Path) -> None:
+    touched(tmp_path, "sub/notes.md")
+    (tmp_path / "list.txt").write_text("sub", encoding="utf-8")
+    with pytest.raises(DataError, match=r"list\.txt: its folders hold no images .*1 \.md"):
+        given_by(tmp_path / "list.txt")
+
+
 def test_an_empty_list_is_an_error(tmp_path: Path) -> None:
     touched(tmp_path, "list.txt")
     with pytest.raises(DataError, match="lists no names"):

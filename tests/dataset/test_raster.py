@@ -27,6 +27,10 @@ def test_a_tiff_with_a_place_or_a_nodata_value_is_a_raster(tmp_path: Path) -> No
     for name in ("plain.tif", "plain.png"):
         Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / name)
         assert not is_raster(tmp_path / name)
+    (tmp_path / "plain.tfw").write_text("0.5\n0\n0\n-0.5\n500000\n5000000\n", encoding="utf-8")
+    assert is_raster(tmp_path / "plain.tif")
+    with opened_raster(tmp_path / "plain.tif", expected=3, channels=None) as source:
+        assert source.dataset.transform.a == 0.5
 
 
 def test_blocks_that_are_not_in_the_file_hold_no_data_and_are_not_read(

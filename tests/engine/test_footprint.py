@@ -2,11 +2,13 @@
 
 import gc
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from deeplabx.engine.footprint import UNKNOWN, bytes_per_pixel, fitting
+from deeplabx.errors import PreemptedError
 from deeplabx.process.memory import Free
 
 
@@ -69,3 +71,15 @@ def test_a_part_of_the_free_memory_is_used() -> None:
     free = Free(1000, 2000, "this machine")
     assert [fitting(needed, free) for needed in (100, 350, 700, 701)] == [7, 2, 1, 0]
     assert fitting(10**12, None) == 1
+
+
+class Stopped(nn.Module):
+    """A signal comes while its bytes are counted."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise PreemptedError("SIGTERM received")
+
+
+def test_a_signal_while_bytes_are_counted_is_not_lost() -> None:
+    with pytest.raises(PreemptedError):
+        bytes_per_pixel(Stopped(), channels=3)

@@ -1,6 +1,7 @@
 """Images in windows, batches and bands, against loops written another way."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -317,3 +318,34 @@ def test_auto_goes_to_windows_when_the_memory_was_not_enough(
     )
     with pytest.raises(ResourceError, match="^out of memory, for an image of 83 x 61 pixels\n"):
         together(Batches(network(3))).ids(IMAGE)  # the whole image was asked for
+
+
+class Holed(ArraySource):
+    """An image without data in its rows 54 to 102."""
+
+    def valid(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        rows = np.arange(top, bottom)
+        return np.repeat(((rows < 54) | (rows >= 102))[:, None], right - left, axis=1)
+
+
+def test_windows_around_one_without_data_do_not_mix() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (130, 40, 3), dtype=np.uint8)
+    pixels[54:102] = PLAIN.pad_pixel
+    one = together(Pooled(), window=48)  # windows from rows 0, 27, 54, which is left out, and 82
+    found, expected = (
+        [band.probabilities for band in one.bands(source(pixels), probabilities=True)]
+        for source in (Holed, ArraySource)
+    )
+    assert found[2] is None
+    assert found[3] is not None
+    assert expected[3] is not None
+    np.testing.assert_allclose(found[3][:, 20:], expected[3][:, 20:], atol=1e-6)
+
+
+def test_a_model_that_gives_ids_predicts_whole_images_though_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deeplabx.engine.predictor.free_on", lambda device: Free(1, 2, "the test"))
+    one = together(network(), window="auto", training_crop=32)
+    assert one.window_for(61, 83) == 32
+    assert replace(one, gives_ids=True).window_for(61, 83) is None

@@ -34,8 +34,7 @@ def test_what_is_made_ahead_holds_no_more_than_the_bytes_allowed() -> None:
             yield number
 
     for item, _ in ahead(str, counted(), threads=1, depth=10, size=lambda made: 100, most=300):
-        if item > 12:  # those submitted before the first size was known are through
-            assert len(taken) - item <= 4
+        assert len(taken) - item <= 4  # from the first on, when no size was known
 
 
 def test_an_error_comes_where_the_result_is_used() -> None:
@@ -63,6 +62,15 @@ def test_no_more_than_depth_wait_to_be_written() -> None:
         began = time.monotonic()
         behind(lambda: None)  # waits for the first
         assert time.monotonic() - began > 0.02
+
+
+def test_what_waits_to_be_written_holds_no_more_than_the_bytes_allowed() -> None:
+    waits: list[int] = []
+    with Behind(threads=1, depth=8, most=300) as behind:
+        for size in (100, 200, 900, 100):
+            behind(time.sleep, 0.005, size=size)
+            waits.append(behind.held)
+    assert waits == [100, 300, 900, 100]
 
 
 def test_an_error_of_a_writer_stops_the_work() -> None:

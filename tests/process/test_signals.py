@@ -1,11 +1,13 @@
 import os
 import signal
+import sys
 import time
+from unittest import mock
 
 import pytest
 
 from deeplabx.errors import PreemptedError
-from deeplabx.process.signals import Forwarding, StopRequest, ended_by_signals
+from deeplabx.process.signals import Forwarding, StopRequest, end_with_parent, ended_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
@@ -79,3 +81,16 @@ def test_work_without_a_state_ends_wherever_it_is(number: signal.Signals) -> Non
     with pytest.raises(PreemptedError, match=rf"^{number.name} received: stopped$"):
         work()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal is Linux's")
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_process_whose_parent_died_while_it_started_ends(
+    monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr("ctypes.CDLL", mock.Mock())
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: mock.Mock(is_alive=lambda: alive))
+    monkeypatch.setattr(signal, "raise_signal", sent.append)
+    end_with_parent()
+    assert sent == ([] if alive else [signal.SIGKILL])
