@@ -116,7 +116,7 @@ class Outcome:
         if self.overlapped:
             share = 100 * self.differing / self.overlapped
             print(
-                f"{self.in_windows} images were predicted in windows; {share:.2f} % of the pixels that two "
+                f"images predicted in windows: {self.in_windows}; {share:.2f} % of the pixels that two "
                 "windows cover got different classes from them"
             )
 

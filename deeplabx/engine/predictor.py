@@ -418,10 +418,10 @@ class Predictor:
             return None
         needed = self.needed(height, width)
         if self.budget.first(f"windows of {side}"):
-            has = "the free memory is not known" if free is None else free.words
+            assert free is not None  # else the image would have been said to fit
             self.say(
                 f"eval.window=auto: an image of {width} x {height} pixels needs about {byte_words(needed)} "
-                f"as a whole, {has}: windows of {side} x {side} for it and others that do not fit"
+                f"as a whole, {free.words}: windows of {side} x {side} for it and others that do not fit"
             )
         return side
 
