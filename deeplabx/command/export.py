@@ -57,7 +57,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What `deeplabx export` itself is told."""
+    """The settings that only `deeplabx export` has."""
 
     format: str = "onnx"
     preprocess: bool = True

@@ -76,7 +76,7 @@ def chosen(job: Job, key: str) -> bool:
 
 @dataclass(frozen=True)
 class Work:
-    """What each process is told, beside its tasks."""
+    """What each process needs beside its tasks."""
 
     found: StoredModel
     folder: Path
@@ -250,7 +250,7 @@ def opened_video(task: Task) -> VideoFile | DataError:
 
 @contextmanager
 def on_full_disk(folder: Path) -> Iterator[None]:
-    """Say of a file that cannot be written how to go on."""
+    """Say of a file that cannot be written how to continue."""
     try:
         yield
     except OSError as error:
@@ -258,7 +258,7 @@ def on_full_disk(folder: Path) -> Iterator[None]:
         if found is None:
             raise
         found.message = found.message if error.filename else f"{folder}: {error.strerror}"
-        found.hint = f"free some space there, or make it writable; {how_to_go_on(folder)}"
+        found.hint = f"free some space there, or make it writable; {how_to_continue(folder)}"
         raise found from None
 
 
@@ -524,14 +524,14 @@ def fingerprint(path: Path) -> str:
     return found.hexdigest()
 
 
-def how_to_go_on(folder: Path) -> str:
-    return f"the same command with out={folder} goes on"
+def how_to_continue(folder: Path) -> str:
+    return f"the same command with out={folder} continues it"
 
 
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
-    """Signals end the block, and the message says how to go on."""
-    words = f"stopped; what is done is in {folder}, and {how_to_go_on(folder)}"
+    """Signals end the block, and the message says how to continue."""
+    words = f"stopped; what is done is in {folder}, and {how_to_continue(folder)}"
     try:
         with ended_by_signals(words):
             yield

@@ -1,4 +1,4 @@
-"""What a prediction notes of itself in its folder, so that a later one with the same settings goes on."""
+"""What a prediction notes of itself in its folder, so that a later one with the same settings continues."""
 
 import json
 import os

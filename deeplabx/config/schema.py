@@ -684,7 +684,7 @@ class PredictConfig(CheckpointConfig):
         path=True,
         words="images, folders, videos; patterns in quotes; lists of paths (.txt)",
     )
-    out: str = setting(path=True, words="folder to write to; one that a prediction was stopped in goes on")
+    out: str = setting(path=True, words="folder to write to; a prediction that was stopped there continues")
     save: list[str] = choice(
         "ids",
         "colour",

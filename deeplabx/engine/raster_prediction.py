@@ -1,4 +1,4 @@
-"""A GeoTIFF of any size to a GeoTIFF of class ids, band by band; killed and started again, it goes on."""
+"""A GeoTIFF of any size to a GeoTIFF of class ids, band by band; killed and started again, it continues."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,7 @@ def predict_raster(
 ) -> RasterPrediction:
     """Write the ids of a raster, with its georeference, as a GeoTIFF with a colour table; pixels without data
     get the ignore index, which is its nodata value. Finished bands are kept in `ids_path`.part until all are;
-    with the same source, checkpoint and settings, a later call goes on from there to the same file.
+    with the same source, checkpoint and settings, a later call continues from there to the same file.
 
     checkpoint: what identifies the weights, such as their hash. channels: see `RasterSource`.
     probabilities_path: float32 in 16 bits, a band for each class, NaN where there is no data. beside: writes

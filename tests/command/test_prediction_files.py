@@ -170,7 +170,7 @@ def test_a_full_disk_ends_the_prediction_and_the_message_says_how_to_go_on(
     monkeypatch.setattr(prediction_files, "save_ids", full)
     with pytest.raises(ResourceError, match="No space left on device") as refused:
         predict(found, [tmp_path / "in"], tmp_path / "out", save=["ids"])
-    assert f"the same command with out={tmp_path / 'out'} goes on" in refused.value.hint
+    assert f"the same command with out={tmp_path / 'out'} continues it" in refused.value.hint
     assert not list((tmp_path / "out").rglob(".tmp-*"))
     monkeypatch.setattr(prediction_files, "save_ids", original)
     predict(found, [tmp_path / "in"], tmp_path / "out", save=["ids"])
@@ -432,7 +432,7 @@ def test_a_stopped_prediction_goes_on_and_ends_as_an_unbroken_one(
     drawn(tmp_path / "in", *(f"{number}.png" for number in range(9)))
     predict(found, [tmp_path / "in"], tmp_path / "whole", save=ALL)
     stop_after(monkeypatch, 4)
-    with pytest.raises(StoppedError, match=f"the same command with out={tmp_path / 'out'} goes on"):
+    with pytest.raises(StoppedError, match=f"the same command with out={tmp_path / 'out'} continues it"):
         predict(found, [tmp_path / "in"], tmp_path / "out", save=ALL)
     done = len(list((tmp_path / "out").glob("?.png")))
     assert 0 < done < 9
@@ -548,7 +548,7 @@ def test_term_ends_a_prediction_with_how_to_go_on(
         return []
 
     monkeypatch.setattr(Predictor, "predict", terminated)
-    with pytest.raises(PreemptedError, match=f"SIGTERM received: .* out={tmp_path / 'out'} goes on"):
+    with pytest.raises(PreemptedError, match=f"SIGTERM received: .* out={tmp_path / 'out'} continues it"):
         predict(found, [tmp_path / "in"], tmp_path / "out")
 
 
