@@ -40,7 +40,7 @@ def imported(package: Path) -> set[str]:
                 # `from torch.utils import tensorboard` imports a module, `from torch import Tensor` does not
                 modules.update(f"{node.module}.{alias.name}" for alias in node.names)
             elif isinstance(node, ast.Call) and ast.unparse(node.func) == "needed" and node.args:
-                modules |= {one.value for one in node.args[:1] if isinstance(one, ast.Constant)}
+                modules |= {str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)}
     found: set[str] = set()
     for names in (module.split(".") for module in modules):
         prefixes = {".".join(names[:length]) for length in range(1, len(names) + 1)}
