@@ -113,7 +113,7 @@ class ModelCard:
         rows = [[one.part, one.name, one.licence, one.restricted or "-"] for one in self.origins]
         restricted = [one for one in self.origins if one.restricted]
         words = (
-            f"**Commercial use is restricted or unclear by {len(restricted)} of {len(rows)} parts:** "
+            f"**Commercial use is restricted or unclear for {len(restricted)} of {len(rows)} parts:** "
             f"{'; '.join(dict.fromkeys(one.restricted for one in restricted))}."
             if restricted
             else "No part restricts commercial use."

@@ -85,6 +85,8 @@ def commands_of(found: StoredModel, overrides: Sequence[str]) -> list[str]:
 
 
 def without_path(override: str) -> str:
-    """An override; of a path, its key alone: where files lie on this machine is not handed over."""
+    """An override; of a path, which is stored in quotes, its key alone: where files lie on this machine is
+    not handed over.
+    """
     key, _, value = override.partition("=")
-    return f"{key}=PATH" if "/" in value else override
+    return f"{key}=PATH" if "/" in value or value[:1] in ("'", '"') else override

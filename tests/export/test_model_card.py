@@ -42,7 +42,9 @@ def test_card_says_what_was_measured_and_with_which_file() -> None:
 
 
 def test_card_flags_each_part_that_restricts_commercial_use() -> None:
-    assert "**Commercial use is restricted or unclear by 1 of 2 parts:** for non-commercial use." in str(CARD)
+    assert "**Commercial use is restricted or unclear for 1 of 2 parts:** for non-commercial use." in str(
+        CARD
+    )
     assert "No part restricts commercial use." in str(replace(CARD, origins=[FREE]))
 
 

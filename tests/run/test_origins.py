@@ -8,6 +8,7 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.export.model_card import Origin
 from deeplabx.run.data_record import DataRecord
 from deeplabx.run.description import Description
+from deeplabx.run.hand_over import without_path
 from deeplabx.run.origins import origins_of
 from tests.conftest import Compose
 from tests.run.test_initial_weights import CLASSES, OTHERS
@@ -101,3 +102,15 @@ def test_imported_weights_have_the_licence_of_their_publisher(
 def test_a_checkpoint_that_starts_from_itself_ends(origins: Any, tmp_path: Path) -> None:
     found = origins("loop", f"init_from={tmp_path / 'loop'}")
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("dataset.root='own data'", "dataset.root=PATH"),
+        ("init_from=/home/someone/run", "init_from=PATH"),
+        ("optimizer.lr=0.01", "optimizer.lr=0.01"),
+    ],
+)
+def test_a_card_shows_no_path_of_the_machine(override: str, shown: str) -> None:
+    assert without_path(override) == shown
