@@ -162,6 +162,14 @@ class SplitComparison:
         pairs = ((name, iou, self.file.per_class_iou[name]) for name, iou in self.model.per_class_iou.items())
         return {name: file - model for name, model, file in pairs if model is not None and file is not None}
 
+    @property
+    def new(self) -> list[str]:
+        """Classes that no label has and only the file predicts: each lowers its mIoU by a whole class."""
+        ious = self.model.per_class_iou
+        return [
+            name for name, iou in self.file.per_class_iou.items() if iou is not None and ious[name] is None
+        ]
+
     def __str__(self) -> str:
         same = self.model.confusion_sha256 == self.file.confusion_sha256
         return (
@@ -171,7 +179,7 @@ class SplitComparison:
 
     def to_plain(self) -> dict[str, Any]:
         def plain(one: Metrics) -> dict[str, Any]:
-            keys = ("miou", "per_class_iou", "confusion_sha256", "images")
+            keys = ("miou", "miou_gt_only", "per_class_iou", "confusion_sha256", "images")
             return {key: getattr(one, key) for key in keys}
 
         return {
@@ -210,8 +218,9 @@ def refuse_loss(found: SplitComparison, *, most: float, file: str) -> None:
         return
     worst = sorted(found.differences.items(), key=lambda pair: pair[1])[:3]
     named = ", ".join(f"{name} {value:+.3f}" for name, value in worst)
+    absent = f"; IoU 0 because no label has it: {listed(found.new, 4)}" if found.new else ""
     raise CheckpointError(
         f"{file} scores mIoU {found.file.miou:.4f} on split {found.split}, the model {found.model.miou:.4f}: "
-        f"{found.lost:.4f} lost, max_loss={most}; most in {named}",
+        f"{found.lost:.4f} lost, max_loss={most}; most in {named}{absent}",
         hint="no file is left; more calibration_images=, another format=, or a larger max_loss= may do",
     )

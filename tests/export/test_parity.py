@@ -144,6 +144,12 @@ def test_metrics_beyond_a_bound_are_refused() -> None:
         parity.refuse_loss(lost, most=0.001, file="model_int8.onnx")
 
 
+def test_a_class_that_only_the_file_predicts_is_named() -> None:
+    model, file = scored([90, 0], [0, 0]), scored([89, 1], [0, 0])
+    with pytest.raises(CheckpointError, match="IoU 0 because no label has it: b"):
+        parity.refuse_loss(parity.SplitComparison("val", model, file), most=0.01, file="model_int8.onnx")
+
+
 def test_one_pixel_of_a_rare_class_is_no_other_file_but_classes_that_change_places_are() -> None:
     model = metrics(
         torch.diag(torch.tensor([10_000_000, *[5_000] * 20])), [f"c{number}" for number in range(21)]
@@ -162,4 +168,4 @@ def test_the_record_of_a_comparison_is_plain(tmp_path: Path) -> None:
     model = scored([90, 10], [10, 90])
     plain = parity.SplitComparison("val", model, model).to_plain()
     assert plain["miou_lost"] == 0
-    assert set(plain["model"]) == {"miou", "per_class_iou", "confusion_sha256", "images"}
+    assert set(plain["model"]) == {"miou", "miou_gt_only", "per_class_iou", "confusion_sha256", "images"}
