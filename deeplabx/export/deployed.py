@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ def deployed(
     """A copy of `model` on the CPU, in evaluation mode. It is contiguous: in channels_last, tracing takes
     longer.
     """
-    own = copy.deepcopy(model).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    own: Any = copy.deepcopy(model)
+    own.to(device="cpu", memory_format=torch.contiguous_format)
     made = Deployed(own, normalization, preprocess=preprocess, ids=ids, num_classes=num_classes)
     return made.eval().requires_grad_(False)
 
