@@ -10,6 +10,7 @@ from deeplabx.dataset.image_file import header_of
 from deeplabx.dataset.image_header import Header
 from deeplabx.dataset.label_file import RawLabel, read_pair, read_raw
 from deeplabx.dataset.labels import LabelMap
+from deeplabx.dataset.problems import report
 from deeplabx.errors import DataError
 
 Pairs = list[tuple[Path, Path]]
@@ -108,17 +109,27 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
-    """The pairs, after checking that each file exists. Raises DataError with the number of missing files, and
-    the first.
-    """
+    """The pairs whose two files exist. Reports a DataError with the number of missing files, and the first."""
     if not pairs:
         raise DataError(f"{where} contains no images", hint=hint)
     for kind, position in (("image", 0), ("label", 1)):
         lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
         if lacking:
-            raise DataError(
-                f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: "
-                f"{lacking[0]}",
-                hint=hint,
+            report(
+                MissingFiles(
+                    f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: "
+                    f"{lacking[0]}",
+                    hint=hint,
+                    files=lacking,
+                )
             )
+            pairs = [pair for pair in pairs if pair[position].is_file()]
     return pairs
+
+
+class MissingFiles(DataError):
+    """Images or labels of a split that do not exist."""
+
+    def __init__(self, message: str, *, hint: str = "", files: Sequence[Path] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.files = files

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from deeplabx.dataset.problems import report
 from deeplabx.errors import DataError, printable
 
 IMAGE_SUFFIXES = (
@@ -127,7 +128,7 @@ class Found(NamedTuple):
 
 
 def images_in(folder: Path, *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Found:
-    """Every image below a folder. Raises DataError for a broken link, and for an entry that is
+    """Every image below a folder. Reports a DataError for a broken link, and for an entry that is
     not a file."""
     found = found_in(folder, suffixes=suffixes)
     refuse_unreadable(found)
@@ -137,8 +138,8 @@ def images_in(folder: Path, *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Fo
 def refuse_unreadable(found: Found) -> None:
     if found.unreadable:
         count = f" ({len(found.unreadable)} such files)" if len(found.unreadable) > 1 else ""
-        raise DataError(
-            f"{found.unreadable[0]}{count}", hint="remove it, or put the file there that is missing"
+        report(
+            DataError(f"{found.unreadable[0]}{count}", hint="remove it, or put the file there that is missing")
         )
 
 
@@ -258,13 +259,13 @@ def kind_of(entry: os.DirEntry[str]) -> str:
 
 
 def refuse_two_of_a_name(images: Iterable[Path]) -> None:
-    """Raise DataError if a name occurs twice, apart from its suffix: two images would share a mask, or one
+    """Report a DataError if a name occurs twice, apart from its suffix: two images would share a mask, or one
     would be two samples.
     """
     counts = Counter(nfc(str(path.with_suffix(""))) for path in images)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise DataError(f"duplicate image name in the split: {twice[0]} ({len(twice)} such names)")
+        report(DataError(f"duplicate image name in the split: {twice[0]} ({len(twice)} such names)"))
 
 
 # --- lists of names -----------------------------------------------------------------------------------------

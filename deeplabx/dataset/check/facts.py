@@ -1,0 +1,37 @@
+"""What one pass over a split learns of each sample: sizes, values, channel sums, fingerprints.
+
+`data check` looks for faults in these facts, `data stats` sums them up; neither keeps pixels.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplabx.errors import DataError
+
+
+class ChannelSums(NamedTuple):
+    """Of the pixels of an image, in 0..255: their number, and for each channel the sum and that of squares."""
+
+    pixels: int
+    sums: tuple[float, ...]
+    squares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one sample. What could not be read is None or empty, and `problems` says why."""
+
+    split: str
+    index: int  # in the split
+    image: Path | None = None  # None where images are not files
+    label: Path | None = None
+    problems: tuple[DataError, ...] = ()  # of reading the image, the label, and the two as a pair
+    size: tuple[int, int] | None = None  # width and height of the image as it is used
+    label_size: tuple[int, int] | None = None
+    channels: ChannelSums | None = None
+    # Pixels of each class, and last of void, int64 C + 1; None where the label cannot be used.
+    pixels: np.ndarray | None = None
+    raw: dict[int, int] = field(default_factory=dict)  # pixels by raw id, or by packed colour
