@@ -12,19 +12,22 @@ def edges_of(values: np.ndarray) -> Edges:
 
     An edge that was smoothed, by interpolation or anti-aliasing, is a ramp: its pixels lie between their
     neighbours in value. A thin object between two classes can be one too, but most edges of a label map are
-    steps. Noise, as JPEG leaves it, consists of pixels that differ from all their neighbours.
+    steps. Noise, as JPEG leaves it, consists of pixels that are above or below all their neighbours.
     """
     whole = values if values.ndim == 2 else packed(values)
     across = whole[:, 1:] != whole[:, :-1]
     down = whole[1:] != whole[:-1]
-    left, middle, right = values[:, :-2], values[:, 1:-1], values[:, 2:]
-    between = ((left <= middle) & (middle <= right)) | ((left >= middle) & (middle >= right))
-    if values.ndim == 3:
-        between = between.all(axis=2)
+    between = is_between(values[:, :-2], values[:, 1:-1], values[:, 2:])
     ramps = between & across[:, 1:] & across[:, :-1]
-    alone = np.zeros(whole.shape, bool)
-    alone[1:-1, 1:-1] = across[1:-1, 1:] & across[1:-1, :-1] & down[1:, 1:-1] & down[:-1, 1:-1]
-    return Edges(int(across.sum()), int(ramps.sum()), int(alone.sum()))
+    outside = ~between[1:-1] & ~is_between(values[:-2], values[1:-1], values[2:])[:, 1:-1]
+    alone = across[1:-1, 1:] & across[1:-1, :-1] & down[1:, 1:-1] & down[:-1, 1:-1]
+    return Edges(int(across.sum()), int(ramps.sum()), int((alone & outside).sum()))
+
+
+def is_between(one: np.ndarray, middle: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """bool H x W: where `middle` lies between the other two, in each channel of colours."""
+    found = ((one <= middle) & (middle <= other)) | ((one >= middle) & (middle >= other))
+    return found.all(axis=2) if found.ndim == 3 else found
 
 
 def packed(colours: np.ndarray) -> np.ndarray:
