@@ -74,6 +74,7 @@ class LabelledFiles(SegmentationSet):
             raise DataError(
                 f"{error.message}; the file has {bits} per pixel, so its ids are 0 to {2**raw.bits - 1}",
                 hint=error.hint,
+                kind=error.kind,
             ) from None
         if raw.void is not None:
             ids[raw.void] = self.ignore_index
@@ -109,14 +110,16 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
-    """The pairs whose two files exist. Reports a DataError with the number of missing files, and the first."""
+    """The pairs whose two files exist. Reports a DataError with the number of missing files, and the first;
+    raises one if there are no pairs at all.
+    """
     if not pairs:
         raise DataError(f"{where} contains no images", hint=hint)
     for kind, position in (("image", 0), ("label", 1)):
         lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
         if lacking:
             report(
-                MissingFiles(
+                MissingFilesError(
                     f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: "
                     f"{lacking[0]}",
                     hint=hint,
@@ -127,9 +130,9 @@ def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
     return pairs
 
 
-class MissingFiles(DataError):
+class MissingFilesError(DataError):
     """Images or labels of a split that do not exist."""
 
     def __init__(self, message: str, *, hint: str = "", files: Sequence[Path] = ()) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, kind="missing_file")
         self.files = files
