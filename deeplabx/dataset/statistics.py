@@ -97,7 +97,9 @@ def summed(facts: Sequence[Facts], *, split: str, num_classes: int) -> SplitStat
 
 
 class ChannelTotals:
-    """Exact sums over all pixels: Python's whole numbers have no limit, and floats lose digits in squares."""
+    """Sums over all pixels. Those of an image are whole numbers; Python's have no limit, while the variance that
+    floats give is the difference of two large ones.
+    """
 
     def __init__(self) -> None:
         self.pixels = 0
@@ -108,7 +110,7 @@ class ChannelTotals:
         if facts.channels is None:
             return
         self.pixels += facts.channels.pixels
-        sums, squares = ([int(one) for one in found] for found in facts.channels[1:])
+        sums, squares = ([round(one) for one in found] for found in facts.channels[1:])
         self.sums = [a + b for a, b in zip(self.sums or [0] * len(sums), sums, strict=True)]
         self.squares = [a + b for a, b in zip(self.squares or [0] * len(squares), squares, strict=True)]
 

@@ -143,8 +143,8 @@ def cell_of(cell: Cell) -> dict[str, Any]:
 
 def percent(fraction: float) -> str:
     """A share in percent. What is not zero is not shown as zero."""
-    if 0 < fraction < 0.0001:
-        return "<0.01 %"
+    if fraction < 0.0001:
+        return "<0.01 %" if fraction > 0 else "0 %"
     return f"{100 * fraction:.2f} %" if fraction < 0.01 else f"{100 * fraction:.1f} %"
 
 
