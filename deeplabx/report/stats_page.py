@@ -177,15 +177,14 @@ def class_blocks(
     images = [int(training.holding[at]) for at in order]
     columns_of_table = ["class"]
     for one in found:
-        columns_of_table += [f"{one.split}: pixels", "share", "images", "of images"]
+        columns_of_table += [f"{one.split}: share", "pixels", "images"]
     rows: list[list[Cell]] = []
     for at in range(len(classes) + 1):
         is_void = at == len(classes)
         cells: list[Cell] = [Swatch(VOID, "void", True) if is_void else Swatch(palette[at], classes[at])]
         for one in found:
             share = one.void if is_void else float(one.shares[at])
-            holding = int(one.holding[at])
-            cells += [int(one.pixels[at]), Share(share), holding, Share(holding / max(1, one.read))]
+            cells += [Share(share), int(one.pixels[at]), int(one.holding[at])]
         rows.append(cells)
     return [
         Beside(
