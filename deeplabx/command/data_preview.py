@@ -27,10 +27,15 @@ def main(job: Job) -> None:
         samples = list(previews(config, training))
         for words in [*training.left_out, *training.take_errors()]:
             print(words, file=sys.stderr)
-        folder, title = Path(config.out), f"{config.dataset.name}, split {training.split}, as training sees it"
+        folder, title = (
+            Path(config.out),
+            f"{config.dataset.name}, split {training.split}, as training sees it",
+        )
         colours = Colours(training.classes, training.palette, training.ignore_index)
         words = f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
-        words += f"augment={config.augment.name}: exactly those that `deeplabx train` with these settings trains on."
+        words += (
+            f"augment={config.augment.name}: exactly those that deeplabx train with these settings trains on."
+        )
         if not any(one.drawn for one in samples):
             words += f"\n\naugment={config.augment.name} does not report what it draws."
         write_preview(folder, title, samples, colours, words=words)
@@ -39,8 +44,8 @@ def main(job: Job) -> None:
 
 
 def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterator[Preview]:
-    """The first samples of an epoch, as AugmentedSet gives them to training. Raises DataError for one that cannot
-    be read, unless it is skipped.
+    """The first samples of an epoch, as AugmentedSet gives them to training. Raises DataError for one that
+    cannot be read, unless it is skipped.
     """
     if not len(training):
         raise DataError(f"split {training.split} holds no images, so there is nothing to show")

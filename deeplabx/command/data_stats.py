@@ -59,10 +59,14 @@ def scanned(splits: Sequence[ReadableSet], *, workers: int | str) -> list[Facts]
         return scan(
             splits,
             workers=count,
-            progress=lambda read, _: bar.update(read - bar.n),
+            progress=lambda read, _: advance(bar, read),
             worker_init=ignore_signals,
             memory=memory_words,
         )
+
+
+def advance(bar: tqdm, read: int) -> None:
+    bar.update(read - bar.n)
 
 
 def refuse_unreadable(found: Sequence[SplitStatistics]) -> None:
@@ -71,8 +75,8 @@ def refuse_unreadable(found: Sequence[SplitStatistics]) -> None:
         if one.problems:
             first = one.problems[0]
             raise DataError(
-                f"{one.unreadable:,} of {one.images:,} images of split {one.split} cannot be used, the first: "
-                f"{first.message}",
+                f"{one.unreadable:,} of {one.images:,} images of split {one.split} cannot be used, the "
+                f"first: {first.message}",
                 hint=first.hint or "dataset.on_bad=skip counts the others",
             )
 

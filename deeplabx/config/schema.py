@@ -829,7 +829,10 @@ class DataStatsConfig:
         default=None, words="splits that are counted; null: dataset.train_split and dataset.split"
     )
     workers: int | str = choice_or_number(
-        "auto", at_least=0, at_most=256, words="processes that read images and labels; auto: one for each core"
+        "auto",
+        at_least=0,
+        at_most=256,
+        words="processes that read images and labels; auto: one for each core",
     )
     out: str = setting(path=True, words="folder to write stats.json and stats.html to")
 

@@ -1,5 +1,5 @@
-"""What a split holds, summed up from the facts of its samples: classes, void, sizes, channels; and what follows
-for training on it.
+"""What a split holds, summed up from the facts of its samples: classes, void, sizes, channels; and what
+follows for training on it.
 """
 
 import math
@@ -17,7 +17,9 @@ from deeplabx.dataset.contract import Statistics
 from deeplabx.errors import DataError
 
 Size = tuple[int, int]  # width and height
-STRIDE = 16  # crops are multiples of it and one more pixel, so that features cover them at output stride 16 and 8
+STRIDE = (
+    16  # crops are multiples of it and one more pixel, so that features cover them at output stride 16 and 8
+)
 MOST_CROP = 769  # v3+ on Cityscapes; larger crops need more memory than most GPUs have for a batch
 LEAST_CROP = 33
 BINS = 20  # of a histogram
@@ -70,8 +72,8 @@ class SplitStatistics:
 
 
 def summed(facts: Sequence[Facts], *, split: str, num_classes: int) -> SplitStatistics:
-    """The statistics of a split, from the facts of its samples. Of each that cannot be used, the first problem
-    is kept.
+    """The statistics of a split, from the facts of its samples. Of each that cannot be used, the first
+    problem is kept.
     """
     own = [one for one in facts if one.split == split]
     pixels, holding = (np.zeros(num_classes + 1, np.int64) for _ in range(2))
@@ -97,8 +99,8 @@ def summed(facts: Sequence[Facts], *, split: str, num_classes: int) -> SplitStat
 
 
 class ChannelTotals:
-    """Sums over all pixels. Those of an image are whole numbers; Python's have no limit, while the variance that
-    floats give is the difference of two large ones.
+    """Sums over all pixels. Those of an image are whole numbers, and Python's have no limit; of floats, the
+    variance would be the small difference of two large ones.
     """
 
     def __init__(self) -> None:
@@ -172,7 +174,7 @@ def counted(sizes: Counter[Size], side: Any) -> Counter[int]:
 
 
 def binned(values: Counter[int]) -> tuple[list[float], list[int]]:
-    """Edges and counts of a histogram: one bar for each value where there are few, else `BINS` of one width."""
+    """Edges and counts of a histogram: a bar for each value where there are few, else `BINS` of one width."""
     low, high = min(values), max(values)
     if high - low < BINS:
         return [one - 0.5 for one in range(low, high + 2)], [values[one] for one in range(low, high + 1)]
@@ -183,9 +185,9 @@ def binned(values: Counter[int]) -> tuple[list[float], list[int]]:
 # --- what follows for training ------------------------------------------------------------------------------
 
 CROP_RULE = (
-    f"the largest {STRIDE}k + 1 that is not above the median short side of the training images, from {LEAST_CROP} "
-    f"to {MOST_CROP}: features of output stride {STRIDE} and 8 then cover the crop evenly, few images are padded, "
-    "and a batch fits most GPUs"
+    f"the largest {STRIDE}k + 1 that is not above the median short side of the training images, from "
+    f"{LEAST_CROP} to {MOST_CROP}: features of output stride {STRIDE} and 8 then cover the crop evenly, few "
+    "images are padded, and a batch fits most GPUs"
 )
 
 
@@ -220,7 +222,9 @@ def plain(found: SplitStatistics, classes: Sequence[str]) -> dict[str, Any]:
             ],
             "different": len(found.sizes),
         },
-        "channels": None if found.channels is None else {k: list(v) for k, v in found.channels._asdict().items()},
+        "channels": None
+        if found.channels is None
+        else {k: list(v) for k, v in found.channels._asdict().items()},
     }
 
 

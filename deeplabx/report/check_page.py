@@ -10,7 +10,7 @@ import numpy as np
 from deeplabx.dataset.check.finding import Finding, Level
 from deeplabx.dataset.contract import Palette
 from deeplabx.dataset.statistics import SplitStatistics
-from deeplabx.report.fault_figures import SIDE, coloured, example_blocks
+from deeplabx.report.fault_figures import SIDE, coloured, example_section
 from deeplabx.report.label_overlay import fitted
 from deeplabx.report.lenient import ReadLabel
 from deeplabx.report.page import (
@@ -37,8 +37,8 @@ MOST_EXAMPLES = 4  # of a finding that are shown
 class BeforeAfter(NamedTuple):
     """What a repair does to a file.
 
-    words: what changed. image: uint8 RGB H x W x 3, or None. before, after: of the mask, ids H x W (each gets a
-    colour of its own, the same in both) or uint8 colours H x W x 3.
+    words: what changed. image: uint8 RGB H x W x 3, or None. before, after: of the mask, ids H x W (each gets
+    a colour of its own, the same in both) or uint8 colours H x W x 3.
     """
 
     words: str
@@ -62,11 +62,11 @@ def write_check_page(
     """Write the page in place of an older one.
 
     name: of the data set. splits: what `deeplabx.dataset.statistics.summed` says of each that was checked.
-    repairs: what was done, by `Finding.kind`. repair_command: the command line that repairs, shown if a finding
-    can be repaired. read_label: how the data set reads the stored values of a mask, such as a partial of
-    `stored_label`; None: masks are read as image files.
+    repairs: what was done, by `Finding.kind`. repair_command: the command line that repairs, shown if a
+    finding can be repaired. read_label: how the data set reads the stored values of a mask, as `stored_label`
+    does; None: masks are read as image files.
 
-    Findings are shown in their order, errors first. Files are read again for their figures, and may be damaged.
+    Findings are shown in their order, errors first. Files are read again for their figures. They may be damaged.
     """
     order = list(Level)
     ranked = sorted(findings, key=lambda one: order.index(one.level))
@@ -130,7 +130,7 @@ def finding_card(finding: Finding, repairs: Sequence[BeforeAfter], read_label: R
         names = Names([str(path) for path in finding.files])
         blocks.append(Section(plural(len(finding.files), "file"), [names]))
     for example in finding.examples[:MOST_EXAMPLES]:
-        blocks += example_blocks(example, read_label=read_label)
+        blocks.append(example_section(example, read_label=read_label))
     more = len(finding.examples) - MOST_EXAMPLES
     if more > 0:
         blocks.append(Text(f"{plural(more, 'further example')} of these files not shown here.", quiet=True))
@@ -170,4 +170,4 @@ def class_blocks(splits: Sequence[SplitStatistics], classes: Sequence[str], pale
     void = [cell for one in splits for cell in (Share(one.void), int(one.holding[-1]))]
     rows.append([Swatch((255, 255, 255), "void", hatched=True), *void])
     words = "Shares of classes are of the valid pixels, that of void is of all pixels. "
-    return [Table(columns, rows), Text(f"{words}`deeplabx data stats` says more.", quiet=True)]
+    return [Table(columns, rows), Text(f"{words}The page of deeplabx data stats says more.", quiet=True)]

@@ -60,7 +60,13 @@ def contact_sheet(title: str, tiles: Sequence[Tile], legend: Sequence[Swatch]) -
 
 
 def draw_tile(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, font: ImageFont.FreeTypeFont, *, left: int, top: int
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    tile: Tile,
+    font: ImageFont.FreeTypeFont,
+    *,
+    left: int,
+    top: int,
 ) -> None:
     wide = 2 * SIDE + GAP
     draw.text((left, top), cut(tile.title, font, wide), BLACK, font)

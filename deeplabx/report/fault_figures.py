@@ -11,7 +11,7 @@ from deeplabx.dataset.check.finding import Example
 from deeplabx.dataset.labels import unpacked
 from deeplabx.report.label_overlay import fitted
 from deeplabx.report.lenient import ReadLabel, image_of, label_of
-from deeplabx.report.page import Block, Figure, Gallery, Legend, Swatch, Text
+from deeplabx.report.page import Block, Figure, Gallery, Legend, Section, Swatch, Text
 from deeplabx.report.page.blocks import Colour
 from deeplabx.report.page.writing import percent
 
@@ -26,11 +26,11 @@ MOST_FAULTS = 12
 GOLDEN = 0.618033988749895  # hues that are multiples of it, modulo 1, keep apart
 
 
-def example_blocks(example: Example, *, read_label: ReadLabel | None = None) -> list[Block]:
+def example_section(example: Example, *, read_label: ReadLabel | None = None) -> Section:
     """What is wrong with a sample, in words and figures. Files are read as far as they can be; for one that
     cannot, there are words instead.
     """
-    blocks: list[Block] = [Text(example.words)] if example.words else []
+    blocks: list[Block] = []
     figures: list[Figure] = []
     said: list[Block] = []
     if example.image is not None:
@@ -46,7 +46,9 @@ def example_blocks(example: Example, *, read_label: ReadLabel | None = None) -> 
             legend = [Legend(swatches(found.pixels, example.values), "Values in the mask")]
     if figures:
         blocks.append(Gallery(figures))
-    return [*blocks, *legend, *said]
+    path = example.label or example.image
+    title = example.words or (path.name if path is not None else "a generated sample")
+    return Section(title, [*blocks, *legend, *said])
 
 
 def image_figure(image: np.ndarray, path: Path) -> Figure:
@@ -55,7 +57,7 @@ def image_figure(image: np.ndarray, path: Path) -> Figure:
 
 
 def mask_figures(mask: np.ndarray, path: Path, *, values: Sequence[int]) -> list[Figure]:
-    """The mask in colours; where there are values at fault, those marked; where they are few, enlarged too."""
+    """The mask in colours; values at fault marked, where there are any; enlarged too, where they are few."""
     size = f"{mask.shape[1]} x {mask.shape[0]}"
     shown = coloured(fitted(mask, side=SIDE, exact=True))
     figures = [Figure(shown, f"mask {path.name} as stored, {size}", exact=True, most=SIDE)]
@@ -73,13 +75,15 @@ def mask_figures(mask: np.ndarray, path: Path, *, values: Sequence[int]) -> list
     if few:
         part = (slice(top, top + side), slice(left, left + side))
         near = coloured(fitted(mask[part], side=SIDE, exact=True))
-        figures.append(Figure(marked_mask(near, faulty[part], dim=0.6), "the framed part", exact=True, most=SIDE))
+        figures.append(
+            Figure(marked_mask(near, faulty[part], dim=0.6), "the framed part", exact=True, most=SIDE)
+        )
     return figures
 
 
 def marked_mask(shown: np.ndarray, faulty: np.ndarray, *, dim: float = 0.35) -> np.ndarray:
-    """A mask in colours, dimmed, with the pixels at fault in MARK. None is lost where it is shrunk: a pixel of the
-    figure is marked if any that it stands for is.
+    """A mask in colours, dimmed, with the pixels at fault in MARK. None is lost where it is shrunk: a pixel of
+    the figure is marked if any that it stands for is.
     """
     size = (shown.shape[1], shown.shape[0])
     shrinks = size[0] < faulty.shape[1]
@@ -87,18 +91,20 @@ def marked_mask(shown: np.ndarray, faulty: np.ndarray, *, dim: float = 0.35) -> 
     marked = cv2.resize(faulty.astype(np.float32), size, interpolation=way) > 0
     grey = shown.mean(axis=2, keepdims=True) * 0.5 + shown * 0.5
     drawn = (grey * dim).astype(np.uint8)
-    drawn[marked] = MARK
+    drawn[marked] = (0.75 * np.array(MARK) + 0.25 * grey[marked]).astype(np.uint8)
     return drawn
 
 
 def densest(faulty: np.ndarray) -> tuple[int, int, int]:
-    """Top, left and side of the square with the most pixels at fault; of several, the first."""
+    """Top, left and side of a square around the densest pixels at fault, inside the mask."""
     side = min(*faulty.shape, max(LEAST_ZOOM, max(faulty.shape) // ZOOM))
     sums = cv2.integral(faulty.astype(np.uint8), sdepth=cv2.CV_64F)
     within = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    best = np.argwhere(within == within.max())
-    top, left = best[len(best) // 2]  # of many with the same pixels, one that has them near its centre
-    return int(top), int(left), side
+    top, left = divmod(int(within.argmax()), within.shape[1])
+    inside = np.argwhere(faulty[top : top + side, left : left + side])
+    centre = inside.mean(axis=0).round().astype(int) + np.array([top, left]) - side // 2
+    top, left = (min(max(0, int(at)), end - side) for at, end in zip(centre, faulty.shape, strict=True))
+    return top, left, side
 
 
 def draw_frame(image: np.ndarray, place: np.ndarray) -> None:
@@ -134,26 +140,32 @@ def id_colour(value: int) -> Colour:
         return 28, 30, 36
     if value in (255, 65535):
         return 238, 238, 238
-    hue = (0.58 + value * GOLDEN) % 1
-    hue = 0.5 * hue / 0.8 if hue < 0.8 else (hue - 0.8) / 0.2 * 0.28 + 0.5  # without the hues of MARK
+    hue = (0.97 + 0.83 * (value * GOLDEN % 1)) % 1  # without the hues of MARK, from 0.8 to 0.97
     lightness = (0.55, 0.42, 0.68)[value % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.65)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def swatches(mask: np.ndarray, faults: Sequence[int]) -> list[Swatch]:
-    """The most frequent values of a mask and those at fault, with their shares, and how many others there are."""
+    """The most frequent values of a mask and those at fault, with their shares; and the number of others."""
     values, counts = np.unique(codes(mask), return_counts=True)
-    share = {int(value): int(count) / mask.shape[0] / mask.shape[1] for value, count in zip(values, counts, strict=True)}
-    wrong = [value for value in dict.fromkeys(faults) if value in share]
-    rest = sorted((value for value in share if value not in set(wrong)), key=lambda value: (-share[value], value))
+    share = {
+        int(value): int(count) / mask.shape[0] / mask.shape[1]
+        for value, count in zip(values, counts, strict=True)
+    }
+    ranked = sorted(share, key=lambda value: (-share[value], value))
+    at_fault = set(faults)
+    wrong, rest = ([one for one in ranked if (one in at_fault) is chosen] for chosen in (True, False))
     by_colour = mask.ndim == 3
     found = [
-        Swatch(unpacked(value) if by_colour else id_colour(value), value_words(value, share[value], by_colour))
+        Swatch(
+            unpacked(value) if by_colour else id_colour(value), value_words(value, share[value], by_colour)
+        )
         for value in sorted(rest[:MOST_VALUES])
     ]
     found += [
-        Swatch(MARK, f"{value_words(value, share[value], by_colour)}, at fault") for value in wrong[:MOST_FAULTS]
+        Swatch(MARK, f"{value_words(value, share[value], by_colour)}, at fault")
+        for value in wrong[:MOST_FAULTS]
     ]
     more = len(rest[MOST_VALUES:]) + len(wrong[MOST_FAULTS:])
     return [*found, Swatch((128, 128, 128), f"{more:,} other values")] if more else found

@@ -1,16 +1,15 @@
-"""An image with its label laid over it at the size in which it is shown: colours of classes, stripes where it is
-void.
+"""An image with its label laid over it at the size in which it is shown: colours of classes, stripes where it
+is void.
 """
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from deeplabx.dataset.contract import Palette
 from deeplabx.report.overlay import as_rgb, overlay
 from deeplabx.report.page.blocks import Swatch
-from deeplabx.report.page.images import shrunk
+from deeplabx.report.page.images import nearest, shrunk
 
 VOID = (255, 255, 255)
 DARK, LIGHT = (40, 40, 40), (255, 255, 255)  # of the stripes
@@ -20,13 +19,14 @@ PERIOD, STRIPE = 8, 3  # pixels from one dark stripe to the next, and of its wid
 def label_overlay(
     image: np.ndarray, label: np.ndarray, palette: Palette, *, ignore_index: int, side: int
 ) -> np.ndarray:
-    """uint8 RGB whose longest side is at most `side`, and as near to it as whole factors reach for an image that is
-    enlarged. image: uint8 H x W x C; label: H x W of train ids.
+    """uint8 RGB whose longest side is at most `side`; a smaller image is enlarged by a whole factor.
+
+    image: uint8 H x W x C; label: H x W of train ids.
     """
     image, label = fitted(as_rgb(image), side=side), fitted(label, side=side, exact=True)
     shown = overlay(image, np.where(label == ignore_index, len(palette), label), [*palette, (0, 0, 0)])
-    rows, columns = np.indices(label.shape, sparse=True)
-    dark = (rows + columns) % PERIOD < STRIPE
+    across, down = np.arange(label.shape[1]), np.arange(label.shape[0])
+    dark = (across + down[:, None]) % PERIOD < STRIPE
     void = label == ignore_index
     for chosen, colour in ((void & dark, DARK), (void & ~dark, LIGHT)):
         shown[chosen] = shown[chosen] // 3 + np.array(colour, np.uint8) // 3 * 2
@@ -38,8 +38,7 @@ def fitted(array: np.ndarray, *, side: int, exact: bool = False) -> np.ndarray:
     factor = side // max(array.shape[:2])
     if factor < 1:
         return shrunk(array, most=side, exact=exact)
-    size = (array.shape[1] * factor, array.shape[0] * factor)
-    return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_NEAREST))
+    return nearest(array, height=array.shape[0] * factor, width=array.shape[1] * factor)
 
 
 def legend_of(

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from deeplabx.dataset.image_file import (
-    PILLOW_RAISES,
     Opened,
     identified,
     in_words,
@@ -42,8 +41,8 @@ def image_of(path: Path) -> Found:
 
 
 def label_of(path: Path, *, as_stored: ReadLabel | None = None) -> Found:
-    """The values of a mask: ids H x W, or uint8 colours H x W x 3. as_stored: how the data set reads them; where
-    it refuses the file, or None, they are read as they are.
+    """The values of a mask: ids H x W, or uint8 colours H x W x 3. as_stored: how the data set reads them;
+    where it refuses the file, or None, they are read as they are.
     """
     if as_stored is not None:
         try:
@@ -130,5 +129,7 @@ def stored_values(found: Opened) -> np.ndarray:
         return samples if found.image.mode in ("P", "PA") else raw_samples(samples, found.header)
     if found.image.mode in DEEP:
         samples = found.samples()
-        return samples if samples.dtype.kind in "iu" else np.repeat(in_eight_bits(samples)[..., None], 3, axis=2)
+        return (
+            samples if samples.dtype.kind in "iu" else np.repeat(in_eight_bits(samples)[..., None], 3, axis=2)
+        )
     return found.stored(np.array(found.image.convert("RGB")))

@@ -69,9 +69,13 @@ def write_preview(
 
 def sample_section(one: Preview, colours: Colours) -> Section:
     figures = [
-        Figure(colours.over(one.image, one.label, side=SHOWN), f"as stored, {size_of(one.label)}", most=SHOWN),
         Figure(
-            colours.over(one.crop, one.crop_label, side=SHOWN), f"as trained on, {size_of(one.crop_label)}", most=SHOWN
+            colours.over(one.image, one.label, side=SHOWN), f"as stored, {size_of(one.label)}", most=SHOWN
+        ),
+        Figure(
+            colours.over(one.crop, one.crop_label, side=SHOWN),
+            f"as trained on, {size_of(one.crop_label)}",
+            most=SHOWN,
         ),
     ]
     drawn: list[Block] = [Text("; ".join(one.drawn), quiet=True)] if one.drawn else []

@@ -43,10 +43,10 @@ VOID = (255, 255, 255)
 METHODS = {
     "median_frequency": "median of the classes' frequencies / frequency of the class (1411.4734)",
     "enet": "1 / ln(1.02 + share of the class) (1606.02147)",
-    "effective_number": "inverse of the effective number of samples (1901.05555); near 1 for all but rare classes",
+    "effective_number": "inverse of the effective number of samples (1901.05555); near 1 unless rare",
 }
 WEIGHT_WORDS = (
-    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same when a run "
+    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same as a run "
     "starts"
 )
 
@@ -57,7 +57,7 @@ WEIGHT_WORDS = (
 def terminal_text(
     name: str, classes: Sequence[str], found: Sequence[SplitStatistics], *, training: SplitStatistics
 ) -> str:
-    """Tables of classes and sizes, and what is suggested. training: the split that suggestions follow from."""
+    """Tables of classes and sizes, and suggestions. training: the split that these follow from."""
     parts = [name, "", *class_lines(classes, found), "", *size_lines(found)]
     crop = suggested_crop(training.sizes)
     weights = training.class_weights()
@@ -78,7 +78,9 @@ def class_lines(classes: Sequence[str], found: Sequence[SplitStatistics]) -> lis
     ]
     void = ["void, of all pixels"]
     void += [words for one in found for words in (percent(one.void), f"{int(one.holding[-1]):,}")]
-    return aligned([["class"] + [f"{one.split} {of}" for one in found for of in ("pixels", "images")], *rows, void])
+    return aligned(
+        [["class"] + [f"{one.split} {of}" for one in found for of in ("pixels", "images")], *rows, void]
+    )
 
 
 def size_lines(found: Sequence[SplitStatistics]) -> list[str]:
@@ -89,7 +91,15 @@ def size_lines(found: Sequence[SplitStatistics]) -> list[str]:
         size = f"{often[0][0][0]} x {often[0][0][1]}" if often else "-"
         channels = [channel_words(values) for values in one.channels] if one.channels else ["-", "-"]
         rows.append(
-            [one.split, f"{one.images:,}", f"{one.unreadable:,}", *ranges, f"{len(one.sizes):,}", size, *channels]
+            [
+                one.split,
+                f"{one.images:,}",
+                f"{one.unreadable:,}",
+                *ranges,
+                f"{len(one.sizes):,}",
+                size,
+                *channels,
+            ]
         )
     lines = aligned(rows)
     different = any(" - " in cell for row in rows for cell in row)
@@ -151,7 +161,10 @@ def write_stats_page(
 def tiles(classes: Sequence[str], found: Sequence[SplitStatistics]) -> Tiles:
     unreadable = sum(one.unreadable for one in found)
     absent = sum(not sum(int(one.holding[at]) for one in found) for at in range(len(classes)))
-    pixels, void = (sum(int(of(one)) for one in found) for of in (lambda one: one.pixels.sum(), lambda one: one.pixels[-1]))
+    pixels, void = (
+        sum(int(of(one)) for one in found)
+        for of in (lambda one: one.pixels.sum(), lambda one: one.pixels[-1])
+    )
     shown: list[tuple[str, Cell]] = [(f"images of {one.split}", one.images) for one in found]
     shown += [("classes", len(classes)), ("void", Share(void / max(1, pixels)))]
     shown += [("classes without pixels", absent)] if absent else []
@@ -197,7 +210,13 @@ def class_blocks(
                     [percent(share) for share in shares],
                     "% of the valid pixels",
                 ),
-                Bars(f"Images of {training.split} that hold the class{of}", names, images, colours, axis="images"),
+                Bars(
+                    f"Images of {training.split} that hold the class{of}",
+                    names,
+                    images,
+                    colours,
+                    axis="images",
+                ),
             ]
         ),
         Table(columns_of_table, rows),
@@ -227,7 +246,9 @@ def size_blocks(found: Sequence[SplitStatistics]) -> list[Block]:
     return [
         Table(["side in pixels", "smallest", "median", "largest"], rows),
         *([Beside(charts)] if charts else []),
-        Details("The most frequent sizes", [Table(["width x height", "split", "images", "of images"], often)]),
+        Details(
+            "The most frequent sizes", [Table(["width x height", "split", "images", "of images"], often)]
+        ),
     ]
 
 

@@ -1,5 +1,5 @@
-"""Charts as the elements of an SVG, which blocks.html writes. Colours that follow the page's light or dark are
-classes of page.css.
+"""Charts as the elements of an SVG, which blocks.html writes. Colours that follow the page's light or dark
+are classes of page.css.
 """
 
 import math
@@ -40,7 +40,7 @@ class Drawing(NamedTuple):
 
 
 def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
-    """At most `most` + 1 round numbers that enclose low..high: multiples of 1, 2 or 5 times a power of ten."""
+    """At most `most` + 1 round numbers that enclose low..high: multiples of 1, 2 or 5 times a power of 10."""
     if not high > low:
         low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
     rough = (high - low) / most
@@ -111,7 +111,7 @@ def bars(chart: Bars) -> Drawing:
     parts += [text(across(mark), bottom + 15, number_words(mark), anchor="middle") for mark in marks]
     if chart.axis:
         parts.append(text((left + right) / 2, bottom + 33, chart.axis, anchor="middle", kind="axis"))
-    colours = chart.colours or [None] * len(chart.names)
+    colours: Sequence[Colour | None] = chart.colours or [None] * len(chart.names)
     for row, (name, value, words, colour) in enumerate(
         zip(chart.names, chart.values, texts, colours, strict=True)
     ):
@@ -187,10 +187,8 @@ def lines(chart: Lines) -> Drawing:
         for part in unbroken(points):
             places = [place(x, y) for x, y in part]
             if len(places) == 1:
-                x, y = places[0].split(",")
-                parts.append(Part("circle", {"class": f"dot s{number % SERIES}", "cx": x, "cy": y, "r": "2"}))
-            else:
-                parts.append(Part("polyline", {"class": kind, "points": " ".join(places)}, title=name))
+                places *= 2  # a round cap makes a dot of it
+            parts.append(Part("polyline", {"class": kind, "points": " ".join(places)}, title=name))
     described = f"{len(pairs)} curves of {chart.y_axis or 'values'} over {chart.x_axis or 'steps'}"
     height = HEIGHT + (22 if chart.x_axis else 4)
     if len(pairs) > 1:

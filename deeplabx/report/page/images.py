@@ -19,8 +19,19 @@ def shrunk(image: np.ndarray, *, most: int, exact: bool = False) -> np.ndarray:
     scale = most / max(height, width)
     if scale >= 1:
         return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA))
+    height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    if exact:
+        return nearest(image, height=height, width=width)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def nearest(values: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """Values H x W or H x W x C of any type at another size: those at the centres of the new pixels."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip((height, width), values.shape[:2], strict=True)
+    )
+    return np.ascontiguousarray(values[rows[:, None], columns])
 
 
 def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
@@ -28,9 +39,8 @@ def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
     shown = Image.fromarray(np.ascontiguousarray(image))
     content = io.BytesIO()
     if exact:
-        colours = shown.getcolors(FEW_COLOURS)
-        if shown.mode == "RGB" and colours is not None:  # a third of the bytes
-            shown = with_palette(image, [colour for _, colour in sorted(colours)])
+        if shown.mode == "RGB" and shown.getcolors(FEW_COLOURS) is not None:  # a third of the bytes
+            shown = with_palette(image)
         shown.save(content, format="PNG", optimize=True)
     else:
         shown.convert("RGB").save(content, format="WEBP", quality=QUALITY, method=2)
@@ -38,7 +48,7 @@ def data_uri(image: np.ndarray, *, exact: bool = False) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
 
 
-def with_palette(image: np.ndarray, colours: list[tuple[int, int, int]]) -> Image.Image:
+def with_palette(image: np.ndarray) -> Image.Image:
     """An image of at most 256 colours as indices of them."""
     codes = image.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     known, indices = np.unique(codes, return_inverse=True)

@@ -14,7 +14,18 @@ from deeplabx.dataset.writing import place_for
 from deeplabx.engine.durable import replace
 from deeplabx.report.page import blocks as kinds
 from deeplabx.report.page import charts
-from deeplabx.report.page.blocks import Bars, Block, Cell, Code, Figure, Histogram, Lines, Section, Share, Swatch
+from deeplabx.report.page.blocks import (
+    Bars,
+    Block,
+    Cell,
+    Code,
+    Figure,
+    Histogram,
+    Lines,
+    Section,
+    Share,
+    Swatch,
+)
 from deeplabx.report.page.images import data_uri, shrunk
 
 FOLDER = Path(__file__).parent
@@ -34,16 +45,20 @@ def page_text(title: str, blocks: Sequence[Block], *, words: str = "") -> str:
     """The whole HTML file."""
     css, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     numbered = Numbered(blocks)
-    return environment().get_template("page.html").render(
-        title=title,
-        words=words,
-        blocks=blocks,
-        contents=numbered.contents,
-        id_of=numbered.id_of,
-        css=css,
-        script=script,
-        csp=policy(css, script),
-        version=deeplabx.__version__,
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            words=words,
+            blocks=blocks,
+            contents=numbered.contents,
+            id_of=numbered.id_of,
+            css=css,
+            script=script,
+            csp=policy(css, script),
+            version=deeplabx.__version__,
+        )
     )
 
 
@@ -126,7 +141,12 @@ def cell_of(cell: Cell) -> dict[str, Any]:
     if cell is None:
         return {"words": "–", "key": "", "kind": "plain"}
     if isinstance(cell, Share):
-        return {"words": percent(cell.fraction), "key": repr(float(cell.fraction)), "kind": "share", "of": cell}
+        return {
+            "words": percent(cell.fraction),
+            "key": repr(float(cell.fraction)),
+            "kind": "share",
+            "of": cell,
+        }
     if isinstance(cell, Swatch):
         return {"words": cell.words, "key": cell.words, "kind": "swatch", "of": cell}
     if isinstance(cell, Code | Path):
