@@ -177,6 +177,28 @@ COMMANDS = (
         lists=True,
     ),
     Command(
+        words="data stats",
+        about="classes, void, sizes and channels of a data set",
+        examples=(
+            ("data stats", "of the generated shapes"),
+            ("data stats dataset=folder dataset.root=own", "of your own images"),
+            ("data stats dataset=voc dataset.root=PATH 'splits=[trainval]'", "of another split"),
+        ),
+        run="deeplabx.command.data_stats:main",
+        schema="DataStatsConfig",
+    ),
+    Command(
+        words="data preview",
+        about="the augmented samples that a training sees",
+        examples=(
+            ("data preview", "the first 12 of the generated shapes"),
+            ("data preview dataset=folder dataset.root=own", "of your own images, with their labels"),
+            ("data preview augment.scale_min=0.25 epoch=3 images=24", "with other settings, of epoch 3"),
+        ),
+        run="deeplabx.command.data_preview:main",
+        schema="DataPreviewConfig",
+    ),
+    Command(
         words="data fake",
         about="write a small made-up data set in the original layout",
         examples=(
