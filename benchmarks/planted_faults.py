@@ -1,5 +1,5 @@
-"""Faults planted into folders made of real images and labels: whether `data check` names their cause, and whether the
-repaired copy has the true labels. `python -m benchmarks.planted_faults --data DIR --variants 10`
+"""Faults planted into folders made of real images and labels: whether `data check` names their cause, and
+whether the repaired copy has the true labels. `python -m benchmarks.planted_faults --data DIR --variants 10`
 """
 
 import argparse
@@ -181,6 +181,7 @@ def labels_are_true(data: Planted, out: Path) -> str:
         label = seen[key]
         if label.shape != truth.shape:
             return f"{key}: {label.shape}, not {truth.shape}"
+        truth = np.where(data.unsure.get(key, False), label, truth).astype(np.uint8)
         both = (label != VOID) & (truth != VOID) if not data.renamed else label != VOID
         pairs |= {
             divmod(int(code), 256) for code in np.unique(label[both].astype(np.int32) * 256 + truth[both])
@@ -204,7 +205,7 @@ def trains(out: Path, folder: Path) -> str:
     """Empty, or why two steps of training on the copy fail."""
     overrides = [
         "dataset=folder", f"dataset.root='{out}'", "augment.crop_size=33", "schedule.max_iters=2", "seed=1",
-        "trainer.batch_size=2", "trainer.workers=0", "trainer.samples=0", "trainer.devices=cpu", "model=deeplabv3",
+        "trainer.batch_size=2", "trainer.workers=0", "trainer.samples=0", "trainer.devices=cpu",
     ]  # fmt: skip
     try:
         with redirect_stdout(StringIO()):

@@ -177,6 +177,17 @@ COMMANDS = (
         lists=True,
     ),
     Command(
+        words="data check",
+        about="faults of a data set, their causes, and a repaired copy",
+        examples=(
+            ("data check dataset=folder dataset.root=own", "what is wrong with your own images and masks"),
+            ("data check dataset=folder dataset.root=own fix=true out=DIR", "write a repaired copy into DIR"),
+            ("data check dataset=voc dataset.root=PATH 'splits=[train_aug,val]'", "of other splits"),
+        ),
+        run="deeplabx.command.data_check:main",
+        schema="DataCheckConfig",
+    ),
+    Command(
         words="data stats",
         about="classes, void, sizes and channels of a data set",
         examples=(

@@ -46,10 +46,11 @@ def check_data(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckedData:
-    """Open these splits, read every sample and look for faults. The first split is the one that is trained on.
+    """Open these splits, read every sample and look for faults. The first split is the one that is trained
+    on.
 
-    Raises ConfigError for wrong settings and ResourceError when a worker is lost; what is wrong with the data is
-    a finding.
+    Raises ConfigError for wrong settings and ResourceError when a worker is lost; what is wrong with the
+    data is a finding.
     """
     opened = [opened_split(dataset, split) for split in splits]
     samples = [split.samples for split in opened if split.samples is not None]

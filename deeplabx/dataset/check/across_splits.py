@@ -3,13 +3,13 @@
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level
+from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.errors import listed
 
 SHOWN = 3
@@ -34,12 +34,15 @@ class Pair(NamedTuple):
 
 def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator[Finding]:
     """Images of the evaluated split that are in the training split too, and images that are twice in one."""
+    if any(one.image is None for one in (*training, *evaluated)):
+        return  # generated, each by its seed
     same = identical(evaluated, training)
     if same:
         yield Finding(
             "duplicate_across_splits",
             Level.ERROR,
-            f"{len(same)} of {len(evaluated)} images of {evaluated[0].split} are in {training[0].split} too, so "
+            f"{len(same)} of {len(evaluated)} images of {evaluated[0].split} are in "
+            f"{training[0].split} too, so "
             "the mIoU is too high",
             "remove them from one of the splits",
             files=tuple(path for pair in same if (path := pair.one.image)),
@@ -56,8 +59,8 @@ def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator
         yield Finding(
             "near_duplicate_across_splits",
             Level.WARNING,
-            f"{len(copies)} of {len(evaluated)} images of {evaluated[0].split} are copies of images of "
-            f"{training[0].split}, resized or saved again",
+            f"{len(copies)} of {len(evaluated)} images of {evaluated[0].split} are also in "
+            f"{training[0].split}, resized, mirrored or saved again",
             "remove them from one of the splits",
             files=tuple(path for pair in copies if (path := pair.one.image)),
             examples=examples(copies),
@@ -67,14 +70,16 @@ def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator
     frames = sequences_split(nearest, training) or [pair for pair in near if one_sequence(pair)]
     if frames:
         first = frames[0]
-        assert first.one.image and first.other.image
+        assert first.one.image is not None
+        assert first.other.image is not None
         yield Finding(
             "sequence_across_splits",
             Level.WARNING,
             f"{len(frames)} of {len(evaluated)} images of {evaluated[0].split} look like images of "
             f"{training[0].split} whose names have the same beginning: frames of one sequence, such as "
             f"{first.one.image.name} and {first.other.image.name}",
-            "split by sequence, as with dataset.group and dataset.val_fraction of dataset=folder, else the mIoU "
+            "split by sequence, as with dataset.group and dataset.val_fraction of "
+            "dataset=folder, else the mIoU "
             "says little about other sequences",
             files=tuple(path for pair in frames if (path := pair.one.image)),
             examples=examples(frames),
@@ -85,7 +90,7 @@ def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator
             yield Finding(
                 "duplicate_in_split",
                 Level.WARNING,
-                f"{len(twice)} images of {facts[0].split} are there more than once",
+                f"{number(twice, 'image')} of {facts[0].split} with the content of another one",
                 "remove the copies; of two masks for one image, one is wrong",
                 files=tuple(path for pair in twice if (path := pair.one.image)),
                 examples=examples(twice),
@@ -156,8 +161,8 @@ def described(facts: Sequence[Facts]) -> list[tuple[Facts, np.ndarray]]:
 
 
 def details_of(thumbnail: np.ndarray) -> np.ndarray:
-    """float32 H x W: a thumbnail without its coarse parts, which images of one kind share, such as a bright sky
-    above a dark street: each pixel less the mean around it.
+    """float32 H x W: a thumbnail without its coarse parts, which images of one kind share, such as a bright
+    sky above a dark street: each pixel less the mean around it.
     """
     grey = thumbnail.astype(np.float32)
     padded = np.pad(grey, 3, mode="reflect")
@@ -176,7 +181,8 @@ def sequence_of(one: Facts) -> str | None:
 
 
 def one_sequence(pair: Pair) -> bool:
-    assert pair.one.image and pair.other.image
+    assert pair.one.image is not None
+    assert pair.other.image is not None
     return sequence_of(pair.one) == sequence_of(pair.other) and pair.one.image.stem != pair.other.image.stem
 
 
@@ -198,7 +204,7 @@ def sequences_split(nearest: Sequence[Pair], training: Sequence[Facts]) -> list[
 # --- classes ------------------------------------------------------------------------------------------------
 
 
-def of_classes(splits: dict[str, Sequence[Facts]], names: Sequence[str]) -> Iterator[Finding]:
+def of_classes(splits: Mapping[str, Sequence[Facts]], names: Sequence[str]) -> Iterator[Finding]:
     """Classes that no label has, that a single split has, and a training split of one class."""
     pixels = {split: summed(facts, len(names)) for split, facts in splits.items()}
     if not names or not all(found is not None for found in pixels.values()):
@@ -209,7 +215,7 @@ def of_classes(splits: dict[str, Sequence[Facts]], names: Sequence[str]) -> Iter
         yield Finding(
             "class_never_occurs",
             Level.WARNING,
-            f"{len(absent)} of {len(names)} classes are in no mask: {listed(absent, 8)}",
+            f"{of_names(absent)} in no mask: {listed(absent, 8)}",
             "check the ids of these classes; a class without pixels cannot be learned",
             details={"classes": absent},
         )
@@ -223,10 +229,14 @@ def of_classes(splits: dict[str, Sequence[Facts]], names: Sequence[str]) -> Iter
         yield Finding(
             "class_in_one_split",
             Level.WARNING,
-            f"{len(classes)} classes are in {split} only, not in {others}: {listed(classes, 8)}",
+            f"{of_names(classes)} in {split} only, not in {others}: {listed(classes, 8)}",
             "split again so that each class is in every split, as with dataset.val_fraction",
             details={"split": split, "classes": classes},
         )
+
+
+def of_names(classes: Sequence[str]) -> str:
+    return f"{len(classes)} classes are" if len(classes) > 1 else "1 class is"
 
 
 def summed(facts: Sequence[Facts], classes: int) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level
+from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.dataset.check.known_values import published_order
 
 SHOWN = 3
@@ -16,7 +16,7 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
             "constant_image",
             Level.WARNING,
             constant,
-            f"{len(constant)} images have a single colour",
+            f"{number(constant, 'image')} of a single colour",
             "they may be empty tiles or damaged; remove them",
             repair="these samples are left out",
         )
@@ -27,8 +27,8 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
             "no_data",
             Level.WARNING,
             empty,
-            f"{len(empty)} images have black or white areas without data at their border, of up to {share:.0%}, "
-            "whose labels are a class",
+            f"{number(empty, 'image')} with a black or white area without data at the border, of up to "
+            f"{share:.0%}, whose label is a class",
             "label these areas as void (255), so that they are not learned",
             repair="these pixels become void",
         )
@@ -38,7 +38,7 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
             "void_label",
             Level.ERROR if len(void) == len(facts) else Level.WARNING,
             void,
-            f"{len(void)} labels are void as a whole",
+            f"{number(void, 'label')} void as a whole",
             "check that label_map and ignore mean the right values; remove samples without labels",
             repair="" if len(void) == len(facts) else "these samples are left out",
         )
@@ -67,7 +67,8 @@ def of_order(names: Sequence[str]) -> Iterator[Finding]:
     yield Finding(
         "class_order",
         Level.WARNING,
-        f"the classes are those of {name} in another order: {place} is {names[place]!r}, but {by_name[order[place]]!r} "
+        f"the classes are those of {name} in another order: {place} is {names[place]!r}, "
+        f"but {by_name[order[place]]!r} "
         f"in {name}; masks with its ids would be read as other classes",
         f"write the classes in the order of {name}, unless the masks have ids of your own",
         details={"published": [by_name[one] for one in order]},

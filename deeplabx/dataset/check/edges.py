@@ -27,7 +27,7 @@ def edges_of(values: np.ndarray) -> Edges:
 def is_between(one: np.ndarray, middle: np.ndarray, other: np.ndarray) -> np.ndarray:
     """bool H x W: where `middle` lies between the other two, in each channel of colours."""
     found = ((one <= middle) & (middle <= other)) | ((one >= middle) & (middle >= other))
-    return found.all(axis=2) if found.ndim == 3 else found
+    return np.asarray(found.all(axis=2) if found.ndim == 3 else found)
 
 
 def packed(colours: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """All findings about a data set, from the facts of its samples and from what opening it reported."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from deeplabx.dataset.check import across_splits, content, files, values
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Finding, Level
+from deeplabx.dataset.check.finding import Example, Finding, Level
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.readable import ReadableSet
@@ -50,14 +51,14 @@ def findings_of(
     classes = list(opened[0].samples.classes) if opened and opened[0].samples else []
     if not any(finding.level == Level.ERROR for finding in found if finding.files):
         found += across_splits.of_classes(by_split, classes)
-    found += content.of_content(facts, classes)
+    # Where the table is wrong, it says nothing about classes and void.
+    labelled = [replace(one, pixels=None, no_data=0) for one in facts] if explained else facts
+    found += content.of_content(labelled, classes)
     found += content.of_order(classes)
     parts = [by_split[split.name] for split in opened if by_split[split.name]]
     if len(parts) > 1 and parts[0][0].split != parts[1][0].split:
         found += across_splits.of_images(parts[0], parts[1])
     found = without_repeated(found)
-    if any(finding.kind == "zero_255" for finding in found):
-        found = [finding for finding in found if finding.kind != "single_class"]
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
@@ -96,7 +97,7 @@ def unexplained(facts: Sequence[Facts], found: Sequence[Finding]) -> list[Findin
             f"{len(left)} masks that cannot be used, the first: {problem.message}",
             problem.hint or "see docs/data.md",
             files=tuple(other.label for other, _ in left if other.label),
-            examples=(files.Example(one.image, one.label, problem.message),),
+            examples=(Example(one.image, one.label, problem.message),),
         )
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level
+from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.dataset.files import MissingFilesError
 from deeplabx.errors import DataError
 
@@ -30,11 +30,11 @@ WORDS = {
     "not_whole_numbers": ("hold other than whole numbers", "save masks as PNG with ids", LEFT_OUT),
     "transparent": (
         "have transparent pixels",
-        "save them without transparency; or dataset.mask_alpha for masks, 'dataset.channels=[0,1,2]' for images",
+        "save them without transparency; or set dataset.mask_alpha for masks, dataset.channels for images",
         "",
     ),
     "exif": (
-        "are rotated by EXIF, and their masks fit with and without the rotation",
+        "are rotated by EXIF, while the masks fit with and without the rotation",
         "save the images upright, without EXIF",
         "",
     ),
@@ -61,7 +61,7 @@ def of_kind(kind: str, found: list[tuple[Facts, DataError]]) -> Finding:
     return Finding(
         kind,
         Level.ERROR,
-        f"{len(found)} file{'s' if len(found) > 1 else ''} that {said if len(found) > 1 else in_singular(said)}",
+        f"{number(found, 'file')} that {said if len(found) > 1 else in_singular(said)}",
         fix,
         files=tuple(files),
         examples=tuple(Example(one.image, one.label, problem.message) for one, problem in found[:SHOWN]),
@@ -76,16 +76,16 @@ def in_singular(said: str) -> str:
 
 def file_of(one: Facts, problem: DataError) -> Path:
     """The file that an error is about; the image where it names none."""
-    assert one.image is not None and one.label is not None
-    return (
-        one.label
-        if str(one.label) in problem.message and str(one.image) not in problem.message
-        else one.image
-    )
+    assert one.image is not None
+    assert one.label is not None
+    of_label = str(one.label) in problem.message and str(one.image) not in problem.message
+    return one.label if of_label else one.image
 
 
 def of_sizes(facts: Sequence[Facts]) -> Iterator[Finding]:
-    """Masks of another size than their images, by cause: turned by 90 degrees, resized, or of another image."""
+    """Masks of another size than their images, by cause: turned by 90 degrees, resized, or of another
+    image.
+    """
     turned = [one for one in facts if one.size and one.label_size and one.size == one.label_size[::-1]]
     ratios = Counter(ratio for one in facts if one not in turned and (ratio := scale_of(one)))
     resized = [one for one in facts if one not in turned and scale_of(one)]
@@ -128,14 +128,15 @@ def scale_of(one: Facts) -> float | None:
 
 def sized(kind: str, facts: Sequence[Facts], said: str, fix: str, repair: str) -> Finding:
     def sizes(one: Facts) -> str:
-        assert one.size and one.label_size
+        assert one.size is not None
+        assert one.label_size is not None
         (width, height), (label_width, label_height) = one.size, one.label_size
         return f"the image is {width} x {height}, the mask {label_width} x {label_height}"
 
     return Finding(
         kind,
         Level.ERROR,
-        f"{len(facts)} masks that {said}",
+        f"{number(facts, 'mask')} that {said if len(facts) > 1 else in_singular(said)}",
         fix,
         files=tuple(one.label for one in facts if one.label),
         examples=tuple(Example(one.image, one.label, sizes(one)) for one in facts[:SHOWN]),
@@ -146,8 +147,8 @@ def sized(kind: str, facts: Sequence[Facts], said: str, fix: str, repair: str) -
 def of_problems(
     problems: Sequence[DataError], *, split: str, classes_yaml: dict[str, Any] | None
 ) -> Iterator[Finding]:
-    """The findings about a split as a whole, from what opening it reported. classes_yaml: one that fits the masks,
-    where the data set's is wrong.
+    """The findings about a split as a whole, from what opening it reported. classes_yaml: one that fits the
+    masks, where the data set's is wrong.
     """
     for problem in problems:
         missing = problem.files if isinstance(problem, MissingFilesError) else ()

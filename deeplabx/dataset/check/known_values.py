@@ -28,8 +28,8 @@ def luminance(colour: Colour) -> int:
 
 
 def palette_indices_of_greys(classes: int) -> dict[int, int]:
-    """Indices of VOC's palette by the grey of their colour, of `classes` indices and of void (255). A grey of two
-    indices is left out.
+    """Indices of VOC's palette by the grey of their colour, of `classes` indices and of void (255). A grey
+    of two indices is left out.
     """
     greys: dict[int, list[int]] = {}
     for index in [*range(classes), IGNORE_INDEX]:
@@ -38,8 +38,8 @@ def palette_indices_of_greys(classes: int) -> dict[int, int]:
 
 
 def step_of(ids: Iterable[int], *, classes: int) -> dict[int, int]:
-    """Ids by the values that they were stretched to, where `ids` are 0 and multiples of a step, or even parts of
-    255, as programs stretch ids to make them visible. Empty where they are not.
+    """Ids by the values that they were stretched to, where `ids` are 0 and multiples of a step, or even
+    parts of 255, as programs stretch ids to make them visible. Empty where they are not.
     """
     values = sorted(set(ids))
     step = gcd(*values)

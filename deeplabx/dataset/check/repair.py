@@ -1,5 +1,5 @@
-"""A repaired copy of a data set: a folder data set with links to the files that are right, new files in place of
-those that are not, and a classes.yaml. Nothing in the source is changed.
+"""A repaired copy of a data set: a folder data set with links to the files that are right, new files in
+place of those that are not, and a classes.yaml. Nothing in the source is changed.
 """
 
 import json
@@ -18,10 +18,11 @@ from deeplabx.dataset.check.edges import packed as packed_pixels
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.files import LEFT_OUT
 from deeplabx.dataset.check.finding import Finding
+from deeplabx.dataset.check.known_values import INSTANCES
 from deeplabx.dataset.check.scan import without_data
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.check.stored import is_image, stored_label
-from deeplabx.dataset.check.values import APART, INSTANCES, Table, distance
+from deeplabx.dataset.check.values import APART, Table, distance
 from deeplabx.dataset.contract import IGNORE_INDEX, WIDE_IGNORE_INDEX
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.image_file import read_stored, turned
@@ -38,7 +39,8 @@ RECORD = "repairs.json"
 class Shown(NamedTuple):
     """A sample before and after its repair."""
 
-    kind: str
+    kind: str  # of the finding
+    words: str
     image: np.ndarray  # uint8 H x W x 3
     before: np.ndarray  # raw values as stored: ids H x W, or colours H x W x 3
     after: np.ndarray  # train ids H x W
@@ -54,18 +56,22 @@ class Repaired(NamedTuple):
     ignore_index: int
     shown: list[Shown]
 
+    def colours_of(self, ids: np.ndarray) -> np.ndarray:
+        """uint8 H x W x 3 of train ids; void is white."""
+        table = np.full((WIDE_IGNORE_INDEX + 1, 3), 255, np.uint8)
+        table[: len(self.palette)] = self.palette
+        return table[ids]
+
 
 class Plan(NamedTuple):
     """What is done to each sample."""
 
     table: Table
+    table_kind: str  # of the finding that it mends; empty where it is the data set's own
+    words: dict[str, str]  # what is done, by kind of finding
     removed: set[Path]  # images and labels of the samples that are left out
     by_file: dict[Path, list[str]]  # kinds of repairs, by image or label
     colours: dict[int, str]  # class by packed colour, of masks of colours among masks of ids
-
-
-def repairable(findings: Sequence[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.repair]
 
 
 def repair(
@@ -81,10 +87,9 @@ def repair(
 
     Raises DataError where no finding can be repaired, or where no class would be left.
     """
-    if not repairable(findings):
+    if not is_repairable(findings):
         raise DataError("nothing that was found can be repaired automatically; nothing was written")
-    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"out={out} already exists; nothing was written", hint="use a new folder")
+    refuse_occupied(out)
     plan = plan_of(findings, stated)
     out.mkdir(parents=True, exist_ok=True)
     write_classes_yaml(out / "classes.yaml", plan.table, stated)
@@ -95,7 +100,8 @@ def repair(
     for number, one in enumerate(facts, start=1):
         if progress is not None:
             progress(number, len(facts))
-        assert one.image is not None and one.label is not None
+        assert one.image is not None
+        assert one.label is not None
         if {one.image, one.label} & plan.removed:
             left_out.append(one.image)
             continue
@@ -106,9 +112,9 @@ def repair(
             left_out.append(one.image)
             continue
         counts.update(kinds or ["unchanged"])
-        new = [kind for kind in kinds if sum(other.kind == kind for other in shown) < SHOWN]
-        if new or (not kinds and not shown and plan.table.meaning != meaning_of(stated)):
-            shown.append(Shown(new[0] if new else "classes_yaml", *done))
+        of_table = [plan.table_kind] if plan.table_kind else []
+        new = [kind for kind in [*kinds, *of_table] if sum(other.kind == kind for other in shown) < SHOWN]
+        shown += [Shown(kind, plan.words[kind], *done) for kind in new]
     if len(left_out) == len(facts):
         raise DataError(f"no sample would be left; {out} holds only its classes.yaml")
     ignore = WIDE_IGNORE_INDEX if len(plan.table.names) > 254 else IGNORE_INDEX
@@ -120,14 +126,31 @@ def repair(
     return found
 
 
+def is_repairable(findings: Sequence[Finding]) -> bool:
+    return any(finding.repair for finding in findings)
+
+
+def refuse_occupied(out: Path) -> None:
+    """Raise DataError unless `out` is new or empty."""
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"out={out} already exists; nothing was written", hint="use a new folder")
+
+
 def plan_of(findings: Sequence[Finding], stated: Stated) -> Plan:
-    tables = [table_of(finding) for finding in findings if "classes_yaml" in finding.details]
-    table = tables[0] if tables else Table(list(stated.names), meaning_of(stated), stated.by_colour)
+    with_table = [finding for finding in findings if "classes_yaml" in finding.details]
+    table = (
+        table_of(with_table[0])
+        if with_table
+        else Table(list(stated.names), meaning_of(stated), stated.by_colour)
+    )
+    words = {finding.kind: finding.repair for finding in findings}
     removed: set[Path] = set()
     by_file: dict[Path, list[str]] = {}
     colours: dict[int, str] = {}
     needs_void = False
-    for finding in repairable(findings):
+    for finding in findings:
+        if not finding.repair:
+            continue
         if finding.repair == LEFT_OUT:
             removed |= set(finding.files)
         removed |= {Path(path) for path in finding.details.get("remove", ())}
@@ -140,7 +163,7 @@ def plan_of(findings: Sequence[Finding], stated: Stated) -> Plan:
             colours[packed((red, green, blue))] = name
     if needs_void and "ignore" not in table.meaning.values():
         table.meaning[free_void(table)] = "ignore"
-    return Plan(table, removed, by_file, colours)
+    return Plan(table, with_table[0].kind if with_table else "", words, removed, by_file, colours)
 
 
 def table_of(finding: Finding) -> Table:
@@ -175,7 +198,9 @@ def void_of(table: Table) -> int:
 
 
 class Names:
-    """Where the samples are in the copy: <split>/<name of the image>, with a number where two would be equal."""
+    """Where the samples are in the copy: <split>/<name of the image>, with a number where two would be
+    equal.
+    """
 
     def __init__(self) -> None:
         self.taken: Counter[str] = Counter()
@@ -194,7 +219,8 @@ def repaired_sample(
     """Write or link a sample; its image, its raw values before, and its train ids after. None where its class
     cannot be told.
     """
-    assert one.image is not None and one.label is not None
+    assert one.image is not None
+    assert one.label is not None
     raw = stored_label(files, one.label)
     values = raw.values
     if "instance_ids" in kinds:
@@ -250,11 +276,11 @@ def ids_of_colours(values: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | None:
-    """The values of a damaged mask whose class is certain; the others are void. None where compression noise may
-    reach from the value of one class to another's.
+    """The values of a damaged mask whose class is certain; the others are void. None where compression noise
+    may reach from the value of one class to another's.
 
-    Compression moves values a little: each is taken for the nearest of the table. Where edges are smooth, a pixel
-    is certain if it lies in a square of 3 x 3 equal pixels: the ramp between two classes has none.
+    Compression moves values a little: each is taken for the nearest of the table. Where edges are smooth, a
+    pixel is certain if it lies in a square of 3 x 3 equal pixels: the ramp between two classes has none.
     """
     known = sorted(table.meaning)
     void = void_of(table)

@@ -1,7 +1,7 @@
 """Why the raw values of masks are not those that the data set states, and the table that would be right.
 
-The causes are tried in an order: what a single mask shows of itself (smooth edges, compression), then what the
-values of all masks have in common. The first that explains them all is named.
+The causes are tried in an order: what a single mask shows of itself (smooth edges, compression), then what
+the values of all masks have in common. The first that explains them all is named.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from deeplabx.dataset import cityscapes
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level
+from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.dataset.check.known_values import (
     INDEX_OF,
     INSTANCES,
@@ -28,14 +28,15 @@ from deeplabx.dataset.labels import MAX_CLASSES, packed, unpacked
 from deeplabx.dataset.mask_values import GROUND, id_table
 from deeplabx.errors import listed
 
-# Shares of label maps that were neither resized nor compressed stay below a fifth of these: 1,163 masks of VOC,
-# CamVid, Cityscapes, COCO-Stuff and ADE20K.
+# Shares of label maps that were neither resized nor compressed stay below a fifth of these: 1,163 masks of
+# VOC, CamVid, Cityscapes, COCO-Stuff and ADE20K.
 SMOOTH = 0.15  # of the changes along rows, those that are part of a ramp
 NOISY = 0.03  # of all pixels, those that differ from all their neighbours
 FEW_CHANGES = 40  # a mask with fewer says nothing about its edges
 STRAY = 0.01  # share of all pixels up to which unknown values are strays, not classes
 PEAK = 0.005  # share of all pixels, from which on a value in damaged masks is one of a class
-APART = 16  # grey levels between the values of two classes, for compression noise not to reach from one to another
+# Grey levels between the values of two classes: compression noise does not reach from one to the other.
+APART = 16
 SHOWN = 3  # examples of a finding
 
 Raw = int  # an id, or a packed colour
@@ -78,7 +79,9 @@ def of_values(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
 
 
 def table_in_order(facts: Sequence[Facts], stated: Stated) -> Table | None:
-    """The table of classes in order, where the data set's own cannot be read whole and the ids fit its names."""
+    """The table of classes in order, where the data set's own cannot be read whole and the ids fit its
+    names.
+    """
     found = {raw for one in facts for raw in one.raw}
     if stated.train_ids or not stated.names or any(one.by_colour for one in facts if one.raw):
         return None
@@ -103,7 +106,7 @@ def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
         yield finding(
             "lossy_mask",
             lossy,
-            f"{of_masks(lossy)} in a format with lossy compression (JPEG), which changes ids",
+            f"{number(lossy, 'mask')} in a format with lossy compression (JPEG), which changes ids",
             "export the masks again, as PNG",
             repair=repair,
             stated=stated,
@@ -112,7 +115,7 @@ def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
         yield finding(
             "compressed_mask",
             noisy,
-            f"{of_masks(noisy)} with compression noise: they were a JPEG before",
+            f"{number(noisy, 'mask')} with compression noise: they were a JPEG before",
             "export the masks again from what they were before, as PNG",
             repair=repair,
             stated=stated,
@@ -121,7 +124,7 @@ def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
         yield finding(
             "smooth_edges",
             smooth,
-            f"{of_masks(smooth)} with smooth edges: values between two classes, from resizing with "
+            f"{number(smooth, 'mask')} with smooth edges: values between two classes, from resizing with "
             "interpolation or from anti-aliasing",
             "export the masks again without anti-aliasing, and resize masks with nearest neighbour",
             repair=repair,
@@ -141,8 +144,8 @@ def is_smooth(one: Facts) -> bool:
 
 
 def peaks(facts: Sequence[Facts], stated: Stated, *, by_colour: bool) -> dict[Raw, int]:
-    """The values that most pixels of damaged masks hold: each stands for those around it, and a stated value for
-    all that are near.
+    """The values that most pixels of damaged masks hold: each stands for those around it, and a stated value
+    for all that are near.
     """
     pixels = summed(one for one in facts if one.by_colour == by_colour)
     chosen: dict[Raw, int] = {}
@@ -229,7 +232,8 @@ def zero_255(facts: Sequence[Facts], stated: Stated) -> Finding:
 def is_label_ids(found: set[int], stated: Stated) -> bool:
     """Whether Cityscapes' labelIds were taken for train ids."""
     names = [name.lower() for name in PUBLISHED["cityscapes"][0]]
-    return list(stated.lower) == names and found <= {*cityscapes.FROM_LABEL_IDS}
+    beyond = any(len(names) < raw < IGNORE_INDEX for raw in found)  # else they may be train ids + 1
+    return list(stated.lower) == names and beyond and found <= {*cityscapes.FROM_LABEL_IDS}
 
 
 def label_ids(facts: Sequence[Facts], stated: Stated) -> Finding:
@@ -285,8 +289,8 @@ def scaled_ids(facts: Sequence[Facts], stated: Stated, steps: dict[int, int], *,
 
 
 def missing_names(names: Sequence[str], meaning: dict[Raw, str], taken: dict[int, Raw]) -> dict[Raw, str]:
-    """A raw value for each class that no mask holds, as a label_map has to name every class: the class's id, or
-    the next value that is free.
+    """A raw value for each class that no mask holds, as a label_map has to name every class: the class's id,
+    or the next value that is free.
     """
     used = set(meaning.values())
     added: dict[Raw, str] = {}
@@ -311,7 +315,8 @@ def palette_as_grey(facts: Sequence[Facts], stated: Stated, greys: dict[int, int
     return finding(
         "palette_as_grey",
         facts,
-        f"the masks hold the grey of VOC's palette ({listed(map(str, sorted(found)), 4)}), not the ids: they were "
+        "the masks hold the grey of VOC's palette "
+        f"({listed(map(str, sorted(found)), 4)}), not the ids: they were "
         f"read as colour images and converted to grey{more}",
         "use the original palette files: their indices are the ids",
         table=Table(names, meaning, False),
@@ -341,7 +346,8 @@ def background_not_named(facts: Sequence[Facts], stated: Stated) -> Finding:
     return finding(
         "background_not_named",
         facts,
-        f"the masks hold ids from 0 to {len(names) - 1}, but classes.yaml names only {len(names) - 1} classes",
+        f"the masks hold ids from 0 to {len(names) - 1}, but classes.yaml names only "
+        f"{len(names) - 1} classes",
         "name the background (0) too, or map 0 to ignore if it is void",
         table=Table(names, meaning | void_meaning(stated, meaning, facts), False),
         values={len(names) - 1},
@@ -367,7 +373,8 @@ def stray(facts: Sequence[Facts], stated: Stated, unknown: set[int]) -> Finding:
     return finding(
         "id_out_of_range",
         hit,
-        f"{of_masks(hit)} with {kind} that are no class: {listed(map(str, shown), 6)} ({pixels:,} pixels)",
+        f"{number(hit, 'mask')} with {kind} that are no class: "
+        f"{listed(map(str, shown), 6)} ({pixels:,} pixels)",
         "map them to ignore in classes.yaml if they are void, else give each a class",
         table=Table(list(stated.names), meaning | dict.fromkeys(unknown, "ignore"), stated.by_colour),
         values=unknown,
@@ -453,29 +460,22 @@ def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, s
     for name, (classes, palette) in PUBLISHED.items():
         if name != "voc" and list(stated.lower) == [one.lower() for one in classes]:
             own = {packed(colour): stated.names[index] for index, colour in enumerate(palette)}
-            if found & own.keys() and found <= {*own, 0}:
-                return Table(list(stated.names), {**dict.fromkeys(found, "ignore"), **own}, True), (
-                    f"the colours of {name}"
-                )
-    last = max(len(stated.names), 2)
-    indices = {raw: INDEX_OF.get(raw) for raw in found}
-    void = packed(VOID_COLOUR)
-    if any(index is None for index in indices.values()):
+            if found & own.keys() and found <= {*own, 0}:  # black is void
+                void = dict.fromkeys(found - own.keys(), "ignore")
+                return Table(list(stated.names), own | void, True), f"the colours of {name}"
+    void_colour = packed(VOID_COLOUR)
+    rest = found - {void_colour}
+    if len(rest) < 2 or not rest <= INDEX_OF.keys():
         return None, ""
-    rest = {raw: index for raw, index in indices.items() if raw != void}
-    if not rest or len(rest) < 2:
+    indices = sorted(INDEX_OF[raw] for raw in rest)
+    if stated.names and indices[-1] >= len(stated.names):
         return None, ""
-    if stated.names and max(index or 0 for index in rest.values()) >= last:
-        return None, ""
-    names = list(stated.names) or [
-        "background" if not index else f"class_{index}" for index in sorted(rest.values(), key=int)
-    ]
-    if stated.names:
-        meaning = {packed(PALETTE[index]): name for index, name in enumerate(names)}
-    else:
-        by_index = dict(zip(sorted(rest.values(), key=int), names, strict=True))
-        meaning = {raw: by_index[index] for raw, index in rest.items()}
-    return Table(names, {**meaning, void: "ignore"}, True), "the colours of VOC's palette"
+    by_index = dict(enumerate(stated.names)) or {
+        index: f"class_{index}" if index else "background" for index in indices
+    }
+    meaning = {packed(PALETTE[index]): name for index, name in by_index.items()}
+    table = Table(list(by_index.values()), meaning | {void_colour: "ignore"}, True)
+    return table, "the colours of VOC's palette"
 
 
 def rgb_masks(facts: Sequence[Facts], stated: Stated, colours: list[Raw]) -> Finding:
@@ -491,7 +491,8 @@ def rgb_masks(facts: Sequence[Facts], stated: Stated, colours: list[Raw]) -> Fin
         "rgb_masks",
         facts,
         f"the masks are colour images with {len(colours)} colours, {stating}: {shown}",
-        "say in classes.yaml which class each colour is; fix=true writes the table, for you to put the names in",
+        "say in classes.yaml which class each colour is; fix=true writes the table, for "
+        "you to put the names in",
         table=Table(names, dict(zip(colours, names, strict=True)), True),
         values=set(colours) - (set(stated.train_ids) if stated.by_colour else set()),
         stated=stated,
@@ -506,13 +507,13 @@ def colours_among_ids(facts: Sequence[Facts], stated: Stated) -> Finding:
     return finding(
         "colours_among_ids",
         facts,
-        f"{of_masks(facts)} of colours among masks of ids" + (f", with {source}" if source else ""),
+        f"{number(facts, 'mask')} of colours among masks of ids" + (f", with {source}" if source else ""),
         "save them as palette or grey files of ids",
         repair="their colours become ids" if mended else "",
         values=set(summed(facts)),
         stated=stated,
         by_colour=True,
-        colours={raw: name for raw, name in table.meaning.items()} if table and mended else None,
+        colours=dict(table.meaning) if table and mended else None,
     )
 
 
@@ -532,8 +533,8 @@ def finding(
     by_colour: bool | None = None,
     colours: dict[Raw, str] | None = None,
 ) -> Finding:
-    """An error in these masks. values: raw values at fault, by which examples are chosen; where there are none,
-    each value that is not stated.
+    """An error in these masks. values: raw values at fault, by which examples are chosen; where there are
+    none, each value that is not stated.
     """
     wrong = (
         values if values is not None else {raw for one in facts for raw in one.raw} - set(stated.train_ids)

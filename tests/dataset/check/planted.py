@@ -27,8 +27,8 @@ class Sample:
 
 @dataclass
 class Planted:
-    """A folder data set, and what its labels are in truth. truth: by image name; a sample that is not in it is to be
-    left out.
+    """A folder data set, and what its labels are in truth. truth: by image name; a sample that is not in it
+    is to be left out.
     """
 
     root: Path
@@ -36,6 +36,9 @@ class Planted:
     classes: list[str]
     rng: np.random.Generator
     truth: dict[str, np.ndarray] = field(default_factory=dict)
+    unsure: dict[str, np.ndarray] = field(
+        default_factory=dict
+    )  # bool H x W: labels that the fault itself moved
     renamed: bool = False  # whether the names of the classes cannot be known
     most_void: float = 0.02  # largest share of pixels that may become void: some photos of VOC have a frame
 
@@ -204,14 +207,21 @@ def no_classes(data: Planted) -> None:
 def smooth_edges(data: Planted) -> None:
     """Resized with interpolation, or drawn with anti-aliasing."""
 
+    resized, factor = data.rng.random() < 0.5, data.rng.uniform(1.3, 3)
+
     def smooth(ids: np.ndarray) -> np.ndarray:
+        if not resized:
+            return cv2.blur(ids, (3, 3), borderType=cv2.BORDER_REPLICATE)
         height, width = ids.shape
-        factor = data.rng.uniform(1.3, 3)
         small = cv2.resize(ids, (int(width / factor), int(height / factor)), interpolation=cv2.INTER_NEAREST)
         return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
     data.rewrite(smooth)
     data.most_void = 1.0
+    if resized:  # classes moved by less than a pixel of the smaller mask
+        for one in data.samples:
+            around = np.ones((2 * int(factor) + 3,) * 2, np.uint8)
+            data.unsure[data.key(one)] = cv2.morphologyEx(one.ids, cv2.MORPH_GRADIENT, around) > 0
 
 
 def lossy_mask(data: Planted) -> None:
@@ -411,11 +421,15 @@ def single_class(data: Planted) -> None:
 FAULTS: dict[str, Callable[[Planted], None]] = {
     planter.__name__: planter
     for planter in (
-        palette_as_colour, palette_as_grey, rgb_masks, zero_255, off_by_one, background_not_named, id_out_of_range,
-        ignore_inside_classes, scaled_ids, instance_ids, label_ids_as_train_ids, class_order, no_classes, smooth_edges,
-        lossy_mask, compressed_mask, colours_among_ids, resized_mask, turned_mask, exif, missing_file, unreadable,
+        palette_as_colour, palette_as_grey, rgb_masks, zero_255, off_by_one, background_not_named,
+        id_out_of_range,
+        ignore_inside_classes, scaled_ids, instance_ids, label_ids_as_train_ids, class_order, no_classes,
+        smooth_edges,
+        lossy_mask, compressed_mask, colours_among_ids, resized_mask, turned_mask, exif, missing_file,
+        unreadable,
         size_bomb, several_pages, more_than_8_bits, duplicate_across_splits, near_duplicate_across_splits,
-        duplicate_in_split, class_never_occurs, class_in_one_split, constant_image, no_data, void_label, single_class,
+        duplicate_in_split, class_never_occurs, class_in_one_split, constant_image, no_data, void_label,
+        single_class,
     )
 }  # fmt: skip
 # Other kinds that say the same.
