@@ -49,6 +49,7 @@ class Facts:
     raw: dict[int, int] = field(default_factory=dict)  # pixels by raw id, or by packed colour
     by_colour: bool = False  # whether `raw` are colours
     values: int = 0  # number of raw values; `raw` has the most frequent ones
+    solid: dict[int, int] = field(default_factory=dict)  # of them, those in the middle of 5 x 5 equal pixels
     edges: Edges | None = None
     digest: bytes = b""  # of the image file
     thumbnail: np.ndarray | None = None  # uint8 24 x 24, grey

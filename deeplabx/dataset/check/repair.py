@@ -295,9 +295,8 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
     flat = packed_pixels(values) if values.ndim == 3 else values.astype(np.int32)
     solid = np.zeros(flat.shape, bool)
     for raw in known:
-        own = (flat == raw).astype(np.uint8)
-        padded = cv2.copyMakeBorder(own, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-        solid |= cv2.morphologyEx(padded, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2] > 0
+        own = cv2.copyMakeBorder((flat == raw).astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
+        solid |= cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2] > 0
     kept = np.array(values, copy=True)
     kept[~solid] = unpacked(void) if table.by_colour else void
     return kept

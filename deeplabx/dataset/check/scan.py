@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from deeplabx.dataset.check.edges import edges_of, packed
+from deeplabx.dataset.check.edges import edges_of, packed, solid
 from deeplabx.dataset.check.facts import ChannelSums, Facts
 from deeplabx.dataset.check.stored import stored_label
 from deeplabx.dataset.files import LabelledFiles
@@ -134,7 +134,9 @@ def of_files(samples: ReadableSet, files: LabelledFiles, index: int) -> Facts:
         with contextlib.suppress(DataError):  # reading it as the data set does raised one
             raw = stored_label(files, label_path)
     if raw is not None:
-        facts = with_values(facts, raw.values)
+        known = files.label_map.known.items()
+        void = [value for value, train_id in known if train_id == files.ignore_index]
+        facts = with_values(facts, raw.values, void=void)
     if image is not None and raw is not None:
         with noted(problems):
             turn_image, turn_label = fitting(
@@ -187,26 +189,30 @@ def with_image(facts: Facts, image: np.ndarray) -> Facts:
     )
 
 
-def with_values(facts: Facts, values: np.ndarray) -> Facts:
-    """values: raw ids H x W, or colours H x W x 3."""
+def with_values(facts: Facts, values: np.ndarray, *, void: Sequence[int]) -> Facts:
+    """values: raw ids H x W, or colours H x W x 3. void: those that are."""
     by_colour = values.ndim == 3
     flat = packed(values) if by_colour else values
-    if flat.dtype == np.uint8:
-        counts = np.bincount(flat.ravel(), minlength=256)
-        found = np.flatnonzero(counts)
-        counts = counts[found]
-    else:
-        found, counts = np.unique(flat, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:MOST_VALUES]
-    raw = dict(sorted(zip(found[most].tolist(), counts[most].tolist(), strict=True)))
+    counts = counts_of(flat)
+    most = sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES]
     return replace(
         facts,
         label_size=(values.shape[1], values.shape[0]),
-        raw=raw,
-        values=len(found),
+        raw={value: counts[value] for value in sorted(most)},
+        values=len(counts),
         by_colour=by_colour,
-        edges=edges_of(values),
+        solid=counts_of(flat[solid(values)]),
+        edges=edges_of(values, void=void),
     )
+
+
+def counts_of(values: np.ndarray) -> dict[int, int]:
+    """The number of pixels of each value."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256)
+        return {value: count for value, count in enumerate(counts.tolist()) if count}
+    found, numbers = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
 
 
 def counted(label: np.ndarray, samples: ReadableSet) -> np.ndarray:
@@ -230,11 +236,14 @@ def without_data(image: np.ndarray, value: int) -> np.ndarray:
     """bool H x W: areas of exactly this value at the border of the image, with straight edges, as footprints
     of rasters have. The edges tell them from a sky or a shadow that is overexposed or underexposed.
     """
-    own = (image == value).all(axis=2)
+    own = np.ones(image.shape[:2], np.uint8)
+    for first in range(0, image.shape[2], 4):  # as many channels as OpenCV compares at once
+        part = np.ascontiguousarray(image[..., first : first + 4])
+        own &= cv2.inRange(part, *[np.full(part.shape[2], value, np.float64)] * 2)
     chosen = np.zeros(own.shape, bool)
-    if own.mean() < NO_DATA:
+    if cv2.countNonZero(own) < NO_DATA * own.size:
         return chosen
-    count, numbers = cv2.connectedComponents(own.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    count, numbers = cv2.connectedComponents(own, connectivity=4, ltype=cv2.CV_32S)
     sides = [np.unique(side) for side in (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1])]
     areas = np.bincount(numbers.ravel(), minlength=count)
     for one in np.unique(np.concatenate(sides)).tolist():

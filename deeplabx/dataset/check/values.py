@@ -147,7 +147,10 @@ def peaks(facts: Sequence[Facts], stated: Stated, *, by_colour: bool) -> dict[Ra
     """The values that most pixels of damaged masks hold: each stands for those around it, and a stated value
     for all that are near.
     """
-    pixels = summed(one for one in facts if one.by_colour == by_colour)
+    pixels: dict[Raw, int] = {}
+    for one in facts:
+        for raw, count in one.solid.items() if one.by_colour == by_colour else ():
+            pixels[raw] = pixels.get(raw, 0) + count
     chosen: dict[Raw, int] = {}
     known = list(stated.train_ids) if stated.by_colour == by_colour else []
     for raw, count in sorted(pixels.items(), key=lambda item: -item[1]):

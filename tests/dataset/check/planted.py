@@ -218,10 +218,11 @@ def smooth_edges(data: Planted) -> None:
 
     data.rewrite(smooth)
     data.most_void = 1.0
-    if resized:  # classes moved by less than a pixel of the smaller mask
-        for one in data.samples:
-            around = np.ones((2 * int(factor) + 3,) * 2, np.uint8)
-            data.unsure[data.key(one)] = cv2.morphologyEx(one.ids, cv2.MORPH_GRADIENT, around) > 0
+    # Borders moved: by less than a pixel of the smaller mask, or, between classes of neighbouring ids, at
+    # corners.
+    around = np.ones((2 * int(factor) + 3 if resized else 3,) * 2, np.uint8)
+    for one in data.samples:
+        data.unsure[data.key(one)] = cv2.morphologyEx(one.ids, cv2.MORPH_GRADIENT, around) > 0
 
 
 def lossy_mask(data: Planted) -> None:
