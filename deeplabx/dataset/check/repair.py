@@ -279,11 +279,13 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
     """The values of a damaged mask whose class is certain; the others are void. None where compression noise
     may reach from the value of one class to another's.
 
-    Compression moves values a little: each is taken for the nearest of the table. Where edges are smooth, a
-    pixel is certain if it lies in a square of 3 x 3 equal pixels: the ramp between two classes has none.
+    Compression moves values a little: each is taken for the nearest of the table. A pixel is certain if it
+    lies in a square of 3 x 3 equal pixels, as the ramp between two classes has none; of compressed colours,
+    7 x 7, and not at its border.
     """
     known = sorted(table.meaning)
     void = void_of(table)
+    side, border = 3, 0
     if not smooth:
         near = min(
             (distance(a, b, by_colour=table.by_colour) for i, a in enumerate(known) for b in known[:i]),
@@ -291,12 +293,17 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
         )
         if near < APART:
             return None
+        # JPEG stores hues at half the size: what lies between two classes can be a third one, and borders
+        # move.
+        side, border = (7, 2) if table.by_colour else (3, 0)
         values = nearest_known(values, known, within=near / 3, void=void, by_colour=table.by_colour)
     flat = packed_pixels(values) if values.ndim == 3 else values.astype(np.int32)
     solid = np.zeros(flat.shape, bool)
     for raw in known:
-        own = cv2.copyMakeBorder((flat == raw).astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
-        solid |= cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))[2:-2, 2:-2] > 0
+        own = np.pad((flat == raw).astype(np.uint8), side)  # opening must not see beyond the border
+        inside = cv2.erode(own, np.ones((side, side), np.uint8))
+        grown = cv2.dilate(inside, np.ones((side - 2 * border,) * 2, np.uint8))
+        solid |= grown[side:-side, side:-side] > 0
     kept = np.array(values, copy=True)
     kept[~solid] = unpacked(void) if table.by_colour else void
     return kept

@@ -64,7 +64,7 @@ def of_values(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
     damaged = [*damaged_edges(with_mask, stated)]
     hit = {path for finding in damaged for path in finding.files}
     rest = [one for one in with_mask if one.label not in hit]
-    if not rest:  # what most pixels hold
+    if not rest and not stated.by_colour:  # what most pixels hold
         rest = [replace(one, raw=peaks(with_mask, stated, by_colour=one.by_colour)) for one in with_mask[:1]]
     colours = [one for one in rest if one.by_colour]
     ids = [one for one in rest if not one.by_colour]
@@ -101,6 +101,10 @@ def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
     lossy = [one for one in facts if any(problem.kind == "lossy_mask" for problem in one.problems)]
     noisy = [one for one in facts if one not in lossy and is_noisy(one)]
     smooth = [one for one in facts if one not in lossy and one not in noisy and is_smooth(one)]
+    if 2 * len(noisy + smooth) >= len(facts):  # the others were made in the same way, with fewer traces of it
+        known = stated.train_ids.keys()
+        more = [one for one in facts if one not in lossy + noisy + smooth and one.raw.keys() - known]
+        (noisy if len(noisy) > len(smooth) else smooth).extend(more)
     repair = "pixels whose class is certain keep it, the others become void"
     if lossy:
         yield finding(

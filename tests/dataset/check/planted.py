@@ -36,6 +36,7 @@ class Planted:
     classes: list[str]
     rng: np.random.Generator
     truth: dict[str, np.ndarray] = field(default_factory=dict)
+    most_wrong: float = 0.0  # largest share of pixels that may have a wrong class: the fault destroyed them
     unsure: dict[str, np.ndarray] = field(
         default_factory=dict
     )  # bool H x W: labels that the fault itself moved
@@ -247,7 +248,7 @@ def compressed_mask(data: Planted) -> None:
         return np.array(Image.open(file))
 
     data.rewrite(through_jpeg)
-    data.most_void = 1.0
+    data.most_void, data.most_wrong = 1.0, 0.001  # objects of a few pixels are gone
 
 
 def colours_among_ids(data: Planted) -> None:
