@@ -93,7 +93,10 @@ def test_a_wrong_word_is_answered_with_right_ones(deeplabx: Deeplabx, line: str,
 
 
 def test_the_first_word_of_two_asks_for_the_second(deeplabx: Deeplabx) -> None:
-    words, example = "after deeplabx data comes fake", "as in deeplabx data fake dataset=voc out=DIR"
+    words, example = (
+        "after deeplabx data comes fake, stats, preview",
+        "as in deeplabx data fake dataset=voc out=DIR",
+    )
     assert deeplabx("data", "--help") == Ended(0, f"{words}, {example}\n", "")
     assert deeplabx("data") == Ended(2, "", f"deeplabx: {words}\n  {example}\n")
 

@@ -177,6 +177,18 @@ COMMANDS = (
         lists=True,
     ),
     Command(
+        words="data fake",
+        about="write a small made-up data set in the original layout",
+        examples=(
+            ("data fake dataset=voc out=DIR", "a few images per split"),
+            ("data fake dataset=cityscapes out=DIR images=20", "with more images"),
+        ),
+        run="deeplabx.command.data:fake",
+        schema="DataFakeConfig",
+        needs={"out": "the folder to write, as in out=voc_fake"},
+        defaults=("dataset=voc",),
+    ),
+    Command(
         words="data stats",
         about="classes, void, sizes and channels of a data set",
         examples=(
@@ -197,18 +209,6 @@ COMMANDS = (
         ),
         run="deeplabx.command.data_preview:main",
         schema="DataPreviewConfig",
-    ),
-    Command(
-        words="data fake",
-        about="write a small made-up data set in the original layout",
-        examples=(
-            ("data fake dataset=voc out=DIR", "a few images per split"),
-            ("data fake dataset=cityscapes out=DIR images=20", "with more images"),
-        ),
-        run="deeplabx.command.data:fake",
-        schema="DataFakeConfig",
-        needs={"out": "the folder to write, as in out=voc_fake"},
-        defaults=("dataset=voc",),
     ),
     Command(
         words="weights list",

@@ -57,7 +57,7 @@ def image_figure(image: np.ndarray, path: Path) -> Figure:
 
 
 def mask_figures(mask: np.ndarray, path: Path, *, values: Sequence[int]) -> list[Figure]:
-    """The mask in colours; values at fault marked, where there are any; enlarged too, where they are few."""
+    """The mask in colours; values at fault marked, where there are any; enlarged too where they are few."""
     size = f"{mask.shape[1]} x {mask.shape[0]}"
     shown = coloured(fitted(mask, side=SIDE, exact=True))
     figures = [Figure(shown, f"mask {path.name} as stored, {size}", exact=True, most=SIDE)]
@@ -82,8 +82,8 @@ def mask_figures(mask: np.ndarray, path: Path, *, values: Sequence[int]) -> list
 
 
 def marked_mask(shown: np.ndarray, faulty: np.ndarray, *, dim: float = 0.35) -> np.ndarray:
-    """A mask in colours, dimmed, with the pixels at fault in MARK. None is lost where it is shrunk: a pixel of
-    the figure is marked if any that it stands for is.
+    """A mask in colours, dimmed, with the pixels at fault in MARK. None is lost where it is shrunk: a pixel
+    of the figure is marked if any that it stands for is.
     """
     size = (shown.shape[1], shown.shape[0])
     shrinks = size[0] < faulty.shape[1]

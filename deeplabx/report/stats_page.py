@@ -46,8 +46,8 @@ METHODS = {
     "effective_number": "inverse of the effective number of samples (1901.05555); near 1 unless rare",
 }
 WEIGHT_WORDS = (
-    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same as a run "
-    "starts"
+    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same as a "
+    "run starts"
 )
 
 

@@ -1,8 +1,8 @@
 """The one HTML kit: every page that a command writes is made with it.
 
 A page is a title and blocks (`blocks.py`: Section, Text, Table, Bars, Histogram, Lines, Figure, Gallery,
-Beside, Legend, Names, Card, Command, Details, Tiles), written as one file that needs nothing else and asks the
-network for nothing:
+Beside, Legend, Names, Card, Command, Details, Tiles), written as one file that needs nothing else and asks
+the network for nothing:
 
     table = Table(["class", "pixels"], [[Swatch((128, 64, 128), "road"), 20_076_880]])
     write_page(folder / "stats.html", "camvid", [Section("Classes", [table])])
