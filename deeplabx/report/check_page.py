@@ -16,6 +16,7 @@ from deeplabx.report.lenient import ReadLabel
 from deeplabx.report.page import (
     Block,
     Card,
+    Cell,
     Command,
     Details,
     Figure,
@@ -29,7 +30,6 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
-from deeplabx.report.page.blocks import Cell
 
 MOST_EXAMPLES = 4  # of a finding that are shown
 

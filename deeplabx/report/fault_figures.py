@@ -141,7 +141,7 @@ def id_colour(value: int) -> Colour:
     if value in (255, 65535):
         return 238, 238, 238
     hue = (0.97 + 0.83 * (value * GOLDEN % 1)) % 1  # without the hues of MARK, from 0.8 to 0.97
-    lightness = (0.55, 0.42, 0.68)[value % 3]
+    lightness = (0.56, 0.38, 0.74, 0.46)[value % 4]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.65)
     return round(255 * red), round(255 * green), round(255 * blue)
 

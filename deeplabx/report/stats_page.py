@@ -23,6 +23,7 @@ from deeplabx.report.page import (
     Beside,
     Block,
     Card,
+    Cell,
     Command,
     Details,
     Histogram,
@@ -35,7 +36,6 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
-from deeplabx.report.page.blocks import Cell
 from deeplabx.report.page.writing import percent
 
 MOST_BARS = 40  # classes in a chart; the table has all

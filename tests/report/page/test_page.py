@@ -17,6 +17,7 @@ from deeplabx.report.page import (
     Beside,
     Block,
     Card,
+    Cell,
     Code,
     Command,
     Details,
@@ -55,7 +56,7 @@ PHOTO = RNG.integers(0, 256, (30, 40, 3), np.uint8)
 
 def every_block(words: str) -> list[Block]:
     """A block of each kind, with these words wherever words can be."""
-    cells = [
+    cells: list[Cell] = [
         words,
         Swatch((1, 2, 3), words),
         Code(words),
@@ -169,7 +170,7 @@ def test_the_policy_allows_what_is_there_and_nothing_else() -> None:
 
 
 def test_numbers_are_right_aligned_and_sorted_by_value() -> None:
-    rows = [["a", 1234567, None, Share(0.25)], ["b", 8, 0.5, Share(0.0)]]
+    rows: list[list[Cell]] = [["a", 1234567, None, Share(0.25)], ["b", 8, 0.5, Share(0.0)]]
     found = Parsed(page_text("title", [Table(["name", "count", "value", "share"], rows)]))
     headings = [one.get("class", "") for one in found.all("th") if one["scope"] == "col"]
     assert headings == ["", "number", "number", "number"]
@@ -305,7 +306,7 @@ def test_a_photo_is_small_and_close() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
 def test_ids_are_chosen_and_photos_are_averaged(dtype: type) -> None:
-    ids = RNG.integers(0, 4, (90, 60)).astype(dtype)
+    ids: np.ndarray = RNG.integers(0, 4, (90, 60)).astype(dtype)
     found = shrunk(ids, most=30, exact=True)
     assert found.shape == (30, 20)
     np.testing.assert_array_equal(found, ids[1::3, 1::3])  # the centre of each 3 x 3
