@@ -177,16 +177,15 @@ COMMANDS = (
         lists=True,
     ),
     Command(
-        words="data fake",
-        about="write a small made-up data set in the original layout",
+        words="data check",
+        about="faults of a data set, their causes, and a repaired copy",
         examples=(
-            ("data fake dataset=voc out=DIR", "a few images per split"),
-            ("data fake dataset=cityscapes out=DIR images=20", "with more images"),
+            ("data check dataset=folder dataset.root=own", "what is wrong with your own images and masks"),
+            ("data check dataset=folder dataset.root=own fix=true out=DIR", "write a repaired copy into DIR"),
+            ("data check dataset=voc dataset.root=PATH 'splits=[train_aug,val]'", "of other splits"),
         ),
-        run="deeplabx.command.data:fake",
-        schema="DataFakeConfig",
-        needs={"out": "the folder to write, as in out=voc_fake"},
-        defaults=("dataset=voc",),
+        run="deeplabx.command.data_check:main",
+        schema="DataCheckConfig",
     ),
     Command(
         words="data stats",
@@ -209,6 +208,18 @@ COMMANDS = (
         ),
         run="deeplabx.command.data_preview:main",
         schema="DataPreviewConfig",
+    ),
+    Command(
+        words="data fake",
+        about="write a small made-up data set in the original layout",
+        examples=(
+            ("data fake dataset=voc out=DIR", "a few images per split"),
+            ("data fake dataset=cityscapes out=DIR images=20", "with more images"),
+        ),
+        run="deeplabx.command.data:fake",
+        schema="DataFakeConfig",
+        needs={"out": "the folder to write, as in out=voc_fake"},
+        defaults=("dataset=voc",),
     ),
     Command(
         words="weights list",

@@ -823,6 +823,23 @@ class DataFakeConfig:
 
 
 @dataclass
+class DataCheckConfig:
+    dataset: DatasetSettings = nested(DatasetSettings, words="data set that is checked")
+    splits: list[str] | None = setting(
+        default=None,
+        words="splits that are checked, the training split first; null: dataset.train_split, dataset.split",
+    )
+    workers: int | str = choice_or_number(
+        "auto",
+        at_least=0,
+        at_most=256,
+        words="processes that read images and labels; auto: one for each core",
+    )
+    fix: bool = setting(words="write a repaired copy into `out`; the data set itself is never changed")
+    out: str = setting(path=True, words="folder to write check.json, check.html and the copy to")
+
+
+@dataclass
 class DataStatsConfig:
     dataset: DatasetSettings = nested(DatasetSettings, words="data set that is counted")
     splits: list[str] | None = setting(

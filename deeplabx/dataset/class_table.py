@@ -374,3 +374,14 @@ def refuse_colours(masks: list[Path], path: Path) -> None:
         hint=how_to_write(path, masks),
         kind="colour_mask",
     )
+
+
+def names_in(path: Path) -> list[str]:
+    """The class names in a classes.yaml of which other parts may be wrong; none where they cannot be read."""
+    if not path.is_file():
+        return []
+    try:
+        names, _ = names_and_colours(in_full(read_yaml(path, []), path)["classes"], path)
+    except (DataError, OSError):  # it has been reported
+        return []
+    return names

@@ -24,7 +24,7 @@ class Edges(NamedTuple):
     """How the values of a mask change from pixel to pixel, in numbers of pixels.
 
     changes: that differ from their left neighbour. ramps: that lie between their left and right neighbours in
-    value, and differ from both. alone: that differ from all four neighbours.
+    value, and differ from both. alone: that differ from all four neighbours, and lie between no two of them.
     """
 
     changes: int
@@ -49,6 +49,7 @@ class Facts:
     raw: dict[int, int] = field(default_factory=dict)  # pixels by raw id, or by packed colour
     by_colour: bool = False  # whether `raw` are colours
     values: int = 0  # number of raw values; `raw` has the most frequent ones
+    solid: dict[int, int] = field(default_factory=dict)  # of them, those in the middle of 5 x 5 equal pixels
     edges: Edges | None = None
     digest: bytes = b""  # of the image file
     thumbnail: np.ndarray | None = None  # uint8 24 x 24, grey

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from deeplabx.dataset.check.edges import edges_of, packed
+from deeplabx.dataset.check.edges import edges_of, packed, solid
 from deeplabx.dataset.check.facts import ChannelSums, Facts
 from deeplabx.dataset.check.stored import stored_label
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.image_file import read_stored, turned
-from deeplabx.dataset.label_file import fitting
+from deeplabx.dataset.label_file import RawLabel, fitting
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.workers import loaded, prepare_worker
 from deeplabx.errors import DataError, DeeplabxError, memory_error
@@ -107,8 +107,7 @@ def facts_of(samples: ReadableSet, index: int) -> Facts:
     except DataError as error:
         return replace(facts, image=image_path, label=label_path, problems=(error,))
     return replace(
-        facts,
-        **of_image(image),
+        with_image(facts, image),
         image=image_path,
         label=label_path,
         label_size=label.shape[::-1],
@@ -122,18 +121,22 @@ def of_files(samples: ReadableSet, files: LabelledFiles, index: int) -> Facts:
     image_path, label_path = files.pairs[index]
     facts = Facts(samples.split, index, image_path, label_path, digest=digest_of(image_path))
     problems: list[DataError] = []
-    image = label = raw = None
+    image = label = None
+    raw: RawLabel | None = None
     orientation = 1
     with noted(problems):
         image, orientation = read_stored(image_path, channels=files.image_channels)
     with noted(problems):
-        raw = stored_label(files, label_path)
-    if raw is not None:
-        values = raw.values
-        facts = replace(facts, **of_values(values), label_size=(values.shape[1], values.shape[0]))
-    with noted(problems) if raw is not None else contextlib.suppress(DataError):
         own = files.read_raw(label_path)
+        raw = own
         label = files.train_ids(own.upright(), path=label_path)
+    if raw is None:
+        with contextlib.suppress(DataError):  # reading it as the data set does raised one
+            raw = stored_label(files, label_path)
+    if raw is not None:
+        known = files.label_map.known.items()
+        void = [value for value, train_id in known if train_id == files.ignore_index]
+        facts = with_values(facts, raw.values, void=void)
     if image is not None and raw is not None:
         with noted(problems):
             turn_image, turn_label = fitting(
@@ -141,9 +144,9 @@ def of_files(samples: ReadableSet, files: LabelledFiles, index: int) -> Facts:
                 (label_path, (raw.values.shape[1], raw.values.shape[0]), raw.orientation),
             )
             image = turned(image, orientation) if turn_image else image
-            label = label if turn_label or label is None else files.train_ids(own, path=label_path)
+            label = label if turn_label or label is None else files.train_ids(raw, path=label_path)
     if image is not None:
-        facts = replace(facts, **of_image(image))
+        facts = with_image(facts, image)
     if label is not None:
         facts = replace(facts, pixels=counted(label, samples))
     if image is not None and label is not None and image.shape[:2] == label.shape:
@@ -169,7 +172,7 @@ def digest_of(path: Path) -> bytes:
         return b""
 
 
-def of_image(image: np.ndarray) -> dict[str, object]:
+def with_image(facts: Facts, image: np.ndarray) -> Facts:
     mean, deviation = (one.ravel() for one in cv2.meanStdDev(image))
     pixels = image.shape[0] * image.shape[1]
     sums = ChannelSums(
@@ -177,27 +180,39 @@ def of_image(image: np.ndarray) -> dict[str, object]:
     )
     small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     grey = small.reshape(SIDE, SIDE, -1).mean(axis=2).round().astype(np.uint8)
-    return {
-        "size": (image.shape[1], image.shape[0]),
-        "channels": sums,
-        "thumbnail": grey,
-        "constant": bool((deviation == 0).all()),
-    }
+    return replace(
+        facts,
+        size=(image.shape[1], image.shape[0]),
+        channels=sums,
+        thumbnail=grey,
+        constant=bool((deviation == 0).all()),
+    )
 
 
-def of_values(values: np.ndarray) -> dict[str, object]:
-    """The raw values of a mask, as Facts has them."""
+def with_values(facts: Facts, values: np.ndarray, *, void: Sequence[int]) -> Facts:
+    """values: raw ids H x W, or colours H x W x 3. void: those that are."""
     by_colour = values.ndim == 3
     flat = packed(values) if by_colour else values
-    if flat.dtype == np.uint8:
-        counts = np.bincount(flat.ravel(), minlength=256)
-        found = np.flatnonzero(counts)
-        counts = counts[found]
-    else:
-        found, counts = np.unique(flat, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:MOST_VALUES]
-    raw = dict(sorted(zip(found[most].tolist(), counts[most].tolist(), strict=True)))
-    return {"raw": raw, "values": len(found), "by_colour": by_colour, "edges": edges_of(values)}
+    counts = counts_of(flat)
+    most = sorted(counts, key=lambda value: -counts[value])[:MOST_VALUES]
+    return replace(
+        facts,
+        label_size=(values.shape[1], values.shape[0]),
+        raw={value: counts[value] for value in sorted(most)},
+        values=len(counts),
+        by_colour=by_colour,
+        solid=counts_of(flat[solid(values)]),
+        edges=edges_of(values, void=void),
+    )
+
+
+def counts_of(values: np.ndarray) -> dict[int, int]:
+    """The number of pixels of each value."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256)
+        return {value: count for value, count in enumerate(counts.tolist()) if count}
+    found, numbers = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), numbers.tolist(), strict=True))
 
 
 def counted(label: np.ndarray, samples: ReadableSet) -> np.ndarray:
@@ -218,14 +233,17 @@ def no_data(image: np.ndarray, label: np.ndarray, *, ignore_index: int) -> int:
 
 
 def without_data(image: np.ndarray, value: int) -> np.ndarray:
-    """bool H x W: areas of exactly this value at the border of the image, with straight edges, as footprints of
-    rasters have. The edges tell them from a sky or a shadow that is overexposed or underexposed.
+    """bool H x W: areas of exactly this value at the border of the image, with straight edges, as footprints
+    of rasters have. The edges tell them from a sky or a shadow that is overexposed or underexposed.
     """
-    own = (image == value).all(axis=2)
+    own = np.ones(image.shape[:2], np.uint8)
+    for first in range(0, image.shape[2], 4):  # as many channels as OpenCV compares at once
+        part = np.ascontiguousarray(image[..., first : first + 4])
+        own &= cv2.inRange(part, *[np.full(part.shape[2], value, np.float64)] * 2)
     chosen = np.zeros(own.shape, bool)
-    if own.mean() < NO_DATA:
+    if cv2.countNonZero(own) < NO_DATA * own.size:
         return chosen
-    count, numbers = cv2.connectedComponents(own.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    count, numbers = cv2.connectedComponents(own, connectivity=4, ltype=cv2.CV_32S)
     sides = [np.unique(side) for side in (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1])]
     areas = np.bincount(numbers.ravel(), minlength=count)
     for one in np.unique(np.concatenate(sides)).tolist():

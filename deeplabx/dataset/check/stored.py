@@ -14,8 +14,9 @@ GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "P")
 
 
 def stored_label(files: LabelledFiles, path: Path) -> RawLabel:
-    """Ids H x W, or colours H x W x 3 where the file holds them or the data set reads them as such; transparent
-    pixels have the values below. A lossy file is decoded too. Raises DataError for what cannot be decoded.
+    """Ids H x W, or colours H x W x 3 where the file holds them or the data set reads them as such;
+    transparent pixels have the values below. A lossy file is decoded too. Raises DataError for what cannot
+    be decoded.
     """
     if not is_image(files):
         return files.read_raw(path)
