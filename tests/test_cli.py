@@ -74,7 +74,7 @@ def test_control_c_while_hydra_is_imported_is_one_line_and_exit_130(tmp_path: Pa
     ("line", "words"),
     [
         ("trian", ["trian is not a command of deeplabx. Did you mean train?", "train, eval, predict"]),
-        ("data fak", ["deeplabx data fak is not a command. Did you mean fake?", "after data comes check, stats"]),
+        ("data fak", ["deeplabx data fak is not a command. Did you mean fake?", "after data comes check"]),
         ("train camvid", ["'camvid' is not a setting", "dataset=camvid"]),
         ("train --mulitrun", ["--mulitrun is not an option. Did you mean --multirun?"]),
         ("train --multirun=2", ["--multirun=2 is not an option"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.contract import Sample
@@ -14,9 +15,13 @@ from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.loader import Address, Augment, AugmentedSet, BatchAddresses
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError, DeeplabxError
+from deeplabx.model.contract import DeepLab
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.preview_page import Colours, Preview, write_preview
 from deeplabx.run.build import augment_of, dataset_of, model_of, normalization_of
+from deeplabx.run.initial_weights import backbone_weights
+from deeplabx.weights.importers import located
+from deeplabx.weights.known import imagenet
 
 
 def main(job: Job) -> None:
@@ -69,11 +74,21 @@ def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterato
 
 
 def augment_for(config: schema.DataPreviewConfig, training: ReadableSet) -> Augment:
-    """The augmentation, with the mean pixel that the backbone states, or the data set."""
+    """The augmentation, with the mean pixel that training pads crops with."""
     with torch.device("meta"):
         model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
-    pad_pixel = normalization_of(model, training, None).pad_pixel
+    pad_pixel = normalization_of(model, training, of_weights(config, model)).pad_pixel
     return augment_of(config.augment, pad_pixel=pad_pixel, ignore_index=training.ignore_index)
+
+
+def of_weights(config: schema.DataPreviewConfig, model: DeepLab) -> Normalization | None:
+    """How the images of the backbone's initial weights were normalised. Known weights are not downloaded."""
+    spec = config.backbone.weights
+    if spec is None:
+        return None
+    if spec == "imagenet":
+        return imagenet(config.backbone.name).normalization
+    return backbone_weights(located(spec), import_it=not model.backbone.keeps_foreign_names).normalization
 
 
 def addresses(length: int, *, epoch: int, images: int, seed: int) -> list[Address]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from deeplabx.command.data_preview import augment_for, previews
 from deeplabx.run.build import batches_of, dataset_of, model_of, normalization_of
+from deeplabx.weights.known import imagenet
 from tests.conftest import Compose, Deeplabx
 from tests.report.page.parsed import Parsed
 
@@ -72,6 +73,15 @@ def test_an_augmentation_that_reports_what_it_draws(
         np.testing.assert_array_equal(one.crop, before.crop)
         assert one.drawn[0].startswith("scale ")
         assert one.drawn[1] in ("True", "False")
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "resnet50"])
+def test_the_padding_is_that_of_the_weights(compose: Compose, backbone: str) -> None:
+    given = [*SMALL, f"backbone={backbone}", "backbone.weights=imagenet"]
+    config = compose(*given, command="data preview")
+    training = dataset_of(config.dataset, split="train")
+    augment: Any = augment_for(config, training)
+    assert augment.pad_pixel == imagenet(backbone).normalization.pad_pixel
 
 
 def test_it_writes_a_page_and_a_contact_sheet(deeplabx: Deeplabx, tmp_path: Path) -> None:
