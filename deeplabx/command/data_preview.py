@@ -17,7 +17,7 @@ from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError, DeeplabxError
 from deeplabx.model.contract import DeepLab
 from deeplabx.process.signals import ended_by_signals
-from deeplabx.report.preview_page import Colours, Preview, write_preview
+from deeplabx.report.preview_page import Colours, Preview, rendered, write_preview
 from deeplabx.run.build import augment_of, dataset_of, model_of, normalization_of
 from deeplabx.run.initial_weights import backbone_weights
 from deeplabx.weights.importers import located
@@ -29,19 +29,19 @@ def main(job: Job) -> None:
     config: schema.DataPreviewConfig = job.config
     with ended_by_signals("stopped, nothing was written"):
         training = dataset_of(config.dataset, split=config.dataset.train_split)
-        samples = list(previews(config, training))
+        colours = Colours(training.classes, training.palette, training.ignore_index)
+        samples = [rendered(one, colours) for one in previews(config, training)]
         for words in [*training.left_out, *training.take_errors()]:
             print(words, file=sys.stderr)
         folder, title = (
             Path(config.out),
             f"{config.dataset.name}, split {training.split}, as training sees it",
         )
-        colours = Colours(training.classes, training.palette, training.ignore_index)
         words = f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
         words += (
             f"augment={config.augment.name}: exactly those that deeplabx train with these settings trains on."
         )
-        if not any(one.drawn for one in samples):
+        if not any(one.tile.notes for one in samples):
             words += f"\n\naugment={config.augment.name} does not report what it draws."
         write_preview(folder, title, samples, colours, words=words)
     print(f"{len(samples)} samples of epoch {config.epoch}")

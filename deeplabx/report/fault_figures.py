@@ -119,8 +119,9 @@ def draw_frame(image: np.ndarray, place: np.ndarray) -> None:
 def codes(mask: np.ndarray) -> np.ndarray:
     """Each pixel as one whole number, H x W: its id, or its packed colour."""
     if mask.ndim == 2:
-        return mask.astype(np.int64)
-    return mask[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+        return mask
+    red, green, blue = (mask[..., at].astype(np.int32) for at in range(3))
+    return red << 16 | green << 8 | blue
 
 
 def coloured(mask: np.ndarray) -> np.ndarray:
