@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,19 +32,16 @@ def main(job: Job) -> None:
         samples = [rendered(one, colours) for one in previews(config, training)]
         for words in [*training.left_out, *training.take_errors()]:
             print(words, file=sys.stderr)
-        folder, title = (
-            Path(config.out),
-            f"{config.dataset.name}, split {training.split}, as training sees it",
-        )
-        words = f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
-        words += (
+        title = f"{config.dataset.name}, split {training.split}, as training sees it"
+        words = (
+            f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
             f"augment={config.augment.name}: exactly those that deeplabx train with these settings trains on."
         )
         if not any(one.tile.notes for one in samples):
             words += f"\n\naugment={config.augment.name} does not report what it draws."
-        write_preview(folder, title, samples, colours, words=words)
+        write_preview(job.folder, title, samples, colours, words=words)
     print(f"{len(samples)} samples of epoch {config.epoch}")
-    print(f"written to {folder / 'preview.html'} and preview.png")
+    print(f"written to {job.folder / 'preview.html'} and preview.png")
 
 
 def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterator[Preview]:

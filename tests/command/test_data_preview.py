@@ -87,7 +87,7 @@ def test_the_padding_is_that_of_the_weights(compose: Compose, backbone: str) -> 
 def test_it_writes_a_page_and_a_contact_sheet(deeplabx: Deeplabx, tmp_path: Path) -> None:
     ended = deeplabx("data", "preview", *SMALL, "images=5", "epoch=2", "out=x")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "5 samples of epoch 2\nwritten to x/preview.html and preview.png\n"
+    assert ended.out == f"5 samples of epoch 2\nwritten to {tmp_path}/x/preview.html and preview.png\n"
     page = Parsed((tmp_path / "x" / "preview.html").read_text(encoding="utf-8"))
     assert page.problems == []
     assert len(page.all("img")) == 10

@@ -46,7 +46,7 @@ def test_it_writes_the_numbers_as_json_and_as_a_page(deeplabx: Deeplabx, tmp_pat
     assert f"{ones:,}" in page.text
     assert "augment.crop_size=33" in page.inside["code"]
     *_, last = ended.out.splitlines()
-    assert last == "written to found here/stats.html and stats.json"
+    assert last == f"written to {tmp_path}/found here/stats.html and stats.json"
     assert f"{100 * ones / 6000:.1f} %" in ended.out
     weights = table["suggested"]["loss.class_weights"]["enet"]
     assert f"'loss.class_weights=[{weights[0]:g},{weights[1]:g}]'" in ended.out
@@ -64,7 +64,15 @@ def test_the_default_folder_is_one_of_the_time(deeplabx: Deeplabx, tmp_path: Pat
     ended = deeplabx("data", "stats", "dataset.train_images=2", "dataset.val_images=1", "workers=0")
     (folder,) = (tmp_path / "outputs" / "data").iterdir()
     assert sorted(one.name for one in folder.iterdir()) == ["stats.html", "stats.json"]
-    assert ended.out.endswith(f"written to {folder.relative_to(tmp_path)}/stats.html and stats.json\n")
+    assert ended.out.endswith(f"written to {folder}/stats.html and stats.json\n")
+
+
+def test_each_job_of_a_sweep_has_a_folder(deeplabx: Deeplabx, tmp_path: Path) -> None:
+    words = ("dataset.train_images=2,3", "dataset.val_images=1", "workers=0")
+    assert deeplabx("data", "stats", "-m", *words).code == 0
+    tables = sorted((tmp_path / "outputs" / "sweep").rglob("stats.json"))
+    counts = [json.loads(one.read_text(encoding="utf-8"))["splits"]["train"]["images"] for one in tables]
+    assert counts == [2, 3]
 
 
 @pytest.mark.parametrize("name", ["voc", "cityscapes", "camvid"])
