@@ -39,6 +39,7 @@ from deeplabx.report.page import (
 from deeplabx.report.page.writing import percent
 
 MOST_BARS = 40  # classes in a chart; the table has all
+MOST_LINE = 40  # classes whose weights a line of the terminal lists
 VOID = (255, 255, 255)
 METHODS = {
     "median_frequency": "median of the classes' frequencies / frequency of the class (1411.4734)",
@@ -65,7 +66,10 @@ def terminal_text(
         parts += ["", f"for training on {training.split}"]
     if crop is not None:
         parts.append(f"  augment.crop_size={crop}")
-    parts += [f"  {weights_line(values)}  # {method}" for method, values in weights.items()]
+    if len(classes) > MOST_LINE:
+        parts += [f"  loss.class_balance={method}  # its weights are in stats.json" for method in weights]
+    else:
+        parts += [f"  {weights_line(values)}  # {method}" for method, values in weights.items()]
     return "\n".join(parts)
 
 
