@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from deeplabx.command.compose import composed
@@ -36,7 +37,7 @@ def main(job: Job) -> None:
     Raises DataError where training would go wrong: on the copy, if there is one.
     """
     config: schema.DataCheckConfig = job.config
-    out = Path(config.out)
+    out = job.folder
     if config.fix:
         refuse_occupied(out)
     with ended_by_signals("stopped"):
@@ -172,6 +173,12 @@ def write_page(
     samples = opened[0].samples if opened else None
     classes = list(samples.classes) if samples else []
     by_path = {one.label: found.files[one.split] for one in found.facts if one.split in found.files}
+
+    def reader(label: Path) -> np.ndarray:
+        if label not in by_path:
+            raise DataError(f"{label} is no label of a sample")
+        return stored_label(by_path[label], label).values
+
     write_check_page(
         path,
         config.dataset.name,
@@ -181,7 +188,7 @@ def write_page(
         palette=samples.palette if samples else [],
         repairs=before_and_after(repaired) if repaired else None,
         repair_command=repair_command(config),
-        read_label=lambda label: stored_label(by_path[label], label).values,
+        read_label=reader,
     )
 
 

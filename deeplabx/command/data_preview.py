@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.contract import Sample
@@ -14,9 +14,13 @@ from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.loader import Address, Augment, AugmentedSet, BatchAddresses
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError, DeeplabxError
+from deeplabx.model.contract import DeepLab
 from deeplabx.process.signals import ended_by_signals
-from deeplabx.report.preview_page import Colours, Preview, write_preview
+from deeplabx.report.preview_page import Colours, Preview, rendered, write_preview
 from deeplabx.run.build import augment_of, dataset_of, model_of, normalization_of
+from deeplabx.run.initial_weights import backbone_weights
+from deeplabx.weights.importers import located
+from deeplabx.weights.known import imagenet
 
 
 def main(job: Job) -> None:
@@ -24,23 +28,20 @@ def main(job: Job) -> None:
     config: schema.DataPreviewConfig = job.config
     with ended_by_signals("stopped, nothing was written"):
         training = dataset_of(config.dataset, split=config.dataset.train_split)
-        samples = list(previews(config, training))
+        colours = Colours(training.classes, training.palette, training.ignore_index)
+        samples = [rendered(one, colours) for one in previews(config, training)]
         for words in [*training.left_out, *training.take_errors()]:
             print(words, file=sys.stderr)
-        folder, title = (
-            Path(config.out),
-            f"{config.dataset.name}, split {training.split}, as training sees it",
-        )
-        colours = Colours(training.classes, training.palette, training.ignore_index)
-        words = f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
-        words += (
+        title = f"{config.dataset.name}, split {training.split}, as training sees it"
+        words = (
+            f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
             f"augment={config.augment.name}: exactly those that deeplabx train with these settings trains on."
         )
-        if not any(one.drawn for one in samples):
+        if not any(one.tile.notes for one in samples):
             words += f"\n\naugment={config.augment.name} does not report what it draws."
-        write_preview(folder, title, samples, colours, words=words)
+        write_preview(job.folder, title, samples, colours, words=words)
     print(f"{len(samples)} samples of epoch {config.epoch}")
-    print(f"written to {folder / 'preview.html'} and preview.png")
+    print(f"written to {job.folder / 'preview.html'} and preview.png")
 
 
 def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterator[Preview]:
@@ -69,11 +70,21 @@ def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterato
 
 
 def augment_for(config: schema.DataPreviewConfig, training: ReadableSet) -> Augment:
-    """The augmentation, with the mean pixel that the backbone states, or the data set."""
+    """The augmentation, with the mean pixel that training pads crops with."""
     with torch.device("meta"):
         model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
-    pad_pixel = normalization_of(model, training, None).pad_pixel
+    pad_pixel = normalization_of(model, training, of_weights(config, model)).pad_pixel
     return augment_of(config.augment, pad_pixel=pad_pixel, ignore_index=training.ignore_index)
+
+
+def of_weights(config: schema.DataPreviewConfig, model: DeepLab) -> Normalization | None:
+    """How the images of the backbone's initial weights were normalised. Known weights are not downloaded."""
+    spec = config.backbone.weights
+    if spec is None:
+        return None
+    if spec == "imagenet":
+        return imagenet(config.backbone.name).normalization
+    return backbone_weights(located(spec), import_it=not model.backbone.keeps_foreign_names).normalization
 
 
 def addresses(length: int, *, epoch: int, images: int, seed: int) -> list[Address]:

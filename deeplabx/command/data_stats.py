@@ -36,13 +36,13 @@ def main(job: Job) -> None:
         if config.dataset.on_bad == "abort":
             refuse_unreadable(found)
         training = next((one for one in found if one.split == config.dataset.train_split), found[0])
-        folder, name = Path(config.out), config.dataset.name
-        write_json(folder / "stats.json", name, classes, found, training)
-        write_stats_page(folder / "stats.html", name, classes, palette, found, training=training)
+        name = config.dataset.name
+        write_json(job.folder / "stats.json", name, classes, found, training)
+        write_stats_page(job.folder / "stats.html", name, classes, palette, found, training=training)
     for words in dict.fromkeys(words for one in splits for words in one.left_out):
         print(words, file=sys.stderr)
     print(terminal_text(name, classes, found, training=training))
-    print(f"\nwritten to {folder / 'stats.html'} and stats.json")
+    print(f"\nwritten to {job.folder / 'stats.html'} and stats.json")
 
 
 def names_of(config: schema.DataStatsConfig) -> list[str]:

@@ -180,9 +180,9 @@ COMMANDS = (
         words="data check",
         about="faults of a data set, their causes, and a repaired copy",
         examples=(
-            ("data check dataset=folder dataset.root=own", "what is wrong with your own images and masks"),
-            ("data check dataset=folder dataset.root=own fix=true out=DIR", "write a repaired copy into DIR"),
-            ("data check dataset=voc dataset.root=PATH 'splits=[train_aug,val]'", "of other splits"),
+            ("data check", "of the generated shapes, which have none"),
+            ("data check dataset=folder dataset.root=own", "of your own images and masks"),
+            ("data check dataset=folder dataset.root=own fix=true out=DIR", "and a repaired copy in DIR"),
         ),
         run="deeplabx.command.data_check:main",
         schema="DataCheckConfig",

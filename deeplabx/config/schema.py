@@ -862,7 +862,7 @@ class DataPreviewConfig:
     backbone: BackboneSettings = nested(BackboneSettings)
     dataset: DatasetSettings = nested(DatasetSettings, words="data set whose training images are shown")
     augment: AugmentSettings = nested(AugmentSettings, words="random changes that are shown")
-    images: int = number(at_least=1, at_most=1000, words="number of training images that are shown")
+    images: int = number(at_least=1, at_most=100, words="number of training images that are shown")
     epoch: int = number(
         at_least=0,
         at_most=2**31 - 1,

@@ -16,6 +16,7 @@ from deeplabx.report.lenient import ReadLabel
 from deeplabx.report.page import (
     Block,
     Card,
+    Cell,
     Command,
     Details,
     Figure,
@@ -29,7 +30,6 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
-from deeplabx.report.page.blocks import Cell
 
 MOST_EXAMPLES = 4  # of a finding that are shown
 
@@ -66,8 +66,7 @@ def write_check_page(
     finding can be repaired. read_label: how the data set reads the stored values of a mask, as `stored_label`
     does; None: masks are read as image files.
 
-    Findings are shown in their order, errors first. Files are read again for their figures. They may be
-    damaged.
+    Findings are shown in their order, errors first. Files are read again for their figures, however damaged.
     """
     order = list(Level)
     ranked = sorted(findings, key=lambda one: order.index(one.level))

@@ -57,7 +57,7 @@ def image_figure(image: np.ndarray, path: Path) -> Figure:
 
 
 def mask_figures(mask: np.ndarray, path: Path, *, values: Sequence[int]) -> list[Figure]:
-    """The mask in colours; values at fault marked, where there are any; enlarged too, where they are few."""
+    """The mask in colours; values at fault marked, where there are any; enlarged too where they are few."""
     size = f"{mask.shape[1]} x {mask.shape[0]}"
     shown = coloured(fitted(mask, side=SIDE, exact=True))
     figures = [Figure(shown, f"mask {path.name} as stored, {size}", exact=True, most=SIDE)]
@@ -119,8 +119,9 @@ def draw_frame(image: np.ndarray, place: np.ndarray) -> None:
 def codes(mask: np.ndarray) -> np.ndarray:
     """Each pixel as one whole number, H x W: its id, or its packed colour."""
     if mask.ndim == 2:
-        return mask.astype(np.int64)
-    return mask[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+        return mask
+    red, green, blue = (mask[..., at].astype(np.int32) for at in range(3))
+    return red << 16 | green << 8 | blue
 
 
 def coloured(mask: np.ndarray) -> np.ndarray:
@@ -141,7 +142,7 @@ def id_colour(value: int) -> Colour:
     if value in (255, 65535):
         return 238, 238, 238
     hue = (0.97 + 0.83 * (value * GOLDEN % 1)) % 1  # without the hues of MARK, from 0.8 to 0.97
-    lightness = (0.55, 0.42, 0.68)[value % 3]
+    lightness = (0.56, 0.38, 0.74, 0.46)[value % 4]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.65)
     return round(255 * red), round(255 * green), round(255 * blue)
 

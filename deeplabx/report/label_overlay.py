@@ -2,13 +2,10 @@
 is void.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from deeplabx.dataset.contract import Palette
 from deeplabx.report.overlay import as_rgb, overlay
-from deeplabx.report.page.blocks import Swatch
 from deeplabx.report.page.images import nearest, shrunk
 
 VOID = (255, 255, 255)
@@ -39,11 +36,3 @@ def fitted(array: np.ndarray, *, side: int, exact: bool = False) -> np.ndarray:
     if factor < 1:
         return shrunk(array, most=side, exact=exact)
     return nearest(array, height=array.shape[0] * factor, width=array.shape[1] * factor)
-
-
-def legend_of(
-    labels: Sequence[np.ndarray], classes: Sequence[str], palette: Palette, *, ignore_index: int
-) -> list[Swatch]:
-    """What the colours of these labels mean: the classes that are in them, and void."""
-    there = sorted({int(one) for label in labels for one in np.unique(label)} - {ignore_index})
-    return [*(Swatch(palette[one], classes[one]) for one in there), Swatch(VOID, "void", hatched=True)]

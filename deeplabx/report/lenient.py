@@ -20,7 +20,7 @@ from deeplabx.dataset.image_file import (
 )
 from deeplabx.errors import DataError
 
-MOST_PIXELS = 100_000_000  # of a file that is decoded for a page; of a larger one, the header says its size
+MOST_PIXELS = 50_000_000  # of a file that is decoded for a page; of a larger one, the header says its size
 DAMAGED = "it is damaged: what can be read is shown"
 GREY = ("1", "L", "LA", "La", "P", "PA")
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")

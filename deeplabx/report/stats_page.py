@@ -23,6 +23,7 @@ from deeplabx.report.page import (
     Beside,
     Block,
     Card,
+    Cell,
     Command,
     Details,
     Histogram,
@@ -35,10 +36,10 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
-from deeplabx.report.page.blocks import Cell
 from deeplabx.report.page.writing import percent
 
 MOST_BARS = 40  # classes in a chart; the table has all
+MOST_LINE = 40  # classes whose weights a line of the terminal lists
 VOID = (255, 255, 255)
 METHODS = {
     "median_frequency": "median of the classes' frequencies / frequency of the class (1411.4734)",
@@ -46,9 +47,8 @@ METHODS = {
     "effective_number": "inverse of the effective number of samples (1901.05555); near 1 unless rare",
 }
 WEIGHT_WORDS = (
-    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME "
-    "computes the same as a run "
-    "starts"
+    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same as a "
+    "run starts"
 )
 
 
@@ -66,7 +66,10 @@ def terminal_text(
         parts += ["", f"for training on {training.split}"]
     if crop is not None:
         parts.append(f"  augment.crop_size={crop}")
-    parts += [f"  {weights_line(values)}  # {method}" for method, values in weights.items()]
+    if len(classes) > MOST_LINE:
+        parts += [f"  loss.class_balance={method}  # its weights are in stats.json" for method in weights]
+    else:
+        parts += [f"  {weights_line(values)}  # {method}" for method, values in weights.items()]
     return "\n".join(parts)
 
 
