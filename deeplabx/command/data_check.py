@@ -148,7 +148,7 @@ def write_json(
         if repaired is None
         else {"done": repaired.counts, "left_out": [str(one) for one in repaired.left_out]},
     }
-    durable.replace(place_for(path), json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    durable.replace(place_for(path), json.dumps(table, indent=2, allow_nan=False) + "\n")
 
 
 def plain(finding: Finding) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def repair(
         dict(counts), left_out, plan.table.names, palette_of(plan.table.names, stated), ignore, shown
     )
     record = {"done": found.counts, "left_out": [str(path) for path in left_out]}
-    (out / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return found
 
 
