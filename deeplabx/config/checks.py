@@ -180,10 +180,8 @@ def check_training(config: schema.TrainConfig) -> None:
             f"backbone.output_stride={backbone.output_stride}",
             hint="the network needs a crop of at least one output stride; 513 and 512 both work",
         )
-    if isinstance(augment, schema.StandardAugmentSettings) and augment.scale_min > augment.scale_max:
-        raise ConfigError(
-            f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}"
-        )
+    if isinstance(augment, schema.StandardAugmentSettings):
+        check_standard_augment(augment)
     if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
         raise ConfigError(
             f"schedule.warmup_iters={config.schedule.warmup_iters} must be smaller than "
@@ -196,6 +194,12 @@ def check_training(config: schema.TrainConfig) -> None:
             f"trainer.accumulate = {passes}",
             hint=f"use a multiple of {passes}, such as "
             f"trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
+        )
+    if augment.mix is not None and trainer.batch_size < 2 * device_count(trainer.devices):
+        raise ConfigError(
+            f"augment.mix={augment.mix} needs at least 2 images for each process, but "
+            f"trainer.batch_size={trainer.batch_size} over trainer.devices={trainer.devices} is 1",
+            hint=f"set trainer.batch_size={2 * device_count(trainer.devices)} or augment.mix=null",
         )
     if trainer.freeze_backbone_norm and config.model.norm == "group":
         raise ConfigError(
@@ -210,6 +214,18 @@ def check_training(config: schema.TrainConfig) -> None:
             "at least two values per channel",
             hint=f"set trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
+        )
+
+
+def check_standard_augment(augment: schema.StandardAugmentSettings) -> None:
+    if augment.scale_min > augment.scale_max:
+        raise ConfigError(
+            f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}"
+        )
+    if len(augment.blur_sigma) != 2 or augment.blur_sigma[0] > augment.blur_sigma[1]:
+        raise ConfigError(
+            f"augment.blur_sigma={augment.blur_sigma} must be [least,most]",
+            hint="as in 'augment.blur_sigma=[0.1,2.0]'",
         )
 
 
