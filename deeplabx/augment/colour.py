@@ -48,7 +48,9 @@ class ColourJitter:
 
     name = "jitter"
 
-    def __init__(self, p: float, *, brightness: float, contrast: float, saturation: float, hue: float) -> None:
+    def __init__(
+        self, p: float, *, brightness: float, contrast: float, saturation: float, hue: float
+    ) -> None:
         self.p, self.amounts, self.hue = p, (brightness, contrast, saturation), hue
 
     def draw(self, rng: np.random.Generator) -> Colours | None:

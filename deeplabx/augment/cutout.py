@@ -13,7 +13,9 @@ class Hole(NamedTuple):
     left: int
     right: int
 
-    def cut(self, image: np.ndarray, label: np.ndarray, *, pad_pixel: tuple[int, ...], ignore_index: int) -> None:
+    def cut(
+        self, image: np.ndarray, label: np.ndarray, *, pad_pixel: tuple[int, ...], ignore_index: int
+    ) -> None:
         """Fill the hole, in place: the image with the pad pixel, the label with the ignore index.
 
         The class of a hidden pixel cannot be seen, and often not be inferred: a whole object may be in the

@@ -207,7 +207,9 @@ class StandardAugment:
         changes: Sequence[Change] = (),
         hole: Hole | None = None,
     ) -> Augmented:
-        cut_image = self.cut(image, crop, fill=self.pad_pixel, interpolation=cv2.INTER_LINEAR, changes=changes)
+        cut_image = self.cut(
+            image, crop, fill=self.pad_pixel, interpolation=cv2.INTER_LINEAR, changes=changes
+        )
         cut_label = self.cut(label, crop, fill=self.ignore_index, interpolation=cv2.INTER_NEAREST)
         if hole is not None:
             hole.cut(cut_image, cut_label, pad_pixel=self.pad_pixel, ignore_index=self.ignore_index)
@@ -239,9 +241,7 @@ class StandardAugment:
         whole[:rows, :columns] = part
         return whole
 
-    def warp(
-        self, source: np.ndarray, crop: Crop, rows: int, columns: int, interpolation: int
-    ) -> np.ndarray:
+    def warp(self, source: np.ndarray, crop: Crop, rows: int, columns: int, interpolation: int) -> np.ndarray:
         """The crop's part of the scaled image. Pixel centres: source = (scaled + 0.5) * ratio - 0.5."""
         if crop.degrees:
             to_source = self.rotated_to_source(source, crop)

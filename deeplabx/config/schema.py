@@ -456,9 +456,7 @@ class StandardAugmentSettings(CroppingAugmentSettings):
         at_most=0.5,
         words="jitter of the hue; a shift of up to this share of the circle; RGB images only",
     )
-    grey: float = number(
-        at_least=0, at_most=1, words="probability that colours are removed; RGB images only"
-    )
+    grey: float = number(at_least=0, at_most=1, words="probability that colours are removed; RGB images only")
     blur: float = number(at_least=0, at_most=1, words="probability of a Gaussian blur")
     blur_sigma: list[float] = number(
         above=0, at_most=50, words="[least,most] sigma of the blur, in pixels of the crop"
