@@ -9,6 +9,7 @@ Hydra is.
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from deeplabx.config.fields import MISSING, choice, choice_or_number, nested, number, setting
 
@@ -473,6 +474,14 @@ class StandardAugmentSettings(CroppingAugmentSettings):
     )
     cutout_size: float = number(
         above=0, at_most=1, words="side of that square, as a share of the crop's side"
+    )
+
+
+@dataclass
+class AlbumentationsSettings(CroppingAugmentSettings):
+    transforms: list[dict[str, Any]] = setting(
+        words="transforms in their order, each with its name and arguments; of albumentations 2.0.8; the result "
+        "is padded and cropped to crop_size",
     )
 
 

@@ -50,8 +50,8 @@ class ClassSampling(NamedTuple):
     images: Sequence[np.ndarray]
 
     def drawn_before(self, position: int) -> int:
-        """How many of the first samples are drawn by class. The share is kept to six digits, as a whole number,
-        so that the count of any position needs no other's.
+        """How many of the first samples are drawn by class. The share is kept to six digits, as a whole
+        number, so that the count of any position needs no other's.
         """
         return position * round(self.share * 1_000_000) // 1_000_000
 
@@ -188,8 +188,8 @@ class AugmentedSet(Dataset):
     def augmented(
         self, sample: Sample, random: np.random.Generator, *, wanted: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """wanted: the class that the sample was drawn for. Its crop shows it, if the augmentation has `around`;
-        else the image does.
+        """wanted: the class that the sample was drawn for. Its crop shows it, if the augmentation has
+        `around`; else the image does.
         """
         around = None if wanted is None else getattr(self.augment, "around", None)
         if around is None:
