@@ -90,8 +90,7 @@ class Builder:
         kind = getattr(library(), name)
         known = [one for one in inspect.signature(kind.__init__).parameters if one != "self"]
         refuse_unknown(where, arguments, known)
-        # Not strict, the library would answer some wrong values with a warning, and take its defaults for all.
-        return made(where, kind, **self.safe(where, name, arguments, known), strict=True)
+        return made(where, kind, **self.safe(where, name, arguments, known))
 
     def safe(self, where: str, name: str, given: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
         """The arguments, checked, and with those that keep labels right."""
@@ -181,13 +180,16 @@ def plain(where: str, key: str, value: Any) -> Any:
 
 
 def made(where: str, kind: type, *arguments: Any, **named: Any) -> Any:
-    """A transform, with the library's complaint as ConfigError."""
+    """A transform, with the library's complaint as ConfigError. It answers some wrong values with a warning,
+    and takes its defaults instead of all values.
+    """
     try:
         with warnings.catch_warnings():
-            # ShiftScaleRotate is a case of Affine, and says so.
-            warnings.filterwarnings("ignore", message=".*special case of Affine")
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=".*special case of Affine")  # ShiftScaleRotate works too
+            warnings.filterwarnings("default", message=".*very slow")
             return kind(*arguments, **named)
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, Warning) as error:
         raise ConfigError(f"{where}: {complaint(error)}") from None
 
 
