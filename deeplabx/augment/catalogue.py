@@ -74,12 +74,11 @@ NO_ARGUMENT = {
     "keypoint_remapping_method": "there are no keypoints",
 }
 
-# What labels need, set where the transform has the argument: a blur that moves the image would leave its label
-# behind.
+# What labels need, always set: a blur that moves the image would leave its label behind.
 ALWAYS = {"MotionBlur": {"allow_shifted": False, "direction_range": (0.0, 0.0)}}
 
-# Transforms that resize: OpenCV's plain nearest is up to half a pixel off the image, its exact nearest is not.
-# The other transforms take the plain one only, and round to the nearest pixel.
+# Transforms that resize: OpenCV's plain nearest is half a pixel off the image on average, its exact nearest is
+# not. The others warp and take the plain one only, which rounds to the nearest pixel there.
 EXACT_NEAREST = frozenset(
     (
         "CropAndPad", "LongestMaxSize", "RandomResizedCrop", "RandomScale", "RandomSizedCrop",

@@ -56,8 +56,8 @@ class ColourJitter:
     def draw(self, rng: np.random.Generator) -> Colours | None:
         if rng.random() >= self.p:
             return None
-        factors = [rng.uniform(1 - amount, 1 + amount) for amount in self.amounts]
-        return Colours(*factors, hue=rng.uniform(-self.hue, self.hue))
+        brightness, contrast, saturation = (rng.uniform(1 - one, 1 + one) for one in self.amounts)
+        return Colours(brightness, contrast, saturation, rng.uniform(-self.hue, self.hue))
 
 
 class Grey:

@@ -12,10 +12,10 @@ Described = tuple[np.ndarray, np.ndarray, list[str]]
 class Augment(Protocol):
     """What every augmentation is: a callable. Two further methods are optional, see `described` and `around`.
 
-    image: uint8 H x W x channels. label: H x W, uint8, or uint16 where the ignore index is above 255. Both are
-    returned with the same types, as arrays of crop_size x crop_size. All random numbers come from `rng`, so
-    that the result does not depend on workers, processes, or where a run was resumed. No label appears that
-    was not in the image, except the ignore index.
+    image: uint8 H x W x channels. label: H x W, uint8, or uint16 where the ignore index is above 255. Both
+    are returned with the same types, as arrays of crop_size x crop_size. All random numbers come from `rng`,
+    so that the result does not depend on workers, processes, or where a run was resumed. No label appears
+    that was not in the image, except the ignore index.
 
     Optional::
 

@@ -63,8 +63,8 @@ class StandardAugment:
     generator.
 
     Scaling, rotating, cropping and padding are one warp over the crop alone, so that the cost does not depend
-    on the image's size. The result is that of resizing the whole image (bilinear; nearest for labels), padding
-    on the right and bottom, and cropping.
+    on the image's size. The result is that of resizing the whole image (bilinear; nearest for labels),
+    padding on the right and bottom, and cropping.
 
     Scale, position and flip are drawn from the generator itself, in this order; each of the others from a
     generator of its own, derived from it by name (`Draws`). So switching one on changes no other.
@@ -159,7 +159,9 @@ class StandardAugment:
         if self.cat_max_ratio is not None:
             crop = self.balanced(label, crop, draws.of("redraw"), wanted)
         changes = [one.draw(draws.of(one.name)) for one in self.changers]
-        hole = self.cutout and self.cutout.draw(draws.of(self.cutout.name), crop_size=self.crop_size)
+        hole = None
+        if self.cutout is not None:
+            hole = self.cutout.draw(draws.of(self.cutout.name), crop_size=self.crop_size)
         return Plan(crop, [change for change in changes if change is not None], hole)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Crop:
@@ -177,12 +179,12 @@ class StandardAugment:
             top, left = (int(rng.integers(0, last + 1)) for last in most)
             return crop._replace(top=top, left=left)
         # The pixel is to be seen at a random place of the window, which is turned about its middle.
-        row, column = ((at + 0.5) * size / full for at, size, full in zip(pixel, crop[:2], label.shape))
+        row, column = ((at + 0.5) * size / full for at, size, full in zip(pixel, crop[:2], label.shape, strict=True))
         half = self.crop_size / 2
         down, across = (rng.uniform(-half, half) for _ in range(2))
         sine, cosine = sin_cos(crop.degrees)
         middle = row - (sine * across + cosine * down), column - (cosine * across - sine * down)
-        top, left = (min(last, max(0, round(at - half))) for at, last in zip(middle, most))
+        top, left = (min(last, max(0, round(at - half))) for at, last in zip(middle, most, strict=True))
         return crop._replace(top=top, left=left)
 
     def balanced(self, label: np.ndarray, crop: Crop, rng: np.random.Generator, wanted: int | None) -> Crop:

@@ -186,7 +186,9 @@ def made(where: str, kind: type, *arguments: Any, **named: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", message=".*special case of Affine")  # ShiftScaleRotate works too
+            warnings.filterwarnings(
+                "ignore", message=".*special case of Affine"
+            )  # ShiftScaleRotate works too
             warnings.filterwarnings("default", message=".*very slow")
             return kind(*arguments, **named)
     except (ValueError, TypeError, AttributeError, ArithmeticError, Warning) as error:

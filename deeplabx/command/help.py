@@ -248,7 +248,8 @@ def short_type(hint: Any) -> str:
         named = [short_type(option) for option in typing.get_args(hint) if option is not type(None)]
         return " or ".join(filter(None, named))
     if typing.get_origin(hint) is list:
-        element = "" if typing.get_origin(typing.get_args(hint)[0]) is dict else short_type(*typing.get_args(hint))
+        (inside,) = typing.get_args(hint)
+        element = "" if typing.get_origin(inside) is dict else short_type(inside)
         return f"list of {element}" if element else ""
     return {bool: "true|false", str: ""}.get(hint, getattr(hint, "__name__", str(hint)))
 

@@ -243,8 +243,8 @@ def check_transforms(transforms: list[dict[str, Any]]) -> None:
         counted += 1
         if counted > MOST_TRANSFORM_VALUES or depth > MOST_TRANSFORM_DEPTH:
             raise ConfigError(
-                f"augment.transforms has more than {MOST_TRANSFORM_VALUES} values, or {MOST_TRANSFORM_DEPTH} of "
-                "them inside each other"
+                f"augment.transforms has more than {MOST_TRANSFORM_VALUES} values, or more than "
+                f"{MOST_TRANSFORM_DEPTH} inside each other"
             )
         if isinstance(value, dict):
             for name, part in value.items():

@@ -480,8 +480,8 @@ class StandardAugmentSettings(CroppingAugmentSettings):
 @dataclass
 class AlbumentationsSettings(CroppingAugmentSettings):
     transforms: list[dict[str, Any]] = setting(
-        words="transforms in their order, each with its name and arguments; of albumentations 2.0.8; the result "
-        "is padded and cropped to crop_size",
+        words="transforms in their order, each with its name and arguments; of albumentations 2.0.8; the "
+        "result is padded and cropped to crop_size",
     )
 
 

@@ -27,8 +27,8 @@ OF_SLOTS, OF_CLASSES, OF_MIX = 1, 2, 3  # kinds of generators beside those of ep
 
 
 class Address(NamedTuple):
-    """Where a sample's image and its random numbers come from. Of one that was drawn by class, `wanted` is the
-    class, and `epoch` its position in the stream of all samples.
+    """Where a sample's image and its random numbers come from. Of one that was drawn by class, `wanted` is
+    the class, and `epoch` its position in the stream of all samples.
     """
 
     epoch: int
@@ -37,7 +37,7 @@ class Address(NamedTuple):
 
     @property
     def key(self) -> list[int]:
-        """What seeds its random numbers, beside the run's seed. The last is never 0, which would not count."""
+        """What seeds its random numbers, beside the run's seed. A last 0 would not count."""
         return [self.epoch, self.image, *([] if self.wanted is None else [1 + self.wanted])]
 
 

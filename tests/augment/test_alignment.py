@@ -88,7 +88,7 @@ def discs(seed: int) -> tuple[np.ndarray, np.ndarray]:
     sharp = np.zeros((8 * HEIGHT, 8 * WIDTH), np.uint8)
     for row in (20, 60, 100):
         for column in (20, 60, 100, 140):
-            middle = (8 * np.array([column, row] + rng.uniform(-6, 6, 2))).astype(int).tolist()
+            middle = (8 * (np.array([column, row]) + rng.uniform(-6, 6, 2))).astype(int).tolist()
             cv2.circle(sharp, middle, int(8 * rng.uniform(7, 11)), 1, -1)
     covered = sharp.reshape(HEIGHT, 8, WIDTH, 8).mean((1, 3))
     soft = cv2.GaussianBlur(covered, (0, 0), 0.7)

@@ -216,7 +216,7 @@ def test_what_one_operator_draws_does_not_depend_on_the_others(left_out: str) ->
         for settings_of in (EVERYTHING, off):
             rng = np.random.default_rng(seed)
             plan = augment(33, **settings_of).plan(image, label, rng)
-            changes = {type(one).__name__: one for one in plan.changes}
+            changes: dict[str, Any] = {type(one).__name__: one for one in plan.changes}
             plans.append((plan.crop._asdict(), changes, plan.hole, rng.random()))
         (crop, changes, hole, following), (other_crop, other_changes, other_hole, other_following) = plans
         other_name = {"turn": "quarter_turns", "rotation": "degrees"}.get(left_out, left_out)
@@ -238,8 +238,8 @@ def test_what_one_operator_draws_does_not_depend_on_the_others(left_out: str) ->
 def slow_rotation(
     image: np.ndarray, label: np.ndarray, crop: Crop, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By the book, and by scipy: resize the whole image, put it on a large canvas, rotate that about the middle
-    of what the window shows, cut the window out. Also where the label's edges are.
+    """By the book, and by scipy: resize the whole image, put it on a large canvas, rotate that about the
+    middle of what the window shows, cut the window out. Also where the label's edges are.
     """
     wide = 2 * size
     rows, columns = min(size, crop.height - crop.top), min(size, crop.width - crop.left)
@@ -323,7 +323,13 @@ def test_all_on_no_label_is_invented_and_the_label_stays_within_half_a_pixel(
     if not wide:
         label = rows.astype(np.uint8)
     ignore_index = 65535 if wide else 255
-    geometry = {"rotation": 60, "turn": 0.5, "flip_vertical": 0.5, "cutout": 0.5, "cat_max_ratio": 0.5}
+    geometry: dict[str, Any] = {
+        "rotation": 60,
+        "turn": 0.5,
+        "flip_vertical": 0.5,
+        "cutout": 0.5,
+        "cat_max_ratio": 0.5,
+    }
     transform = StandardAugment(
         crop_size=33,
         scale_min=0.5,
@@ -334,7 +340,8 @@ def test_all_on_no_label_is_invented_and_the_label_stays_within_half_a_pixel(
         **geometry,
     )
     got_image, got_label = transform(image, label, np.random.default_rng(seed))
-    assert (got_image.dtype, got_label.dtype) == (np.uint8, label.dtype)
+    assert got_image.dtype == np.uint8
+    assert got_label.dtype == label.dtype
     assert (got_image.shape, got_label.shape) == ((33, 33, channels), (33, 33))
     shown = got_label != ignore_index
     assert set(np.unique(got_label[shown])) <= set(np.unique(label))
@@ -365,13 +372,13 @@ def test_colours_change_the_image_but_neither_padding_nor_label() -> None:
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_colours_of_other_than_rgb_images_are_refused(channels: int) -> None:
-    others = {"crop_size": 33, "scale_min": 1, "scale_max": 1, "flip": 0, "ignore_index": 255}
+    others: dict[str, Any] = {"crop_size": 33, "scale_min": 1, "scale_max": 1, "flip": 0, "ignore_index": 255}
     pad_pixel = (0,) * channels
     for wrong in ({"grey": 0.1}, {"jitter": 0.5, "hue": 0.1}, {"jitter": 0.5, "saturation": 0.1}):
         with pytest.raises(ConfigError, match=f"the images have {channels} channels"):
-            StandardAugment(pad_pixel=pad_pixel, **others, **wrong)  # type: ignore[arg-type]
+            StandardAugment(pad_pixel=pad_pixel, **others, **wrong)
     fine = StandardAugment(
-        pad_pixel=pad_pixel, jitter=1, contrast=0.5, blur=1, noise=1, noise_std=5, **others  # type: ignore[arg-type]
+        pad_pixel=pad_pixel, jitter=1, contrast=0.5, blur=1, noise=1, noise_std=5, **others
     )
     image = np.random.default_rng(0).integers(0, 256, (40, 40, channels), np.uint8)
     got_image, _ = fine(image, image[..., 0], np.random.default_rng(0))
@@ -427,10 +434,20 @@ def test_what_was_drawn_is_said_in_words_with_the_same_result() -> None:
         transform = augment(33, **EVERYTHING)
         found = transform.described(image, label, np.random.default_rng(seed))
         expected = transform(image, label, np.random.default_rng(seed))
-        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=False))
+        assert all(np.array_equal(found[index], expected[index]) for index in range(2))
         assert found[2][0].startswith("scale ")
         assert found[2][1].startswith("crop at row ")
         said |= {word.split(" of ")[0].split(" by ")[0].split(" x ")[0] for word in found[2][2:]}
     assert said == {
-        *("rotated", "brightness", "grey", "blur", "noise", "cutout", "flipped", "flipped vertically", "turned")
+        *(
+            "rotated",
+            "brightness",
+            "grey",
+            "blur",
+            "noise",
+            "cutout",
+            "flipped",
+            "flipped vertically",
+            "turned",
+        )
     }

@@ -117,7 +117,13 @@ def batches(*, workers: int, first_step: int = 0, **others: Any) -> list[tuple[t
         **others,
     }
     found = training_batches(
-        ReadableSet(Rare()), augment, seed=5, first_step=first_step, workers=workers, pin_memory=False, **given
+        ReadableSet(Rare()),
+        augment,
+        seed=5,
+        first_step=first_step,
+        workers=workers,
+        pin_memory=False,
+        **given,
     )
     return [(batch.images, batch.labels) for batch in found if batch is not None]
 
@@ -137,7 +143,10 @@ def test_mix_and_sampling_depend_neither_on_workers_nor_on_where_a_run_was_resum
 
 def test_a_sample_drawn_for_a_class_shows_it() -> None:
     labels = torch.stack(
-        [label for _, label in batches(workers=0, last_step=40, mix=None, sampling=SAMPLING._replace(share=1.0))]
+        [
+            label
+            for _, label in batches(workers=0, last_step=40, mix=None, sampling=SAMPLING._replace(share=1.0))
+        ]
     )
     by_class = [int((labels == one).any(-1).any(-1).sum()) for one in range(3)]
     assert by_class[2] > 0.25 * 160  # of four pixels in one of ten images; a rotated crop may miss them
