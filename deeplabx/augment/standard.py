@@ -179,7 +179,9 @@ class StandardAugment:
             top, left = (int(rng.integers(0, last + 1)) for last in most)
             return crop._replace(top=top, left=left)
         # The pixel is to be seen at a random place of the window, which is turned about its middle.
-        row, column = ((at + 0.5) * size / full for at, size, full in zip(pixel, crop[:2], label.shape, strict=True))
+        row, column = (
+            (at + 0.5) * size / full for at, size, full in zip(pixel, crop[:2], label.shape, strict=True)
+        )
         half = self.crop_size / 2
         down, across = (rng.uniform(-half, half) for _ in range(2))
         sine, cosine = sin_cos(crop.degrees)

@@ -343,13 +343,12 @@ class Refused(socket.socket):
     __init__ = refuse
 socket.socket, socket.create_connection, socket.getaddrinfo = Refused, refuse, refuse
 import deeplabx
-from deeplabx.command.compose import training_config
-from deeplabx.run.build import augment_of
-augment_of(training_config([]).augment, pad_pixel=(1, 2, 3), ignore_index=255)
+from deeplabx import registry
+common = {"crop_size": 33, "pad_pixel": (1, 2, 3), "ignore_index": 255}
+registry.build("augment", "standard", scale_min=1, scale_max=1, flip=0, **common)
+registry.option("augment", "albumentations").builder
 assert "albumentations" not in sys.modules
-config = training_config(["augment=albumentations"])
-assert "albumentations" not in sys.modules
-augment_of(config.augment, pad_pixel=(1, 2, 3), ignore_index=255)
+registry.build("augment", "albumentations", transforms=[{"name": "HorizontalFlip"}], **common)
 assert "albumentations" in sys.modules
 print("done")
 """,

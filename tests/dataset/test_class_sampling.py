@@ -8,11 +8,13 @@ from scipy import stats
 
 from deeplabx.augment.mix import REGIONS, Mix
 from deeplabx.augment.standard import StandardAugment
+from deeplabx.config.schema import AugmentSettings
 from deeplabx.dataset.class_balance import classes_shown
 from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.loader import Address, BatchAddresses, ClassSampling, training_batches
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError
+from deeplabx.run import class_sampling
 
 # Class 2 is rare, class 3 is in no image.
 SAMPLING = ClassSampling(0.3, [np.arange(10), np.array([1, 4, 5]), np.array([7]), np.array([], int)])
@@ -94,6 +96,32 @@ def test_a_label_that_cannot_be_read_is_an_error_or_shows_nothing() -> None:
     with pytest.raises(DataError, match="four"):
         classes_shown(ReadableSet(Broken()), range(10), workers=0)
     assert not classes_shown(ReadableSet(Broken(), skip_unreadable=True), range(10), workers=0)[4].any()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_processes_share_the_reading_of_labels(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = ReadableSet(Rare())
+    parts = [classes_shown(samples, range(10)[rank::world_size], workers=0) for rank in range(world_size)]
+    monkeypatch.setattr(class_sampling, "world_size", lambda: world_size)
+    monkeypatch.setattr(class_sampling, "own_share", lambda items: items[::world_size])
+    monkeypatch.setattr(class_sampling, "gathered", lambda items: [items[0], *parts[1:]])
+    config = AugmentSettings(name="any", class_sampling=0.3)
+    found = class_sampling.class_sampling_of(config, samples, workers=0)
+    assert found is not None
+    expected = [list(images) for images in (range(10), (1, 4, 5), (7,), ())]
+    assert [images.tolist() for images in found.images] == expected
+    assert class_sampling.class_sampling_of(AugmentSettings(name="any"), samples, workers=0) is None
+
+
+def test_labels_without_a_class_are_an_error() -> None:
+    class Void(Rare):
+        def __getitem__(self, index: int) -> Sample:
+            image, label = super().__getitem__(index)
+            return Sample(image, np.full_like(label, 255))
+
+    config = AugmentSettings(name="any", class_sampling=0.3)
+    with pytest.raises(DataError, match="show no class"):
+        class_sampling.class_sampling_of(config, ReadableSet(Void()), workers=0)
 
 
 def batches(*, workers: int, first_step: int = 0, **others: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
