@@ -88,7 +88,7 @@ def main(height: int = 1024, width: int = 2048, crop: int = 769) -> None:
         )
 
     cut = {"name": "RandomCrop", "height": crop, "width": crop, "pad_if_needed": True, "p": 1}
-    ways = {
+    ways: dict[str, Callable[..., Any]] = {
         "standard, before": standard(Before, PAPERS),
         "standard": standard(StandardAugment, PAPERS),
         "standard, everything on": standard(StandardAugment, EVERYTHING),

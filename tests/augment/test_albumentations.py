@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from deeplabx.augment.albumentations import AlbumentationsAugment
 from deeplabx.augment.catalogue import ALLOWED, COMPOSITIONS, REFUSED
-from deeplabx.augment.transforms import library
+from deeplabx.augment.transforms import Builder, library
 from deeplabx.config.stored import to_plain
 from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.loader import training_batches
@@ -148,6 +150,33 @@ def test_a_wrong_transform_is_answered_in_words(transform: dict[str, Any], words
     assert words in str(caught.value)
     assert "transforms[1]" in str(caught.value)
     assert str(caught.value).count("\n") <= 2
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([0.5, 1, 2, 3, -1, [1, 2], [0.1, 0.9], "INTER_CUBIC", "random"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def parameters(name: str) -> list[str]:
+    return [one for one in inspect.signature(getattr(library(), name).__init__).parameters if one != "self"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), name=st.sampled_from(sorted(ALLOWED)))
+def test_any_arguments_are_taken_or_answered_in_words(data: st.DataObject, name: str) -> None:
+    arguments = data.draw(st.dictionaries(st.sampled_from(parameters(name)), JUNK, max_size=3))
+    try:
+        Builder((1, 2, 3), 255).composed([{**described(name), **arguments}])
+    except ConfigError as error:
+        assert "augment.transforms[0]" in error.message  # noqa: PT017
+        assert str(error).count("\n") <= 1
 
 
 def test_transforms_nested_too_deeply_are_refused() -> None:

@@ -74,7 +74,7 @@ def test_the_probability_is_that_of_one_image() -> None:
     images, labels = a_batch(4, 0)
     mix = Mix(REGIONS["classmix"], p=0.3, ignore_index=255)
     mixed = [
-        np.any(found[..., 0] != np.arange(4)[:, None, None], axis=(1, 2)).sum()
+        np.any(np.not_equal(found[..., 0], np.arange(4)[:, None, None]), axis=(1, 2)).sum()
         for seed in range(1000)
         for found, _ in [mix(images, labels, np.random.default_rng(seed))]
     ]

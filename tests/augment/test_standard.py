@@ -389,7 +389,7 @@ def test_a_crop_of_one_class_is_drawn_again_up_to_ten_times() -> None:
     label = np.zeros((200, 200), np.uint8)
     label[:, 150:] = 1
     image = np.repeat(label[..., None], 3, axis=2)
-    options = {"scale_min": 1, "scale_max": 1, "flip": 0}
+    options: dict[str, Any] = {"scale_min": 1, "scale_max": 1, "flip": 0}
     shares = {}
     for ratio in (None, 0.75):
         transform = augment(40, cat_max_ratio=ratio, **options)
