@@ -178,3 +178,15 @@ def test_a_sample_drawn_for_a_class_shows_it() -> None:
     )
     by_class = [int((labels == one).any(-1).any(-1).sum()) for one in range(3)]
     assert by_class[2] > 0.25 * 160  # of four pixels in one of ten images; a rotated crop may miss them
+
+
+def test_an_augmentation_without_around_is_called() -> None:
+    def corner(
+        image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return image[:9, :9], label[:9, :9]
+
+    given: dict[str, Any] = {"batch_size": 2, "seed": 0, "first_step": 0, "last_step": 3, "workers": 0}
+    sampling = SAMPLING._replace(share=1.0)
+    found = list(training_batches(ReadableSet(Rare()), corner, pin_memory=False, sampling=sampling, **given))
+    assert [batch.labels.shape for batch in found if batch is not None] == [(2, 9, 9)] * 3
