@@ -68,7 +68,7 @@ def refuse_other_augment(
     and the label as it was given; also from its methods `around` and `described`, where it has them.
     """
     image, label = np.zeros((HEIGHT, WIDTH, channels), np.uint8), np.zeros((HEIGHT, WIDTH), label_dtype)
-    given = {"crop_size": crop_size, "channels": channels, "label_dtype": label_dtype}
+    given: dict[str, Any] = {"crop_size": crop_size, "channels": channels, "label_dtype": label_dtype}
     called = augment(image, label, np.random.default_rng(0))
     refuse_other_result(name, called, **given)
     for method in ("around", "described"):

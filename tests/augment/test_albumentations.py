@@ -176,7 +176,7 @@ def test_any_arguments_are_taken_or_answered_in_words(data: st.DataObject, name:
         Builder((1, 2, 3), 255).composed([{**described(name), **arguments}])
     except ConfigError as error:
         assert "augment.transforms[0]" in error.message  # noqa: PT017
-        assert str(error).count("\n") <= 1
+        assert str(error).count("\n") <= 1  # noqa: PT017
 
 
 def test_transforms_nested_too_deeply_are_refused() -> None:

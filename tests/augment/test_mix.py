@@ -60,7 +60,7 @@ def test_a_rectangle_has_the_proportions_of_the_image_and_a_uniform_area() -> No
     shares = []
     for seed in range(4000):
         region = rectangle(np.zeros((40, 80)), 255, np.random.default_rng(seed))
-        rows, columns = region.any(1), region.any(0)
+        rows, columns = (np.asarray(region.any(axis)) for axis in (1, 0))
         assert region.sum() == rows.sum() * columns.sum()
         if not (rows[0] or rows[-1] or columns[0] or columns[-1]) and region.any():
             assert abs(columns.sum() - 2 * rows.sum()) <= 3  # of rounding

@@ -374,7 +374,11 @@ def test_colours_change_the_image_but_neither_padding_nor_label() -> None:
 def test_colours_of_other_than_rgb_images_are_refused(channels: int) -> None:
     others: dict[str, Any] = {"crop_size": 33, "scale_min": 1, "scale_max": 1, "flip": 0, "ignore_index": 255}
     pad_pixel = (0,) * channels
-    for wrong in ({"grey": 0.1}, {"jitter": 0.5, "hue": 0.1}, {"jitter": 0.5, "saturation": 0.1}):
+    wrongs: list[dict[str, Any]] = [
+        {"grey": 0.1},
+        *({"jitter": 0.5, one: 0.1} for one in ("hue", "saturation")),
+    ]
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match=f"the images have {channels} channels"):
             StandardAugment(pad_pixel=pad_pixel, **others, **wrong)
     fine = StandardAugment(
