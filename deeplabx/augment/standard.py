@@ -130,7 +130,7 @@ class StandardAugment:
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, wanted: int
     ) -> Augmented:
         """As calling it, but the crop holds a random pixel of the class `wanted`, if the label has one; a
-        rotated crop at the edge of the image may miss it.
+        rotated crop at the edge of the image may miss it, and scaling down may lose a single pixel.
         """
         return self.apply(image, label, *self.plan(image, label, rng, wanted=wanted))
 

@@ -17,7 +17,7 @@ SPATIAL = sorted(name for name in ALLOWED if issubclass(getattr(library(), name)
 VALUES = sorted(ALLOWED - set(SPATIAL))
 HEIGHT, WIDTH = 120, 160
 IGNORE = 65535
-SLOW = {"PiecewiseAffine", "Superpixels", "HEStain"}
+SLOW = {"PiecewiseAffine"}  # seconds for a small image
 # Its lookup is of whole pixels, in the image too.
 SHUFFLED = {"RandomGridShuffle"}
 
