@@ -77,8 +77,8 @@ NO_ARGUMENT = {
 # What labels need, always set: a blur that moves the image would leave its label behind.
 ALWAYS = {"MotionBlur": {"allow_shifted": False, "direction_range": (0.0, 0.0)}}
 
-# Transforms that resize: OpenCV's plain nearest is half a pixel off the image on average, its exact nearest is
-# not. The others warp and take the plain one only, which rounds to the nearest pixel there.
+# Transforms that resize: OpenCV's plain nearest is half a pixel off the image on average, its exact nearest
+# is not. The others warp and take the plain one only, which rounds to the nearest pixel there.
 EXACT_NEAREST = frozenset(
     (
         "CropAndPad", "LongestMaxSize", "RandomResizedCrop", "RandomScale", "RandomSizedCrop",
