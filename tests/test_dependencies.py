@@ -18,7 +18,7 @@ DISTRIBUTIONS = {
     "torch.utils.tensorboard": "tensorboard",
     "yaml": "pyyaml",
 }
-NOT_IMPORTED_YET = {"albumentations"}  # for augmentations that are not written yet
+NOT_IMPORTED_YET: set[str] = set()
 
 
 def declared(pyproject: str) -> set[str]:

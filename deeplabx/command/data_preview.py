@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from deeplabx.augment.contract import described
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.command.job import Job
 from deeplabx.config import schema
@@ -37,6 +38,11 @@ def main(job: Job) -> None:
             f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
             f"augment={config.augment.name}: exactly those that deeplabx train with these settings trains on."
         )
+        if config.augment.mix or config.augment.class_sampling:
+            words += (
+                "\n\naugment.mix and augment.class_sampling are not shown: the one mixes the samples of a "
+                "batch, the other adds samples between these."
+            )
         if not any(one.tile.notes for one in samples):
             words += f"\n\naugment={config.augment.name} does not report what it draws."
         write_preview(job.folder, title, samples, colours, words=words)
@@ -65,7 +71,7 @@ def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterato
             sample.label,
             found.image,
             found.label,
-            drawn(augment, sample, seed=config.seed, address=address),
+            described(augment, *sample, np.random.default_rng([config.seed, *address.key]))[2],
         )
 
 
@@ -104,16 +110,6 @@ def stored(training: ReadableSet, first: int) -> tuple[int, Sample]:
             training.take_errors()  # AugmentedSet has reported them
             return index, sample
     raise DataError(f"none of the {len(training)} images can be read")
-
-
-def drawn(augment: Augment, sample: Sample, *, seed: int, address: Address) -> list[str]:
-    """The random parameters of a sample, in words; nothing where the augmentation does not report them."""
-    described = getattr(augment, "described", None)
-    if described is None:
-        return []
-    random = np.random.default_rng([seed, address.epoch, address.image])  # as in AugmentedSet
-    _, _, words = described(sample.image, sample.label, random)
-    return [str(one) for one in words]
 
 
 def name_of(training: ReadableSet, index: int) -> str:

@@ -210,6 +210,8 @@ def typed(value: Any) -> str:
     """A value as it is given on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{typed(part)}' for key, part in value.items())}}}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return re.sub(r"\$\{now:[^}]*\}", "<time>", str(value)) or '""'
@@ -236,6 +238,8 @@ def default_words(value: Any, *, short: bool = False) -> str:
         return f"{owner}'s" if short else f"what the {owner} recommends ({key})"
     if key:
         return key if short else f"the value of {key}"
+    if short and isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"[{', '.join(str(one.get('name')) for one in value)}]"
     return typed(value)
 
 
@@ -244,7 +248,8 @@ def short_type(hint: Any) -> str:
         named = [short_type(option) for option in typing.get_args(hint) if option is not type(None)]
         return " or ".join(filter(None, named))
     if typing.get_origin(hint) is list:
-        element = short_type(typing.get_args(hint)[0])
+        (inside,) = typing.get_args(hint)
+        element = "" if typing.get_origin(inside) is dict else short_type(inside)
         return f"list of {element}" if element else ""
     return {bool: "true|false", str: ""}.get(hint, getattr(hint, "__name__", str(hint)))
 

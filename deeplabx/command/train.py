@@ -55,6 +55,7 @@ from deeplabx.run.build import (
     model_of,
     normalization_of,
     predictor_of,
+    refuse_augment,
     state_of,
 )
 from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, write_names
@@ -171,6 +172,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         initial = load_initial_weights(config, model, classes=training.classes)
     of_weights = broadcast(stored.normalization if stored else initial.normalization)
     model.backbone.normalization = normalization_of(model, training, of_weights)
+    refuse_augment(config, training, model.backbone.normalization)
     loading = loading_of(config, training, device=device)
     config, absent = with_class_weights(config, training, stored, workers=loading.workers)
     config = with_absolute_paths(replace(config, accept_changed_images=False))  # as it is stored

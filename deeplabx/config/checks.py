@@ -14,6 +14,7 @@ from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
 
 LEAST_DISTANCE = 0.1  # pixels or grey levels of the CRF's kernels: below this, a pixel has no neighbours
+MOST_TRANSFORM_VALUES, MOST_TRANSFORM_DEPTH = 1000, 20  # of augment.transforms
 
 
 def checked(config: DictConfig) -> Any:
@@ -196,6 +197,12 @@ def check_training(config: schema.TrainConfig) -> None:
             hint=f"use a multiple of {passes}, such as "
             f"trainer.batch_size={passes * max(2, round(trainer.batch_size / passes))}",
         )
+    if augment.mix is not None and trainer.batch_size < 2 * device_count(trainer.devices):
+        raise ConfigError(
+            f"augment.mix={augment.mix} needs at least 2 images for each process, but "
+            f"trainer.batch_size={trainer.batch_size} over trainer.devices={trainer.devices} is 1",
+            hint=f"set trainer.batch_size={2 * device_count(trainer.devices)} or augment.mix=null",
+        )
     if trainer.freeze_backbone_norm and config.model.norm == "group":
         raise ConfigError(
             "trainer.freeze_backbone_norm=true, but model.norm=group leaves no batch norm to freeze"
@@ -213,10 +220,55 @@ def check_training(config: schema.TrainConfig) -> None:
 
 
 def check_augment(augment: schema.AugmentSettings) -> None:
-    if isinstance(augment, schema.StandardAugmentSettings) and augment.scale_min > augment.scale_max:
+    if isinstance(augment, schema.StandardAugmentSettings):
+        check_standard_augment(augment)
+    if isinstance(augment, schema.AlbumentationsSettings):
+        check_transforms(augment.transforms)
+
+
+def check_standard_augment(augment: schema.StandardAugmentSettings) -> None:
+    if augment.scale_min > augment.scale_max:
         raise ConfigError(
             f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}"
         )
+    if len(augment.blur_sigma) != 2 or augment.blur_sigma[0] > augment.blur_sigma[1]:
+        raise ConfigError(
+            f"augment.blur_sigma={augment.blur_sigma} must be [least,most]",
+            hint="as in 'augment.blur_sigma=[0.1,2.0]'",
+        )
+
+
+def check_transforms(transforms: list[dict[str, Any]]) -> None:
+    """Raise ConfigError for what is not a description of transforms. The names and arguments are checked by
+    what builds them: that needs the library.
+    """
+    counted = 0
+    waiting: list[tuple[str, Any, int]] = [("augment.transforms", transforms, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        counted += 1
+        if counted > MOST_TRANSFORM_VALUES or depth > MOST_TRANSFORM_DEPTH:
+            raise ConfigError(
+                f"augment.transforms has more than {MOST_TRANSFORM_VALUES} values, or more than "
+                f"{MOST_TRANSFORM_DEPTH} inside each other"
+            )
+        if isinstance(value, dict):
+            for name, part in value.items():
+                if not isinstance(name, str) or name.startswith("_"):
+                    raise ConfigError(f"{key}: {name!r:.60} is not the name of an argument")
+                waiting.append((f"{key}.{name}", part, depth + 1))
+        elif isinstance(value, list):
+            waiting += [(f"{key}[{index}]", part, depth + 1) for index, part in enumerate(value)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value} is not a finite number")
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            raise ConfigError(f"{key}={value!r:.60} must be a number, a text, true, false or null")
+    for index, one in enumerate(transforms):
+        if not isinstance(one.get("name"), str):
+            raise ConfigError(
+                f"augment.transforms[{index}] has no name",
+                hint="as in 'augment.transforms=[{name: HorizontalFlip, p: 0.5}]'",
+            )
 
 
 def norm_sees_one_value(config: schema.TrainConfig) -> bool:

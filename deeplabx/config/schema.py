@@ -9,6 +9,7 @@ Hydra is.
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from deeplabx.config.fields import MISSING, choice, choice_or_number, nested, number, setting
 
@@ -384,10 +385,43 @@ class AugmentSettings:
         default="${dataset.recommended.crop_size}",
         words="side in pixels of the square crops that are trained on",
     )
+    mix: str | None = choice(
+        "cutmix",
+        "classmix",
+        default=None,
+        builder=False,
+        words="what is pasted from another image of the batch; cutmix: a rectangle; classmix: half of its "
+        "classes; null: nothing",
+        source="cutmix 1905.04899, classmix 2007.07936",
+    )
+    mix_probability: float = number(
+        above=0, at_most=1, default=0.5, builder=False, words="share of the images that mix pastes into"
+    )
+    class_sampling: float = number(
+        at_least=0,
+        at_most=1,
+        default=0.0,
+        builder=False,
+        words="share of the samples that are drawn by class; each class equally often, then an image and a "
+        "crop that show it; the labels are counted first",
+    )
 
 
 @dataclass
-class StandardAugmentSettings(AugmentSettings):
+class CroppingAugmentSettings(AugmentSettings):
+    """Settings of augmentations that end with a random crop."""
+
+    cat_max_ratio: float | None = number(
+        above=0,
+        below=1,
+        default=None,
+        words="largest share of one class in a crop, such as 0.75; up to 10 crops are drawn; null: any share",
+        source="mmsegmentation: 0.75",
+    )
+
+
+@dataclass
+class StandardAugmentSettings(CroppingAugmentSettings):
     scale_min: float = number(
         above=0, at_most=10, words="smallest random scale of an image", source="v3, section 4.1"
     )
@@ -395,6 +429,60 @@ class StandardAugmentSettings(AugmentSettings):
         above=0, at_most=10, words="largest random scale of an image", source="v3, section 4.1"
     )
     flip: float = number(at_least=0, at_most=1, words="probability of a horizontal flip")
+    flip_vertical: float = number(at_least=0, at_most=1, words="probability of a vertical flip")
+    turn: float = number(at_least=0, at_most=1, words="probability of a turn by 90, 180 or 270 degrees")
+    rotation: float = number(
+        at_least=0,
+        at_most=180,
+        words="largest rotation in degrees, either way; outside the image: mean pixel and ignore; 0: none",
+    )
+    jitter: float = number(
+        at_least=0,
+        at_most=1,
+        words="probability that colours are changed; by the brightness, contrast, saturation and hue below",
+    )
+    brightness: float = number(
+        at_least=0, below=1, words="jitter of brightness; a factor of 1 - value to 1 + value"
+    )
+    contrast: float = number(
+        at_least=0, below=1, words="jitter of contrast; a factor of 1 - value to 1 + value"
+    )
+    saturation: float = number(
+        at_least=0,
+        at_most=1,
+        words="jitter of saturation; a factor of 1 - value to 1 + value; RGB images only",
+    )
+    hue: float = number(
+        at_least=0,
+        at_most=0.5,
+        words="jitter of the hue; a shift of up to this share of the circle; RGB images only",
+    )
+    grey: float = number(at_least=0, at_most=1, words="probability that colours are removed; RGB images only")
+    blur: float = number(at_least=0, at_most=1, words="probability of a Gaussian blur")
+    blur_sigma: list[float] = number(
+        above=0, at_most=50, words="[least,most] sigma of the blur, in pixels of the crop"
+    )
+    noise: float = number(at_least=0, at_most=1, words="probability of noise")
+    noise_std: float = number(
+        above=0, at_most=255, words="largest standard deviation of the noise, in grey levels of 0 to 255"
+    )
+    cutout: float = number(
+        at_least=0,
+        at_most=1,
+        words="probability that a square is hidden; its image: mean pixel; its label: ignore",
+        source="1708.04552; there for whole images, whose label stays",
+    )
+    cutout_size: float = number(
+        above=0, at_most=1, words="side of that square, as a share of the crop's side"
+    )
+
+
+@dataclass
+class AlbumentationsSettings(CroppingAugmentSettings):
+    transforms: list[dict[str, Any]] = setting(
+        words="transforms in their order, each with its name and arguments; of albumentations 2.0.8; the "
+        "result is padded and cropped to crop_size",
+    )
 
 
 @dataclass

@@ -66,6 +66,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, option) for option in typing.get_args(hint))
     if origin is list:
         return isinstance(value, list) and all(fits(element, typing.get_args(hint)[0]) for element in value)
+    if origin is dict:
+        return isinstance(value, dict)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

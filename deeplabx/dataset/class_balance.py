@@ -1,8 +1,8 @@
-"""Class weights from a count of the training labels."""
+"""What a count of the training labels gives: class weights, and the images that show each class."""
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +61,13 @@ def total(counts: list[np.ndarray | DeeplabxError]) -> np.ndarray | DeeplabxErro
     return errors[0] if errors else np.sum(tables, axis=0)
 
 
+def shown(counts: list[np.ndarray | DeeplabxError]) -> np.ndarray | DeeplabxError:
+    """bool labels x classes, of `classes_shown`."""
+    tables = [count[0] > 0 for count in counts if isinstance(count, np.ndarray)]
+    errors = [count for count in counts if isinstance(count, DeeplabxError)]
+    return errors[0] if errors else np.stack(tables)
+
+
 def count_pixels(
     samples: ReadableSet,
     indices: Sequence[int],
@@ -75,20 +82,51 @@ def count_pixels(
     Raises the DataError of the first label that cannot be read, unless `samples` skips it, and ResourceError
     when a worker is lost. worker_init, memory: see `training_batches`.
     """
+    found = torch.zeros(2, len(samples.classes), dtype=torch.int64)
+    parts = counted(samples, indices, total, workers=workers, worker_init=worker_init, memory=memory)
+    with contextlib.closing(parts):
+        for counts in parts:
+            found += torch.from_numpy(counts)
+    return found
+
+
+def classes_shown(
+    samples: ReadableSet,
+    indices: Sequence[int],
+    *,
+    workers: int,
+    worker_init: Callable[[int], None] | None = None,
+    memory: Callable[[], str] | None = None,
+) -> np.ndarray:
+    """bool images x classes: whether the label of each of these images has a pixel of the class. Errors as in
+    `count_pixels`; a label that is skipped shows none.
+    """
+    parts = counted(samples, indices, shown, workers=workers, worker_init=worker_init, memory=memory)
+    with contextlib.closing(parts):
+        tables = list(parts)
+    return np.concatenate(tables) if tables else np.zeros((0, len(samples.classes)), bool)
+
+
+def counted(
+    samples: ReadableSet,
+    indices: Sequence[int],
+    collate: Callable[[list[np.ndarray | DeeplabxError]], np.ndarray | DeeplabxError],
+    *,
+    workers: int,
+    worker_init: Callable[[int], None] | None,
+    memory: Callable[[], str] | None,
+) -> Generator[np.ndarray]:
+    """What `collate` makes of the counts of each LABELS labels, in order."""
     loader: DataLoader = DataLoader(
         LabelCounts(samples, indices),
         batch_size=LABELS,
-        collate_fn=total,
+        collate_fn=collate,
         num_workers=workers,
         worker_init_fn=functools.partial(prepare_worker, then=worker_init),
         generator=torch.Generator(),  # else the loader would draw from the global one
     )
-    found = torch.zeros(2, len(samples.classes), dtype=torch.int64)
     with contextlib.closing(loaded(loader, what="group of labels", memory=memory)) as parts:
-        for counts in parts:
-            if counts is not None:
-                found += torch.from_numpy(counts)
-    return found
+        yield from (counts for counts in parts if counts is not None)
 
 
 # --- weights ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from deeplabx import registry
+from deeplabx.augment.mix import REGIONS, Mix
 from deeplabx.backbone.contract import Backbone
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.config import schema
@@ -31,6 +32,7 @@ from deeplabx.process.distributed import is_main, rank, world_size
 from deeplabx.process.memory import memory_words
 from deeplabx.process.signals import ignore_signals
 from deeplabx.run import contracts
+from deeplabx.run.class_sampling import class_sampling_of
 from deeplabx.schedule.contract import Schedule
 
 # What an option of a group must be an instance of; the others are functions.
@@ -185,6 +187,14 @@ def augment_of(config: schema.AugmentSettings, *, pad_pixel: Sequence[int], igno
     return made
 
 
+def refuse_augment(config: schema.TrainConfig, training: ReadableSet, normalization: Normalization) -> None:
+    """Raise ConfigError for an augmentation that does not work on this data, before anything is counted or
+    written.
+    """
+    augment_of(config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index)
+    mix_of(config, ignore_index=training.ignore_index)
+
+
 def batches_of(
     config: schema.TrainConfig,
     training: ReadableSet,
@@ -196,11 +206,14 @@ def batches_of(
     shared_memory: bool = True,
 ) -> Generator[Batch | None]:
     """This process's augmented batches of the steps from first_step to the end of the run; None for each
-    second in which the next one has not arrived.
+    second in which the next one has not arrived. All processes must call it.
     """
+    augment = augment_of(
+        config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index
+    )
     return training_batches(
         training,
-        augment_of(config.augment, pad_pixel=normalization.pad_pixel, ignore_index=training.ignore_index),
+        augment,
         batch_size=config.trainer.batch_size,
         seed=config.seed,
         first_step=first_step,
@@ -212,7 +225,23 @@ def batches_of(
         world_size=world_size(),
         shared_memory=shared_memory,
         memory=memory_words,
+        mix=mix_of(config, ignore_index=training.ignore_index),
+        sampling=class_sampling_of(config.augment, training, workers=workers),
     )
+
+
+def mix_of(config: schema.TrainConfig, *, ignore_index: int) -> Mix | None:
+    """What is pasted between the images of one process's part of a batch; None for nothing."""
+    augment = config.augment
+    if augment.mix is None:
+        return None
+    if config.trainer.batch_size < 2 * world_size():
+        raise ConfigError(
+            f"augment.mix={augment.mix} needs at least 2 images for each process, but "
+            f"trainer.batch_size={config.trainer.batch_size} over {world_size()} processes is fewer",
+            hint=f"set trainer.batch_size={2 * world_size()} or augment.mix=null",
+        )
+    return Mix(REGIONS[augment.mix], p=augment.mix_probability, ignore_index=ignore_index)
 
 
 def published_classes(name: str) -> tuple[list[str], list[tuple[int, int, int]]] | None:

@@ -65,14 +65,42 @@ def refuse_other_augment(
     name: str, augment: Any, *, crop_size: int, channels: int, label_dtype: np.dtype
 ) -> None:
     """Raise ConfigError where an augmentation gives other than arrays of the crop's size, the image of uint8
-    and the label as it was given.
+    and the label as it was given; also from its methods `around` and `described`, where it has them.
     """
     image, label = np.zeros((HEIGHT, WIDTH, channels), np.uint8), np.zeros((HEIGHT, WIDTH), label_dtype)
-    found = augment(image, label, np.random.default_rng(0))
+    given: dict[str, Any] = {"crop_size": crop_size, "channels": channels, "label_dtype": label_dtype}
+    called = augment(image, label, np.random.default_rng(0))
+    refuse_other_result(name, called, **given)
+    for method in ("around", "described"):
+        if hasattr(augment, method) and level_of(augment, method) > level_of(augment, "__call__"):
+            raise ConfigError(
+                f"augment={name} overrides __call__, but inherits {method}, which does not call it",
+                hint=f"override {method} too, or hold the other augmentation instead of extending it",
+            )
+    if hasattr(augment, "around"):
+        around = augment.around(image, label, np.random.default_rng(0), 0)
+        refuse_other_result(f"{name}: around", around, **given)
+    if hasattr(augment, "described"):
+        found = augment.described(image, label, np.random.default_rng(0))
+        if not (isinstance(found, tuple) and len(found) == 3 and isinstance(found[2], list)):
+            raise ConfigError(f"augment={name}: described must give (image, label, list of words)")
+        refuse_other_result(f"{name}: described", found[:2], **given)
+
+
+def level_of(augment: Any, method: str) -> int:
+    """How many classes above its own the class is that defines a method; 0 of one that is its own."""
+    classes = type(augment).__mro__
+    return next((level for level, kind in enumerate(classes) if method in vars(kind)), 0)
+
+
+def refuse_other_result(
+    name: str, found: Any, *, crop_size: int, channels: int, label_dtype: np.dtype
+) -> None:
+    """Raise ConfigError for what an augmentation must not give."""
     expected = ((crop_size, crop_size, channels), (crop_size, crop_size))
     if not (isinstance(found, tuple) and len(found) == 2):
         raise ConfigError(f"augment={name} gives a {type(found).__name__}, but must give (image, label)")
-    dtypes = (image.dtype, label_dtype)
+    dtypes = (np.dtype(np.uint8), label_dtype)
     for what, array, shape, dtype in zip(("image", "label"), found, expected, dtypes, strict=True):
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
             kind = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

@@ -4,7 +4,7 @@ send it.
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -29,12 +29,13 @@ DECODING = 3  # bytes per byte of an image: what Pillow decodes, the array, and 
 @dataclass(frozen=True)
 class Needs:
     """Bytes that loading takes. batch: one process's part of a batch. image: one image with its label.
-    processes: those of the run on this machine.
+    processes: those of the run on this machine. mixed: of the copy that augment.mix makes of a batch.
     """
 
     batch: int
     image: int
     processes: int
+    mixed: int = 0
 
     def in_flight(self, workers: int) -> int:
         """Of the batches that exist at once."""
@@ -42,7 +43,7 @@ class Needs:
 
     def in_all(self, workers: int) -> int:
         """The same, with what each worker holds while it makes a batch."""
-        making = self.processes * max(1, workers) * (self.batch + DECODING * self.image)
+        making = self.processes * max(1, workers) * (self.batch + self.mixed + DECODING * self.image)
         return self.in_flight(workers) + making
 
 
@@ -64,10 +65,12 @@ def needs_of(config: schema.TrainConfig, training: ReadableSet) -> Needs:
     first = training.read_label(0)
     pixels = 0 if first is None else first.size
     training.take_errors()
+    batch = share * crop**2 * (training.channels + label)
     return Needs(
-        batch=share * crop**2 * (training.channels + label),
+        batch=batch,
         image=pixels * (training.channels + label),
         processes=processes_here(),
+        mixed=0 if config.augment.mix is None else batch,
     )
 
 
@@ -89,7 +92,7 @@ def loading_of(config: schema.TrainConfig, training: ReadableSet, *, device: tor
         workers, words = int(config.trainer.workers), []
     refuse_too_large(needs, workers, memory, size=config.augment.crop_size)
     if (addresses := free_addresses()) is not None:  # of each process
-        refuse_too_large(Needs(needs.batch, needs.image, 1), min(workers, 1), addresses, size=None)
+        refuse_too_large(replace(needs, processes=1), min(workers, 1), addresses, size=None)
     fits, warning = transport(needs, workers, shared)
     return Loading(workers, cores, fits, [*words, *warning])
 

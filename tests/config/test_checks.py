@@ -35,6 +35,9 @@ from tests.conftest import Compose
         ),
         ("trainer.workers='300'", r"trainer.workers=300 is out of range"),
         ("augment.scale_min=3", r"augment.scale_min=3.0 is above augment.scale_max=2.0"),
+        ("augment.blur_sigma=[2,1]", r"augment.blur_sigma=\[2.0, 1.0\] must be \[least,most\]"),
+        ("augment.mix=mixup", r"augment.mix=mixup is not one of cutmix, classmix"),
+        ("augment.cat_max_ratio=1", r"augment.cat_max_ratio=1.0 is out of range: .* below 1"),
         ("eval.crop=[513]", r"eval.crop=\[513\] must be \[height,width\]"),
         ("eval.scales=[]", r"eval.scales=\[\] is empty"),
         ("eval.scales=[1.0,-1.0]", r"eval.scales=-1.0 is out of range"),
@@ -258,3 +261,34 @@ def test_without_aspp_the_3x3_of_the_head_has_channels(compose: Compose) -> None
         ).model.channels
         == 512
     )
+
+
+def test_a_mix_needs_two_images_for_each_process(compose: Compose) -> None:
+    few = ["augment.mix=cutmix", "trainer.batch_size=3", "trainer.devices=3", "model.norm=group"]
+    with pytest.raises(ConfigError, match="augment.mix=cutmix needs at least 2 images for each process"):
+        compose(*few)
+    assert compose(*few, "trainer.batch_size=6").augment.mix == "cutmix"
+
+
+@pytest.mark.parametrize(
+    ("transforms", "words"),
+    [
+        ([{"name": "A", "_target_": "os.system"}], "'_target_' is not the name of an argument"),
+        ([{"name": "A", "p": float("nan")}], r"transforms\[0\].p=nan is not a finite number"),
+        ([{"name": "A", "x": [[float("inf")]]}], r"transforms\[0\].x\[0\]\[0\]=inf is not a finite number"),
+        ([{"p": 1}], r"transforms\[0\] has no name"),
+        ([{"name": 5}], r"transforms\[0\] has no name"),
+        ([{"name": "A", "x": list(range(2000))}], "more than 1000 values"),
+    ],
+)
+def test_what_describes_no_transform_is_answered_in_words(transforms: list[dict], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        checks.check_transforms(transforms)
+
+
+def test_descriptions_nested_too_deeply_are_refused() -> None:
+    nested: dict = {"name": "A"}
+    for _ in range(30):
+        nested = {"name": "OneOf", "transforms": [nested]}
+    with pytest.raises(ConfigError, match="more than 20 inside each other"):
+        checks.check_transforms([nested])

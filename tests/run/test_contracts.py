@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import deeplabx
+from deeplabx.augment.standard import StandardAugment
 from deeplabx.backbone.contract import Backbone, Features
 from deeplabx.backbone.normalization import IMAGENET
 from deeplabx.config import schema
@@ -124,6 +125,52 @@ def test_an_augmentation_that_gives_something_else_is_refused(
 
     deeplabx.register("augment", "own", build=build, settings=schema.AugmentSettings, words="")
     with pytest.raises(ConfigError, match=f"augment=own {words}"):
+        train(tmp_path, "augment=own", "trainer.workers=0")
+
+
+class Around(StandardAugment):
+    def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Any:
+        return super().__call__(image, label, rng)
+
+    def described(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Any:
+        return super().described(image, label, rng)
+
+
+class Silent(Around):
+    def described(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Any:
+        return self(image, label, rng)
+
+
+class Small(Silent):
+    def around(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, wanted: int) -> Any:
+        return image[:9], label[:9]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Around, "augment=own overrides __call__, but inherits around"),
+        (Silent, "augment=own overrides __call__, but inherits around"),
+        (Small, r"augment=own: around gives the image as uint8 \(9, 97, 3\)"),
+        (
+            type("Wordless", (Silent,), {"around": StandardAugment.around}),
+            r"augment=own: described must give \(image, label, list of words\)",
+        ),
+    ],
+)
+def test_optional_methods_of_an_augmentation_are_checked(tmp_path: Path, kind: Any, words: str) -> None:
+    def build(*, crop_size: int, pad_pixel: Any, ignore_index: int) -> Callable[..., Any]:
+        return kind(
+            crop_size=crop_size,
+            scale_min=1,
+            scale_max=1,
+            flip=0,
+            pad_pixel=pad_pixel,
+            ignore_index=ignore_index,
+        )
+
+    deeplabx.register("augment", "own", build=build, settings=schema.AugmentSettings, words="")
+    with pytest.raises(ConfigError, match=words):
         train(tmp_path, "augment=own", "trainer.workers=0")
 
 

@@ -176,6 +176,8 @@ def test_the_needs_of_a_run_are_those_of_its_settings(monkeypatch: pytest.Monkey
     training = dataset_of(config.dataset, split="train")
     height, width = training.label(0).shape
     assert needs_of(config, training) == Needs(6 * 65 * 65 * 4, height * width * 4, 1)
+    config.augment.mix = "cutmix"
+    assert needs_of(config, training).mixed == 6 * 65 * 65 * 4
     monkeypatch.setattr(loading, "free_shared_memory", lambda: shared(MIB // 4))
     assert not loading_of(config, training, device=CPU).shared_memory
     monkeypatch.setattr(loading, "free_addresses", lambda: Free(1000, MIB, "the limit set by ulimit -v"))
