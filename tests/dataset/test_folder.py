@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from deeplabx.dataset.folder import Folder
+from deeplabx.dataset.splits import Partition
 from deeplabx.errors import ConfigError, DataError
 from deeplabx.run.build import open_dataset
 from tests.conftest import Root
@@ -54,7 +55,7 @@ def test_medical_masks_of_0_127_255(tmp_path: Path) -> None:
         classes=["background", "organ", "tumour"],
         label_map={0: "background", 127: "organ", 255: "tumour"},
     )
-    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    samples = Folder(root=str(root), split="train", partition=Partition(0.2))
     assert samples.classes == ["background", "organ", "tumour"]
     for index in range(len(samples)):
         image, label = samples[index]
@@ -69,7 +70,7 @@ def test_masks_of_colours(tmp_path: Path) -> None:
     for path in (root / "masks").iterdir():
         Image.fromarray(COLOURS[np.array(Image.open(path))]).save(path)
     write_table(root, classes={"ground": [0, 0, 0], "road": [128, 64, 128]}, ignore=[[0, 0, 142]])
-    samples = Folder(root=str(root), split="val", val_fraction=0.2)
+    samples = Folder(root=str(root), split="val", partition=Partition(0.2))
     assert samples.palette == [(0, 0, 0), (128, 64, 128)]
     for index in range(len(samples)):
         label, name = samples.label(index), samples.pairs[index][0].stem
@@ -85,7 +86,7 @@ def test_a_colour_may_be_written_in_three_ways(tmp_path: Path, ignore: object) -
     write_table(
         root, classes=["ground", "road"], label_map={"#000000": "ground", "128,64,128": "road"}, ignore=ignore
     )
-    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    samples = Folder(root=str(root), split="train", partition=Partition(0.2))
     assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 255}
 
 
@@ -93,7 +94,7 @@ def test_several_values_may_be_one_class_and_a_value_may_be_ignored(tmp_path: Pa
     root = medical(tmp_path, values=(0, 10, 20, 30))
     write_table(root, classes=["a", "b"], label_map={0: "a", 10: "b", 20: "b", 30: "ignore"})
     assert {
-        int(value) for value in np.unique(Folder(root=str(root), split="train", val_fraction=0.1)[0].label)
+        int(value) for value in np.unique(Folder(root=str(root), split="train", partition=Partition(0.1))[0].label)
     } == {0, 1, 255}
 
 
@@ -104,7 +105,7 @@ def test_a_seeded_split_is_a_partition_and_a_function_of_its_seed(tmp_path: Path
     def names(split: str, seed: int) -> set[str]:
         return {
             image.stem
-            for image, _ in Folder(root=str(root), split=split, val_fraction=0.3, split_seed=seed).pairs
+            for image, _ in Folder(root=str(root), split=split, partition=Partition(0.3, seed)).pairs
         }
 
     assert names("train", 0) | names("val", 0) == {f"scan {number}" for number in range(10)}
@@ -326,13 +327,13 @@ def test_a_palette_in_another_order_than_the_table_is_not_guessed_at(tmp_path: P
         match=r"its ids \[0, 1, 2\] and its colours .* are different classes in classes.yaml\nset "
         r"label_map: {0: ",
     ):
-        Folder(root=str(tmp_path), split="train", val_fraction=0.4)
+        Folder(root=str(tmp_path), split="train", partition=Partition(0.4))
     write_table(
         tmp_path,
         classes=["ground", "road", "car"],
         label_map={"0,0,0": "ground", "128,64,128": "road", "0,0,142": "car"},
     )
-    assert (Folder(root=str(tmp_path), split="train", val_fraction=0.4)[0].label == ids).all()
+    assert (Folder(root=str(tmp_path), split="train", partition=Partition(0.4))[0].label == ids).all()
 
 
 def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(tmp_path: Path) -> None:
@@ -346,7 +347,7 @@ def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(
             classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]},
             ignore=[[255, 255, 255]],
         )
-        samples = Folder(root=str(tmp_path / name), split="train", val_fraction=0.4)
+        samples = Folder(root=str(tmp_path / name), split="train", partition=Partition(0.4))
         assert not samples.label_map.by_colour
         assert (samples[0].label == ids).all()
 
@@ -354,7 +355,7 @@ def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(
 def test_grey_masks_of_the_tables_greys_are_read_as_colours(tmp_path: Path) -> None:
     root = medical(tmp_path)
     write_table(root, classes={"background": [0, 0, 0], "organ": [127, 127, 127], "tumour": [255, 255, 255]})
-    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    samples = Folder(root=str(root), split="train", partition=Partition(0.2))
     assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 2}
 
 
@@ -364,14 +365,14 @@ def test_a_seeded_split_never_mixes_splits_that_are_there(root: Path) -> None:
         with pytest.raises(
             DataError, match=r"already has splits \(train\); dataset.val_fraction=0.4 would mix them"
         ):
-            Folder(root=str(root), split=split, val_fraction=0.4)
+            Folder(root=str(root), split=split, partition=Partition(0.4))
 
 
 def test_a_split_needs_a_image_on_each_side(tmp_path: Path) -> None:
     save_masks(tmp_path, [Image.new("L", (4, 4))])
     write_table(tmp_path, classes=["a", "b"])
     with pytest.raises(DataError, match=r"holds 1 images, too few for dataset.val_fraction=0.2"):
-        Folder(root=str(tmp_path), split="train", val_fraction=0.2)
+        Folder(root=str(tmp_path), split="train", partition=Partition(0.2))
 
 
 def test_names_in_lists_are_names_not_patterns(root: Path) -> None:

@@ -1,0 +1,61 @@
+"""The base of data sets whose labels are shapes drawn on images, not image files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deeplabx.dataset.drawings import Pages
+from deeplabx.dataset.files import LabelledFiles, Pairs
+from deeplabx.dataset.image_header import Header
+from deeplabx.dataset.label_file import RawLabel
+from deeplabx.dataset.label_names import LabelNames
+from deeplabx.dataset.labels import LabelMap
+from deeplabx.errors import printable
+
+
+class DrawnFiles(LabelledFiles):
+    """pairs: of an image file and the path that its label is called by, in messages and as the key to it; shapes:
+    those of each pair.
+    """
+
+    def __init__(self, pairs: Pairs, shapes: Pages, names: LabelNames) -> None:
+        ids = {index: index for index in range(len(names.names))}
+        label_map = LabelMap({**ids, names.ignore_index: names.ignore_index}, ignore_index=names.ignore_index)
+        super().__init__(pairs, label_map=label_map)
+        self.classes, self.palette, self.ignore_index = names.names, names.palette, names.ignore_index
+        self.shapes, self.unlabelled = shapes, names.unlabelled
+        self.index_of = {label: index for index, (_, label) in enumerate(pairs)}
+
+    def read_raw(self, path: Path) -> RawLabel:
+        ids = self.shapes.ids(
+            self.index_of[path], unlabelled=self.unlabelled, ignore_index=self.ignore_index
+        )
+        return RawLabel(ids, bits=8 * ids.itemsize)
+
+    def label_header(self, path: Path) -> Header | None:
+        height, width = self.shapes.size(self.index_of[path])
+        return Header("drawn", "P", (width, height))
+
+
+def words_of_empty(shapes: Pages, pairs: Pairs, names: LabelNames) -> list[str]:
+    """A line where images have no shape at all."""
+    empty = np.flatnonzero(np.diff(shapes.first) == 0)
+    if not empty.size:
+        return []
+    what = (
+        "all of it is ignored"
+        if names.unlabelled == names.ignore_index
+        else f"all of it is {names.names[names.unlabelled]}"
+    )
+    return [
+        printable(
+            f"{empty.size} of {len(pairs)} images have no labelled shape: {what}; the first: "
+            f"{pairs[int(empty[0])][0]}"
+        )
+    ]
+
+
+def words_of_classes(names: LabelNames, found: Sequence[str], where: object) -> str:
+    """Which classes were taken from the labels themselves."""
+    return printable(f"no classes.yaml: the classes are the labels in {where}: {', '.join(found)[:400]}")
