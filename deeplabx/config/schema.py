@@ -360,7 +360,9 @@ class VOCSettings(DatasetSettings):
 
 @dataclass
 class PascalContextSettings(DatasetSettings):
-    background: bool = setting(words="whether what belongs to none of the 59 classes is a class too, the first")
+    background: bool = setting(
+        words="whether what belongs to none of the 59 classes is a class too, the first"
+    )
 
 
 @dataclass

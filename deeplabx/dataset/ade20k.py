@@ -183,7 +183,9 @@ class ADE20K(LabelledFiles):
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="ade20k", how_to_get=HOW_TO_GET)
         if split not in SPLITS:
-            hint = "its labels are not public: deeplabx predict input=FOLDER" if split.startswith("test") else ""
+            hint = (
+                "its labels are not public: deeplabx predict input=FOLDER" if split.startswith("test") else ""
+            )
             raise DataError(f"dataset split {split} is not a split of ADE20K: train, val", hint=hint)
         base = base / ARCHIVE if (base / ARCHIVE).is_dir() else base
         part = SPLITS[split]

@@ -75,14 +75,21 @@ class CocoJson:
         self.names: list[str] = []
         self.ids: list[int] = []
         self.categories: dict[int, str] = {}
-        self.rle_sizes: dict[int, tuple[int, int]] = {}  # of annotations: height and width, as they state them
+        self.rle_sizes: dict[
+            int, tuple[int, int]
+        ] = {}  # of annotations: height and width, as they state them
         self.faults: list[str] = []
-        takers = {"images": self.take_image, "annotations": self.take_annotation, "categories": self.take_category}
+        takers = {
+            "images": self.take_image,
+            "annotations": self.take_annotation,
+            "categories": self.take_category,
+        }
         found = read_lists(path, takers)
         lacking = [name for name in takers if name not in found]
         if lacking:
             raise DataError(
-                f"{path} has no {' and no '.join(lacking)}", hint="COCO JSON has images, annotations and categories"
+                f"{path} has no {' and no '.join(lacking)}",
+                hint="COCO JSON has images, annotations and categories",
             )
         self.refuse_doubles()
         if self.faults:
@@ -98,7 +105,9 @@ class CocoJson:
             raise DataError(f"{self.path}: an image is {quoted(image)}, not an object")
         number, name = image.get("id"), image.get("file_name")
         if type(number) is not int or abs(number) >= 1 << 62:
-            raise DataError(f"{self.path}: the id of image {quoted(name)} is {quoted(number)}, not a whole number")
+            raise DataError(
+                f"{self.path}: the id of image {quoted(name)} is {quoted(number)}, not a whole number"
+            )
         if not isinstance(name, str) or not name:
             raise DataError(f"{self.path}: image {number} has no file_name")
         if leads_out(name.replace("\\", "/")):
@@ -119,7 +128,9 @@ class CocoJson:
         self.names.append(nfc(name.replace("\\", "/")).removeprefix("./"))
 
     def take_category(self, category: Any) -> None:
-        number, name = (category.get("id"), category.get("name")) if isinstance(category, dict) else (None, None)
+        number, name = (
+            (category.get("id"), category.get("name")) if isinstance(category, dict) else (None, None)
+        )
         if type(number) is not int or not isinstance(name, str) or not name:
             raise DataError(f"{self.path}: a category is {quoted(category)}, without a whole id and a name")
         if number in self.categories:
@@ -182,7 +193,11 @@ class CocoJson:
 
     def report_unknown(self, key: str, values: np.ndarray, words: str) -> None:
         if values.size:
-            report(DataError(f"{self.path}: {values.size:,} annotations have a {key} that {words}, the first: {values[0]}"))
+            report(
+                DataError(
+                    f"{self.path}: {values.size:,} annotations have a {key} that {words}, the first: {values[0]}"
+                )
+            )
 
     def report_other_sizes(self, owners: np.ndarray) -> None:
         """Run lengths must be of the size of their image."""

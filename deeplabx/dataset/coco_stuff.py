@@ -280,7 +280,10 @@ class COCOStuff10k(COCOStuff):
         listed = Path("imageLists") / f"{LISTS_10K[split]}.txt"
 
         def is_root(path: Path) -> bool:
-            return all((path / name).is_dir() for name in ("images", "annotations")) and (path / listed).is_file()
+            return (
+                all((path / name).is_dir() for name in ("images", "annotations"))
+                and (path / listed).is_file()
+            )
 
         if not is_root(base):
             raise DataError(

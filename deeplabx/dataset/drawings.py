@@ -43,7 +43,9 @@ def ring_of(numbers: object) -> np.ndarray:
     if not isinstance(numbers, list):
         raise ValueError(f"a polygon is a list of numbers, not {quoted(numbers)}")
     if len(numbers) < 6 or len(numbers) % 2:
-        raise ValueError(f"a polygon of {len(numbers)} numbers; it has an x and a y for each of three corners or more")
+        raise ValueError(
+            f"a polygon of {len(numbers)} numbers; it has an x and a y for each of three corners or more"
+        )
     return coordinates(numbers)
 
 

@@ -28,9 +28,7 @@ class DrawnFiles(LabelledFiles):
         self.index_of = {label: index for index, (_, label) in enumerate(pairs)}
 
     def read_raw(self, path: Path) -> RawLabel:
-        ids = self.shapes.ids(
-            self.index_of[path], unlabelled=self.unlabelled, ignore_index=self.ignore_index
-        )
+        ids = self.shapes.ids(self.index_of[path], unlabelled=self.unlabelled, ignore_index=self.ignore_index)
         return RawLabel(ids, bits=8 * ids.itemsize)
 
     def label_header(self, path: Path) -> Header | None:

@@ -84,14 +84,18 @@ class MaskFiles(LabelledFiles):
     missing.
     """
 
-    def __init__(self, base: Path, found: Found, masks: list[Path], *, split: str, hint: str, alpha: str) -> None:
+    def __init__(
+        self, base: Path, found: Found, masks: list[Path], *, split: str, hint: str, alpha: str
+    ) -> None:
         if not found.paths:
             held = f" (only {found.suffixes})" if found.suffixes else ""
             raise DataError(
                 f"{base}, split {split} contains no images{held}",
                 hint=f"looked for {' '.join(IMAGE_SUFFIXES)} in images/",
             )
-        pairs = complete(list(zip(found.paths, masks, strict=True)), where=f"{base}, split {split}", hint=hint)
+        pairs = complete(
+            list(zip(found.paths, masks, strict=True)), where=f"{base}, split {split}", hint=hint
+        )
         table = ClassTable.read(base / "classes.yaml", masks=masks)
         super().__init__(pairs, label_map=table.label_map)
         self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
@@ -140,7 +144,13 @@ class Beside(MaskFiles):
     """
 
     def __init__(
-        self, *, base: Path, split: str, partition: Partition, mask_suffix: str = "", mask_alpha: str = "refuse"
+        self,
+        *,
+        base: Path,
+        split: str,
+        partition: Partition,
+        mask_suffix: str = "",
+        mask_alpha: str = "refuse",
     ) -> None:
         def is_mask(path: Path) -> bool:
             if mask_suffix:

@@ -97,7 +97,9 @@ def labels_in(files: list[Path]) -> list[str]:
     found: set[str] = set()
     for path in files:
         try:
-            found |= {label_of(shape, path) for shape in shapes_in(read_object(path, most_bytes=MOST_BYTES), path)}
+            found |= {
+                label_of(shape, path) for shape in shapes_in(read_object(path, most_bytes=MOST_BYTES), path)
+            }
         except DataError as error:
             report(error)
     return sorted(found)

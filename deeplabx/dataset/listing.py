@@ -145,7 +145,9 @@ def refuse_unreadable(found: Found) -> None:
     if found.unreadable:
         count = f" ({len(found.unreadable)} such files)" if len(found.unreadable) > 1 else ""
         report(
-            DataError(f"{found.unreadable[0]}{count}", hint="remove it, or put the file there that is missing")
+            DataError(
+                f"{found.unreadable[0]}{count}", hint="remove it, or put the file there that is missing"
+            )
         )
 
 

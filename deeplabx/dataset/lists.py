@@ -15,8 +15,28 @@ from deeplabx.errors import DataError, quoted
 
 SUFFIXES = (".csv", ".txt", ".tsv")
 DELIMITERS = (",", ";", "\t", " ")
-IMAGE_COLUMNS = ("image", "images", "img", "image_path", "img_path", "image_file", "file_name", "filename", "file")
-LABEL_COLUMNS = ("label", "labels", "mask", "masks", "label_path", "mask_path", "label_file", "mask_file", "annotation")
+IMAGE_COLUMNS = (
+    "image",
+    "images",
+    "img",
+    "image_path",
+    "img_path",
+    "image_file",
+    "file_name",
+    "filename",
+    "file",
+)
+LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "mask",
+    "masks",
+    "label_path",
+    "mask_path",
+    "label_file",
+    "mask_file",
+    "annotation",
+)
 LONGEST_LINE = 10_000  # characters
 EXAMPLE = "a line is scans/a.jpg,labels/a.png, relative to dataset.root"
 
@@ -63,7 +83,9 @@ def refuse_doubles(path: Path, rows: list[Row], names: list[str]) -> None:
     seen: dict[str, int] = {}
     for row, name in zip(rows, names, strict=True):
         if name in seen:
-            report(DataError(f"{path}: {quoted(row.image)} is on line {seen[name]} and again on line {row.line}"))
+            report(
+                DataError(f"{path}: {quoted(row.image)} is on line {seen[name]} and again on line {row.line}")
+            )
             return
         seen[name] = row.line
 
@@ -106,7 +128,10 @@ def rows_of(path: Path, base: Path) -> list[Row]:
     delimiter = delimiter_of(lines)
     try:
         # Each line on its own, so that an unclosed quote cannot swallow the lines after it.
-        table = [next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)) for line in lines]
+        table = [
+            next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+            for line in lines
+        ]
     except csv.Error as error:
         raise DataError(f"{path} is not a list of two columns: {error}", hint=EXAMPLE) from None
     image, label, first = columns_of(table, path)
@@ -141,7 +166,8 @@ def columns_of(table: list[list[str]], path: Path) -> tuple[int, int, int]:
     if len(head) == 2 and not is_header:
         return 0, 1, 0
     images, labels = (
-        [index for index, cell in enumerate(head) if cell in known] for known in (IMAGE_COLUMNS, LABEL_COLUMNS)
+        [index for index, cell in enumerate(head) if cell in known]
+        for known in (IMAGE_COLUMNS, LABEL_COLUMNS)
     )
     if is_header and len(images) == len(labels) == 1:
         return images[0], labels[0], 1

@@ -117,9 +117,7 @@ class PascalContext(LabelledFiles):
         as_png = (year / PNG_FOLDER).is_dir()
         by_raw = {0: -1, **{index + 1: index for index in range(len(CLASSES))}} if as_png else by_raw_id(year)
         rest = 0 if background else IGNORE_INDEX
-        label_map = {
-            raw: rest if index < 0 else index + int(background) for raw, index in by_raw.items()
-        }
+        label_map = {raw: rest if index < 0 else index + int(background) for raw, index in by_raw.items()}
         folder, suffix = (PNG_FOLDER, ".png") if as_png else (MAT_FOLDER, ".mat")
         names, files = [nfc(name) for name in listed_names(split_list(year, split))], Names()
         pairs: Pairs = [

@@ -50,7 +50,9 @@ class Partition(NamedTuple):
     def refuse_contradiction(self) -> None:
         """Raise DataError for values that do not go together."""
         if self.folds is None and self.fold is not None:
-            raise DataError(f"dataset.fold={self.fold} without dataset.folds", hint="set dataset.folds=5, too")
+            raise DataError(
+                f"dataset.fold={self.fold} without dataset.folds", hint="set dataset.folds=5, too"
+            )
         if self.folds is not None and self.fold is None:
             raise DataError(
                 f"dataset.folds={self.folds} needs dataset.fold, from 0 to {self.folds - 1}",
@@ -105,7 +107,9 @@ def images_of_split(
             )
         return look(images / split)
     if (images / split).is_symlink():
-        raise DataError(f"{images / split} is a link to {(images / split).readlink()}, where there is no folder")
+        raise DataError(
+            f"{images / split} is a link to {(images / split).readlink()}, where there is no folder"
+        )
     if (base / f"{split}.txt").is_file():
         return listed_images(look(images), images, base / f"{split}.txt")
     raise DataError(
@@ -229,8 +233,12 @@ def groups_of(names: Sequence[str], pattern: str, *, where: object) -> list[str 
     long = [name for name in names if len(name) > LONGEST_NAME]
     if long:
         raise DataError(f"{where}: the path {long[0][:80]}... has more than {LONGEST_NAME} characters")
-    with time_limit(DataError(f"dataset.group={pattern} takes longer than {LONGEST_SEARCH:g} s",
-                              hint="repeats inside repeats, such as (a+)+, may take for ever")):
+    with time_limit(
+        DataError(
+            f"dataset.group={pattern} takes longer than {LONGEST_SEARCH:g} s",
+            hint="repeats inside repeats, such as (a+)+, may take for ever",
+        )
+    ):
         groups = [group_in(expression, name) for name in names]
     lacking = [name for name, group in zip(names, groups, strict=True) if group is None]
     if lacking:

@@ -94,7 +94,8 @@ def test_several_values_may_be_one_class_and_a_value_may_be_ignored(tmp_path: Pa
     root = medical(tmp_path, values=(0, 10, 20, 30))
     write_table(root, classes=["a", "b"], label_map={0: "a", 10: "b", 20: "b", 30: "ignore"})
     assert {
-        int(value) for value in np.unique(Folder(root=str(root), split="train", partition=Partition(0.1))[0].label)
+        int(value)
+        for value in np.unique(Folder(root=str(root), split="train", partition=Partition(0.1))[0].label)
     } == {0, 1, 255}
 
 
