@@ -79,7 +79,9 @@ def fake_camvid(out: Path, *, images: int, seed: int) -> None:
 
 def fake_ade20k(out: Path, *, images: int, seed: int) -> None:
     """images and annotations, each with training and validation."""
-    for number, scene in enumerate(scenes(2 * images, ade20k.ADE20K.palette, height=120, width=160, seed=seed)):
+    for number, scene in enumerate(
+        scenes(2 * images, ade20k.ADE20K.palette, height=120, width=160, seed=seed)
+    ):
         split = SPLITS[number // images]
         part, name = ade20k.SPLITS[split], f"ADE_{split}_{number:08d}"
         write_image(out / "images" / part / f"{name}.jpg", scene.image)
@@ -118,9 +120,7 @@ def fake_pascal_context(out: Path, *, images: int, seed: int) -> None:
     """VOCdevkit/VOC2010 with SegmentationClassContext and its lists."""
     base, names = out / "VOCdevkit" / "VOC2010", [f"2010_{number:06d}" for number in range(2 * images)]
     palette = pascal_context.PascalContext.palette
-    for name, scene in zip(
-        names, scenes(2 * images, palette, height=120, width=160, seed=seed), strict=True
-    ):
+    for name, scene in zip(names, scenes(2 * images, palette, height=120, width=160, seed=seed), strict=True):
         write_image(base / "JPEGImages" / f"{name}.jpg", scene.image)
         raw = np.where(scene.ids == IGNORE_INDEX, 0, scene.ids + 1).astype(np.uint8)
         save_grey(place_for(base / pascal_context.PNG_FOLDER / f"{name}.png"), raw)

@@ -79,7 +79,11 @@ def fake_coco(out: Path, *, images: int, seed: int) -> None:
         own["images"].append({"id": number, "file_name": f"{name}.jpg", "height": HEIGHT, "width": WIDTH})
         for region in regions_of(scene.ids):
             if region.class_id:
-                about = {"id": len(own["annotations"]) + 1, "image_id": number, "category_id": region.class_id}
+                about = {
+                    "id": len(own["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": region.class_id,
+                }
                 own["annotations"].append({**about, **segmentation_of(region)})
     for split, one in content.items():
         path = place_for(out / "annotations" / f"{split}.json")
@@ -120,9 +124,9 @@ def shape_of(region: Region) -> dict[str, Any]:
     if not region.holes:
         return {**shape, "shape_type": "polygon", "points": [list(corner) for corner in region.outline]}
     left, top, width, height = region.box
-    down = np.repeat(
-        np.arange(len(counts := run_lengths(region, (HEIGHT, WIDTH)))) % 2 == 1, counts
-    ).reshape(WIDTH, HEIGHT)
+    down = np.repeat(np.arange(len(counts := run_lengths(region, (HEIGHT, WIDTH)))) % 2 == 1, counts).reshape(
+        WIDTH, HEIGHT
+    )
     pixels = down.T[top : top + height, left : left + width]
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8) * 255).save(file, format="PNG")

@@ -40,7 +40,8 @@ def trained_evaluated_predicted(deeplabx: Deeplabx, folder: Path, settings: list
 
 SLOW = ("coco_stuff164k", "pascal_context", "folder dataset.format=beside", "folder dataset.format=list")
 EVERY = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in {**PUBLISHED, **OF_FOLDER}
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in {**PUBLISHED, **OF_FOLDER}
 ]
 
 

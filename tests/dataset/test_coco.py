@@ -109,7 +109,9 @@ def test_what_is_not_labelled_is_background_or_ignored(tmp_path: Path) -> None:
 
 def test_classes_yaml_names_the_classes_and_maps_labels(tmp_path: Path) -> None:
     write(tmp_path)
-    (tmp_path / "classes.yaml").write_text("classes: {animal: [9, 8, 7]}\nlabel_map: {cat: animal, dog: ignore}")
+    (tmp_path / "classes.yaml").write_text(
+        "classes: {animal: [9, 8, 7]}\nlabel_map: {cat: animal, dog: ignore}"
+    )
     samples = opened(tmp_path)
     assert (samples.classes, samples.palette) == (["background", "animal"], [(0, 0, 0), (9, 8, 7)])
     assert [np.unique(samples.label(index)).tolist() for index in range(2)] == [[0, 1], [0, 255]]
@@ -126,7 +128,9 @@ def test_classes_yaml_names_the_classes_and_maps_labels(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=words):
             opened(tmp_path)
     (tmp_path / "classes.yaml").write_text("classes: [cat]\nlabel_map: {dog: cat}")
-    with pytest.raises(DataError, match=r"one class, 'cat'; there must be two\nset dataset.unlabelled=background"):
+    with pytest.raises(
+        DataError, match=r"one class, 'cat'; there must be two\nset dataset.unlabelled=background"
+    ):
         opened(tmp_path, unlabelled="ignore")
 
 
@@ -140,7 +144,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"images": [{**image(1), "height": 10**6, "width": 10**6}]},
         "image '1.jpg' of 1000000 x 1000000 pixels is too large",
     ),
-    "out of the folder": ({"images": [image(1, "../1.jpg")]}, "'../1.jpg' leads out of the data set's folder"),
+    "out of the folder": (
+        {"images": [image(1, "../1.jpg")]},
+        "'../1.jpg' leads out of the data set's folder",
+    ),
     "two of an id": ({"images": [image(1), image(1, "b.jpg")]}, "1 is the id of two images"),
     "two of a name": ({"images": [image(1), image(2, "1.jpg")]}, "'1.jpg' is the file_name of two images"),
     "category without a name": ({"categories": [{"id": 1}]}, "a category is .*without a whole id and a name"),
@@ -181,7 +188,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"annotations": [annotation(1, {"size": list(SIZE), "counts": ["6"]})]},
         "run lengths that are not whole numbers",
     ),
-    "no run lengths": ({"annotations": [annotation(1, {"size": list(SIZE)})]}, "counts must be a list or a text"),
+    "no run lengths": (
+        {"annotations": [annotation(1, {"size": list(SIZE)})]},
+        "counts must be a list or a text",
+    ),
     "bad letters": ({"annotations": [annotation(1, {"size": [30, 40], "counts": "\u00e9"})]}, "not ASCII"),
     "size of text": ({"annotations": [annotation(1, {"size": "x", "counts": []})]}, "its size is 'x'"),
     "huge size": (
@@ -247,7 +257,9 @@ def test_files_that_are_missing_or_of_another_size_or_not_listed(tmp_path: Path)
     with pytest.raises(DataError, match=r"1 of 3 pairs .*2.jpg is 41 x 30 but .*train.json/2 is 40 x 30"):
         check_headers(samples)
     (tmp_path / "images/1.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 3 images of .*train.json have no image file, the first: .*1.jpg"):
+    with pytest.raises(
+        DataError, match=r"1 of 3 images of .*train.json have no image file, the first: .*1.jpg"
+    ):
         opened(tmp_path)
 
 
@@ -299,7 +311,11 @@ def test_two_json_files_or_none(tmp_path: Path) -> None:
 
 
 def test_one_json_of_all_images_is_split(tmp_path: Path) -> None:
-    write(tmp_path, "annotations/all.json", images=[image(number, f"p{number % 3}/{number}.jpg") for number in range(9)])
+    write(
+        tmp_path,
+        "annotations/all.json",
+        images=[image(number, f"p{number % 3}/{number}.jpg") for number in range(9)],
+    )
     names = {
         split: {one.name for one, _ in opened(tmp_path, split, val_fraction=0.3, group=r"p\d").pairs}
         for split in ("train", "val")
