@@ -165,8 +165,8 @@ def own_run(tiny_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
-    """The root of a made-up data set by its name, which tests may read, not change; folder/coco is the data set
-    folder with labels in the format coco.
+    """The root of a made-up data set by its name, which tests may read, not change; folder/coco is the data
+    set folder with labels in the format coco.
     """
     from deeplabx.dataset.fake import write_fake
 

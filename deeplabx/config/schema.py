@@ -373,12 +373,12 @@ class FolderSettings(DatasetSettings):
         "coco",
         "labelme",
         "list",
-        words="what the labels are; masks: files in masks/; beside: masks beside their images; coco: COCO JSON; "
-        "labelme: LabelMe JSON; list: pairs that a CSV or text file lists",
+        words="what the labels are; masks: files in masks/; beside: masks beside their images; coco: COCO "
+        "JSON; labelme: LabelMe JSON; list: pairs that a CSV or text file lists",
     )
     annotations: str | None = setting(
         default=None,
-        words="coco: the one JSON, list: the one list, of all images, below dataset.root; null: one for each split",
+        words="the one JSON (coco) or list (list) of all images; below root; null: one for each split",
     )
     unlabelled: str = choice(
         "background",
@@ -407,7 +407,7 @@ class FolderSettings(DatasetSettings):
     fold: int | None = number(at_least=0, default=None, words="which of dataset.folds is val, from 0")
     group: str | None = setting(
         default=None,
-        words="regular expression that finds an image's group in its path; no group is in two splits; null: none",
+        words="regular expression that finds an image's group in its path; a group is in one split only",
     )
     split_seed: int = number(at_least=0, words="seed of dataset.val_fraction and dataset.folds")
 

@@ -1,5 +1,5 @@
-"""ADE20K as the scene parsing benchmark has it (SceneParse150, ADEChallengeData2016): 150 classes, indoors and
-outdoors.
+"""ADE20K as the scene parsing benchmark has it (SceneParse150, ADEChallengeData2016): 150 classes, indoors
+and outdoors.
 """
 
 from deeplabx.dataset.contract import IGNORE_INDEX

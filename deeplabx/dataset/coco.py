@@ -1,7 +1,7 @@
 """Your own images with COCO JSON: polygons and run lengths, of objects or of regions.
 
-images/train/a.jpg  annotations/train.json     or train/a.jpg with train/_annotations.coco.json; or one JSON of all
-images (dataset.annotations), which dataset.val_fraction or dataset.folds splits
+images/train/a.jpg  annotations/train.json     or train/a.jpg with train/_annotations.coco.json; or one JSON
+of all images (dataset.annotations), which dataset.val_fraction or dataset.folds splits
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ HOW_TO_LAY_OUT = "a COCO data set is images/ and annotations/<split>.json; see d
 
 
 class CocoFiles(DrawnFiles):
-    """One split of the folder `base`. annotations: the one JSON of all images, below it. A later annotation covers
-    those before it. unlabelled: background or ignore.
+    """One split of the folder `base`. annotations: the one JSON of all images, below it. A later annotation
+    covers those before it. unlabelled: background or ignore.
     """
 
     def __init__(
@@ -115,15 +115,15 @@ class CocoJson:
                 f"{self.path}: {quoted(name)} leads out of the data set's folder",
                 hint="names are relative, without ..",
             )
-        size = image.get("height"), image.get("width")
-        if not all(type(one) is int and one > 0 for one in size):
+        height, width = image.get("height"), image.get("width")
+        if not (type(height) is int and type(width) is int and min(height, width) > 0):
             raise DataError(
-                f"{self.path}: image {quoted(name)} has height {quoted(size[0])} and width {quoted(size[1])}, "
+                f"{self.path}: image {quoted(name)} has height {quoted(height)} and width {quoted(width)}, "
                 "which must be whole numbers"
             )
-        if size[0] * size[1] > MOST_PIXELS:
-            raise DataError(f"{self.path}: image {quoted(name)} of {size[1]} x {size[0]} pixels is too large")
-        self.drawings.add_image(height=size[0], width=size[1])
+        if height * width > MOST_PIXELS:
+            raise DataError(f"{self.path}: image {quoted(name)} of {width} x {height} pixels is too large")
+        self.drawings.add_image(height=height, width=width)
         self.ids.append(number)
         self.names.append(nfc(name.replace("\\", "/")).removeprefix("./"))
 
@@ -143,10 +143,7 @@ class CocoJson:
         try:
             if not isinstance(annotation, dict):
                 raise ValueError(f"it is {quoted(annotation)}, not an object")
-            image, category = annotation.get("image_id"), annotation.get("category_id")
-            for key, number in (("image_id", image), ("category_id", category)):
-                if type(number) is not int or abs(number) >= 1 << 62:
-                    raise ValueError(f"its {key} is {quoted(number)}, not a whole number")
+            image, category = (whole(annotation, key) for key in ("image_id", "category_id"))
             shape, size = shape_of(annotation.get("segmentation"))
         except ValueError as error:
             number = annotation.get("id") if isinstance(annotation, dict) else None
@@ -168,8 +165,8 @@ class CocoJson:
         return [self.categories[number] for number in sorted(self.categories)]
 
     def pages(self, images: list[int], names: LabelNames) -> Pages:
-        """The shapes of some images. Reports a DataError for annotations of no image or category, and raises one
-        for a category that is no class.
+        """The shapes of some images. Reports a DataError for annotations of no image or category, and raises
+        one for a category that is no class.
         """
         raw_images, raw_categories = (
             np.array(one, np.int64) for one in (self.drawings.owners, self.drawings.class_ids)
@@ -195,7 +192,8 @@ class CocoJson:
         if values.size:
             report(
                 DataError(
-                    f"{self.path}: {values.size:,} annotations have a {key} that {words}, the first: {values[0]}"
+                    f"{self.path}: {values.size:,} annotations have a {key} that {words}, the first: "
+                    f"{values[0]}"
                 )
             )
 
@@ -212,11 +210,19 @@ class CocoJson:
             height, width = sizes[image].tolist()
             report(
                 DataError(
-                    f"{self.path}: {len(wrong):,} run lengths are of another size than their image, the first: "
+                    f"{self.path}: {len(wrong):,} run lengths are of another size than the image, the first: "
                     f"{size[1]} x {size[0]} on {quoted(self.names[image])} of {width} x {height}"
                 )
             )
             owners[wrong] = -1  # where problems are collected, they are not drawn
+
+
+def whole(annotation: dict[str, Any], key: str) -> int:
+    """Raises ValueError for what is no whole number of 63 bits."""
+    number = annotation.get(key)
+    if type(number) is not int or abs(number) >= 1 << 62:
+        raise ValueError(f"its {key} is {quoted(number)}, not a whole number")
+    return number
 
 
 def shape_of(segmentation: Any) -> tuple[Shape, tuple[int, int] | None]:
@@ -253,7 +259,7 @@ def json_of(base: Path, split: str, partition: Partition, annotations: str | Non
         if not partition.setting:
             raise DataError(
                 f"dataset.annotations={annotations} is the file of all images, which must be split",
-                hint="set dataset.val_fraction=0.2 or dataset.folds; for a JSON of each split, leave it unset",
+                hint="set dataset.val_fraction or dataset.folds; for a JSON of each split, leave it unset",
             )
         return base / annotations
     folder = base / "annotations"

@@ -1,4 +1,6 @@
-"""COCO-Stuff: all 164K images of COCO 2017, or the 10K that were labelled first; 80 things and 91 stuff classes."""
+"""COCO-Stuff: all 164K images of COCO 2017, or the 10K that were labelled first; 80 things and 91 stuff
+classes.
+"""
 
 from pathlib import Path
 
@@ -219,8 +221,8 @@ FROM_PIXELS = {**{number - 1: index for index, number in enumerate(IDS)}, VOID: 
 SPLITS = {"train": "train2017", "val": "val2017", "train2017": "train2017", "val2017": "val2017"}
 LABELS_IN = ("stuffthingmaps", "annotations")  # the second as its publishers unpack the archive
 HOW_TO_GET = (
-    "download stuffthingmaps_trainval2017.zip (github.com/nightrome/cocostuff), train2017.zip and val2017.zip "
-    "(cocodataset.org), then set dataset.root=PATH"
+    "download stuffthingmaps_trainval2017.zip (github.com/nightrome/cocostuff), train2017.zip and "
+    "val2017.zip (cocodataset.org), then set dataset.root=PATH"
 )
 
 

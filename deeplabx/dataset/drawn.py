@@ -15,8 +15,8 @@ from deeplabx.errors import printable
 
 
 class DrawnFiles(LabelledFiles):
-    """pairs: of an image file and the path that its label is called by, in messages and as the key to it; shapes:
-    those of each pair.
+    """pairs: of an image file and the path that its label is called by, in messages and as the key to it;
+    shapes: those of each pair.
     """
 
     def __init__(self, pairs: Pairs, shapes: Pages, names: LabelNames) -> None:

@@ -140,8 +140,8 @@ FAKES: dict[str, Callable[..., None]] = {
 
 
 def write_fake(name: str, out: Path, *, images: int, seed: int, labels: str = "masks") -> None:
-    """Write `images` images per split into `out`, which must be new or empty. labels: of the data set folder, one of
-    its formats. Raises DataError.
+    """Write `images` images per split into `out`, which must be new or empty. labels: of the data set folder,
+    one of its formats. Raises DataError.
     """
     known = {**FAKES, "folder": FOLDER_FAKES[labels]}
     if name not in known:

@@ -15,7 +15,7 @@ from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.fake_scenes import SPLITS, Scene, scenes, write_lines
 from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.polygons import Region, regions_of, run_lengths
-from deeplabx.dataset.rle import compressed
+from deeplabx.dataset.rle import compressed, inside
 from deeplabx.dataset.writing import place_for, write_ids, write_image
 
 CLASSES = ["background", "road", "water", "tree"]
@@ -105,7 +105,7 @@ def fake_labelme(out: Path, *, images: int, seed: int) -> None:
     for split, name, scene in numbered(images, seed, void=False):
         folder = out / "images" / split
         write_image(folder / f"{name}.jpg", scene.image)
-        content = {
+        content: dict[str, Any] = {
             "version": "5.5.0",
             "flags": {},
             "shapes": [shape_of(region) for region in regions_of(scene.ids) if region.class_id],
@@ -124,10 +124,8 @@ def shape_of(region: Region) -> dict[str, Any]:
     if not region.holes:
         return {**shape, "shape_type": "polygon", "points": [list(corner) for corner in region.outline]}
     left, top, width, height = region.box
-    down = np.repeat(np.arange(len(counts := run_lengths(region, (HEIGHT, WIDTH)))) % 2 == 1, counts).reshape(
-        WIDTH, HEIGHT
-    )
-    pixels = down.T[top : top + height, left : left + width]
+    counts = np.array(run_lengths(region, (HEIGHT, WIDTH)))
+    pixels = inside(counts, height=HEIGHT, width=WIDTH).T[top : top + height, left : left + width]
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8) * 255).save(file, format="PNG")
     corners = [[left, top], [left + width - 1, top + height - 1]]

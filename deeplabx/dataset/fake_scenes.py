@@ -20,8 +20,8 @@ class Scene(NamedTuple):
 def scenes(
     count: int, palette: Palette, *, height: int, width: int, seed: int, void: bool = True
 ) -> Iterator[Scene]:
-    """Images of up to five patches, each in its class's colour with noise and, with `void`, a void border: easy to
-    learn.
+    """Images of up to five patches, each in its class's colour with noise and, with `void`, a void border:
+    easy to learn.
     """
     for number in range(count):
         rng = np.random.default_rng([seed, number])

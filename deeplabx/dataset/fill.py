@@ -32,8 +32,8 @@ def outline_length(ring: np.ndarray) -> int:
 def filled(ring: np.ndarray, *, height: int, width: int) -> Columns | None:
     """The pixels inside a ring of `on_grid`; None where it crosses no column of the image.
 
-    Where an outline crosses the middle of a column, inside and outside change below the point; one that crosses
-    itself is inside where it was crossed an odd number of times.
+    Where an outline crosses the middle of a column, inside and outside change below the point; one that
+    crosses itself is inside where it was crossed an odd number of times.
     """
     u, v = followed(ring)
     step = np.flatnonzero(u[1:] != u[:-1])
@@ -52,8 +52,8 @@ def filled(ring: np.ndarray, *, height: int, width: int) -> Columns | None:
 
 
 def followed(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every point of the grid, x and y, along a ring: of each side, those nearest to it, one for each step along
-    its longer direction, both ends included.
+    """Every point of the grid, x and y, along a ring: of each side, those nearest to it, one for each step
+    along its longer direction, both ends included.
     """
     start = ring.reshape(-1, 2).astype(np.int64)
     end = np.roll(start, -1, axis=0)
@@ -61,7 +61,8 @@ def followed(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     steep = length[:, 0] < length[:, 1]
     steps = length.max(axis=1)
     along, across = (np.where(steep[:, None], pair[:, ::-1], pair) for pair in (start, end))
-    # Both ends with the longer direction first; the one with the smaller number there is where rounding starts.
+    # Both ends with the longer direction first; the one with the smaller number there is where rounding
+    # starts.
     flipped = along[:, 0] > across[:, 0]
     low = np.where(flipped[:, None], across, along)
     high = np.where(flipped[:, None], along, across)

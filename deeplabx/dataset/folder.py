@@ -1,5 +1,5 @@
-"""Your own images: masks in files, with a classes.yaml that says what they mean, or labels in another of FORMATS. No
-code is needed.
+"""Your own images: masks in files, with a classes.yaml that says what they mean, or labels in another of
+FORMATS. No code is needed.
 
 images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and val.txt, or images/a.jpg and
 dataset.val_fraction or dataset.folds
@@ -8,8 +8,6 @@ dataset.val_fraction or dataset.folds
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from deeplabx.dataset.class_table import ClassTable
 from deeplabx.dataset.coco import CocoFiles
@@ -32,6 +30,7 @@ from deeplabx.errors import DataError, printable
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
 FORMATS = ("masks", "beside", "coco", "labelme", "list")
+OWN_SPLITS = Partition()
 MASK_SUFFIX = ".png"  # of masks beside their images, which have another
 
 
@@ -39,7 +38,7 @@ def folder(
     *,
     root: str | None,
     split: str,
-    format: str = "masks",  # noqa: A002 - the setting's name
+    format: str = "masks",
     annotations: str | None = None,
     unlabelled: str = "background",
     mask_suffix: str = "",
@@ -52,9 +51,10 @@ def folder(
 ) -> LabelledFiles:
     """One split of people's own images below `root`, whose labels are of one of FORMATS.
 
-    annotations: of coco and list, the one file of all images, below root; None for one of each split. unlabelled: of
-    coco and labelme, what pixels outside all shapes are, background or ignore. mask_suffix, mask_alpha: of masks, as
-    `Folder` has them. val_fraction, folds, fold, group, split_seed: as `Partition` has them.
+    annotations: of coco and list, the one file of all images, below root; None for one of each split.
+    unlabelled: of coco and labelme, what pixels outside all shapes are, background or ignore. mask_suffix,
+    mask_alpha: of masks, as `Folder` has them. val_fraction, folds, fold, group, split_seed: as `Partition`
+    has them.
     """
     partition = Partition(val_fraction, split_seed, group, folds, fold)
     if format == "masks":
@@ -80,8 +80,8 @@ def folder(
 
 
 class MaskFiles(LabelledFiles):
-    """Pairs of an image and a mask, with the classes.yaml of `base`. masks: of all images, also of those that are
-    missing.
+    """Pairs of an image and a mask, with the classes.yaml of `base`. masks: of all images, also of those that
+    are missing.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Folder(MaskFiles):
         *,
         root: str | None,
         split: str,
-        partition: Partition = Partition(),  # noqa: B008 - a tuple
+        partition: Partition = OWN_SPLITS,
         mask_suffix: str = "",
         mask_alpha: str = "refuse",
     ) -> None:
@@ -139,8 +139,8 @@ class Folder(MaskFiles):
 
 
 class Beside(MaskFiles):
-    """One split of the folder `base`, with each mask beside its image: a_mask.png with mask_suffix=_mask, or a.png
-    beside a.jpg. Images are in images/ where there is one, else in `base` itself.
+    """One split of the folder `base`, with each mask beside its image: a_mask.png with mask_suffix=_mask, or
+    a.png beside a.jpg. Images are in images/ where there is one, else in `base` itself.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Beside(MaskFiles):
 
         masks = [mask_of(image) for image in found.paths]
         beside = "a.png" if not mask_suffix else f"a{mask_suffix}.png"
-        hint = f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if mask names have another ending"
+        hint = f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if masks end otherwise"
         super().__init__(base, found, masks, split=split, hint=hint, alpha=mask_alpha)
         used = {mask_of(image) for image in look(images).paths}
         rest = [path for path in images_in(images).paths if is_mask(path) and path not in used]

@@ -1,5 +1,5 @@
-"""JSON that others wrote: every fault of a file is a DataError. A large list is read element by element, so that
-its text and what is kept of it are in memory, but not all its objects.
+"""JSON that others wrote: every fault of a file is a DataError. A large list is read element by element, so
+that its text and what is kept of it are in memory, but not all its objects.
 """
 
 import json
@@ -47,8 +47,8 @@ def read_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
 
 
 def read_lists(path: Path, takers: Mapping[str, Taker]) -> set[str]:
-    """Give each element of the file's lists of these names to its taker, in the order of the file. Returns the
-    names that were found.
+    """Give each element of the file's lists of these names to its taker, in the order of the file. Returns
+    the names that were found.
     """
     text = read_text(path)
     try:
@@ -94,7 +94,9 @@ def elements(text: str, place: int, take: Taker, name: str) -> int:
 
 
 def after(text: str, place: int, mark: str, *, last: bool = False) -> int:
-    """The place behind `mark` and blanks; ValueError where it is not there, or where more follows the last."""
+    """The place behind `mark` and blanks. Raises ValueError where it is not there, or where more follows the
+    last.
+    """
     place = BLANK.match(text, place).end()  # type: ignore[union-attr]
     if not text.startswith(mark, place):
         raise json.JSONDecodeError(f"{mark} expected", text, place)

@@ -19,8 +19,8 @@ IGNORE = "ignore"
 
 
 class LabelNames(NamedTuple):
-    """by_label: from each label that is known to its train id, or to ignore_index. unlabelled: what pixels outside
-    all labels are.
+    """by_label: from each label that is known to its train id, or to ignore_index. unlabelled: what pixels
+    outside all labels are.
     """
 
     names: list[str]
@@ -39,8 +39,8 @@ class LabelNames(NamedTuple):
 
 
 def label_names(base: Path, found: Sequence[str], *, unlabelled: str, where: object) -> LabelNames:
-    """found: the labels in the files, in order, which are the classes where `base` has no classes.yaml. where: the
-    file or folder that they are from. unlabelled: background or ignore. Raises DataError.
+    """found: the labels in the files, in order, which are the classes where `base` has no classes.yaml.
+    where: the file or folder that they are from. unlabelled: background or ignore. Raises DataError.
     """
     path = base / "classes.yaml"
     content: dict[str, Any] = {}

@@ -32,7 +32,9 @@ WITHOUT_AREA = ("line", "linestrip", "point", "points")
 
 
 class LabelMeFiles(DrawnFiles):
-    """One split of the folder `base`. A later shape covers those before it. unlabelled: background or ignore."""
+    """One split of the folder `base`. A later shape covers those before it. unlabelled: background or
+    ignore.
+    """
 
     def __init__(
         self, *, base: Path, split: str, partition: Partition, unlabelled: str = "background"
@@ -141,16 +143,18 @@ def label_of(shape: dict[str, Any], path: Path) -> str:
 
 def size_of(content: dict[str, Any], image: Path, path: Path) -> tuple[int, int]:
     """Height and width that a file states; those of its image where old versions of LabelMe stated none."""
-    size = content.get("imageHeight"), content.get("imageWidth")
-    if size == (None, None):
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    if height is None and width is None:
         header = header_of(image, mask=False)
         width, height = shown_size(header.size, header.orientation)
         return height, width
-    if not all(type(one) is int and one > 0 for one in size) or size[0] * size[1] > MOST_PIXELS:
+    whole = type(height) is int and type(width) is int and min(height, width) > 0
+    if not whole or height * width > MOST_PIXELS:
         raise DataError(
-            f"{path}: imageHeight is {quoted(size[0])} and imageWidth {quoted(size[1])}, which must be whole numbers"
+            f"{path}: imageHeight is {quoted(height)} and imageWidth {quoted(width)}, which must be whole "
+            "numbers, not too large"
         )
-    return size[0], size[1]
+    return height, width
 
 
 def shape_of(shape: dict[str, Any], size: tuple[int, int]) -> Shape:

