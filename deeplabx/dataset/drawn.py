@@ -24,7 +24,7 @@ class DrawnFiles(LabelledFiles):
         label_map = LabelMap({**ids, names.ignore_index: names.ignore_index}, ignore_index=names.ignore_index)
         super().__init__(pairs, label_map=label_map)
         self.classes, self.palette, self.ignore_index = names.names, names.palette, names.ignore_index
-        self.shapes, self.unlabelled = shapes, names.unlabelled
+        self.shapes, self.unlabelled, self.by_label = shapes, names.unlabelled, names.by_label
         self.index_of = {label: index for index, (_, label) in enumerate(pairs)}
 
     def read_raw(self, path: Path) -> RawLabel:
@@ -34,6 +34,12 @@ class DrawnFiles(LabelledFiles):
     def label_header(self, path: Path) -> Header | None:
         height, width = self.shapes.size(self.index_of[path])
         return Header("drawn", "P", (width, height))
+
+    def labels_of(self, train_id: int | None) -> str:
+        """The labels that are a class, or that are ignored (None), as text."""
+        train_id = self.ignore_index if train_id is None else train_id
+        found = sorted(label for label, known in self.by_label.items() if known == train_id)
+        return ", ".join([*found, *(["what is not labelled"] if self.unlabelled == train_id else [])])
 
 
 def words_of_empty(shapes: Pages, pairs: Pairs, names: LabelNames) -> list[str]:

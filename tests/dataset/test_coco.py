@@ -178,7 +178,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "other size of run lengths": (
         {"annotations": [annotation(1, {"size": [3, 2], "counts": [6]})]},
-        r"1 run lengths are of another size than their image, the first: 2 x 3 on '1.jpg' of 40 x 30",
+        r"1 run lengths are of another size than the image, the first: 2 x 3 on '1.jpg' of 40 x 30",
     ),
     "run lengths of too few": (
         {"annotations": [annotation(1, {"size": list(SIZE), "counts": [6]})]},
