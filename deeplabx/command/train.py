@@ -11,8 +11,8 @@ from pathlib import Path
 from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.check.headers import check_headers
-from deeplabx.dataset.check.same_classes import refuse_different_classes
 from deeplabx.dataset.check.no_valid_pixel import refuse_no_valid_pixel
+from deeplabx.dataset.check.same_classes import refuse_different_classes
 from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints

@@ -190,8 +190,9 @@ def by_groups(names: Sequence[str], partition: Partition, *, where: object) -> l
     else:
         shares = [1 / partition.folds] * partition.folds
     if len(order) < len(shares):
-        kind = "images" if partition.group is None else "groups"
-        raise DataError(f"{where} holds {len(order)} {kind}, too few for {partition.setting}")
+        if partition.group is None:
+            raise DataError(f"{where} holds {len(order)} images, too few for {partition.setting}")
+        raise DataError(f"{where} holds {len(order)} groups, too few for {partition.setting}")
     part_of = cut(order, [sizes[group] for group in order], shares)
     chosen = partition.fold or 0
     return [group is not None and part_of[group] == chosen for group in groups]
