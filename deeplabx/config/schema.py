@@ -373,8 +373,8 @@ class FolderSettings(DatasetSettings):
         "coco",
         "labelme",
         "list",
-        words="what the labels are; masks: files in masks/; beside: masks beside their images; coco: COCO "
-        "JSON; labelme: LabelMe JSON; list: pairs that a CSV or text file lists",
+        words="what the labels are; masks: files in masks/; beside: beside their images; coco, labelme: "
+        "JSON; list: pairs in a CSV or text file",
     )
     annotations: str | None = setting(
         default=None,

@@ -143,13 +143,14 @@ def label_of(shape: dict[str, Any], path: Path) -> str:
 
 def size_of(content: dict[str, Any], image: Path, path: Path) -> tuple[int, int]:
     """Height and width that a file states; those of its image where old versions of LabelMe stated none."""
-    height, width = content.get("imageHeight"), content.get("imageWidth")
+    height: Any = content.get("imageHeight")
+    width: Any = content.get("imageWidth")
     if height is None and width is None:
         header = header_of(image, mask=False)
         width, height = shown_size(header.size, header.orientation)
         return height, width
-    whole = type(height) is int and type(width) is int and min(height, width) > 0
-    if not whole or height * width > MOST_PIXELS:
+    given = type(height) is int and type(width) is int
+    if not given or min(height, width) < 1 or height * width > MOST_PIXELS:
         raise DataError(
             f"{path}: imageHeight is {quoted(height)} and imageWidth {quoted(width)}, which must be whole "
             "numbers, not too large"
