@@ -163,6 +163,12 @@ class Beside(MaskFiles):
 
         images = base / "images" if (base / "images").is_dir() else base
         found = images_of_split(base, images, split, partition, look=look)
+        if not found.paths and not mask_suffix:
+            raise DataError(
+                f"{base}, split {split} contains no images: without dataset.mask_suffix, masks are the .png "
+                "files, and images have another suffix",
+                hint="where images are .png too, set dataset.mask_suffix=_mask, the end of the masks' names",
+            )
         refuse_two_of_a_name(found.paths)
         names = Names()
 

@@ -155,11 +155,12 @@ def indices_of(names: Sequence[str], split: str, partition: Partition, *, where:
             f"dataset split {split}: {partition.setting} makes train and val only",
             hint="or write a list of the images of each split",
         )
+    held_out: Sequence[bool | None]
     if partition.group is None and partition.folds is None:
         held_out = by_permutation(len(names), partition, where=where)
     else:
         held_out = by_groups(names, partition, where=where)
-    return [index for index, held in enumerate(held_out) if held == (split == "val")]
+    return [index for index, held in enumerate(held_out) if held is (split == "val")]
 
 
 def by_permutation(count: int, partition: Partition, *, where: object) -> list[bool]:
@@ -175,9 +176,9 @@ def by_permutation(count: int, partition: Partition, *, where: object) -> list[b
 # --- groups -------------------------------------------------------------------------------------------------
 
 
-def by_groups(names: Sequence[str], partition: Partition, *, where: object) -> list[bool]:
-    """Whether each image is in val. Groups are put in the order of a hash of their names, and that order is
-    cut where the parts have the size that is asked for.
+def by_groups(names: Sequence[str], partition: Partition, *, where: object) -> list[bool | None]:
+    """Whether each image is in val; None for one without a group. Groups are put in the order of a hash of
+    their names, and that order is cut where the parts have the size that is asked for.
 
     So an image that is added to a data set moves few others: each cut moves by a group at most.
     """
@@ -195,7 +196,7 @@ def by_groups(names: Sequence[str], partition: Partition, *, where: object) -> l
         raise DataError(f"{where} holds {len(order)} groups, too few for {partition.setting}")
     part_of = cut(order, [sizes[group] for group in order], shares)
     chosen = partition.fold or 0
-    return [group is not None and part_of[group] == chosen for group in groups]
+    return [None if group is None else part_of[group] == chosen for group in groups]
 
 
 def digest(group: str, *, seed: int) -> bytes:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -475,3 +476,47 @@ def test_a_root_a_few_levels_off_is_found(fake_root: Root, tmp_path: Path, name:
             open_dataset(name, split="train", root=str(wrong))
         found = raised.value.hint.removeprefix("set dataset.root=")
         assert len(open_dataset(name, split="train", root=found))
+
+
+def test_masks_beside_their_images(fake_root: Root, tmp_path: Path) -> None:
+    root = shutil.copytree(fake_root("folder/beside"), tmp_path / "own")
+
+    def opened(**settings: Any) -> Any:
+        return open_dataset(
+            "folder", root=str(root), format="beside", **{"split": "train", **settings}
+        ).samples
+
+    before = opened()
+    expected = [before[index].label for index in range(4)]
+    assert [(image.suffix, mask.suffix) for image, mask in before.pairs] == [(".jpg", ".png")] * 4
+    (root / "images/train/more.png").write_bytes((root / "images/train/image_00000.png").read_bytes())
+    assert "1 masks below " in "".join(opened().left_out)
+    (root / "images/train/more.png").unlink()
+
+    # images that are .png too, and no folder images/
+    for path in sorted((root / "images").glob("*/*.png")):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    for path in sorted((root / "images").glob("*/*.jpg")):
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    for split in ("train", "val"):
+        (root / "images" / split).rename(root / split)
+    (root / "images").rmdir()
+    found = opened(mask_suffix="_mask")
+    assert all((found[index].label == expected[index]).all() for index in range(4))
+    with pytest.raises(DataError, match=r"contains no images: without dataset.mask_suffix.*\n.*=_mask"):
+        opened()
+    (root / "train/image_00002_mask.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 images .* have no label file, .*image_00002_mask.png"):
+        opened(mask_suffix="_mask")
+    shutil.copy(root / "train/image_00001_mask.png", root / "train/image_00002_mask.png")
+    Image.open(root / "train/image_00002_mask.png").save(root / "train/image_00002_mask.tif")
+    with pytest.raises(
+        DataError, match="image_00002.png has 2 masks: image_00002_mask.png, image_00002_mask.tif"
+    ):
+        opened(mask_suffix="_mask")
+
+
+def test_folds_of_masks_and_splits_on_disk_do_not_mix(root: Path) -> None:
+    with pytest.raises(DataError, match=r"already has splits \(train, val\); dataset.folds=2 would mix them"):
+        Folder(root=str(root), split="train", partition=Partition(folds=2, fold=0))
