@@ -161,6 +161,7 @@ def size_of(content: dict[str, Any], image: Path, path: Path) -> tuple[int, int]
 def shape_of(shape: dict[str, Any], size: tuple[int, int]) -> Shape:
     """A shape in an image of `size` (height, width). Raises ValueError."""
     kind = shape.get("shape_type", "polygon")
+    kind = kind if isinstance(kind, str) else quoted(kind)
     if kind in WITHOUT_AREA:
         raise ValueError(f"a {kind} has no area; draw a polygon, or remove it")
     if kind != "polygon" and kind not in POINTS:
