@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deeplabx.dataset.drawings import MOST_PIXELS, Drawings, Pages, Shape, polygon, run_lengths
-from deeplabx.dataset.drawn import DrawnFiles, words_of_classes, words_of_empty
+from deeplabx.dataset.drawn import DrawnFiles, words_of_classes
 from deeplabx.dataset.files import Pairs, with_files
 from deeplabx.dataset.json_file import read_lists
 from deeplabx.dataset.label_names import LabelNames, label_names, unknown_label
@@ -62,7 +62,7 @@ class CocoFiles(DrawnFiles):
         super().__init__(kept, shapes, names_of_classes)
         self.left_out = [
             *([] if (base / "classes.yaml").is_file() else [words_of_classes(names_of_classes, found, path)]),
-            *words_of_empty(shapes, kept, names_of_classes),
+            *self.words_of_empty(),
             *words_of_unlisted(folder, path, {files.path(folder, name) for name in content.names}),
         ]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deeplabx.dataset.class_table import KEYS, LONGEST_NAME, loaded, names_and_colours
+from deeplabx.dataset.class_table import KEYS, LONGEST_NAME, loaded, names_and_colours, names_of_ids
 from deeplabx.dataset.contract import Palette, ignore_index_of
 from deeplabx.dataset.labels import MAX_CLASSES, voc_palette
 from deeplabx.errors import DataError, listed, nearest, quoted
@@ -69,6 +69,11 @@ def content_of(path: Path, found: Sequence[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or not content.get("classes"):
         example = f", such as classes: [{', '.join(found[:3])}]" if found else ""
         raise DataError(f"{path} must have the key classes{example}")
+    if names_of_ids(content["classes"], path):
+        raise DataError(
+            f"{path}: classes gives ids, but these labels have names",
+            hint="write the names, as in classes: [road, car]",
+        )
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise DataError(f"{path}: {', '.join(map(str, unknown))} is not one of {', '.join(KEYS)}")

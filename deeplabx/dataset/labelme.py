@@ -14,14 +14,13 @@ import numpy as np
 from PIL import Image
 
 from deeplabx.dataset.drawings import MOST_PIXELS, Drawings, Pages, Shape, circle, coordinates, mask, polygon
-from deeplabx.dataset.drawn import DrawnFiles, words_of_classes, words_of_empty
-from deeplabx.dataset.files import Pairs, complete
+from deeplabx.dataset.drawn import DrawnFiles, words_of_classes
+from deeplabx.dataset.files import complete
 from deeplabx.dataset.image_file import header_of
 from deeplabx.dataset.json_file import read_object
 from deeplabx.dataset.label_file import shown_size
 from deeplabx.dataset.label_names import LabelNames, label_names, unknown_label
 from deeplabx.dataset.listing import Names, found_in, images_beside_json, refuse_two_of_a_name
-from deeplabx.dataset.problems import report
 from deeplabx.dataset.splits import Partition, images_of_split
 from deeplabx.errors import DataError, printable, quoted
 
@@ -53,25 +52,24 @@ class LabelMeFiles(DrawnFiles):
         labels_found = [] if (base / "classes.yaml").is_file() else labels_in(all_files)
         names = label_names(base, labels_found, unlabelled=unlabelled, where=labels)
         drawings = Drawings()
-        kept: Pairs = []
+        errors: dict[Path, DataError] = {}
         for image, path in pairs:
             try:
                 add_file(drawings, image, path, names)
-            except DataError as error:
-                report(error)
-            else:
-                kept.append((image, path))
+            except DataError as error:  # raised when the label is read, or skipped there
+                errors[path] = error
+                drawings.add_image(height=1, width=1)
         shapes = Pages(
             drawings,
-            range(len(kept)),
+            range(len(pairs)),
             owners=np.array(drawings.owners, np.int64),
             class_ids=np.array(drawings.class_ids, np.int64),
         )
-        super().__init__(kept, shapes, names)
+        super().__init__(pairs, shapes, names, errors=errors)
         self.left_out = [
             *found.left_out,
             *([words_of_classes(names, labels_found, labels)] if labels_found else []),
-            *words_of_empty(shapes, kept, names),
+            *self.words_of_empty(),
             *words_without_image(images, labels, all_files),
         ]
 
@@ -97,13 +95,16 @@ def words_without_image(images: Path, labels: Path, all_files: list[Path]) -> li
 def labels_in(files: list[Path]) -> list[str]:
     """The labels of all shapes, sorted."""
     found: set[str] = set()
+    errors = []
     for path in files:
         try:
             found |= {
                 label_of(shape, path) for shape in shapes_in(read_object(path, most_bytes=MOST_BYTES), path)
             }
-        except DataError as error:
-            report(error)
+        except DataError as error:  # raised when the label is read, in its split
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
     return sorted(found)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.files import LabelledFiles
+from deeplabx.dataset.fingerprint import image_names, raw_values
 from deeplabx.dataset.folder import folder
 from deeplabx.dataset.problems import collecting
 from deeplabx.errors import DataError
@@ -107,6 +108,14 @@ def test_what_is_not_labelled_is_background_or_ignored(tmp_path: Path) -> None:
     assert not opened(tmp_path).label(0).any()
 
 
+def test_what_labels_mean_is_in_the_record_of_a_run(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "classes.yaml").write_text("classes: [animal]\nlabel_map: {cat: animal, dog: ignore}")
+    samples = open_dataset("folder", root=str(tmp_path), split="train", format="coco")
+    assert raw_values(samples) == (["background, what is not labelled", "animal, cat"], "dog")
+    assert image_names(samples, root=str(tmp_path)) == ["images/1.jpg", "images/2.jpg", "images/3.jpg"]
+
+
 def test_classes_yaml_names_the_classes_and_maps_labels(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "classes.yaml").write_text(
@@ -123,6 +132,7 @@ def test_classes_yaml_names_the_classes_and_maps_labels(tmp_path: Path) -> None:
         "classes: [cat, dog]\nignore: {a: b}": "ignore lists labels",
         "classes: [cat, dog]\nlabels: 1": "labels is not one of classes, ignore, label_map",
         "classes: [cat, cat]": "duplicate class name: cat",
+        "classes: {0: cat, 1: dog}": "classes gives ids, but these labels have names",
     }.items():
         (tmp_path / "classes.yaml").write_text(text)
         with pytest.raises(DataError, match=words):

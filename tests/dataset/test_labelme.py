@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.folder import folder
-from deeplabx.dataset.problems import collecting
 from deeplabx.errors import DataError
+from deeplabx.run.build import open_dataset
 
 SIZE = (30, 40)  # height, width
 
@@ -154,15 +155,16 @@ def test_old_files_state_no_size(tmp_path: Path) -> None:
 def test_a_bad_shape_is_an_error_in_words(bad: Any, words: str, tmp_path: Path) -> None:
     write(tmp_path, "a", [TRIANGLE])
     write(tmp_path, "b", [TRIANGLE, bad])
+    samples = open_dataset("folder", root=str(tmp_path), split="train", format="labelme")
+    with pytest.raises(DataError, match=rf"1 of 2 pairs .*, the first: .*b.json:? .*{words}"):
+        check_headers(samples)
     with pytest.raises(DataError, match=f"b.json:? .*{words}"):
-        opened(tmp_path)
+        samples[1]
 
 
-def test_a_bad_file_is_an_error_in_words_and_the_rest_is_used(tmp_path: Path) -> None:
-    write(tmp_path, "a", [TRIANGLE])
-    path = write(tmp_path, "b", [TRIANGLE])
-    (tmp_path / "classes.yaml").write_text("classes: [cat]")
-    for text, words in (
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         ("[]", "must hold an object"),
         ("{}", "it has no list of shapes"),
         ('{"shapes": [], "imageHeight": -1, "imageWidth": 5}', "imageHeight is -1 and imageWidth 5"),
@@ -172,12 +174,29 @@ def test_a_bad_file_is_an_error_in_words_and_the_rest_is_used(tmp_path: Path) ->
             "'cow' is not in .*classes.yaml",
         ),
         ("x", "is not readable JSON"),
-    ):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(DataError, match=words):
-            opened(tmp_path)
-    with collecting() as problems:
-        samples = opened(tmp_path)
-    assert len(problems) == 1
-    assert [image.stem for image, _ in samples.pairs] == ["a"]
-    assert samples.label(0).any()
+    ],
+)
+def test_a_bad_file_is_an_error_in_words_or_skipped(text: str, words: str, tmp_path: Path) -> None:
+    write(tmp_path, "a", [TRIANGLE])
+    write(tmp_path, "b", [TRIANGLE]).write_text(text, encoding="utf-8")
+    (tmp_path / "classes.yaml").write_text("classes: [cat]")
+    settings = {"root": str(tmp_path), "split": "train", "format": "labelme"}
+    with pytest.raises(DataError, match=words):
+        check_headers(open_dataset("folder", **settings))  # type: ignore[arg-type]
+    samples = open_dataset("folder", skip_unreadable=True, **settings)  # type: ignore[arg-type]
+    (line,) = check_headers(samples)
+    assert line.endswith("; they are skipped")
+    assert samples.read(1) is None
+    found = samples.read(0)
+    assert found is not None
+    assert found.label.any()
+    assert not samples.left_out
+
+
+def test_bad_files_without_a_classes_yaml(tmp_path: Path) -> None:
+    path = write(tmp_path, "a", [TRIANGLE])
+    write(tmp_path, "b", [TRIANGLE]).write_text("x", encoding="utf-8")
+    assert opened(tmp_path).classes == ["background", "cat"]
+    path.write_text("y", encoding="utf-8")
+    with pytest.raises(DataError, match="a.json is not readable JSON"):
+        opened(tmp_path)
