@@ -4,6 +4,7 @@ images/train/a.jpg  annotations/train.json     or train/a.jpg with train/_annota
 of all images (dataset.annotations), which dataset.val_fraction or dataset.folds splits
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ class CocoFiles(DrawnFiles):
         found = content.labels()
         names_of_classes = label_names(base, found, unlabelled=unlabelled, where=path)
         shapes = content.pages(chosen, names_of_classes)
-        super().__init__(kept, shapes, names_of_classes)
+        by_id = content.errors()
+        errors = {label: by_id[int(label.name)] for _, label in kept if int(label.name) in by_id}
+        super().__init__(kept, shapes, names_of_classes, errors=errors)
         self.left_out = [
             *([] if (base / "classes.yaml").is_file() else [words_of_classes(names_of_classes, found, path)]),
             *self.words_of_empty(),
@@ -75,10 +78,8 @@ class CocoJson:
         self.names: list[str] = []
         self.ids: list[int] = []
         self.categories: dict[int, str] = {}
-        self.rle_sizes: dict[
-            int, tuple[int, int]
-        ] = {}  # of annotations: height and width, as they state them
-        self.faults: list[str] = []
+        self.rle_sizes: dict[int, tuple[int, int]] = {}  # of annotations: the height and width they state
+        self.faults: list[tuple[object, str]] = []  # the id of an image, and what is wrong with an annotation
         takers = {
             "images": self.take_image,
             "annotations": self.take_annotation,
@@ -92,13 +93,6 @@ class CocoJson:
                 hint="COCO JSON has images, annotations and categories",
             )
         self.refuse_doubles()
-        if self.faults:
-            report(
-                DataError(
-                    f"{path}: {len(self.faults):,} annotations cannot be used, the first: {self.faults[0]}",
-                    hint="remove or correct them",
-                )
-            )
 
     def take_image(self, image: Any) -> None:
         if not isinstance(image, dict):
@@ -135,8 +129,6 @@ class CocoJson:
             raise DataError(f"{self.path}: a category is {quoted(category)}, without a whole id and a name")
         if number in self.categories:
             raise DataError(f"{self.path}: {number} is the id of two categories")
-        if name in self.categories.values():
-            raise DataError(f"{self.path}: {quoted(name)} is the name of two categories")
         self.categories[number] = name
 
     def take_annotation(self, annotation: Any) -> None:
@@ -146,19 +138,22 @@ class CocoJson:
             image, category = (whole(annotation, key) for key in ("image_id", "category_id"))
             shape, size = shape_of(annotation.get("segmentation"))
         except ValueError as error:
-            number = annotation.get("id") if isinstance(annotation, dict) else None
-            self.faults.append(f"annotation {quoted(number)}: {error}")
+            about = annotation if isinstance(annotation, dict) else {}
+            self.faults.append((about.get("image_id"), f"annotation {quoted(about.get('id'))}: {error}"))
             return
         if size is not None:
             self.rle_sizes[len(self.drawings.owners)] = size
         self.drawings.add(image, category, shape)
 
     def refuse_doubles(self) -> None:
-        for kind, values in (("id", self.ids), ("file_name", self.names)):
+        for what, values in (
+            ("id of two images", self.ids),
+            ("file_name of two images", self.names),
+            ("name of two categories", list(self.categories.values())),
+        ):
             if len(set(values)) < len(values):
-                seen: set[Any] = set()
-                twice = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-                raise DataError(f"{self.path}: {quoted(twice)} is the {kind} of two images")
+                twice = next(value for value, count in Counter(values).items() if count > 1)
+                raise DataError(f"{self.path}: {quoted(twice)} is the {what}")
 
     def labels(self) -> list[str]:
         """The names of the categories, in the order of their ids."""
@@ -185,7 +180,7 @@ class CocoJson:
                     raise DataError(f"{self.path}: {error}", hint=unknown_label(label, names)) from None
                 train_ids.append(-1)  # a category that no annotation has
         class_ids = np.where(category < 0, -1, np.array([*train_ids, -1], np.int64)[category])
-        self.report_other_sizes(owners)
+        self.note_other_sizes(owners)
         return Pages(self.drawings, images, owners=owners, class_ids=class_ids)
 
     def report_unknown(self, key: str, values: np.ndarray, words: str) -> None:
@@ -197,24 +192,38 @@ class CocoJson:
                 )
             )
 
-    def report_other_sizes(self, owners: np.ndarray) -> None:
-        """Run lengths must be of the size of their image."""
+    def note_other_sizes(self, owners: np.ndarray) -> None:
+        """Run lengths of another size than their image are a fault, and are not drawn."""
         sizes = np.array(self.drawings.sizes, np.int64).reshape(-1, 2)
-        wrong = [
-            number
-            for number, size in self.rle_sizes.items()
-            if owners[number] >= 0 and tuple(sizes[owners[number]].tolist()) != size
-        ]
-        if wrong:
-            image, size = int(owners[wrong[0]]), self.rle_sizes[wrong[0]]
-            height, width = sizes[image].tolist()
+        for number, size in self.rle_sizes.items():
+            image = int(owners[number])
+            height, width = sizes[image].tolist() if image >= 0 else size
+            if (height, width) != size:
+                words = f"run lengths of {size[1]} x {size[0]} for an image of {width} x {height}"
+                self.faults.append((self.ids[image], words))
+                owners[number] = -1
+
+    def errors(self) -> dict[int, DataError]:
+        """By the id of an image: what is wrong on it. Reports a DataError for those of no image."""
+        known, words_of = set(self.ids), dict[int, list[str]]()
+        homeless = []
+        for image, words in self.faults:
+            if type(image) is int and image in known:
+                words_of.setdefault(image, []).append(words)
+            else:
+                homeless.append(words)
+        if homeless:
             report(
                 DataError(
-                    f"{self.path}: {len(wrong):,} run lengths are of another size than the image, the first: "
-                    f"{size[1]} x {size[0]} on {quoted(self.names[image])} of {width} x {height}"
+                    f"{self.path}: {len(homeless):,} annotations of no image cannot be used, the first: "
+                    f"{homeless[0]}"
                 )
             )
-            owners[wrong] = -1  # where problems are collected, they are not drawn
+        return {image: self.error(words) for image, words in words_of.items()}
+
+    def error(self, words: list[str]) -> DataError:
+        more = f" ({len(words) - 1:,} more of this image)" if len(words) > 1 else ""
+        return DataError(f"{self.path}: {words[0]}{more}", hint="remove it, or correct it")
 
 
 def whole(annotation: dict[str, Any], key: str) -> int:

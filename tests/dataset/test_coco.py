@@ -171,7 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no segmentation": (
         {"annotations": [annotation(1, []), annotation(1, None)]},
-        r"2 annotations cannot be used, the first: annotation 1: it has no segmentation",
+        r"annotation 1: it has no segmentation, as those of boxes or captions do \(1 more of this image\)",
     ),
     "odd polygon": ({"annotations": [annotation(1, [[1, 2, 3, 4, 5]])]}, "a polygon of 5 numbers"),
     "line": ({"annotations": [annotation(1, [[1, 2, 3, 4]])]}, "a polygon of 4 numbers"),
@@ -188,7 +188,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "other size of run lengths": (
         {"annotations": [annotation(1, {"size": [3, 2], "counts": [6]})]},
-        r"1 run lengths are of another size than the image, the first: 2 x 3 on '1.jpg' of 40 x 30",
+        "run lengths of 2 x 3 for an image of 40 x 30",
     ),
     "run lengths of too few": (
         {"annotations": [annotation(1, {"size": list(SIZE), "counts": [6]})]},
@@ -224,8 +224,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_content_is_an_error_in_words(name: str, tmp_path: Path) -> None:
     changed, words = BAD[name]
+    write(tmp_path, **changed)
     with pytest.raises(DataError, match=words):
-        opened(write(tmp_path, **changed))
+        check_headers(open_dataset("folder", root=str(tmp_path), split="train", format="coco"))
 
 
 @pytest.mark.parametrize(
@@ -278,9 +279,18 @@ def test_problems_are_collected_and_the_rest_is_used(tmp_path: Path) -> None:
     (tmp_path / "images/1.jpg").unlink()
     with collecting() as problems:
         samples = opened(tmp_path)
-    assert len(problems) == 3
+    assert len(problems) == 2
     assert [image.name for image, _ in samples.pairs] == ["2.jpg", "3.jpg"]
     assert np.unique(samples.label(0)).tolist() == [0, 1]
+
+
+def test_an_image_with_a_bad_annotation_is_skipped(tmp_path: Path) -> None:
+    write(tmp_path, annotations=[annotation(1, []), annotation(2, [SQUARE], 3)])
+    samples = open_dataset("folder", root=str(tmp_path), split="train", format="coco", skip_unreadable=True)
+    (line,) = check_headers(samples)
+    assert line.startswith("1 of 3 pairs of split train cannot be used")
+    assert [samples.read(index) is None for index in range(3)] == [True, False, False]
+    assert "1 of 3 images have no labelled shape" in "".join(samples.left_out)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_bad_file_is_an_error_in_words_or_skipped(text: str, words: str, tmp_p
     settings = {"root": str(tmp_path), "split": "train", "format": "labelme"}
     with pytest.raises(DataError, match=words):
         check_headers(open_dataset("folder", **settings))  # type: ignore[arg-type]
-    samples = open_dataset("folder", skip_unreadable=True, **settings)  # type: ignore[arg-type]
+    samples = open_dataset("folder", skip_unreadable=True, **settings)
     (line,) = check_headers(samples)
     assert line.endswith("; they are skipped")
     assert samples.read(1) is None
