@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplabx.dataset.drawings import MOST_PIXELS, Drawings, Pages, Shape, polygon, run_lengths
+from deeplabx.dataset.drawings import MOST_PIXELS, Drawings, ImageShapes, Shape, polygon, run_lengths
 from deeplabx.dataset.drawn import DrawnFiles, words_of_classes
 from deeplabx.dataset.files import Pairs, with_files
 from deeplabx.dataset.json_file import read_lists
@@ -59,7 +59,7 @@ class CocoFiles(DrawnFiles):
             chosen = [index for index, pair in zip(chosen, pairs, strict=True) if pair in there]
         found = content.labels()
         names_of_classes = label_names(base, found, unlabelled=unlabelled, where=path)
-        shapes = content.pages(chosen, names_of_classes)
+        shapes = content.shapes(chosen, names_of_classes)
         by_id = content.errors()
         errors = {label: by_id[int(label.name)] for _, label in kept if int(label.name) in by_id}
         super().__init__(kept, shapes, names_of_classes, errors=errors)
@@ -159,7 +159,7 @@ class CocoJson:
         """The names of the categories, in the order of their ids."""
         return [self.categories[number] for number in sorted(self.categories)]
 
-    def pages(self, images: list[int], names: LabelNames) -> Pages:
+    def shapes(self, images: list[int], names: LabelNames) -> ImageShapes:
         """The shapes of some images. Reports a DataError for annotations of no image or category, and raises
         one for a category that is no class.
         """
@@ -181,7 +181,7 @@ class CocoJson:
                 train_ids.append(-1)  # a category that no annotation has
         class_ids = np.where(category < 0, -1, np.array([*train_ids, -1], np.int64)[category])
         self.note_other_sizes(owners)
-        return Pages(self.drawings, images, owners=owners, class_ids=class_ids)
+        return ImageShapes(self.drawings, images, owners=owners, class_ids=class_ids)
 
     def report_unknown(self, key: str, values: np.ndarray, words: str) -> None:
         if values.size:
@@ -206,17 +206,17 @@ class CocoJson:
     def errors(self) -> dict[int, DataError]:
         """By the id of an image: what is wrong on it. Reports a DataError for those of no image."""
         known, words_of = set(self.ids), dict[int, list[str]]()
-        homeless = []
+        of_no_image = []
         for image, words in self.faults:
             if type(image) is int and image in known:
                 words_of.setdefault(image, []).append(words)
             else:
-                homeless.append(words)
-        if homeless:
+                of_no_image.append(words)
+        if of_no_image:
             report(
                 DataError(
-                    f"{self.path}: {len(homeless):,} annotations of no image cannot be used, the first: "
-                    f"{homeless[0]}"
+                    f"{self.path}: {len(of_no_image):,} annotations of no image cannot be used, the first: "
+                    f"{of_no_image[0]}"
                 )
             )
         return {image: self.error(words) for image, words in words_of.items()}

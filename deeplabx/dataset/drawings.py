@@ -150,7 +150,7 @@ class Drawings:
         return len(self.sizes) // 2 - 1
 
     def add(self, image: int, class_id: int, shape: Shape) -> None:
-        """image, class_id: numbers of the caller's, which `Pages` gets translated."""
+        """image, class_id: numbers of the caller's, which `ImageShapes` gets translated."""
         self.owners.append(image)
         self.class_ids.append(class_id)
         self.kinds.append(shape.kind)
@@ -158,7 +158,7 @@ class Drawings:
         self.ends.append(len(self.content))
 
 
-class Pages:
+class ImageShapes:
     """The shapes of some images of `Drawings`, by image: a few arrays, which processes share after a fork."""
 
     def __init__(
@@ -166,13 +166,13 @@ class Pages:
     ) -> None:
         """owners: the image of each shape; class_ids: its train id. Below 0: it is not drawn."""
         sizes = np.array(drawings.sizes, np.int64).reshape(-1, 2)
-        page_of = np.full(len(sizes) + 1, -1, np.int64)  # the last: of shapes that belong to none
-        page_of[list(images)] = np.arange(len(images))
-        page = page_of[np.where(owners < 0, len(sizes), owners)]
-        kept = np.flatnonzero((page >= 0) & (class_ids >= 0))
-        kept = kept[np.argsort(page[kept], kind="stable")]
+        index_of = np.full(len(sizes) + 1, -1, np.int64)  # the last: of shapes that belong to none
+        index_of[list(images)] = np.arange(len(images))
+        image = index_of[np.where(owners < 0, len(sizes), owners)]
+        kept = np.flatnonzero((image >= 0) & (class_ids >= 0))
+        kept = kept[np.argsort(image[kept], kind="stable")]
         self.sizes = sizes[list(images)]
-        self.first = np.searchsorted(page[kept], np.arange(len(images) + 1))
+        self.first = np.searchsorted(image[kept], np.arange(len(images) + 1))
         self.class_ids = class_ids[kept].astype(np.uint16)
         self.kinds = np.frombuffer(bytes(drawings.kinds), np.uint8)[kept]
         ends = np.array(drawings.ends, np.int64)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplabx.dataset.drawings import Pages
+from deeplabx.dataset.drawings import ImageShapes
 from deeplabx.dataset.files import LabelledFiles, Pairs
 from deeplabx.dataset.image_header import Header
 from deeplabx.dataset.label_file import RawLabel
@@ -22,7 +22,7 @@ class DrawnFiles(LabelledFiles):
     def __init__(
         self,
         pairs: Pairs,
-        shapes: Pages,
+        shapes: ImageShapes,
         names: LabelNames,
         *,
         errors: Mapping[Path, DataError] | None = None,

@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeplabx.dataset.drawings import MOST_PIXELS, Drawings, Pages, Shape, circle, coordinates, mask, polygon
+from deeplabx.dataset.drawings import (
+    MOST_PIXELS,
+    Drawings,
+    ImageShapes,
+    Shape,
+    circle,
+    coordinates,
+    mask,
+    polygon,
+)
 from deeplabx.dataset.drawn import DrawnFiles, words_of_classes
 from deeplabx.dataset.files import complete
 from deeplabx.dataset.image_file import header_of
@@ -59,7 +68,7 @@ class LabelMeFiles(DrawnFiles):
             except DataError as error:  # raised when the label is read, or skipped there
                 errors[path] = error
                 drawings.add_image(height=1, width=1)
-        shapes = Pages(
+        shapes = ImageShapes(
             drawings,
             range(len(pairs)),
             owners=np.array(drawings.owners, np.int64),
