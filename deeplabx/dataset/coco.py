@@ -21,7 +21,7 @@ from deeplabx.dataset.splits import Partition, indices_of
 from deeplabx.errors import DataError, printable, quoted
 
 ROBOFLOW = "_annotations.coco.json"
-COCOS_OWN = "instances_"  # before the name of a folder of images: instances_train2017.json
+COCOS_OWN = "instances_"  # before the name of a folder of images, as in COCO's and CVAT's files
 MOST_LOOKED_FOR = 20  # images, in each folder where they may be
 HOW_TO_LAY_OUT = "a COCO data set is images/ and annotations/<split>.json; see docs/data.md"
 
@@ -297,8 +297,9 @@ def json_of(base: Path, split: str, partition: Partition, annotations: str | Non
 
 def images_folder(base: Path, split: str, path: Path, names: list[str]) -> Path:
     """The folder that the names of images are relative to: the first in which some of them are."""
-    places = [base / "images" / split, base / "images", base / split, base / split.removeprefix(COCOS_OWN)]
-    places = [place for place in [*places, path.parent, base] if place.is_dir()]
+    stem = path.stem.removeprefix(COCOS_OWN)
+    near = [base / "images" / split, base / "images" / stem, base / "images", base / split, base / stem]
+    places = [place for place in [*near, path.parent, base] if place.is_dir()]
     files = Names()
     for place in places:
         if any(files.path(place, name).is_file() for name in names[:MOST_LOOKED_FOR]):

@@ -321,6 +321,23 @@ def test_cocos_own_names(tmp_path: Path) -> None:
     assert len(opened(tmp_path, "instances_val2017")) == 3
 
 
+def test_cvats_and_label_studios_exports_are_split(tmp_path: Path) -> None:
+    write(tmp_path / "cvat", "annotations/instances_default.json")
+    (tmp_path / "cvat/images").rename(tmp_path / "cvat/default")
+    (tmp_path / "cvat/images").mkdir()
+    (tmp_path / "cvat/default").rename(tmp_path / "cvat/images/default")
+    write(
+        tmp_path / "studio",
+        "result.json",
+        images=[image(number, f"images/{number}.jpg") for number in (1, 2, 3)],
+    )
+    (tmp_path / "studio/images/images").rename(tmp_path / "studio/moved")
+    (tmp_path / "studio/images").rmdir()
+    (tmp_path / "studio/moved").rename(tmp_path / "studio/images")
+    for name in ("cvat", "studio"):
+        assert [len(opened(tmp_path / name, split, folds=3, fold=0)) for split in ("train", "val")] == [2, 1]
+
+
 def test_two_json_files_or_none(tmp_path: Path) -> None:
     write(tmp_path)
     write(tmp_path, "train.json")
