@@ -204,21 +204,19 @@ def digest(group: str, *, seed: int) -> bytes:
 
 
 def cut(order: Sequence[str], sizes: Sequence[int], shares: Sequence[float]) -> dict[str, int]:
-    """The part of each group: consecutive groups, at least one in each part, as near to the shares of all
-    images as whole groups allow.
+    """The part of each group: consecutive groups, at least one in each part. A group is on the side of a cut
+    on which its middle is, so that each cut is as near to the shares as whole groups allow.
     """
-    left, part, held = float(sum(sizes)), 0, 0
-    share_left = sum(shares)
-    part_of: dict[str, int] = {}
-    for number, (group, size) in enumerate(zip(order, sizes, strict=True)):
-        groups_left, parts_after = len(order) - number, len(shares) - 1 - part
-        wanted = left * shares[part] / share_left
-        full = held > 0 and (held + size / 2 > wanted or groups_left <= parts_after)
-        if full and parts_after:
-            left, share_left, part, held = left - held, share_left - shares[part], part + 1, 0
-        part_of[group] = part
-        held += size
-    return part_of
+    middles = np.cumsum(sizes) - np.array(sizes) / 2
+    places = np.cumsum(shares)[:-1] / sum(shares) * sum(sizes)
+    cuts = np.searchsorted(middles, places - 1e-9).tolist()  # the number of groups before each
+    for number in range(len(cuts)):  # a group may be larger than a share
+        cuts[number] = max(cuts[number], 1 + (cuts[number - 1] if number else 0))
+    for number in reversed(range(len(cuts))):
+        following = cuts[number + 1] if number + 1 < len(cuts) else len(order)
+        cuts[number] = min(cuts[number], following - 1)
+    parts = np.searchsorted(cuts, np.arange(len(order)), side="right").tolist()
+    return dict(zip(order, parts, strict=True))
 
 
 def groups_of(names: Sequence[str], pattern: str, *, where: object) -> list[str | None]:

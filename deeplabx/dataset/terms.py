@@ -28,8 +28,7 @@ BY_NAME = {
     ),
     "camvid": Terms("CamVid: its publisher states no licence", "no licence is stated"),
     "ade20k": Terms(
-        "ADE20K: its terms of use, ade20k.csail.mit.edu/terms",
-        "ADE20K's images are for non-commercial research and education",
+        "ADE20K: annotations BSD-3-Clause, images under its own terms of use", "the images belong to others"
     ),
     "coco_stuff164k": COCO,
     "coco_stuff10k": COCO,

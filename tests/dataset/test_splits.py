@@ -9,7 +9,7 @@ import pytest
 
 from deeplabx.dataset import splits
 from deeplabx.dataset.problems import collecting
-from deeplabx.dataset.splits import Partition, indices_of
+from deeplabx.dataset.splits import Partition, cut, indices_of
 from deeplabx.errors import DataError
 
 
@@ -84,6 +84,23 @@ def test_an_image_that_is_added_moves_few_others(group: str | None) -> None:
         after = folds_of([*names, f"{1000 + number}_new"], partition)
         moved = sum(fold != before[name] for name, fold in zip(names, after, strict=False))
         assert moved <= (5 - 1) * (1 if group is None else 3)  # a group at each of the cuts
+
+
+def test_groups_of_any_sizes_are_cut_near_to_the_shares() -> None:
+    rng = np.random.default_rng(0)
+    for number in range(400):
+        count = int(rng.integers(2, 30))
+        folds = int(rng.integers(2, min(count, 8) + 1))
+        sizes = (1 + rng.pareto(1, count) * 3).astype(int) if number % 2 else rng.integers(1, 30, count)
+        order, shares = [str(index) for index in range(count)], [1 / folds] * folds
+        part_of = cut(order, sizes.tolist(), shares)
+        assert sorted(set(part_of.values())) == list(range(folds))  # none is empty
+        assert [part_of[group] for group in order] == sorted(part_of.values())  # consecutive groups
+        held = np.bincount([part_of[group] for group in order], weights=sizes)
+        assert np.abs(held - sizes.sum() / folds).max() <= sizes.max()
+        place = int(rng.integers(count + 1))
+        more = cut([*order[:place], "new", *order[place:]], [*sizes[:place], 1, *sizes[place:]], shares)
+        assert sum(more[group] != part_of[group] for group in order) <= folds - 1
 
 
 def test_the_pattern_s_first_group_or_its_whole_match() -> None:
