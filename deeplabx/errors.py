@@ -41,9 +41,15 @@ class PluginError(DeeplabxError):
 
 
 class DataError(DeeplabxError):
-    """A data set, image or label that cannot be used."""
+    """A data set, image or label that cannot be used. kind: what is wrong, in a word for programs, such as
+    "size_mismatch"; "unreadable" of an image or label file that is none of the other kinds.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "", kind: str = "unreadable") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
 
 
 class CheckpointError(DeeplabxError):

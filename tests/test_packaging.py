@@ -45,3 +45,9 @@ def test_the_wheel_holds_the_page_of_serve(installed: Path) -> None:
     shipped = {path.name: path.read_bytes() for path in (installed / inside).iterdir()}
     assert shipped == {path.name: path.read_bytes() for path in (ROOT / inside).iterdir()}
     assert {"index.html", "page.js", "page.css"} <= set(shipped)
+
+
+def test_the_wheel_holds_the_kit_of_pages(installed: Path) -> None:
+    inside = Path("deeplabx", "report", "page")
+    for name in ("page.html", "blocks.html", "page.css", "page.js"):
+        assert (installed / inside / name).read_bytes() == (ROOT / inside / name).read_bytes()

@@ -121,7 +121,7 @@ def command_settings(command: Command) -> dict[str, Setting]:
         return {}
     every = settings_in(command.settings(), contents(command.key))
     found = {one.key: one for one in every if one.key.partition(".")[0] not in registry.GROUPS}
-    builds = command.trains or "model" in own_groups(command)
+    builds = command.trains or {"model", "dataset"} & set(own_groups(command))
     return {**found, PLUGINS.key: PLUGINS} if builds else found
 
 

@@ -177,6 +177,39 @@ COMMANDS = (
         lists=True,
     ),
     Command(
+        words="data check",
+        about="faults of a data set, their causes, and a repaired copy",
+        examples=(
+            ("data check", "of the generated shapes, which have none"),
+            ("data check dataset=folder dataset.root=own", "of your own images and masks"),
+            ("data check dataset=folder dataset.root=own fix=true out=DIR", "and a repaired copy in DIR"),
+        ),
+        run="deeplabx.command.data_check:main",
+        schema="DataCheckConfig",
+    ),
+    Command(
+        words="data stats",
+        about="classes, void, sizes and channels of a data set",
+        examples=(
+            ("data stats", "of the generated shapes"),
+            ("data stats dataset=folder dataset.root=own", "of your own images"),
+            ("data stats dataset=voc dataset.root=PATH 'splits=[trainval]'", "of another split"),
+        ),
+        run="deeplabx.command.data_stats:main",
+        schema="DataStatsConfig",
+    ),
+    Command(
+        words="data preview",
+        about="the augmented samples that a training sees",
+        examples=(
+            ("data preview", "the first 12 of the generated shapes"),
+            ("data preview dataset=folder dataset.root=own", "of your own images, with their labels"),
+            ("data preview augment.scale_min=0.25 epoch=3 images=24", "with other settings, of epoch 3"),
+        ),
+        run="deeplabx.command.data_preview:main",
+        schema="DataPreviewConfig",
+    ),
+    Command(
         words="data fake",
         about="write a small made-up data set in the original layout",
         examples=(

@@ -96,8 +96,11 @@ def check(config: Any, *, training: bool = True) -> None:
         check_parts("model", config.model)
     if isinstance(getattr(config, "dataset", None), schema.FolderSettings):
         check_folder(config.dataset)
-    if isinstance(config, schema.TrainConfig):
+    if isinstance(config, schema.TrainConfig | schema.DataStatsConfig | schema.DataPreviewConfig):
         check_channels(config.dataset.channels)
+    if isinstance(config, schema.TrainConfig | schema.DataPreviewConfig) and training:
+        check_augment(config.augment)
+    if isinstance(config, schema.TrainConfig):
         check_eval(config.eval)
         device_count(config.trainer.devices)
         if training:
@@ -221,10 +224,6 @@ def check_training(config: schema.TrainConfig) -> None:
             f"backbone.output_stride={backbone.output_stride}",
             hint="the network needs a crop of at least one output stride; 513 and 512 both work",
         )
-    if isinstance(augment, schema.StandardAugmentSettings) and augment.scale_min > augment.scale_max:
-        raise ConfigError(
-            f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}"
-        )
     if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
         raise ConfigError(
             f"schedule.warmup_iters={config.schedule.warmup_iters} must be smaller than "
@@ -251,6 +250,13 @@ def check_training(config: schema.TrainConfig) -> None:
             "at least two values per channel",
             hint=f"set trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
+        )
+
+
+def check_augment(augment: schema.AugmentSettings) -> None:
+    if isinstance(augment, schema.StandardAugmentSettings) and augment.scale_min > augment.scale_max:
+        raise ConfigError(
+            f"augment.scale_min={augment.scale_min} is above augment.scale_max={augment.scale_max}"
         )
 
 

@@ -864,6 +864,56 @@ class DataFakeConfig:
 
 
 @dataclass
+class DataCheckConfig:
+    dataset: DatasetSettings = nested(DatasetSettings, words="data set that is checked")
+    splits: list[str] | None = setting(
+        default=None,
+        words="splits that are checked, the training split first; null: dataset.train_split, dataset.split",
+    )
+    workers: int | str = choice_or_number(
+        "auto",
+        at_least=0,
+        at_most=256,
+        words="processes that read images and labels; auto: one for each core",
+    )
+    fix: bool = setting(words="write a repaired copy into `out`; the data set itself is never changed")
+    out: str = setting(path=True, words="folder to write check.json, check.html and the copy to")
+
+
+@dataclass
+class DataStatsConfig:
+    dataset: DatasetSettings = nested(DatasetSettings, words="data set that is counted")
+    splits: list[str] | None = setting(
+        default=None, words="splits that are counted; null: dataset.train_split and dataset.split"
+    )
+    workers: int | str = choice_or_number(
+        "auto",
+        at_least=0,
+        at_most=256,
+        words="processes that read images and labels; auto: one for each core",
+    )
+    out: str = setting(path=True, words="folder to write stats.json and stats.html to")
+
+
+@dataclass
+class DataPreviewConfig:
+    """What decides what a training sees: the backbone states the mean pixel with which crops are padded."""
+
+    model: ModelSettings = nested(ModelSettings)
+    backbone: BackboneSettings = nested(BackboneSettings)
+    dataset: DatasetSettings = nested(DatasetSettings, words="data set whose training images are shown")
+    augment: AugmentSettings = nested(AugmentSettings, words="random changes that are shown")
+    images: int = number(at_least=1, at_most=100, words="number of training images that are shown")
+    epoch: int = number(
+        at_least=0,
+        at_most=2**31 - 1,
+        words="epoch of the training whose first samples are shown; counted from 0",
+    )
+    seed: int = number(at_least=0, at_most=2**31 - 1, words="seed of data order and augmentation")
+    out: str = setting(path=True, words="folder to write preview.html and preview.png to")
+
+
+@dataclass
 class WeightsConfig:
     """Another program's file, and the settings that replace what its importer says of the network."""
 

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from deeplabx.dataset.contract import Colour, Palette, ignore_index_of, is_class_name
+from deeplabx.dataset.contract import IGNORE_INDEX, Colour, Palette, ignore_index_of, is_class_name
 from deeplabx.dataset.label_file import LARGEST_ID, holds_colours, read_colours, read_label
 from deeplabx.dataset.labels import MAX_CLASSES, LabelMap, voc_palette
 from deeplabx.dataset.listing import nfc
 from deeplabx.dataset.mask_values import Advice, how_to_write, in_yaml, sampled, values_in
+from deeplabx.dataset.problems import report
 from deeplabx.errors import DataError, listed, quoted
 
 KEYS = ("classes", "ignore", "label_map")
@@ -40,7 +41,19 @@ class ClassTable(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, *, masks: list[Path]) -> "ClassTable":
-        """`masks` show whether ids or colours are meant where label_map does not say so. Raises DataError."""
+        """`masks` show whether ids or colours are meant where label_map does not say so. Reports a DataError;
+        where problems are collected, the table is then empty.
+        """
+        try:
+            return cls.of_file(path, masks=masks)
+        except DataError as error:
+            if error.kind == "unreadable":  # of no mask, but of the file itself
+                error.kind = "classes_yaml"
+            report(error)
+            return cls([], [], LabelMap({}), IGNORE_INDEX)
+
+    @classmethod
+    def of_file(cls, path: Path, *, masks: list[Path]) -> "ClassTable":
         content = in_full(read_yaml(path, masks), path)
         names, colours = names_and_colours(content["classes"], path)
         given = label_map_of(content, names, path)
@@ -112,6 +125,7 @@ def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
         raise DataError(
             f"{path} is missing: it says what the values in masks/ mean ({found})",
             hint=f"rename {others[0]} to {path.name}" if others else how_to_write(path, masks),
+            kind="no_classes",
         )
     content = loaded(path)
     if not isinstance(content, dict) or not content.get("classes"):
@@ -268,6 +282,7 @@ def with_ignored(
                 hint="with more than 255 classes, 255 is the id of one; void can be 65535"
                 if raw == 255 < len(names)
                 else "",
+                kind="ignore_inside_classes",
             )
     return {**train_ids, **dict.fromkeys(chosen, ignore_index)}
 
@@ -360,5 +375,18 @@ def refuse_colours(masks: list[Path], path: Path) -> None:
             continue
     values_in(sampled(masks))  # raises the error of a mask where none can be read
     raise DataError(
-        f"{path} gives ids, but the masks hold colours, as {masks[0].name}", hint=how_to_write(path, masks)
+        f"{path} gives ids, but the masks hold colours, as {masks[0].name}",
+        hint=how_to_write(path, masks),
+        kind="colour_mask",
     )
+
+
+def names_in(path: Path) -> list[str]:
+    """The class names in a classes.yaml of which other parts may be wrong; none where they cannot be read."""
+    if not path.is_file():
+        return []
+    try:
+        names, _ = names_and_colours(in_full(read_yaml(path, []), path)["classes"], path)
+    except (DataError, OSError):  # it has been reported
+        return []
+    return names

@@ -74,6 +74,7 @@ class LabelledFiles(SegmentationSet):
             raise DataError(
                 f"{error.message}; the file has {bits} per pixel, so its ids are 0 to {2**raw.bits - 1}",
                 hint=error.hint,
+                kind=error.kind,
             ) from None
         if raw.void is not None:
             ids[raw.void] = self.ignore_index
@@ -109,7 +110,9 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
-    """The pairs whose two files exist. Reports a DataError with the number of missing files, and the first."""
+    """The pairs whose two files exist. Reports a DataError with the number of missing files, and the first;
+    raises one if there are no pairs at all.
+    """
     if not pairs:
         raise DataError(f"{where} contains no images", hint=hint)
     for position in range(2):
@@ -124,7 +127,7 @@ def with_files(pairs: Pairs, position: int, *, where: object, hint: str) -> Pair
         return pairs
     kind = ("image", "label")[position]
     report(
-        MissingFiles(
+        MissingFilesError(
             f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: {lacking[0]}",
             hint=hint,
             files=lacking,
@@ -133,9 +136,9 @@ def with_files(pairs: Pairs, position: int, *, where: object, hint: str) -> Pair
     return [pair for pair in pairs if pair[position].is_file()]
 
 
-class MissingFiles(DataError):
+class MissingFilesError(DataError):
     """Images or labels of a split that do not exist."""
 
     def __init__(self, message: str, *, hint: str = "", files: Sequence[Path] = ()) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, kind="missing_file")
         self.files = files

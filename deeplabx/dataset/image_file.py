@@ -215,6 +215,7 @@ def refuse_lossy(header: Header, path: object) -> None:
         raise DataError(
             f"{path}: a mask must not be a {header.lossy} file: compression changes ids",
             hint="save masks as PNG, from what they were before; this file's ids are lost",
+            kind="lossy_mask",
         )
 
 
@@ -222,22 +223,28 @@ def refuse_header(header: Header, path: object, *, mask: bool, channels: Sequenc
     """Raise DataError for what cannot be used, or would not be used whole, as its header shows."""
     width, height = header.size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels exceed the limit of {MAX_PIXELS:,}")
+        raise DataError(
+            f"{path}: {width} x {height} pixels exceed the limit of {MAX_PIXELS:,}", kind="size_bomb"
+        )
     if mask:
         refuse_lossy(header, path)
     if mask and header.tiff and header.tiff.photometric == YCBCR:
         raise DataError(
-            f"{path}: a mask must not be a YCbCr file: the conversion changes ids", hint="save masks as PNG"
+            f"{path}: a mask must not be a YCbCr file: the conversion changes ids",
+            hint="save masks as PNG",
+            kind="lossy_mask",
         )
     if header.pages > 1 and header.format != "MPO":  # a photo, and other views of it beside it
         raise DataError(
             f"{path} has {header.pages} pages or frames, of which only one would be used",
             hint="save each as a file of its own",
+            kind="several_pages",
         )
     if header.mode not in SIXTEEN_BIT_MODES and header.bits > 8:
         raise DataError(
             f"{path}: its {header.bits} bits per channel would be truncated to 8",
             hint="convert it to 8 bits first",
+            kind="more_than_8_bits",
         )
     if header.mode == "F" or (header.mode in SIXTEEN_BIT_MODES and not mask):
         refuse_deep(header.mode, path, mask=mask)
@@ -249,6 +256,7 @@ def refuse_header(header: Header, path: object, *, mask: bool, channels: Sequenc
             f"{path} has {tiff.samples} channels per pixel, of which {tiff.samples - tiff.unused} would be "
             "used",
             hint="save the mask with one channel of ids" if mask else f"{DROP_ALPHA} reads the first three",
+            kind="more_channels",
         )
 
 
@@ -256,11 +264,15 @@ def refuse_deep(mode: str, name: object, *, mask: bool = False) -> None:
     """Raise DataError for an image of more than 8 bits per channel."""
     if mode == "F" and mask:
         raise DataError(
-            f"{name}: a mask must hold whole numbers, not floating point", hint=how_to_save(mask=True)
+            f"{name}: a mask must hold whole numbers, not floating point",
+            hint=how_to_save(mask=True),
+            kind="not_whole_numbers",
         )
     if mode in SIXTEEN_BIT_MODES:
         raise DataError(
-            f"{name}: mode {mode} has more than 8 bits per channel", hint="convert it to 8 bits first"
+            f"{name}: mode {mode} has more than 8 bits per channel",
+            hint="convert it to 8 bits first",
+            kind="more_than_8_bits",
         )
 
 
@@ -320,6 +332,7 @@ def rgb_of(
         raise DataError(
             f"{name}: {int((alpha < 255).sum()):,} of {alpha.size:,} pixels are transparent",
             hint=f"{DROP_ALPHA} uses the colours below; or save it without transparency",
+            kind="transparent",
         )
     return colours
 

@@ -77,6 +77,7 @@ def read_raw(path: Path, *, colours: bool, white: int | None = 1, alpha: str = "
                 f"{path}: {int(void.sum()):,} of {void.size:,} pixels of the mask are transparent",
                 hint="save the mask without transparency; or, with dataset=folder, set "
                 "dataset.mask_alpha=void to ignore them, or keep to use the values below",
+                kind="transparent",
             )
         return RawLabel(values, void if alpha == "void" else None, found.orientation(), header.bits)
 
@@ -104,6 +105,7 @@ def ids_of(found: Opened, pixels: np.ndarray, *, white: int | None) -> np.ndarra
             f"{path}: a label file must hold ids (palette or grey), but this one is {header.mode} with "
             f"{len(colours)} colours: {shown} ...",
             hint="dataset=folder reads colours: map each one to a class in classes.yaml",
+            kind="colour_mask",
         )
     if pixels.dtype == bool or (header.mode == "L" and header.maximum == 1):
         return of_one_bit(pixels != 0, header, path, white=white)
@@ -126,7 +128,9 @@ def within_range(values: np.ndarray, path: object) -> np.ndarray:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype.kind not in "iu" or values.ndim != 2:
-        raise DataError(f"{path}: a mask must hold whole numbers, not {values.dtype}")
+        raise DataError(
+            f"{path}: a mask must hold whole numbers, not {values.dtype}", kind="not_whole_numbers"
+        )
     wrong = (values < 0) | (values > LARGEST_ID)
     if wrong.any():
         raise DataError(
@@ -134,6 +138,7 @@ def within_range(values: np.ndarray, path: object) -> np.ndarray:
             f"{int(values[wrong][0])}",
             hint="write other numbers into the mask; where they mean no data, 255, and ignore: [255] in "
             "classes.yaml",
+            kind="unknown_value",
         )
     return values.astype(np.uint8 if values.dtype == np.int8 else np.int32)
 
@@ -195,13 +200,15 @@ def fitting(
     if not ways:
         raise DataError(
             f"{image_path} is {image_size[0]} x {image_size[1]} but {label_path} is {label_size[0]} x "
-            f"{label_size[1]}"
+            f"{label_size[1]}",
+            kind="size_mismatch",
         )
     if len(ways) > 1:
         first, other = (image_path, label_path) if image_turn != 1 else (label_path, image_path)
         raise DataError(
             f"{first} is rotated by EXIF, and the size of {other} matches with and without it",
             hint="save the image upright, without EXIF",
+            kind="exif",
         )
     turn_image, turn_label = ways[0]
     return turn_image, turn_label

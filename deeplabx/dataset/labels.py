@@ -72,6 +72,7 @@ class LabelMap:
             f"{path}: {kind} {self.shown(int(raw[row, column]))} at row {row}, column {column} is neither a "
             f"class nor void ({int(unknown.sum())} such pixels: {', '.join(others)})",
             hint=f"{known}\n{how}",
+            kind="unknown_value",
         )
 
     def shown(self, raw: int) -> str:

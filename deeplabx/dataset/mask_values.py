@@ -21,6 +21,7 @@ FITS = 440  # characters of a table in a line of a message
 SHARP = (
     0.98  # share of pixels of the darkest and the brightest value in masks of two values with smooth edges
 )
+TOO_MANY = "too many to be classes: save the masks without smooth edges, or map them in label_map"
 GROUND = ("background", "_background_", "bg", "ground", "other", "unlabeled", "unlabelled")
 
 
@@ -221,8 +222,10 @@ class Advice:
     def ignoring(self, found: Sequence[int | Colour]) -> str:
         """Ignore what is not known: right where the values are void."""
         more = [raw for raw in dict.fromkeys(found) if raw not in self.known and raw not in self.ignored]
+        if len(more) > MAX_CLASSES:
+            return TOO_MANY
         values = [list(raw) if isinstance(raw, tuple) else raw for raw in [*self.ignored, *more]]
         text = in_yaml(values, key="ignore")  # type: ignore[arg-type]
         if len(text) > FITS:
-            return "too many to be classes: save the masks without smooth edges, or map them in label_map"
+            return TOO_MANY
         return f"in classes.yaml, write {text} if they are void; else give each a class in label_map"

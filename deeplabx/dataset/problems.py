@@ -1,5 +1,5 @@
-"""What is wrong with a data set as a whole: raised at the first problem, or collected by a check that looks for
-all of them.
+"""What is wrong with a data set as a whole: raised at the first problem, or collected by a check that looks
+for all of them.
 """
 
 from collections.abc import Iterator

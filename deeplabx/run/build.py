@@ -95,7 +95,10 @@ def build_model(
 
 
 def model_of(
-    config: schema.TrainConfig | schema.ShowConfig, *, num_classes: int, in_channels: int
+    config: schema.TrainConfig | schema.ShowConfig | schema.DataPreviewConfig,
+    *,
+    num_classes: int,
+    in_channels: int,
 ) -> DeepLab:
     """The model that `config.model` and `config.backbone` describe, randomly initialised."""
     return build_model(

@@ -1,11 +1,13 @@
 """What the log says before the first step."""
 
 import math
+import shlex
 from pathlib import Path
 
 import torch
 
 from deeplabx.config import schema
+from deeplabx.dataset.check.quick import quick_check
 from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.state import TrainState
@@ -65,6 +67,10 @@ def opening_words(
     lines += dict.fromkeys([*training.left_out, *validation.left_out])
     if is_main():  # which says it; files are read for it
         lines += shared_images(training, validation)
+        if state.step == 0:
+            root = f" dataset.root={shlex.quote(config.dataset.root)}" if config.dataset.root else ""
+            command = f"deeplabx data check dataset={config.dataset.name}{root}"
+            lines += quick_check(training, validation, command=command)
     return [*lines, training.note] if training.note else lines
 
 

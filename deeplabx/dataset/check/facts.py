@@ -13,11 +13,23 @@ from deeplabx.errors import DataError
 
 
 class ChannelSums(NamedTuple):
-    """Of the pixels of an image, in 0..255: their number, and for each channel the sum and that of squares."""
+    """Of the pixels of an image, in 0..255: their number; of each channel the sum, and that of squares."""
 
     pixels: int
     sums: tuple[float, ...]
     squares: tuple[float, ...]
+
+
+class Edges(NamedTuple):
+    """How the values of a mask change from pixel to pixel, in numbers of pixels.
+
+    changes: that differ from their left neighbour. ramps: that lie between their left and right neighbours in
+    value, and differ from both. alone: that differ from all four neighbours, and lie between no two of them.
+    """
+
+    changes: int
+    ramps: int
+    alone: int
 
 
 @dataclass(frozen=True)
@@ -35,3 +47,11 @@ class Facts:
     # Pixels of each class, and last of void, int64 C + 1; None where the label cannot be used.
     pixels: np.ndarray | None = None
     raw: dict[int, int] = field(default_factory=dict)  # pixels by raw id, or by packed colour
+    by_colour: bool = False  # whether `raw` are colours
+    values: int = 0  # number of raw values; `raw` has the most frequent ones
+    solid: dict[int, int] = field(default_factory=dict)  # of them, those in the middle of 5 x 5 equal pixels
+    edges: Edges | None = None
+    digest: bytes = b""  # of the image file
+    thumbnail: np.ndarray | None = None  # uint8 24 x 24, grey
+    constant: bool = False  # whether all pixels of the image are equal
+    no_data: int = 0  # pixels of a black or white area at the border of the image, which have a class

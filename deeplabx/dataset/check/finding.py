@@ -1,5 +1,6 @@
 """What a check of a data set found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -38,3 +39,8 @@ class Finding:
     examples: tuple[Example, ...] = ()
     repair: str = ""  # what `fix=true` does about it; "" where it can do nothing
     details: dict[str, Any] = field(default_factory=dict)  # plain numbers and texts, for check.json
+
+
+def number(things: Sequence[object], what: str) -> str:
+    """Such as "1 mask" or "3 masks"."""
+    return f"{len(things):,} {what}{'' if len(things) == 1 else 's'}"

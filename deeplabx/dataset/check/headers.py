@@ -38,7 +38,7 @@ def check_headers(samples: ReadableSet) -> list[str]:
     )
     if samples.skip_unreadable:
         return [f"{words}; they are skipped"]
-    raise type(first)(words, hint=first.hint)
+    raise type(first)(words, hint=first.hint, kind=first.kind)
 
 
 def wrong(files: LabelledFiles, indices: Sequence[int]) -> list[DataError]:

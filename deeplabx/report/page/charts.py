@@ -1,0 +1,211 @@
+"""Charts as the elements of an SVG, which blocks.html writes. Colours that follow the page's light or dark
+are classes of page.css.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from deeplabx.process.terminal import columns
+from deeplabx.report.page.blocks import Bars, Colour, Histogram, Lines
+
+WIDTH = 480  # of every chart, in its own units; a page shows it as wide as there is room
+LETTER = 7.6  # width of a letter
+ROW = 24  # height of a bar with its gap
+MOST_LABEL = 22  # columns of a name beside a bar
+HEIGHT = 220  # of the area of a histogram or of curves
+SERIES = 6  # colours of curves in page.css
+
+
+class Part(NamedTuple):
+    """An element. words: its text; title: what is shown where the pointer rests on it."""
+
+    tag: str
+    attributes: dict[str, str]
+    words: str = ""
+    title: str = ""
+
+
+class Drawing(NamedTuple):
+    """A chart. title and description are for those who cannot see it."""
+
+    title: str
+    description: str
+    height: int
+    parts: list[Part]
+    width: int = WIDTH
+
+
+# --- axes ---------------------------------------------------------------------------------------------------
+
+
+def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
+    """At most `most` + 1 round numbers that enclose low..high: multiples of 1, 2 or 5 times a power of 10."""
+    if not high > low:
+        low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    for factor in (1, 2, 5, 10, 20):
+        step = factor * power
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first <= most:
+            break
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
+
+
+def number_words(value: float) -> str:
+    """A number on an axis: 0.25, 12, 1,500, 20 k, 3 M."""
+    for unit, words in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        size = 1e3 if words == "k" else unit
+        if abs(value) >= unit:
+            return f"{value / size:.4g} {words}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def shortened(name: str, most: int = MOST_LABEL) -> str:
+    """A name of at most `most` columns."""
+    if columns(name) <= most:
+        return name
+    while columns(name) > most - 1:
+        name = name[:-1]
+    return f"{name}…"
+
+
+def numbers(**values: float) -> dict[str, str]:
+    """Attributes that are lengths."""
+    return {name: f"{value:.1f}" for name, value in values.items()}
+
+
+def text(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "tick") -> Part:
+    return Part("text", {"class": kind, **numbers(x=x, y=y), "text-anchor": anchor}, words)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Part:
+    return Part("line", {"class": kind, **numbers(x1=x1, y1=y1, x2=x2, y2=y2)})
+
+
+def rect(x: float, y: float, width: float, height: float, *, colour: Colour | None, title: str) -> Part:
+    fill = {"class": "fill"} if colour is None else {"class": "own", "fill": hex_colour(colour)}
+    return Part("rect", {**fill, **numbers(x=x, y=y, width=width, height=height, rx=2)}, title=title)
+
+
+def hex_colour(colour: Colour) -> str:
+    red, green, blue = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+# --- charts -------------------------------------------------------------------------------------------------
+
+
+def bars(chart: Bars) -> Drawing:
+    texts = list(chart.texts or map(number_words, chart.values))
+    left = 12 + LETTER * max((columns(shortened(name)) for name in chart.names), default=0)
+    right = WIDTH - 10 - LETTER * max(map(columns, texts), default=0)
+    marks = ticks(0, max(chart.values, default=1))
+    bottom = ROW * len(chart.names) + 6
+
+    def across(value: float) -> float:
+        return left + (right - left) * value / marks[-1]
+
+    parts = [line(across(mark), 2, across(mark), bottom, "grid") for mark in marks]
+    parts += [text(across(mark), bottom + 15, number_words(mark), anchor="middle") for mark in marks]
+    if chart.axis:
+        parts.append(text((left + right) / 2, bottom + 33, chart.axis, anchor="middle", kind="axis"))
+    colours: Sequence[Colour | None] = chart.colours or [None] * len(chart.names)
+    for row, (name, value, words, colour) in enumerate(
+        zip(chart.names, chart.values, texts, colours, strict=True)
+    ):
+        top = 4 + ROW * row
+        wide = max(1.0, across(value) - left) if value > 0 else 0.0
+        parts.append(text(left - 8, top + 14, shortened(name), anchor="end", kind="name"))
+        parts.append(rect(left, top + 2, wide, ROW - 8, colour=colour, title=f"{name}: {words}"))
+        parts.append(text(left + wide + 6, top + 14, words))
+    described = "; ".join(f"{name} {words}" for name, words in zip(chart.names, texts, strict=True))
+    return Drawing(chart.title, described, bottom + (42 if chart.axis else 22), parts)
+
+
+def frame(
+    x_marks: Sequence[float], y_marks: Sequence[float], *, x_axis: str, y_axis: str
+) -> tuple[list[Part], tuple[float, float, float, float]]:
+    """Axes with their ticks, and the left, top, right and bottom of the area inside them."""
+    left = 16 + LETTER * max(len(number_words(mark)) for mark in y_marks)
+    top, right, bottom = (24.0 if y_axis else 10.0), WIDTH - 16.0, HEIGHT - 20.0
+    parts = []
+    for mark in y_marks:
+        y = bottom - (bottom - top) * (mark - y_marks[0]) / (y_marks[-1] - y_marks[0])
+        parts += [line(left, y, right, y, "grid"), text(left - 6, y + 4, number_words(mark), anchor="end")]
+    for mark in x_marks:
+        x = left + (right - left) * (mark - x_marks[0]) / (x_marks[-1] - x_marks[0])
+        parts += [
+            line(x, bottom, x, bottom + 4, "edge"),
+            text(x, bottom + 18, number_words(mark), anchor="middle"),
+        ]
+    parts.append(line(left, bottom, right, bottom, "edge"))
+    if y_axis:
+        parts.append(text(4, 12, y_axis, kind="axis"))
+    if x_axis:
+        parts.append(text((left + right) / 2, bottom + 36, x_axis, anchor="middle", kind="axis"))
+    return parts, (left, top, right, bottom)
+
+
+def histogram(chart: Histogram) -> Drawing:
+    x_marks = ticks(chart.edges[0], chart.edges[-1])
+    y_marks = [mark for mark in ticks(0, max(1, *chart.counts)) if mark == int(mark)]
+    parts, (left, top, right, bottom) = frame(x_marks, y_marks, x_axis=chart.axis, y_axis=chart.counted)
+
+    def across(value: float) -> float:
+        return left + (right - left) * (value - x_marks[0]) / (x_marks[-1] - x_marks[0])
+
+    for low, high, count in zip(chart.edges, chart.edges[1:], chart.counts, strict=False):
+        if count:
+            tall = max(1.0, (bottom - top) * count / y_marks[-1])
+            words = f"{number_words(low)} to {number_words(high)}: {count:,}"
+            wide = max(1.0, across(high) - across(low) - 1)
+            parts.append(rect(across(low) + 0.5, bottom - tall, wide, tall, colour=None, title=words))
+    described = f"{sum(chart.counts):,} values from {number_words(chart.edges[0])} to "
+    described += number_words(chart.edges[-1])
+    return Drawing(chart.title, described, HEIGHT + (22 if chart.axis else 4), parts)
+
+
+def lines(chart: Lines) -> Drawing:
+    pairs = {
+        name: [(x, y) for x, y in zip(*curve, strict=True) if math.isfinite(x)]
+        for name, curve in chart.series.items()
+    }
+    xs = [x for points in pairs.values() for x, _ in points] or [0.0, 1.0]
+    ys = [y for points in pairs.values() for _, y in points if math.isfinite(y)] or [0.0, 1.0]
+    x_marks, y_marks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
+    parts, (left, top, right, bottom) = frame(x_marks, y_marks, x_axis=chart.x_axis, y_axis=chart.y_axis)
+
+    def place(x: float, y: float) -> str:
+        across = (x - x_marks[0]) / (x_marks[-1] - x_marks[0])
+        up = (y - y_marks[0]) / (y_marks[-1] - y_marks[0])
+        return f"{left + (right - left) * across:.1f},{bottom - (bottom - top) * up:.1f}"
+
+    for number, (name, points) in enumerate(pairs.items()):
+        kind = f"line s{number % SERIES}"
+        for part in unbroken(points):
+            places = [place(x, y) for x, y in part]
+            if len(places) == 1:
+                places *= 2  # a round cap makes a dot of it
+            parts.append(Part("polyline", {"class": kind, "points": " ".join(places)}, title=name))
+    described = f"{len(pairs)} curves of {chart.y_axis or 'values'} over {chart.x_axis or 'steps'}"
+    height = HEIGHT + (22 if chart.x_axis else 4)
+    if len(pairs) > 1:
+        for number, name in enumerate(pairs):
+            y = height + 10 + 18 * number
+            parts.append(line(left, y - 4, left + 18, y - 4, f"line s{number % SERIES}"))
+            parts.append(text(left + 24, y, shortened(name, 50), kind="name"))
+        height += 18 * len(pairs) + 4
+    return Drawing(chart.title, described, height, parts)
+
+
+def unbroken(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """The stretches of a curve between its gaps."""
+    found: list[list[tuple[float, float]]] = [[]]
+    for x, y in points:
+        if math.isfinite(y):
+            found[-1].append((x, y))
+        elif found[-1]:
+            found.append([])
+    return [part for part in found if part]
