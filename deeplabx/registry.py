@@ -157,7 +157,7 @@ def option(group: str, name: str) -> Option:
     return OPTIONS[group][name]
 
 
-def build(group: str, name: str, *arguments: Any, **settings: Any) -> Any:
+def build(group: str, name: str, /, *arguments: Any, **settings: Any) -> Any:
     """What the option's builder makes of `settings`, such as `build("backbone", "resnet50",
     output_stride=16)`.
     """
@@ -241,8 +241,17 @@ BUILT_IN: tuple[tuple[str, str, str, type, str], ...] = (
      "val_coarse"),
     ("dataset", "camvid", "deeplabx.dataset.camvid:CamVid", schema.DatasetSettings,
      "CamVid, the 11-class version: root holds train, trainannot, val, valannot, ..."),
-    ("dataset", "folder", "deeplabx.dataset.folder:Folder", schema.FolderSettings,
-     "Your own images: root holds images/<split>, masks/<split> and classes.yaml"),
+    ("dataset", "ade20k", "deeplabx.dataset.ade20k:ADE20K", schema.DatasetSettings,
+     "ADE20K's scene parsing benchmark, 150 classes: root holds images and annotations; splits train val"),
+    ("dataset", "coco_stuff164k", "deeplabx.dataset.coco_stuff:COCOStuff164k", schema.DatasetSettings,
+     "COCO-Stuff, 171 classes: root holds images and stuffthingmaps; splits train val"),
+    ("dataset", "coco_stuff10k", "deeplabx.dataset.coco_stuff:COCOStuff10k", schema.DatasetSettings,
+     "COCO-Stuff 10K v1.1, 171 classes: root holds images, annotations, imageLists; splits train val all"),
+    ("dataset", "pascal_context", "deeplabx.dataset.pascal_context:PascalContext",
+     schema.PascalContextSettings,
+     "Pascal-Context, 59 classes: root holds VOCdevkit, or is VOC2010; splits train val"),
+    ("dataset", "folder", "deeplabx.dataset.folder:folder", schema.FolderSettings,
+     "Your own images and labels: masks, COCO JSON, LabelMe JSON or lists; root is their folder"),
     ("augment", "standard", "deeplabx.augment.standard:StandardAugment", schema.StandardAugmentSettings,
      "The DeepLab pipeline: random scale, pad with the mean pixel and ignore, random crop, flip"),
     ("augment", "albumentations", "deeplabx.augment.albumentations:AlbumentationsAugment",

@@ -165,13 +165,16 @@ def own_run(tiny_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
-    """The root of a made-up data set by its name, which tests may read, not change."""
+    """The root of a made-up data set by its name, which tests may read, not change; folder/coco is the data
+    set folder with labels in the format coco.
+    """
     from deeplabx.dataset.fake import write_fake
 
     @functools.cache
     def root(name: str) -> Path:
         folder = tmp_path_factory.mktemp("fake") / name
-        write_fake(name, folder, images=4, seed=0)
+        dataset, _, labels = name.partition("/")
+        write_fake(dataset, folder, images=4, seed=0, labels=labels or "masks")
         return folder
 
     return root

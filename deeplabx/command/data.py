@@ -10,9 +10,11 @@ from deeplabx.dataset.fake import write_fake
 def fake(job: Job) -> None:
     """Write a small made-up data set in the original layout."""
     config, name = job.config, job.config.dataset.name
-    write_fake(name, Path(config.out), images=config.images, seed=config.seed)
+    labels = getattr(config.dataset, "format", "masks")
+    write_fake(name, Path(config.out), images=config.images, seed=config.seed, labels=labels)
+    chosen = name if labels == "masks" else f"{name} dataset.format={labels}"
     print(
         f"{config.images} images per split of made-up {name} in {config.out}\n"
-        f"next: deeplabx train dataset={name} dataset.root={shlex.quote(config.out)} augment.crop_size=65 "
+        f"next: deeplabx train dataset={chosen} dataset.root={shlex.quote(config.out)} augment.crop_size=65 "
         "schedule.max_iters=20 trainer.batch_size=4"
     )

@@ -571,7 +571,7 @@ def set_by(command: Command, key: str, defaults: list[Any]) -> str:
             used = NOT_STORED.get(key) if key != "trainer.workers" or command.words == "eval" else None
             return f"{used}, unless the command line overrides it" if used else "no effect"
         return f"command-line overrides win over {stored_in(command)}"
-    if command.settings is schema.DataFakeConfig and key.startswith("dataset."):
+    if command.settings is schema.DataFakeConfig and key.startswith("dataset.") and key != "dataset.format":
         return "no effect"
     owners = [recommending(value) for value in defaults]
     weakest = "the default"

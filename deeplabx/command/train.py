@@ -12,6 +12,7 @@ from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.check.no_valid_pixel import refuse_no_valid_pixel
+from deeplabx.dataset.check.same_classes import refuse_different_classes
 from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
@@ -152,6 +153,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     device = resolve_device(config.trainer.devices)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
+    refuse_different_classes(training, validation)
     skipped = [words for one in (training, validation) for words in check_headers(one)] if is_main() else []
     config = resolved(config, images=len(training), device=device)
     # The main process reads for all: the others may be on machines that do not have the run's folder. A run's

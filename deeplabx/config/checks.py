@@ -95,6 +95,8 @@ def check(config: Any, *, training: bool = True) -> None:
         check_value(key, value, field)
     if isinstance(config, schema.TrainConfig | schema.ShowConfig):
         check_parts("model", config.model)
+    if isinstance(getattr(config, "dataset", None), schema.FolderSettings):
+        check_folder(config.dataset)
     if isinstance(config, schema.TrainConfig | schema.DataStatsConfig | schema.DataPreviewConfig):
         check_channels(config.dataset.channels)
     if isinstance(config, schema.TrainConfig | schema.DataPreviewConfig) and training:
@@ -173,6 +175,45 @@ def check_parts(group: str, settings: Any) -> None:
         if parts and value != field.default and not any(getattr(settings, part, True) for part in parts):
             off = " and ".join(f"{group}.{part}=false" for part in parts)
             raise ConfigError(f"{group}.{field.name}={value} has no effect with {off}", hint="leave it unset")
+
+
+def check_folder(dataset: schema.FolderSettings) -> None:
+    """Raise ConfigError for settings of people's own images that do not go together, or have no effect."""
+    check_split(dataset)
+    for key, unset, formats in (
+        ("annotations", None, ("coco", "list")),
+        ("unlabelled", "background", ("coco", "labelme")),
+        ("mask_suffix", "", ("masks", "beside")),
+        ("mask_alpha", "refuse", ("masks", "beside", "list")),
+    ):
+        value = getattr(dataset, key)
+        if value != unset and dataset.format not in formats:
+            raise ConfigError(
+                f"dataset.{key}={value} has no effect with dataset.format={dataset.format}",
+                hint=f"it belongs to dataset.format={' or '.join(formats)}",
+            )
+
+
+def check_split(dataset: schema.FolderSettings) -> None:
+    folds, fold, fraction = dataset.folds, dataset.fold, dataset.val_fraction
+    if folds is None and fold is not None:
+        raise ConfigError(f"dataset.fold={fold} without dataset.folds", hint="set dataset.folds=5, too")
+    if folds is not None and fold is None:
+        raise ConfigError(
+            f"dataset.folds={folds} needs dataset.fold, from 0 to {folds - 1}",
+            hint=f"all of them in turn: -m dataset.fold={','.join(map(str, range(folds)))}"[:200],
+        )
+    if folds is not None and fold is not None and fold >= folds:
+        raise ConfigError(f"dataset.fold={fold} is not one of dataset.folds={folds}: 0 to {folds - 1}")
+    if folds is not None and fraction is not None:
+        raise ConfigError(f"dataset.folds={folds} and dataset.val_fraction={fraction}: set only one of them")
+    for key in ("group", "annotations"):
+        if getattr(dataset, key) is not None and folds is None and fraction is None:
+            raise ConfigError(
+                f"dataset.{key}={getattr(dataset, key)} has no effect without dataset.val_fraction or "
+                "dataset.folds",
+                hint="with neither, the data set has its own splits",
+            )
 
 
 def check_training(config: schema.TrainConfig) -> None:

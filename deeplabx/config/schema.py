@@ -270,6 +270,11 @@ class TimmSettings(BackboneSettings):
 # --- dataset ----------------------------------------------------------------------------------------------
 
 
+RECOMMENDED_BY = (
+    "voc and cityscapes: v3 and v3+; ade20k, coco_stuff and pascal_context: mmsegmentation's DeepLab configs"
+)
+
+
 @dataclass
 class DatasetRecommended:
     """What a data set is published with; the other groups take it from here by interpolation."""
@@ -278,26 +283,26 @@ class DatasetRecommended:
         at_least=8,
         default=353,
         words="recommended augment.crop_size",
-        source="voc and cityscapes: v3 and v3+",
+        source=RECOMMENDED_BY,
     )
     batch_size: int = number(
         at_least=1,
         at_most=MOST_IMAGES,
         default=8,
         words="recommended trainer.batch_size",
-        source="voc and cityscapes: v3 and v3+",
+        source=RECOMMENDED_BY,
     )
     max_iters: int = number(
         at_least=1,
         default=1000,
         words="recommended schedule.max_iters",
-        source="voc and cityscapes: v3 and v3+",
+        source=RECOMMENDED_BY,
     )
     lr: float = number(
         above=0,
         default=0.01,
         words="recommended optimizer.lr of SGD",
-        source="voc and cityscapes: v3 and v3+",
+        source=RECOMMENDED_BY,
     )
     eval_crop: list[int] | None = number(
         at_least=8,
@@ -355,14 +360,32 @@ class VOCSettings(DatasetSettings):
 
 
 @dataclass
-class FolderSettings(DatasetSettings):
-    val_fraction: float | None = number(
-        above=0,
-        at_most=0.9,
-        default=None,
-        words="share of the images in a seeded split val, such as 0.2; null: the folder has its own splits",
+class PascalContextSettings(DatasetSettings):
+    background: bool = setting(
+        words="whether what belongs to none of the 59 classes is a class too, the first"
     )
-    split_seed: int = number(at_least=0, words="seed of that split")
+
+
+@dataclass
+class FolderSettings(DatasetSettings):
+    format: str = choice(
+        "masks",
+        "beside",
+        "coco",
+        "labelme",
+        "list",
+        words="what the labels are; masks: files in masks/; beside: beside their images; coco, labelme: "
+        "JSON; list: pairs in a CSV or text file",
+    )
+    annotations: str | None = setting(
+        default=None,
+        words="the one JSON (coco) or list (list) of all images; below root; null: one for each split",
+    )
+    unlabelled: str = choice(
+        "background",
+        "ignore",
+        words="what pixels outside all polygons are; background: a class, the first unless it is listed",
+    )
     mask_suffix: str = setting(words="end of a mask's name after its image's, such as _mask")
     mask_alpha: str = choice(
         "refuse",
@@ -370,6 +393,24 @@ class FolderSettings(DatasetSettings):
         "keep",
         words="what transparent pixels of a mask are; refuse: an error; void: ignored; keep: the value below",
     )
+    val_fraction: float | None = number(
+        above=0,
+        at_most=0.9,
+        default=None,
+        words="share of the images in a seeded split val, such as 0.2; null: the folder has its own splits",
+    )
+    folds: int | None = number(
+        at_least=2,
+        at_most=1000,
+        default=None,
+        words="number of folds for cross-validation; val is dataset.fold, train the others; null: none",
+    )
+    fold: int | None = number(at_least=0, default=None, words="which of dataset.folds is val, from 0")
+    group: str | None = setting(
+        default=None,
+        words="regular expression that finds an image's group in its path; a group is in one split only",
+    )
+    split_seed: int = number(at_least=0, words="seed of dataset.val_fraction and dataset.folds")
 
 
 # --- augment, loss, optimizer, schedule ---------------------------------------------------------------------

@@ -127,21 +127,26 @@ def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
             hint=f"rename {others[0]} to {path.name}" if others else how_to_write(path, masks),
             kind="no_classes",
         )
-    try:
-        # Editors of different systems write é in different ways.
-        content = yaml.load(nfc(path.read_text(encoding="utf-8-sig")), Loader=Texts)
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{path} is not valid YAML: it is not UTF-8", hint="save it as UTF-8 in a text editor"
-        ) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())[:160]}") from None
+    content = loaded(path)
     if not isinstance(content, dict) or not content.get("classes"):
         raise DataError(f"{path} must have the key classes", hint=how_to_write(path, masks))
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise DataError(f"{path}: {', '.join(unknown)} is not one of {', '.join(KEYS)}")
     return content
+
+
+def loaded(path: Path) -> Any:
+    """The content of a YAML file. Raises DataError."""
+    try:
+        # Editors of different systems write é in different ways.
+        return yaml.load(nfc(path.read_text(encoding="utf-8-sig")), Loader=Texts)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path} is not valid YAML: it is not UTF-8", hint="save it as UTF-8 in a text editor"
+        ) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())[:160]}") from None
 
 
 def in_full(content: dict[str, Any], path: Path) -> dict[str, Any]:

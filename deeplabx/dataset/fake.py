@@ -3,46 +3,20 @@ real files.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
-import yaml
 
-from deeplabx.dataset import camvid, cityscapes, voc
-from deeplabx.dataset.contract import IGNORE_INDEX, Palette
+from deeplabx.dataset import ade20k, camvid, cityscapes, coco_stuff, pascal_context, voc
+from deeplabx.dataset.contract import IGNORE_INDEX
+from deeplabx.dataset.fake_folder import FOLDER_FAKES
+from deeplabx.dataset.fake_scenes import SPLITS, scenes, write_lines
 from deeplabx.dataset.labels import voc_palette
-from deeplabx.dataset.writing import write_ids, write_image
+from deeplabx.dataset.writing import place_for, save_grey, write_ids, write_image
 from deeplabx.errors import DataError, resource_error
 
-FOLDER_CLASSES = ["background", "road", "water", "tree"]
-SPLITS = ("train", "val")
 CITY = "fakecity"
-
-
-class Scene(NamedTuple):
-    image: np.ndarray  # uint8 H x W x 3
-    ids: np.ndarray  # uint8 H x W, train ids and the ignore index
-
-
-def scenes(count: int, palette: Palette, *, height: int, width: int, seed: int) -> Iterator[Scene]:
-    """Images of up to five patches, each in its class's colour with noise and a void border: easy to
-    learn.
-    """
-    for number in range(count):
-        rng = np.random.default_rng([seed, number])
-        ids = np.full((height, width), rng.integers(len(palette)), np.uint8)
-        for _ in range(rng.integers(2, 6)):
-            corner = rng.integers((0, 0), (width, height))
-            opposite = corner + rng.integers((width // 6, height // 6), (width // 2, height // 2))
-            index = int(rng.integers(len(palette)))
-            cv2.rectangle(ids, corner.tolist(), opposite.tolist(), index, -1)
-            cv2.rectangle(ids, corner.tolist(), opposite.tolist(), IGNORE_INDEX, 1)
-        colours = np.array([*palette, *[(128, 128, 128)] * (256 - len(palette))], np.float32)[ids]
-        noisy = colours + rng.normal(0, 12, colours.shape)
-        yield Scene(np.clip(noisy, 0, 255).astype(np.uint8), ids)
 
 
 def fake_voc(out: Path, *, images: int, seed: int) -> None:
@@ -103,44 +77,81 @@ def fake_camvid(out: Path, *, images: int, seed: int) -> None:
         write_ids(out / f"{split}annot" / f"frame_{number:05d}.png", ids, [*camvid.PALETTE, (0, 0, 0)])
 
 
-def fake_folder(out: Path, *, images: int, seed: int) -> None:
-    """images, masks and classes.yaml."""
-    palette = voc_palette(len(FOLDER_CLASSES))
-    for number, scene in enumerate(scenes(2 * images, palette, height=120, width=160, seed=seed)):
+def fake_ade20k(out: Path, *, images: int, seed: int) -> None:
+    """images and annotations, each with training and validation."""
+    for number, scene in enumerate(
+        scenes(2 * images, ade20k.ADE20K.palette, height=120, width=160, seed=seed)
+    ):
         split = SPLITS[number // images]
-        write_image(out / "images" / split / f"image_{number:05d}.jpg", scene.image)
-        write_ids(out / "masks" / split / f"image_{number:05d}.png", scene.ids, palette)
-    classes = {name: list(colour) for name, colour in zip(FOLDER_CLASSES, palette, strict=True)}
-    (out / "classes.yaml").write_text(
-        yaml.safe_dump(
-            {"classes": classes, "ignore": [IGNORE_INDEX]}, sort_keys=False, default_flow_style=None
-        ),
-        encoding="utf-8",
-    )
+        part, name = ade20k.SPLITS[split], f"ADE_{split}_{number:08d}"
+        write_image(out / "images" / part / f"{name}.jpg", scene.image)
+        raw = np.where(scene.ids == IGNORE_INDEX, ade20k.OTHER, scene.ids + 1).astype(np.uint8)
+        write_ids(out / "annotations" / part / f"{name}.png", raw, voc_palette(256))
+
+
+def fake_coco_stuff164k(out: Path, *, images: int, seed: int) -> None:
+    """images and stuffthingmaps, each with train2017 and val2017."""
+    pixels = np.full(256, coco_stuff.VOID, np.uint8)
+    pixels[: len(coco_stuff.IDS)] = np.array(coco_stuff.IDS) - 1
+    for number, scene in enumerate(scenes(2 * images, coco_stuff.PALETTE, height=120, width=160, seed=seed)):
+        part, name = coco_stuff.SPLITS[SPLITS[number // images]], f"{number:012d}"
+        write_image(out / "images" / part / f"{name}.jpg", scene.image)
+        save_grey(place_for(out / coco_stuff.LABELS_IN[0] / part / f"{name}.png"), pixels[scene.ids])
+
+
+def fake_coco_stuff10k(out: Path, *, images: int, seed: int) -> None:
+    """images, annotations as .mat files, and imageLists."""
+    from scipy.io import savemat
+
+    raw = np.full(256, coco_stuff.UNLABELLED, np.uint8)
+    raw[: len(coco_stuff.IDS)] = coco_stuff.IDS
+    names = [f"COCO_train2014_{number:012d}" for number in range(2 * images)]
+    (out / "annotations").mkdir()
+    for name, scene in zip(
+        names, scenes(2 * images, coco_stuff.PALETTE, height=120, width=160, seed=seed), strict=True
+    ):
+        write_image(out / "images" / f"{name}.jpg", scene.image)
+        savemat(out / "annotations" / f"{name}.mat", {"S": raw[scene.ids]}, do_compression=True)
+    for split, part in (("train", names[:images]), ("test", names[images:]), ("all", names)):
+        write_lines(out / "imageLists" / f"{split}.txt", part)
+
+
+def fake_pascal_context(out: Path, *, images: int, seed: int) -> None:
+    """VOCdevkit/VOC2010 with SegmentationClassContext and its lists."""
+    base, names = out / "VOCdevkit" / "VOC2010", [f"2010_{number:06d}" for number in range(2 * images)]
+    palette = pascal_context.PascalContext.palette
+    for name, scene in zip(names, scenes(2 * images, palette, height=120, width=160, seed=seed), strict=True):
+        write_image(base / "JPEGImages" / f"{name}.jpg", scene.image)
+        raw = np.where(scene.ids == IGNORE_INDEX, 0, scene.ids + 1).astype(np.uint8)
+        save_grey(place_for(base / pascal_context.PNG_FOLDER / f"{name}.png"), raw)
+    for split, part in (("train", names[:images]), ("val", names[images:])):
+        write_lines(base / pascal_context.LISTS[0] / f"{split}.txt", part)
 
 
 FAKES: dict[str, Callable[..., None]] = {
     "voc": fake_voc,
     "cityscapes": fake_cityscapes,
     "camvid": fake_camvid,
-    "folder": fake_folder,
+    "ade20k": fake_ade20k,
+    "coco_stuff164k": fake_coco_stuff164k,
+    "coco_stuff10k": fake_coco_stuff10k,
+    "pascal_context": fake_pascal_context,
 }
 
 
-def write_fake(name: str, out: Path, *, images: int, seed: int) -> None:
-    """Write `images` images per split into `out`, which must be new or empty. Raises DataError."""
-    if name not in FAKES:
+def write_fake(name: str, out: Path, *, images: int, seed: int, labels: str = "masks") -> None:
+    """Write `images` images per split into `out`, which must be new or empty. labels: of the data set folder,
+    one of its formats. Raises DataError.
+    """
+    known = {**FAKES, "folder": FOLDER_FAKES[labels]}
+    if name not in known:
         raise DataError(
-            f"dataset={name} has no files to generate", hint=f"data sets with files: {', '.join(FAKES)}"
+            f"dataset={name} has no files to generate", hint=f"data sets with files: {', '.join(known)}"
         )
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"out={out} already exists; nothing was written", hint="use a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        FAKES[name](out, images=images, seed=seed)
+        known[name](out, images=images, seed=seed)
     except OSError as error:
         raise resource_error(error) or DataError(f"out={out} cannot be written: {error.strerror}") from None
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -115,19 +115,25 @@ def complete(pairs: Pairs, *, where: object, hint: str) -> Pairs:
     """
     if not pairs:
         raise DataError(f"{where} contains no images", hint=hint)
-    for kind, position in (("image", 0), ("label", 1)):
-        lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
-        if lacking:
-            report(
-                MissingFilesError(
-                    f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: "
-                    f"{lacking[0]}",
-                    hint=hint,
-                    files=lacking,
-                )
-            )
-            pairs = [pair for pair in pairs if pair[position].is_file()]
+    for position in range(2):
+        pairs = with_files(pairs, position, where=where, hint=hint)
     return pairs
+
+
+def with_files(pairs: Pairs, position: int, *, where: object, hint: str) -> Pairs:
+    """The pairs whose image (position 0) or label (1) exists. Reports a DataError as `complete` does."""
+    lacking = [pair[position] for pair in pairs if not pair[position].is_file()]
+    if not lacking:
+        return pairs
+    kind = ("image", "label")[position]
+    report(
+        MissingFilesError(
+            f"{len(lacking)} of {len(pairs)} images of {where} have no {kind} file, the first: {lacking[0]}",
+            hint=hint,
+            files=lacking,
+        )
+    )
+    return [pair for pair in pairs if pair[position].is_file()]
 
 
 class MissingFilesError(DataError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from deeplabx.dataset.drawn import DrawnFiles
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.labels import runs
 from deeplabx.dataset.listing import nfc
@@ -27,7 +28,7 @@ class Images(NamedTuple):
 
 
 class RawValues(NamedTuple):
-    """The raw ids ("0 7-9") or colours ("#804080") in label files, as text."""
+    """The raw ids ("0 7-9") or colours ("#804080") in label files, or the labels of shapes, as text."""
 
     of_classes: list[str]  # in the order of the classes
     ignored: str
@@ -67,6 +68,10 @@ def raw_values(samples: ReadableSet) -> RawValues | None:
     files = samples.samples
     if not isinstance(files, LabelledFiles):
         return None
+    if isinstance(files, DrawnFiles):
+        return RawValues(
+            [files.labels_of(index) for index in range(len(files.classes))], files.labels_of(None)
+        )
     label_map = files.label_map
     by_train_id: dict[int, list[int]] = {}
     for raw, train_id in label_map.known.items():

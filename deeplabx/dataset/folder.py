@@ -1,18 +1,18 @@
-"""Your own images: images/ and masks/ with a classes.yaml that says what the masks mean. No code is
-needed.
+"""Your own images: masks in files, with a classes.yaml that says what they mean, or labels in another of
+FORMATS. No code is needed.
 
 images/train/a.jpg  masks/train/a.png      or images/a.jpg with train.txt and val.txt, or images/a.jpg and
-dataset.val_fraction
+dataset.val_fraction or dataset.folds
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from deeplabx.dataset.class_table import ClassTable
+from deeplabx.dataset.coco import CocoFiles
 from deeplabx.dataset.files import LabelledFiles, complete, root_folder, root_hint
+from deeplabx.dataset.labelme import LabelMeFiles
 from deeplabx.dataset.listing import (
     IMAGE_SUFFIXES,
     Found,
@@ -21,20 +21,89 @@ from deeplabx.dataset.listing import (
     contents,
     found_in,
     images_in,
-    listed_names,
     nfc,
     refuse_two_of_a_name,
 )
+from deeplabx.dataset.lists import ListFiles
+from deeplabx.dataset.splits import Partition, images_of_split
 from deeplabx.errors import DataError, printable
 
 LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
-SEEDED = ("train", "val")  # the two parts of a seeded split
-NAMED = (*SEEDED, "test")  # sub-folders or lists of a folder with predefined splits
+FORMATS = ("masks", "beside", "coco", "labelme", "list")
+OWN_SPLITS = Partition()
+MASK_SUFFIX = ".png"  # of masks beside their images, which have another
 
 
-class Folder(LabelledFiles):
-    """One split of `root`. val_fraction: the share of val in a seeded split into train and val, for a folder
-    without predefined splits.
+def folder(
+    *,
+    root: str | None,
+    split: str,
+    format: str = "masks",
+    annotations: str | None = None,
+    unlabelled: str = "background",
+    mask_suffix: str = "",
+    mask_alpha: str = "refuse",
+    val_fraction: float | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
+    split_seed: int = 0,
+) -> LabelledFiles:
+    """One split of people's own images below `root`, whose labels are of one of FORMATS.
+
+    annotations: of coco and list, the one file of all images, below root; None for one of each split.
+    unlabelled: of coco and labelme, what pixels outside all shapes are, background or ignore. mask_suffix,
+    mask_alpha: of masks, as `Folder` has them. val_fraction, folds, fold, group, split_seed: as `Partition`
+    has them.
+    """
+    partition = Partition(val_fraction, split_seed, group, folds, fold)
+    if format == "masks":
+        return Folder(
+            root=root, split=split, partition=partition, mask_suffix=mask_suffix, mask_alpha=mask_alpha
+        )
+    base = root_folder(root, name="folder", how_to_get=f"dataset.format={format}: see docs/data.md")
+    if format == "beside":
+        return Beside(
+            base=base, split=split, partition=partition, mask_suffix=mask_suffix, mask_alpha=mask_alpha
+        )
+    if format == "coco":
+        return CocoFiles(
+            base=base, split=split, partition=partition, annotations=annotations, unlabelled=unlabelled
+        )
+    if format == "labelme":
+        return LabelMeFiles(base=base, split=split, partition=partition, unlabelled=unlabelled)
+    if format == "list":
+        return ListFiles(
+            base=base, split=split, partition=partition, annotations=annotations, mask_alpha=mask_alpha
+        )
+    raise DataError(f"dataset.format={format} is not one of {', '.join(FORMATS)}")
+
+
+class MaskFiles(LabelledFiles):
+    """Pairs of an image and a mask, with the classes.yaml of `base`. masks: of all images, also of those that
+    are missing.
+    """
+
+    def __init__(
+        self, base: Path, found: Found, masks: list[Path], *, split: str, hint: str, alpha: str
+    ) -> None:
+        if not found.paths:
+            held = f" (only {found.suffixes})" if found.suffixes else ""
+            raise DataError(
+                f"{base}, split {split} contains no images{held}",
+                hint=f"looked for {' '.join(IMAGE_SUFFIXES)} in images/",
+            )
+        pairs = complete(
+            list(zip(found.paths, masks, strict=True)), where=f"{base}, split {split}", hint=hint
+        )
+        table = ClassTable.read(base / "classes.yaml", masks=masks)
+        super().__init__(pairs, label_map=table.label_map)
+        self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
+        self.mask_alpha = alpha
+
+
+class Folder(MaskFiles):
+    """One split of `root`, with masks in masks/. partition: for a folder without splits of its own.
 
     mask_suffix: added to an image's name to get its mask's, as `_mask` in a_mask.png for a.jpg. mask_alpha:
     refuse, void or keep: what transparent pixels of a mask are.
@@ -45,8 +114,7 @@ class Folder(LabelledFiles):
         *,
         root: str | None,
         split: str,
-        val_fraction: float | None = None,
-        split_seed: int = 0,
+        partition: Partition = OWN_SPLITS,
         mask_suffix: str = "",
         mask_alpha: str = "refuse",
     ) -> None:
@@ -61,97 +129,67 @@ class Folder(LabelledFiles):
                         how_to_get=LAYOUT,
                     ),
                 )
-        found = split_images(base, split, val_fraction=val_fraction, split_seed=split_seed)
-        images = found.paths
-        refuse_two_of_a_name(images)
-        masks = masks_of(base, images, mask_suffix)
-        if not images:
-            held = f" (only {found.suffixes})" if found.suffixes else ""
-            raise DataError(
-                f"{base}, split {split} contains no images{held}",
-                hint=f"looked for {' '.join(IMAGE_SUFFIXES)} in images/",
-            )
-        pairs = complete(
-            list(zip(images, masks, strict=True)),
-            where=f"{base}, split {split}",
-            hint=how_to_pair(base, images, masks, mask_suffix),
-        )
-        table = ClassTable.read(base / "classes.yaml", masks=masks)
-        super().__init__(pairs, label_map=table.label_map)
-        self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
-        self.mask_alpha = mask_alpha
+        found = images_of_split(base, base / "images", split, partition)
+        refuse_two_of_a_name(found.paths)
+        masks = masks_of(base, found.paths, mask_suffix)
+        hint = how_to_pair(base, found.paths, masks, mask_suffix)
+        super().__init__(base, found, masks, split=split, hint=hint, alpha=mask_alpha)
         own = base / "masks" / split if (base / "images" / split).is_dir() else base / "masks"
         self.left_out = [*found.left_out, *masks_without_image(base, own, masks, mask_suffix)]
 
 
-def split_images(base: Path, split: str, *, val_fraction: float | None, split_seed: int) -> Found:
-    """A split's images: those of images/<split>/, those that <split>.txt lists, or those of a seeded
-    split.
+class Beside(MaskFiles):
+    """One split of the folder `base`, with each mask beside its image: a_mask.png with mask_suffix=_mask, or
+    a.png beside a.jpg. Images are in images/ where there is one, else in `base` itself.
     """
-    own = [name for name in NAMED if (base / "images" / name).is_dir() or (base / f"{name}.txt").is_file()]
-    if val_fraction is not None and own:
-        raise DataError(
-            f"{base} already has splits ({', '.join(own)}); dataset.val_fraction={val_fraction} "
-            "would mix them",
-            hint="leave dataset.val_fraction unset, or put all images into images/ itself",
-        )
-    if (base / "images" / split).is_dir():
-        if (base / f"{split}.txt").is_file():
+
+    def __init__(
+        self,
+        *,
+        base: Path,
+        split: str,
+        partition: Partition,
+        mask_suffix: str = "",
+        mask_alpha: str = "refuse",
+    ) -> None:
+        def is_mask(path: Path) -> bool:
+            if mask_suffix:
+                return nfc(path.stem).endswith(nfc(mask_suffix))
+            return path.suffix.lower() == MASK_SUFFIX
+
+        def look(folder: Path) -> Found:
+            found = images_in(folder)
+            return found._replace(paths=[path for path in found.paths if not is_mask(path)])
+
+        images = base / "images" if (base / "images").is_dir() else base
+        found = images_of_split(base, images, split, partition, look=look)
+        if not found.paths and not mask_suffix:
             raise DataError(
-                f"{base} has both images/{split}/ and {split}.txt: which one is the split {split}?",
-                hint="remove or rename one of them",
+                f"{base}, split {split} contains no images: without dataset.mask_suffix, masks are the .png "
+                "files, and images have another suffix",
+                hint="where images are .png too, set dataset.mask_suffix=_mask, the end of the masks' names",
             )
-        return images_in(base / "images" / split)
-    link = base / "images" / split
-    if link.is_symlink():
-        raise DataError(f"{link} is a link to {link.readlink()}, where there is no folder")
-    if (base / f"{split}.txt").is_file():
-        return listed_images(base / "images", base / f"{split}.txt")
-    if val_fraction is None:
-        raise DataError(
-            f"{base} has neither images/{split}/ nor {split}.txt; images/: {contents(base / 'images')}",
-            hint="set dataset.val_fraction=0.2 for a seeded split into train and val",
-        )
-    return seeded_split(base, split, val_fraction=val_fraction, split_seed=split_seed)
+        refuse_two_of_a_name(found.paths)
+        names = Names()
 
+        def mask_of(image: Path) -> Path:
+            stem = f"{image.stem}{mask_suffix}"
+            masks = [path for path in names.with_stem(image.parent, stem) if is_mask(path)]
+            if len(masks) > 1:
+                raise DataError(f"{image} has {len(masks)} masks: {', '.join(path.name for path in masks)}")
+            return masks[0] if masks else image.with_name(f"{stem}{MASK_SUFFIX}")
 
-def seeded_split(base: Path, split: str, *, val_fraction: float, split_seed: int) -> Found:
-    found = images_in(base / "images")
-    images = found.paths
-    held_out = max(1, round(len(images) * val_fraction))
-    if split not in SEEDED:
-        raise DataError(
-            f"dataset split {split}: a seeded split has only train and val",
-            hint=f"or write {base / split}.txt",
-        )
-    if held_out >= len(images):
-        raise DataError(
-            f"{base}/images holds {len(images)} images, too few for dataset.val_fraction={val_fraction}"
-        )
-    order = np.random.default_rng(split_seed).permutation(len(images))
-    chosen = order[:held_out] if split == "val" else order[held_out:]
-    return found._replace(paths=[images[index] for index in sorted(chosen)])
-
-
-def listed_images(images: Path, source: Path) -> Found:
-    """The images that a split's list names, with or without their suffix."""
-    found = images_in(images)
-    by_name: dict[str, list[Path]] = {}
-    for path in found.paths:
-        inside = path.relative_to(images)
-        for key in (inside, inside.with_suffix("")):
-            by_name.setdefault(nfc(key.as_posix()), []).append(path)
-    names = listed_names(source)
-    matches = [by_name.get(nfc(Path(name).as_posix()), []) for name in names]
-    wrong = [index for index, paths in enumerate(matches) if len(paths) != 1]
-    if wrong:
-        count = f" ({len(wrong)} of {len(names)} lines)" if len(wrong) > 1 else ""
-        raise DataError(
-            f"{source}: {names[wrong[0]]!r} matches {len(matches[wrong[0]])} images below {images}, not "
-            f"one{count}",
-            hint="a line is an image's path below images/, with / between folders: train/a or train/a.jpg",
-        )
-    return found._replace(paths=[path for paths in matches for path in paths])
+        masks = [mask_of(image) for image in found.paths]
+        beside = "a.png" if not mask_suffix else f"a{mask_suffix}.png"
+        hint = f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if masks end otherwise"
+        super().__init__(base, found, masks, split=split, hint=hint, alpha=mask_alpha)
+        used = {mask_of(image) for image in look(images).paths}
+        rest = [path for path in images_in(images).paths if is_mask(path) and path not in used]
+        self.left_out = list(found.left_out)
+        if rest:
+            self.left_out.append(
+                printable(f"{len(rest)} masks below {images} have no image, the first: {rest[0]}")
+            )
 
 
 def masks_of(base: Path, images: list[Path], mask_suffix: str) -> list[Path]:

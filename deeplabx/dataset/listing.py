@@ -135,6 +135,12 @@ def images_in(folder: Path, *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Fo
     return found
 
 
+def images_beside_json(folder: Path) -> Found:
+    """As `images_in`, of a folder in which JSON files are expected: they are not counted as left out."""
+    found = images_in(folder, suffixes=(*IMAGE_SUFFIXES, ".json"))
+    return found._replace(paths=[path for path in found.paths if path.suffix.lower() != ".json"])
+
+
 def refuse_unreadable(found: Found) -> None:
     if found.unreadable:
         count = f" ({len(found.unreadable)} such files)" if len(found.unreadable) > 1 else ""

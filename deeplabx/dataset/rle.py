@@ -49,3 +49,38 @@ def letters(numbers: np.ndarray) -> str:
     chunks |= np.where(index_of < needed[:, None] - 1, MORE, 0)
     kept = chunks[index_of < needed[:, None]]
     return (kept + FIRST_LETTER).astype(np.uint8).tobytes().decode("ascii")
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def decompressed(text: bytes) -> np.ndarray:
+    """The run lengths in COCO's text, the inverse of `compressed`. Raises ValueError for what is none."""
+    letters = np.frombuffer(text, np.uint8).astype(np.int64) - FIRST_LETTER
+    if not letters.size or letters.min() < 0 or letters.max() >= 2 * MORE:
+        raise ValueError("a letter that is none of the 64 of COCO's run lengths")
+    last = letters < MORE
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    sizes = ends - starts + 1
+    if not last[-1] or sizes.max() > CHUNKS:
+        raise ValueError("a run length that does not end")
+    place = np.arange(letters.size) - np.repeat(starts, sizes)
+    numbers = np.add.reduceat((letters & (MORE - 1)) << 5 * place, starts)
+    negative = (letters[ends] & 16) != 0
+    numbers -= np.where(negative, np.int64(1) << 5 * sizes, 0)
+    for first in (1, 2):  # each is the difference to the one two before it, from the fourth on
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers
+
+
+def inside(counts: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """The pixels of run lengths, bool width x height: column by column. Raises ValueError where they are not
+    those of such an image.
+    """
+    if counts.size and counts.min() < 0:
+        raise ValueError("a run length below 0")
+    total = int(counts.sum())
+    if total != height * width:
+        raise ValueError(f"run lengths of {total} pixels, not of {height * width}")
+    return np.repeat(np.arange(counts.size) % 2 == 1, counts).reshape(width, height)

@@ -2,7 +2,6 @@
 from them.
 """
 
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from deeplabx.dataset.image_header import Header
 from deeplabx.dataset.label_file import RawLabel
 from deeplabx.dataset.labels import LabelMap, voc_palette
 from deeplabx.dataset.listing import Names, contents, images_in, lines_of, nfc
+from deeplabx.dataset.mat_file import matrix_of
 from deeplabx.errors import DataError
 
 CLASSES = [
@@ -177,25 +177,8 @@ def sbd_folder(base: Path, voc: Path, sbd_root: str | None) -> Path | None:
 
 def read_sbd(path: Path) -> np.ndarray:
     """uint8 H x W of ids from one of SBD's .mat files (GTcls.Segmentation)."""
-    from scipy.io import loadmat  # imported here because it is slow
-    from scipy.io.matlab import MatReadError
-
-    try:
-        label = loadmat(path, squeeze_me=True, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
-    except (
-        MatReadError,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        NameError,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
-        raise DataError(
-            f"{path} is not one of SBD's label files: {type(error).__name__}: {str(error)[:120]}"
-        ) from None
-    if not (isinstance(label, np.ndarray) and label.ndim == 2 and label.dtype == np.uint8):
+    label = matrix_of(path, ("GTcls", "Segmentation"), what="one of SBD's label files")
+    if label.dtype != np.uint8:
         raise DataError(
             f"{path} is not one of SBD's label files: GTcls.Segmentation is not a matrix of 8-bit ids"
         )

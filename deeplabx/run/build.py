@@ -45,7 +45,7 @@ CONTRACTS: dict[str, type] = {
 }
 
 
-def built(group: str, name: str, *arguments: Any, **settings: Any) -> Any:
+def built(group: str, name: str, /, *arguments: Any, **settings: Any) -> Any:
     """What an option's builder makes. Raises ConfigError where that is not what the group's options are."""
     made = registry.build(group, name, *arguments, **settings)
     contract = CONTRACTS.get(group, object)

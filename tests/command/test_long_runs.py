@@ -14,7 +14,8 @@ import torch
 
 from deeplabx.command import train as train_command
 from deeplabx.dataset.contract import IGNORE_INDEX
-from deeplabx.dataset.fake import FOLDER_CLASSES, write_fake
+from deeplabx.dataset.fake import write_fake
+from deeplabx.dataset.fake_folder import CLASSES as FOLDER_CLASSES
 from deeplabx.dataset.labels import voc_palette
 from deeplabx.dataset.writing import write_ids
 from deeplabx.engine import checkpoint as checkpoints

@@ -60,6 +60,50 @@ def test_a_value_out_of_range_names_setting_value_and_choices(
         compose(override)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            "folds=5",
+            r"dataset.folds=5 needs dataset.fold, from 0 to 4\nall of them .*: -m dataset.fold=0,1,2,3,4",
+        ),
+        ("fold=0", "dataset.fold=0 without dataset.folds"),
+        ("folds=5 fold=5", "dataset.fold=5 is not one of dataset.folds=5: 0 to 4"),
+        ("folds=1 fold=0", "dataset.folds=1 is out of range: it must be at least 2"),
+        ("folds=5 fold=0 val_fraction=0.2", "set only one of them"),
+        ("group=x", "dataset.group=x has no effect without dataset.val_fraction or dataset.folds"),
+        ("annotations=a.json format=coco", "dataset.annotations=a.json has no effect without"),
+        (
+            "annotations=a.json val_fraction=0.2",
+            "has no effect with dataset.format=masks\nit belongs to dataset.fo",
+        ),
+        ("unlabelled=ignore", "dataset.unlabelled=ignore has no effect with dataset.format=masks"),
+        ("mask_suffix=_m format=coco", "dataset.mask_suffix=_m has no effect with dataset.format=coco"),
+        (
+            "mask_alpha=keep format=labelme",
+            "dataset.mask_alpha=keep has no effect with dataset.format=labelme",
+        ),
+        (
+            "format=coc",
+            "dataset.format=coc is not one of masks, beside, coco, labelme, list. Did you mean coco",
+        ),
+    ],
+)
+def test_settings_of_a_folder_that_do_not_go_together(compose: Compose, settings: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose("dataset=folder", *(f"dataset.{one}" for one in settings.split()))
+
+
+def test_settings_of_a_folder_that_go_together(compose: Compose) -> None:
+    for settings in (
+        "folds=5 fold=4 group=x",
+        "val_fraction=0.2 group=x format=labelme unlabelled=ignore",
+        "format=coco annotations=a.json val_fraction=0.2",
+        "format=beside mask_suffix=_m mask_alpha=void",
+    ):
+        compose("dataset=folder", *(f"dataset.{one}" for one in settings.split()))
+
+
 @pytest.mark.parametrize("crop_size", [512, 513])
 def test_any_crop_of_one_stride_or_more_is_fine(compose: Compose, crop_size: int) -> None:
     assert compose(f"augment.crop_size={crop_size}").augment.crop_size == crop_size

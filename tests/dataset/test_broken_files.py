@@ -22,7 +22,8 @@ import yaml
 from PIL import Image
 
 from deeplabx.dataset.contract import IGNORE_INDEX
-from deeplabx.dataset.fake import FOLDER_CLASSES, scenes
+from deeplabx.dataset.fake_folder import CLASSES as FOLDER_CLASSES
+from deeplabx.dataset.fake_scenes import scenes
 from deeplabx.dataset.image_file import read_image
 from deeplabx.dataset.label_file import read_label
 from deeplabx.dataset.labels import voc_palette

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from PIL import Image
 
 from deeplabx.dataset.folder import Folder
+from deeplabx.dataset.splits import Partition
 from deeplabx.errors import ConfigError, DataError
 from deeplabx.run.build import open_dataset
 from tests.conftest import Root
@@ -54,7 +56,7 @@ def test_medical_masks_of_0_127_255(tmp_path: Path) -> None:
         classes=["background", "organ", "tumour"],
         label_map={0: "background", 127: "organ", 255: "tumour"},
     )
-    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    samples = Folder(root=str(root), split="train", partition=Partition(0.2))
     assert samples.classes == ["background", "organ", "tumour"]
     for index in range(len(samples)):
         image, label = samples[index]
@@ -69,7 +71,7 @@ def test_masks_of_colours(tmp_path: Path) -> None:
     for path in (root / "masks").iterdir():
         Image.fromarray(COLOURS[np.array(Image.open(path))]).save(path)
     write_table(root, classes={"ground": [0, 0, 0], "road": [128, 64, 128]}, ignore=[[0, 0, 142]])
-    samples = Folder(root=str(root), split="val", val_fraction=0.2)
+    samples = Folder(root=str(root), split="val", partition=Partition(0.2))
     assert samples.palette == [(0, 0, 0), (128, 64, 128)]
     for index in range(len(samples)):
         label, name = samples.label(index), samples.pairs[index][0].stem
@@ -85,7 +87,7 @@ def test_a_colour_may_be_written_in_three_ways(tmp_path: Path, ignore: object) -
     write_table(
         root, classes=["ground", "road"], label_map={"#000000": "ground", "128,64,128": "road"}, ignore=ignore
     )
-    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    samples = Folder(root=str(root), split="train", partition=Partition(0.2))
     assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 255}
 
 
@@ -93,7 +95,8 @@ def test_several_values_may_be_one_class_and_a_value_may_be_ignored(tmp_path: Pa
     root = medical(tmp_path, values=(0, 10, 20, 30))
     write_table(root, classes=["a", "b"], label_map={0: "a", 10: "b", 20: "b", 30: "ignore"})
     assert {
-        int(value) for value in np.unique(Folder(root=str(root), split="train", val_fraction=0.1)[0].label)
+        int(value)
+        for value in np.unique(Folder(root=str(root), split="train", partition=Partition(0.1))[0].label)
     } == {0, 1, 255}
 
 
@@ -104,7 +107,7 @@ def test_a_seeded_split_is_a_partition_and_a_function_of_its_seed(tmp_path: Path
     def names(split: str, seed: int) -> set[str]:
         return {
             image.stem
-            for image, _ in Folder(root=str(root), split=split, val_fraction=0.3, split_seed=seed).pairs
+            for image, _ in Folder(root=str(root), split=split, partition=Partition(0.3, seed)).pairs
         }
 
     assert names("train", 0) | names("val", 0) == {f"scan {number}" for number in range(10)}
@@ -326,13 +329,13 @@ def test_a_palette_in_another_order_than_the_table_is_not_guessed_at(tmp_path: P
         match=r"its ids \[0, 1, 2\] and its colours .* are different classes in classes.yaml\nset "
         r"label_map: {0: ",
     ):
-        Folder(root=str(tmp_path), split="train", val_fraction=0.4)
+        Folder(root=str(tmp_path), split="train", partition=Partition(0.4))
     write_table(
         tmp_path,
         classes=["ground", "road", "car"],
         label_map={"0,0,0": "ground", "128,64,128": "road", "0,0,142": "car"},
     )
-    assert (Folder(root=str(tmp_path), split="train", val_fraction=0.4)[0].label == ids).all()
+    assert (Folder(root=str(tmp_path), split="train", partition=Partition(0.4))[0].label == ids).all()
 
 
 def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(tmp_path: Path) -> None:
@@ -346,7 +349,7 @@ def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(
             classes={"ground": [0, 0, 0], "road": [128, 64, 128], "car": [0, 0, 142]},
             ignore=[[255, 255, 255]],
         )
-        samples = Folder(root=str(tmp_path / name), split="train", val_fraction=0.4)
+        samples = Folder(root=str(tmp_path / name), split="train", partition=Partition(0.4))
         assert not samples.label_map.by_colour
         assert (samples[0].label == ids).all()
 
@@ -354,7 +357,7 @@ def test_a_palette_in_the_tables_order_and_one_of_other_colours_are_read_as_ids(
 def test_grey_masks_of_the_tables_greys_are_read_as_colours(tmp_path: Path) -> None:
     root = medical(tmp_path)
     write_table(root, classes={"background": [0, 0, 0], "organ": [127, 127, 127], "tumour": [255, 255, 255]})
-    samples = Folder(root=str(root), split="train", val_fraction=0.2)
+    samples = Folder(root=str(root), split="train", partition=Partition(0.2))
     assert {int(value) for value in np.unique(samples[0].label)} == {0, 1, 2}
 
 
@@ -364,14 +367,14 @@ def test_a_seeded_split_never_mixes_splits_that_are_there(root: Path) -> None:
         with pytest.raises(
             DataError, match=r"already has splits \(train\); dataset.val_fraction=0.4 would mix them"
         ):
-            Folder(root=str(root), split=split, val_fraction=0.4)
+            Folder(root=str(root), split=split, partition=Partition(0.4))
 
 
 def test_a_split_needs_a_image_on_each_side(tmp_path: Path) -> None:
     save_masks(tmp_path, [Image.new("L", (4, 4))])
     write_table(tmp_path, classes=["a", "b"])
     with pytest.raises(DataError, match=r"holds 1 images, too few for dataset.val_fraction=0.2"):
-        Folder(root=str(tmp_path), split="train", val_fraction=0.2)
+        Folder(root=str(tmp_path), split="train", partition=Partition(0.2))
 
 
 def test_names_in_lists_are_names_not_patterns(root: Path) -> None:
@@ -473,3 +476,47 @@ def test_a_root_a_few_levels_off_is_found(fake_root: Root, tmp_path: Path, name:
             open_dataset(name, split="train", root=str(wrong))
         found = raised.value.hint.removeprefix("set dataset.root=")
         assert len(open_dataset(name, split="train", root=found))
+
+
+def test_masks_beside_their_images(fake_root: Root, tmp_path: Path) -> None:
+    root = shutil.copytree(fake_root("folder/beside"), tmp_path / "own")
+
+    def opened(**settings: Any) -> Any:
+        return open_dataset(
+            "folder", root=str(root), format="beside", **{"split": "train", **settings}
+        ).samples
+
+    before = opened()
+    expected = [before[index].label for index in range(4)]
+    assert [(image.suffix, mask.suffix) for image, mask in before.pairs] == [(".jpg", ".png")] * 4
+    (root / "images/train/more.png").write_bytes((root / "images/train/image_00000.png").read_bytes())
+    assert "1 masks below " in "".join(opened().left_out)
+    (root / "images/train/more.png").unlink()
+
+    # images that are .png too, and no folder images/
+    for path in sorted((root / "images").glob("*/*.png")):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    for path in sorted((root / "images").glob("*/*.jpg")):
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    for split in ("train", "val"):
+        (root / "images" / split).rename(root / split)
+    (root / "images").rmdir()
+    found = opened(mask_suffix="_mask")
+    assert all((found[index].label == expected[index]).all() for index in range(4))
+    with pytest.raises(DataError, match=r"contains no images: without dataset.mask_suffix.*\n.*=_mask"):
+        opened()
+    (root / "train/image_00002_mask.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 images .* have no label file, .*image_00002_mask.png"):
+        opened(mask_suffix="_mask")
+    shutil.copy(root / "train/image_00001_mask.png", root / "train/image_00002_mask.png")
+    Image.open(root / "train/image_00002_mask.png").save(root / "train/image_00002_mask.tif")
+    with pytest.raises(
+        DataError, match="image_00002.png has 2 masks: image_00002_mask.png, image_00002_mask.tif"
+    ):
+        opened(mask_suffix="_mask")
+
+
+def test_folds_of_masks_and_splits_on_disk_do_not_mix(root: Path) -> None:
+    with pytest.raises(DataError, match=r"already has splits \(train, val\); dataset.folds=2 would mix them"):
+        Folder(root=str(root), split="train", partition=Partition(folds=2, fold=0))

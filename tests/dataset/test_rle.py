@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deeplabx.dataset.rle import compressed, run_lengths
+from deeplabx.dataset.rle import compressed, decompressed, inside, run_lengths
 
 
 def decoded(text: str, *, height: int, width: int) -> np.ndarray:
@@ -45,3 +45,32 @@ def test_long_runs_and_large_differences_are_written() -> None:
 def test_the_text_is_that_of_pycocotools() -> None:
     """Of pycocotools.mask.encode for np.eye(3), by hand: the counts 0 1 3 1 3 1."""
     assert compressed(run_lengths(np.eye(3, dtype=np.uint8))[1]) == "013000"
+
+
+def test_run_lengths_of_pycocotools_are_read() -> None:
+    masks = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.01, 0.5, 0.99, 1.0):
+        for height, width in ((1, 1), (5, 1), (1, 7), (40, 30)):
+            pixels = rng.random((height, width)) < share
+            text = masks.encode(np.asfortranarray(pixels, np.uint8))["counts"]
+            np.testing.assert_array_equal(inside(decompressed(text), height=height, width=width).T, pixels)
+
+
+def test_compressed_is_undone() -> None:
+    counts = np.random.default_rng(0).integers(0, 1 << 30, 50)
+    for size in (1, 2, 3, 4, 5, 50):
+        np.testing.assert_array_equal(decompressed(compressed(counts[:size]).encode()), counts[:size])
+
+
+@pytest.mark.parametrize("text", [b"", b"!", b"P", b"o" * 20 + b"0", b"\xff"])
+def test_what_is_no_run_length_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="run length"):
+        decompressed(text)
+
+
+def test_run_lengths_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="run lengths of 5 pixels, not of 6"):
+        inside(np.array([2, 3]), height=2, width=3)
+    with pytest.raises(ValueError, match="below 0"):
+        inside(np.array([8, -2]), height=2, width=3)
