@@ -94,7 +94,7 @@ def test_a_wrong_word_is_answered_with_right_ones(deeplabx: Deeplabx, line: str,
 
 def test_the_first_word_of_two_asks_for_the_second(deeplabx: Deeplabx) -> None:
     words = "after deeplabx data comes check, stats, preview, fake"
-    example = "as in deeplabx data check dataset=folder dataset.root=own"
+    example = "as in deeplabx data check"
     assert deeplabx("data", "--help") == Ended(0, f"{words}, {example}\n", "")
     assert deeplabx("data") == Ended(2, "", f"deeplabx: {words}\n  {example}\n")
 

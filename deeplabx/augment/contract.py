@@ -29,7 +29,9 @@ class Augment(Protocol):
     def __call__(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Augmented: ...
 
 
-def described(augment: Augment, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Described:
+def described(
+    augment: Callable[..., Augmented], image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+) -> Described:
     """What an augmentation returns, and in words what it has drawn; no words where it cannot say it."""
     method: Callable[..., Described] | None = getattr(augment, "described", None)
     return (*augment(image, label, rng), []) if method is None else method(image, label, rng)
