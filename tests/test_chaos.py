@@ -63,6 +63,7 @@ def test_a_disk_that_takes_no_more_costs_saves_and_no_earlier_checkpoint(
     assert deeplabx("resume", str(run)).code == 0
 
 
+@pytest.mark.slow  # the longest two: several processes, which wait for each other
 def test_a_lost_process_ends_the_run_in_a_few_lines_and_costs_no_save(tmp_path: Path) -> None:
     found = processes.lost("rank 1 killed", tmp_path)
     assert found.passed, found.words
@@ -74,6 +75,7 @@ def test_a_killed_loader_worker_ends_the_run_in_words_and_leaves_no_process(tmp_
     assert seconds < 30
 
 
+@pytest.mark.slow  # the longest two: several processes, which wait for each other
 def test_two_processes_whose_data_stop_arriving_hear_a_signal_and_save(tmp_path: Path) -> None:
     right, words = loading.stall(tmp_path, signal.SIGTERM, "trainer.workers=1", "trainer.devices=2")
     assert right, words
