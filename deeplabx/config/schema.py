@@ -384,7 +384,7 @@ class FolderSettings(DatasetSettings):
     unlabelled: str = choice(
         "background",
         "ignore",
-        words="what pixels outside all shapes are; background: a class, the first unless classes.yaml lists it",
+        words="what pixels outside all shapes are; background: a class, first unless classes.yaml lists it",
     )
     mask_suffix: str = setting(words="end of a mask's name after its image's, such as _mask")
     mask_alpha: str = choice(

@@ -181,7 +181,10 @@ class Beside(MaskFiles):
 
         masks = [mask_of(image) for image in found.paths]
         beside = "a.png" if not mask_suffix else f"a{mask_suffix}.png"
-        hint = f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if mask names have another ending"
+        hint = (
+            f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if mask names have another "
+            "ending"
+        )
         super().__init__(base, found, masks, split=split, hint=hint, alpha=mask_alpha)
         used = {mask_of(image) for image in look(images).paths}
         rest = [path for path in images_in(images).paths if is_mask(path) and path not in used]
