@@ -147,9 +147,10 @@ def means_of_folds(outcomes: list[dict[str, Any]]) -> list[str]:
         folded, miou = len(others) < len(outcome["overrides"]), outcome["miou"]
         if folded and miou is not None and math.isfinite(miou):
             scores.setdefault(others, []).append(miou)
+    common = set.intersection(*map(set, scores)) if scores else set()
     return [
         f"mean of {len(found)} folds: mIoU {mean(found):.4f}, standard deviation {stdev(found):.4f}"
-        + (f"  {' '.join(others)}" if len(scores) > 1 else "")
+        + "".join(f"  {one}" for one in others if one not in common)
         for others, found in scores.items()
         if len(found) > 1
     ]

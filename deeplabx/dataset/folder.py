@@ -28,7 +28,10 @@ from deeplabx.dataset.lists import ListFiles
 from deeplabx.dataset.splits import Partition, images_of_split
 from deeplabx.errors import DataError, printable
 
-LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
+LAYOUT = (
+    "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; for JSON, lists or masks beside "
+    "images, set dataset.format; see docs/data.md"
+)
 FORMATS = ("masks", "beside", "coco", "labelme", "list")
 OWN_SPLITS = Partition()
 MASK_SUFFIX = ".png"  # of masks beside their images, which have another
