@@ -1,4 +1,4 @@
-"""deeplabx data preview: the augmented samples that a training sees."""
+"""deeplabx data preview: the augmented samples that training sees."""
 
 import sys
 from collections.abc import Iterator
@@ -36,18 +36,24 @@ def main(job: Job) -> None:
         title = f"{config.dataset.name}, split {training.split}, as training sees it"
         words = (
             f"The first {len(samples)} samples of epoch {config.epoch}, with seed {config.seed} and "
-            f"augment={config.augment.name}: exactly those that deeplabx train with these settings trains on."
+            f"augment={config.augment.name}: exactly those that deeplabx train computes with these settings."
         )
-        if config.augment.mix or config.augment.class_sampling:
-            words += (
-                "\n\naugment.mix and augment.class_sampling are not shown: the one mixes the samples of a "
-                "batch, the other adds samples between these."
-            )
+        for not_shown in unshown(config.augment):
+            words += f"\n\n{not_shown}."
+            print(not_shown, file=sys.stderr)
         if not any(one.tile.notes for one in samples):
             words += f"\n\naugment={config.augment.name} does not report what it draws."
         write_preview(job.folder, title, samples, colours, words=words)
     print(f"{len(samples)} samples of epoch {config.epoch}")
     print(f"written to {job.folder / 'preview.html'} and preview.png")
+
+
+def unshown(augment: schema.AugmentSettings) -> Iterator[str]:
+    """What training does to the samples beside what is shown."""
+    if augment.mix:
+        yield f"augment.mix={augment.mix} is not shown: it combines images of a batch after these steps"
+    if augment.class_sampling:
+        yield f"augment.class_sampling={augment.class_sampling} is not shown: it adds samples between these"
 
 
 def previews(config: schema.DataPreviewConfig, training: ReadableSet) -> Iterator[Preview]:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +28,7 @@ from deeplabx.errors import (
 from deeplabx.run import plugins
 
 SUMMARY = "sweep.json"
+FOLD = "dataset.fold="
 
 
 @dataclass
@@ -124,6 +126,8 @@ class Jobs:
         for outcome in self.outcomes:
             words = outcome["status"] if outcome["miou"] is None else f"mIoU {outcome['miou']:.4f}"
             print(f"  {outcome['job']:>3}  {words}  {' '.join(outcome['overrides'])}", flush=True)
+        for line in means_of_folds(self.outcomes):
+            print(line, flush=True)
         if self.unwritten is not None:
             raise resource_error(self.unwritten) or ResourceError(f"{SUMMARY}: {self.unwritten}")
         if self.failures:
@@ -133,6 +137,23 @@ class Jobs:
                 f"{len(self.failures)} of {len(self.outcomes)} jobs failed; the others are done",
                 hint=f"job {first['job']} ({overrides}): {error}",
             )
+
+
+def means_of_folds(outcomes: list[dict[str, Any]]) -> list[str]:
+    """For jobs that differ only in dataset.fold: the mean and the standard deviation of their mIoU."""
+    scores: dict[tuple[str, ...], list[float]] = {}
+    for outcome in outcomes:
+        others = tuple(one for one in outcome["overrides"] if not one.startswith(FOLD))
+        folded, miou = len(others) < len(outcome["overrides"]), outcome["miou"]
+        if folded and miou is not None and math.isfinite(miou):
+            scores.setdefault(others, []).append(miou)
+    common = set.intersection(*map(set, scores)) if scores else set()
+    return [
+        f"mean of {len(found)} folds: mIoU {mean(found):.4f}, standard deviation {stdev(found):.4f}"
+        + "".join(f"  {one}" for one in others if one not in common)
+        for others, found in scores.items()
+        if len(found) > 1
+    ]
 
 
 def mark_failed(folder: Path, failure: DeeplabxError) -> None:

@@ -200,7 +200,7 @@ COMMANDS = (
     ),
     Command(
         words="data preview",
-        about="the augmented samples that a training sees",
+        about="the augmented samples that training sees",
         examples=(
             ("data preview", "the first 12 of the generated shapes"),
             ("data preview dataset=folder dataset.root=own", "of your own images, with their labels"),

@@ -197,7 +197,9 @@ def check_folder(dataset: schema.FolderSettings) -> None:
 def check_split(dataset: schema.FolderSettings) -> None:
     folds, fold, fraction = dataset.folds, dataset.fold, dataset.val_fraction
     if folds is None and fold is not None:
-        raise ConfigError(f"dataset.fold={fold} without dataset.folds", hint="set dataset.folds=5, too")
+        raise ConfigError(
+            f"dataset.fold={fold} without dataset.folds", hint="set dataset.folds too, as in dataset.folds=5"
+        )
     if folds is not None and fold is None:
         raise ConfigError(
             f"dataset.folds={folds} needs dataset.fold, from 0 to {folds - 1}",

@@ -362,7 +362,7 @@ class VOCSettings(DatasetSettings):
 @dataclass
 class PascalContextSettings(DatasetSettings):
     background: bool = setting(
-        words="whether what belongs to none of the 59 classes is a class too, the first"
+        words="whether pixels of none of the 59 classes are a class; background, the first of 60"
     )
 
 
@@ -384,7 +384,7 @@ class FolderSettings(DatasetSettings):
     unlabelled: str = choice(
         "background",
         "ignore",
-        words="what pixels outside all polygons are; background: a class, the first unless it is listed",
+        words="what pixels outside all shapes are; background: a class, first unless classes.yaml lists it",
     )
     mask_suffix: str = setting(words="end of a mask's name after its image's, such as _mask")
     mask_alpha: str = choice(
@@ -436,7 +436,11 @@ class AugmentSettings:
         source="cutmix 1905.04899, classmix 2007.07936",
     )
     mix_probability: float = number(
-        above=0, at_most=1, default=0.5, builder=False, words="share of the images that mix pastes into"
+        above=0,
+        at_most=1,
+        default=0.5,
+        builder=False,
+        words="share of the images into which augment.mix pastes another",
     )
     class_sampling: float = number(
         at_least=0,

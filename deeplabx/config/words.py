@@ -25,6 +25,9 @@ def explained(
     if isinstance(error, MissingConfigException):
         return missing_option(error, families, choices)
     if isinstance(error, OverrideParseException):
+        if re.search(r"""[{,]\s*(['"])\w+\1\s*:""", str(error.override)):
+            hint = "names in { } have no quotes, as in {name: HorizontalFlip}"
+            return ConfigError(f"{error.override!r} cannot be read as a setting", hint=hint)
         return ConfigError(
             f"{error.override!r} cannot be read as a setting",
             hint="settings are key=value; quote a value with , ( ) [ ] { } as key='\"...\"'",
@@ -56,6 +59,8 @@ def better_value(key: str, value: str) -> str:
     """A hint for a value of the wrong type, if there is one."""
     if key == "resume":
         return f"to continue a run: deeplabx resume {value}"
+    if key == "augment.transforms":
+        return "quote it for the shell: 'augment.transforms=[{name: HorizontalFlip, p: 0.5}]'"
     if re.fullmatch(r"\d+(\.\d*)?e\+?\d", value) and float(value).is_integer():
         return f"set {key}={int(float(value))}"
     return ""

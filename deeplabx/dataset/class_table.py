@@ -123,7 +123,7 @@ def read_yaml(path: Path, masks: list[Path]) -> dict[str, Any]:
         others = [path.with_name(name) for name in OTHER_NAMES if path.with_name(name).is_file()]
         found = f"they hold {values_in(sampled(masks)).words}"
         raise DataError(
-            f"{path} is missing: it says what the values in masks/ mean ({found})",
+            f"{path} is missing: it says what the values in the masks mean ({found})",
             hint=f"rename {others[0]} to {path.name}" if others else how_to_write(path, masks),
             kind="no_classes",
         )

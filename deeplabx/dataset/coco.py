@@ -23,7 +23,6 @@ from deeplabx.errors import DataError, printable, quoted
 ROBOFLOW = "_annotations.coco.json"
 COCOS_OWN = "instances_"  # before the name of a folder of images, as in COCO's and CVAT's files
 MOST_LOOKED_FOR = 20  # images, in each folder where they may be
-HOW_TO_LAY_OUT = "a COCO data set is images/ and annotations/<split>.json; see docs/data.md"
 
 
 class CocoFiles(DrawnFiles):
@@ -167,10 +166,10 @@ class CocoJson:
             np.array(one, np.int64) for one in (self.drawings.owners, self.drawings.class_ids)
         )
         owners = looked_up(raw_images, {number: index for index, number in enumerate(self.ids)})
-        self.report_unknown("image_id", raw_images[owners < 0], "no image has")
+        self.report_unknown("image_id", raw_images[owners < 0])
         numbers = {number: index for index, number in enumerate(self.categories)}
         category = looked_up(raw_categories, numbers)
-        self.report_unknown("category_id", raw_categories[category < 0], "no category has")
+        self.report_unknown("category_id", raw_categories[category < 0])
         train_ids = []
         for number, label in self.categories.items():
             try:
@@ -183,14 +182,10 @@ class CocoJson:
         self.note_other_sizes(owners)
         return ImageShapes(self.drawings, images, owners=owners, class_ids=class_ids)
 
-    def report_unknown(self, key: str, values: np.ndarray, words: str) -> None:
+    def report_unknown(self, key: str, values: np.ndarray) -> None:
         if values.size:
-            report(
-                DataError(
-                    f"{self.path}: {values.size:,} annotations have a {key} that {words}, the first: "
-                    f"{values[0]}"
-                )
-            )
+            words = f"unknown {key} in {values.size:,} annotation{'s' if values.size > 1 else ''}"
+            report(DataError(f"{self.path}: {words}, the first: {values[0]}"))
 
     def note_other_sizes(self, owners: np.ndarray) -> None:
         """Run lengths of another size than their image are a fault, and are not drawn."""
@@ -239,7 +234,7 @@ def shape_of(segmentation: Any) -> tuple[Shape, tuple[int, int] | None]:
     if isinstance(segmentation, list) and segmentation:
         return polygon(segmentation), None
     if not isinstance(segmentation, dict):
-        raise ValueError("it has no segmentation, as those of boxes or captions do")
+        raise ValueError("it has no segmentation, perhaps only a box or a caption")
     size = segmentation.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(one) is int and one > 0 for one in size)):
         raise ValueError(f"its size is {quoted(size)}, not [height, width]")
@@ -290,7 +285,8 @@ def json_of(base: Path, split: str, partition: Partition, annotations: str | Non
             f"{base} has {twice if found else what}; {contents(folder if folder.is_dir() else base)}",
             hint="remove one of them"
             if found
-            else f"{HOW_TO_LAY_OUT};\none JSON of all images is split with dataset.val_fraction=0.2",
+            else "annotations/train.json has the images of train; one JSON of all images is split with "
+            "dataset.val_fraction=0.2",
         )
     return found[0]
 

@@ -28,7 +28,10 @@ from deeplabx.dataset.lists import ListFiles
 from deeplabx.dataset.splits import Partition, images_of_split
 from deeplabx.errors import DataError, printable
 
-LAYOUT = "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; see docs/data.md"
+LAYOUT = (
+    "a folder data set is classes.yaml, images/<split>/ and masks/<split>/; for JSON, lists or masks beside "
+    "images, set dataset.format; see docs/data.md"
+)
 FORMATS = ("masks", "beside", "coco", "labelme", "list")
 OWN_SPLITS = Partition()
 MASK_SUFFIX = ".png"  # of masks beside their images, which have another
@@ -181,7 +184,10 @@ class Beside(MaskFiles):
 
         masks = [mask_of(image) for image in found.paths]
         beside = "a.png" if not mask_suffix else f"a{mask_suffix}.png"
-        hint = f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if masks end otherwise"
+        hint = (
+            f"the mask of a.jpg is {beside} beside it; set dataset.mask_suffix if mask names have another "
+            "ending"
+        )
         super().__init__(base, found, masks, split=split, hint=hint, alpha=mask_alpha)
         used = {mask_of(image) for image in look(images).paths}
         rest = [path for path in images_in(images).paths if is_mask(path) and path not in used]

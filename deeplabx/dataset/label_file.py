@@ -103,8 +103,9 @@ def ids_of(found: Opened, pixels: np.ndarray, *, white: int | None) -> np.ndarra
         shown = ", ".join(str(tuple(int(channel) for channel in colour)) for colour in colours[:4])
         raise DataError(
             f"{path}: a label file must hold ids (palette or grey), but this one is {header.mode} with "
-            f"{len(colours)} colours: {shown} ...",
-            hint="dataset=folder reads colours: map each one to a class in classes.yaml",
+            f"{len(colours)} colours: {shown}{' ...' if len(colours) > 4 else ''}",
+            hint="save it with ids; if all masks hold colours, dataset=folder maps them to classes in "
+            "classes.yaml",
             kind="colour_mask",
         )
     if pixels.dtype == bool or (header.mode == "L" and header.maximum == 1):

@@ -54,8 +54,8 @@ class LabelMeFiles(DrawnFiles):
         pairs = complete(
             list(zip(found.paths, json_files(images, labels, found.paths), strict=True)),
             where=f"{base}, split {split}",
-            hint=f"the label of {images.name}/a.jpg is {labels.name}/a.json; save an image in which there is "
-            "nothing, too",
+            hint=f"the label of {images.name}/a.jpg is {labels.name}/a.json; save an empty image without "
+            "shapes, so that it has a JSON file too",
         )
         all_files = found_in(labels, suffixes=(".json",)).paths
         labels_found = [] if (base / "classes.yaml").is_file() else labels_in(all_files)

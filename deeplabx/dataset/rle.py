@@ -58,7 +58,7 @@ def decompressed(text: bytes) -> np.ndarray:
     """The run lengths in COCO's text, the inverse of `compressed`. Raises ValueError for what is none."""
     letters = np.frombuffer(text, np.uint8).astype(np.int64) - FIRST_LETTER
     if not letters.size or letters.min() < 0 or letters.max() >= 2 * MORE:
-        raise ValueError("a letter that is none of the 64 of COCO's run lengths")
+        raise ValueError("a character that COCO's run lengths do not use")
     last = letters < MORE
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])

@@ -51,7 +51,8 @@ class Partition(NamedTuple):
         """Raise DataError for values that do not go together."""
         if self.folds is None and self.fold is not None:
             raise DataError(
-                f"dataset.fold={self.fold} without dataset.folds", hint="set dataset.folds=5, too"
+                f"dataset.fold={self.fold} without dataset.folds",
+                hint="set dataset.folds too, as in dataset.folds=5",
             )
         if self.folds is not None and self.fold is None:
             raise DataError(
@@ -113,8 +114,9 @@ def images_of_split(
         )
     if (base / f"{split}.txt").is_file():
         return listed_images(look(images), images, base / f"{split}.txt")
+    place = "" if images == base else f"{images.name}/"
     raise DataError(
-        f"{base} has neither {images.name}/{split}/ nor {split}.txt; {images.name}/: {contents(images)}",
+        f"{base} has neither {place}{split}/ nor {split}.txt; {contents(images)}",
         hint="set dataset.val_fraction=0.2 for a seeded split into train and val",
     )
 

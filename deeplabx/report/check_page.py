@@ -169,5 +169,5 @@ def class_blocks(splits: Sequence[SplitStatistics], classes: Sequence[str], pale
         rows.append([Swatch(palette[at], name), *shares])
     void = [cell for one in splits for cell in (Share(one.void), int(one.holding[-1]))]
     rows.append([Swatch((255, 255, 255), "void", hatched=True), *void])
-    words = "Shares of classes are of the valid pixels, that of void is of all pixels. "
+    words = "Class shares are of the valid pixels, the void share is of all pixels. "
     return [Table(columns, rows), Text(f"{words}The page of deeplabx data stats says more.", quiet=True)]

@@ -44,11 +44,11 @@ VOID = (255, 255, 255)
 METHODS = {
     "median_frequency": "median of the classes' frequencies / frequency of the class (1411.4734)",
     "enet": "1 / ln(1.02 + share of the class) (1606.02147)",
-    "effective_number": "inverse of the effective number of samples (1901.05555); near 1 unless rare",
+    "effective_number": "inverse of the effective number of samples (1901.05555); near 1 for frequent ones",
 }
 WEIGHT_WORDS = (
-    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same as a "
-    "run starts"
+    "scaled so that their mean over the counted pixels is 1. loss.class_balance=NAME computes the same when "
+    "a run starts"
 )
 
 
@@ -215,7 +215,7 @@ def class_blocks(
                     "% of the valid pixels",
                 ),
                 Bars(
-                    f"Images of {training.split} that hold the class{of}",
+                    f"Images of {training.split} with the class{of}",
                     names,
                     images,
                     colours,
@@ -224,7 +224,7 @@ def class_blocks(
             ]
         ),
         Table(columns_of_table, rows),
-        Text("Shares of classes are of the valid pixels, that of void is of all pixels.", quiet=True),
+        Text("Class shares are of the valid pixels, the void share is of all pixels.", quiet=True),
     ]
 
 
@@ -267,7 +267,7 @@ def channel_blocks(found: Sequence[SplitStatistics], training: SplitStatistics) 
         return [Text("No image could be read.")]
     blocks: list[Block] = [
         Table(["channel", "mean", "std"], rows),
-        Text("Of all pixels, in 0..255, as the statistics of a data set are stated.", quiet=True),
+        Text("Over all pixels, on a scale from 0 to 255.", quiet=True),
     ]
     if training.channels is not None:
         blocks.append(Command(statistics_line(training.channels), "In the code of a data set of your own:"))
@@ -301,5 +301,5 @@ def training_blocks(classes: Sequence[str], palette: Palette, training: SplitSta
     blocks += [Table(["class", *weights], rows)]
     blocks += [Command(weights_line(values), f"{name}: {METHODS[name]}") for name, values in weights.items()]
     if absent:
-        blocks += [Text("Without pixels, and of weight 1:"), Names(absent)]
+        blocks += [Text("Classes without pixels have weight 1:"), Names(absent)]
     return blocks

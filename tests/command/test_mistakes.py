@@ -61,7 +61,7 @@ BEFORE_TORCH = [
     # command and flags
     row("trian", 2, "trian is not a command of deeplabx. Did you mean train?"),
     row("--train", 2, "--train is not a command of deeplabx. Did you mean train?"),
-    row("data", 2, "after deeplabx data comes fake"),
+    row("data", 2, "after deeplabx data comes check, stats, preview, fake"),
     row("train --lr 0.01", 2, "--lr is not an option", "type optimizer.lr=0.01"),
     row("train --epochs=10", 2, "--epochs is not an option", "type trainer.epochs=10"),
     row("train --gpus 2", 2, "type trainer.devices=2"),
@@ -81,6 +81,13 @@ BEFORE_TORCH = [
     row("train optimizer.lr=0,01", 2, "optimizer.lr=0,01 holds several values", "write a decimal point"),
     row("train eval.scales=0.5,1.0", 2, "must be a list in brackets", "type 'eval.scales=[0.5,1.0]'"),
     row("train seed=(1", 2, "'seed=(1' cannot be read as a setting", "quote a value"),
+    row(
+        "train augment=albumentations augment.transforms=[name:NoOp]",  # what bash makes of [{name:NoOp,p:1}]
+        2,
+        "must be a list such as [{{name: HorizontalFlip, p: 0.5}}]",
+        "quote it for the shell",
+    ),
+    row("train augment.transforms=[{{'name':NoOp}}]", 2, "cannot be read", "names in {{ }} have no quotes"),
     row("train resnet50", 2, "'resnet50' is not a setting", "as in backbone=resnet50"),
     row("train camvid", 2, "'camvid' is not a setting", "as in dataset=camvid"),
     # names

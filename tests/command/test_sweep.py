@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from unittest import mock
 
 import pytest
@@ -60,6 +60,19 @@ def test_an_internal_error_says_where_its_traceback_is(tmp_path: Path) -> None:
     assert "ZeroDivisionError: x" in (tmp_path / "error.log").read_text()
     error = sweep.in_words(ZeroDivisionError("x"), tmp_path / "gone")
     assert str(error).startswith("internal error: ZeroDivisionError: x\nits traceback could not be written")
+
+
+def test_the_mean_of_the_folds_is_printed_for_each_setting_that_was_swept_beside_them() -> None:
+    scores = {("lr=1", 0): 0.25, ("lr=1", 1): 0.75, ("lr=2", 0): 0.5, ("lr=2", 1): 0.5, ("lr=3", 0): 0.1}
+    jobs: list[dict[str, Any]] = [
+        {"overrides": [lr, f"dataset.fold={fold}"], "miou": miou} for (lr, fold), miou in scores.items()
+    ]
+    jobs += [{"overrides": ["lr=3", "dataset.fold=1"], "miou": None}, {"overrides": ["lr=3"], "miou": 0.5}]
+    assert sweep.means_of_folds(jobs) == [
+        "mean of 2 folds: mIoU 0.5000, standard deviation 0.3536  lr=1",  # 0.5 / sqrt(2)
+        "mean of 2 folds: mIoU 0.5000, standard deviation 0.0000  lr=2",
+    ]
+    assert sweep.means_of_folds(jobs[:2]) == ["mean of 2 folds: mIoU 0.5000, standard deviation 0.3536"]
 
 
 UNREADABLE = os.fsdecode(b"caf\xe9.jpg: not a readable image")

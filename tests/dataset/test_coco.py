@@ -171,7 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no segmentation": (
         {"annotations": [annotation(1, []), annotation(1, None)]},
-        r"annotation 1: it has no segmentation, as those of boxes or captions do \(1 more of this image\)",
+        r"annotation 1: it has no segmentation, perhaps only a box or a caption \(1 more of this image\)",
     ),
     "odd polygon": ({"annotations": [annotation(1, [[1, 2, 3, 4, 5]])]}, "a polygon of 5 numbers"),
     "line": ({"annotations": [annotation(1, [[1, 2, 3, 4]])]}, "a polygon of 4 numbers"),
@@ -210,11 +210,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown image": (
         {"annotations": [annotation(9, [SQUARE])]},
-        "1 annotations have a image_id that no image has, the first: 9",
+        "unknown image_id in 1 annotation, the first: 9",
     ),
     "unknown category": (
         {"annotations": [annotation(1, [SQUARE], 9)]},
-        "1 annotations have a category_id that no category has, the first: 9",
+        "unknown category_id in 1 annotation, the first: 9",
     ),
     "annotation of no object": ({"annotations": ["x"]}, "annotation None: it is 'x', not an object"),
     "image_id of text": ({"annotations": [annotation("1", [SQUARE])]}, "its image_id is '1'"),  # type: ignore[arg-type]

@@ -198,7 +198,7 @@ def damage_no_split(root: Path) -> None:
         ),
         (
             damage_no_table,
-            r"classes.yaml is missing: it says what the values in masks/ mean \(they hold 0, 1, 2, "
+            r"classes.yaml is missing: it says what the values in the masks mean \(they hold 0, 1, 2, "
             r"3, 255\)\nwrite classes: {0: background, 1: class_1, .*, 255: ignore}\nwith names of your own",
         ),
         (damage_no_masks, r"must contain images/ and masks/, but it contains classes.yaml, images, labels"),
