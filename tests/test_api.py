@@ -77,8 +77,13 @@ def state_of_process() -> dict[str, Any]:
     return {
         "argv": list(sys.argv),
         "folder": Path.cwd(),
-        # torch and OpenCV set variables of their own as they are imported
-        "environment": {k: v for k, v in os.environ.items() if not k.startswith(("TORCH", "LD_LIBRARY"))},
+        # torch and OpenCV set variables of their own as they are imported; cuBLAS reads its variable
+        # whenever CUDA starts, so it stays set
+        "environment": {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("TORCH", "LD_LIBRARY", "CUBLAS_WORKSPACE"))
+        },
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
         "random": torch.get_rng_state().tolist(),
         "threads": torch.get_num_threads(),

@@ -4,8 +4,9 @@ images/train/a.jpg  annotations/train.json     or train/a.jpg with train/_annota
 of all images (dataset.annotations), which dataset.val_fraction or dataset.folds splits
 """
 
+import os
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,7 @@ class CocoJson:
             )
         if not isinstance(name, str) or not name:
             raise DataError(f"{self.path}: image {number} has no file_name")
-        if leads_out(name.replace("\\", "/")):
-            raise DataError(
-                f"{self.path}: {quoted(name)} leads out of the data set's folder",
-                hint="names are relative, without ..",
-            )
+        name = self.file_name(name)
         height, width = image.get("height"), image.get("width")
         if not (type(height) is int and type(width) is int and min(height, width) > 0):
             raise DataError(
@@ -118,7 +115,21 @@ class CocoJson:
             raise DataError(f"{self.path}: image {quoted(name)} of {width} x {height} pixels is too large")
         self.drawings.add_image(height=height, width=width)
         self.ids.append(number)
-        self.names.append(nfc(name.replace("\\", "/")).removeprefix("./"))
+        self.names.append(name)
+
+    def file_name(self, name: str) -> str:
+        """The name of an image's file as it is compared: in NFC, with one / between folders, without ./"""
+        path = name.replace("\\", "/")
+        if leads_out(path):
+            raise DataError(
+                f"{self.path}: {quoted(name)} leads out of the data set's folder",
+                hint="names are relative, without ..",
+            )
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise DataError(f"{self.path}: {quoted(name)} cannot be the name of a file") from None
+        return nfc(PurePosixPath(path).as_posix())
 
     def take_category(self, category: Any) -> None:
         number, name = (

@@ -16,6 +16,7 @@ from deeplabx.errors import DataError, listed, nearest, quoted
 
 BACKGROUND = "background"
 IGNORE = "ignore"
+BLACK = (0, 0, 0)
 
 
 class LabelNames(NamedTuple):
@@ -49,11 +50,17 @@ def label_names(base: Path, found: Sequence[str], *, unlabelled: str, where: obj
         names, colours = two_or_one(content["classes"], path, unlabelled)
         source = str(path)
     else:
+        refuse_unclear(found, unlabelled=unlabelled, where=where)
         names, colours = two_or_one(list(found), where, unlabelled)
         source = f"{where}"
     if unlabelled == BACKGROUND and BACKGROUND not in names:
+        if BLACK in colours:
+            raise DataError(
+                f"{source}: {quoted(names[colours.index(BLACK)])} is black, as the background that is added",
+                hint="give it another colour, or list the background too, with another one",
+            )
         names = [BACKGROUND, *names]
-        colours = [(0, 0, 0), *colours] if colours else []
+        colours = [BLACK, *colours] if colours else []
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"{source}: {len(names)} classes, with the background; there may be {MAX_CLASSES}")
     ignore_index = ignore_index_of(len(names))
@@ -62,6 +69,23 @@ def label_names(base: Path, found: Sequence[str], *, unlabelled: str, where: obj
         by_label |= mapped(content, by_label, ignore_index, path)
     outside = by_label[BACKGROUND] if unlabelled == BACKGROUND else ignore_index
     return LabelNames(names, colours or voc_palette(len(names)), by_label, ignore_index, outside, source)
+
+
+def refuse_unclear(found: Sequence[str], *, unlabelled: str, where: object) -> None:
+    """Raise DataError where labels that are to be the classes may mean the background that is added, or
+    pixels that are not counted, as _background_ and __ignore__ do in LabelMe's own lists.
+    """
+    for label in found:
+        plain = label.strip("_ ").casefold()
+        as_background = plain == BACKGROUND and unlabelled == BACKGROUND and label != BACKGROUND
+        if as_background or plain == IGNORE:
+            rest = [one for one in found if one != label and one != BACKGROUND]
+            meant = f"ignore: [{label}]" if plain == IGNORE else f"label_map: {{{label}: {BACKGROUND}}}"
+            raise DataError(
+                f"{where}: is the label {quoted(label)} a class, or "
+                f"{'not counted' if plain == IGNORE else 'the background that dataset.unlabelled adds'}?",
+                hint=f"say it in classes.yaml: classes: [{listed(rest)}] and {meant}; or list it as a class",
+            )
 
 
 def content_of(path: Path, found: Sequence[str]) -> dict[str, Any]:
@@ -89,8 +113,8 @@ def two_or_one(classes: Any, path: Any, unlabelled: str) -> tuple[list[str], Pal
                 f"{path}: one class, {quoted(name)}; there must be two",
                 hint="set dataset.unlabelled=background, so that what is not labelled is a class too",
             )
-        placeholder = [name, "-"] if isinstance(classes, list) else {**classes, "-": ["0", "0", "0"]}
-        names, colours = names_and_colours(placeholder, path)
+        both = [name, BACKGROUND] if isinstance(classes, list) else {**classes, BACKGROUND: ["0", "0", "0"]}
+        names, colours = names_and_colours(both, path)
         return names[:1], colours[:1]
     return names_and_colours(classes, path)
 

@@ -8,7 +8,9 @@ import numpy as np
 from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.listing import leads_out
-from deeplabx.errors import ConfigError, DataError
+from deeplabx.errors import ConfigError, DataError, printable
+
+LONGEST_PATH = 300  # characters of a path in a message
 
 
 class ReadableSet(SegmentationSet):
@@ -117,4 +119,4 @@ def opened_split(
     try:
         return ReadableSet(builder(split=split, **settings), skip_unreadable=skip_unreadable, split=split)
     except OSError as error:  # no permission to read, a name too long, a link to itself
-        raise DataError(f"{error.filename}: {error.strerror}") from None
+        raise DataError(f"{printable(str(error.filename), LONGEST_PATH)}: {error.strerror}") from None

@@ -160,6 +160,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two of an id": ({"images": [image(1), image(1, "b.jpg")]}, "1 is the id of two images"),
     "two of a name": ({"images": [image(1), image(2, "1.jpg")]}, "'1.jpg' is the file_name of two images"),
+    "one file by two names": (
+        {"images": [image(1, "a/1.jpg"), image(2, ".//a/./1.jpg")]},
+        "'a/1.jpg' is the file_name of two images",
+    ),
     "category without a name": ({"categories": [{"id": 1}]}, "a category is .*without a whole id and a name"),
     "two categories of a name": (
         {"categories": [*CATEGORIES, {"id": 9, "name": "cat"}]},
@@ -227,6 +231,27 @@ def test_bad_content_is_an_error_in_words(name: str, tmp_path: Path) -> None:
     write(tmp_path, **changed)
     with pytest.raises(DataError, match=words):
         check_headers(open_dataset("folder", root=str(tmp_path), split="train", format="coco"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("\ud800.jpg", "cannot be the name of a file"),
+        ("a" * 5000 + ".jpg", r"aaa \.\.\.: File name too long"),
+    ],
+    ids=["no UTF-8", "too long"],
+)
+@pytest.mark.parametrize("settings", [{}, {"folds": 2, "fold": 0}], ids=["own", "folds"])
+def test_a_name_that_no_file_can_have(
+    name: str, words: str, settings: dict[str, int], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    content = json.loads((tmp_path / "annotations/train.json").read_text(encoding="utf-8"))
+    content["images"][0]["file_name"] = name
+    (tmp_path / "annotations/train.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=words) as error:
+        open_dataset("folder", root=str(tmp_path), split="train", format="coco", **settings)
+    assert len(str(error.value)) < 600
 
 
 @pytest.mark.parametrize(

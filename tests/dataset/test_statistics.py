@@ -139,15 +139,7 @@ def test_files_and_workers(tmp_path: Path) -> None:
         images.append(image)
     (tmp_path / "masks" / "train" / "3.png").write_bytes(b"not an image")
     del masks[3], images[3]
-    samples = opened_split(
-        Folder,
-        split="train",
-        root=str(tmp_path),
-        val_fraction=None,
-        split_seed=0,
-        mask_suffix="",
-        mask_alpha="refuse",
-    )
+    samples = opened_split(Folder, split="train", root=str(tmp_path))
     for workers in (0, 2):
         found = summed(scan([samples], workers=workers), split="train", num_classes=3)
         assert (found.images, found.unreadable, found.read) == (7, 1, 6)

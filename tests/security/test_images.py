@@ -69,7 +69,9 @@ IMAGES: dict[str, Content] = {
     "EPS": "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(MARKER) (w) file\nshowpage\n",
     "SVG": '<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
     '<svg xmlns="http://www.w3.org/2000/svg">&x;</svg>',
-    "GIF": b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;",
+    "a GIF of 60000 x 60000": b"GIF89a\x60\xea\x60\xea\x80\0\0"
+    + bytes(6)
+    + b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;",
     "an .npy of objects": npy,
     "a pickle": PICKLE,
 }
