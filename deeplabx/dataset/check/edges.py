@@ -22,11 +22,12 @@ def edges_of(values: np.ndarray, *, void: Collection[int] = ()) -> Edges:
     across = whole[:, 1:] != whole[:, :-1]
     down = whole[1:] != whole[:-1]
     between = is_between(values[:, :-2], values[:, 1:-1], values[:, 2:])
-    ramps = between & across[:, 1:] & across[:, :-1]
+    both = across[:, 1:] & across[:, :-1]
+    ramps, lines = between & both, ~between & both
     ramps[ramps] = ~np.isin(whole[:, 1:-1][ramps], list(void))
     outside = ~between[1:-1] & ~is_between(values[:-2], values[1:-1], values[2:])[:, 1:-1]
     alone = across[1:-1, 1:] & across[1:-1, :-1] & down[1:, 1:-1] & down[:-1, 1:-1]
-    return Edges(int(across.sum()), int(ramps.sum()), int((alone & outside).sum()))
+    return Edges(int(across.sum()), int(ramps.sum()), int(lines.sum()), int((alone & outside).sum()))
 
 
 def solid(values: np.ndarray) -> np.ndarray:

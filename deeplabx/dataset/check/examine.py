@@ -32,7 +32,9 @@ def findings_of(
     could not read its table whole.
     """
     opened = [split for split in splits if split.samples is not None]
-    by_split = {split.name: [one for one in facts if one.split == split.name] for split in opened}
+    by_split: dict[str, list[Facts]] = {split.name: [] for split in opened}
+    for one in facts:
+        by_split[one.split].append(one)
     found: list[Finding] = []
     stated = stated_of(opened, names=list(names))
     in_order = None if stated is None else values.table_in_order(facts, stated)
@@ -56,8 +58,10 @@ def findings_of(
     found += content.of_content(labelled, classes)
     found += content.of_order(classes)
     parts = [by_split[split.name] for split in opened if by_split[split.name]]
-    if len(parts) > 1 and parts[0][0].split != parts[1][0].split:
-        found += across_splits.of_images(parts[0], parts[1])
+    for part in parts[1:]:
+        found += across_splits.of_images(parts[0], part)
+    for part in parts:
+        found += across_splits.of_split_itself(part)
     found = without_repeated(found)
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 

@@ -24,11 +24,13 @@ class Edges(NamedTuple):
     """How the values of a mask change from pixel to pixel, in numbers of pixels.
 
     changes: that differ from their left neighbour. ramps: that lie between their left and right neighbours in
-    value, and differ from both. alone: that differ from all four neighbours, and lie between no two of them.
+    value, and differ from both. lines: that differ from both and do not lie between them. alone: that differ
+    from all four neighbours, and lie between no two of them.
     """
 
     changes: int
     ramps: int
+    lines: int
     alone: int
 
 

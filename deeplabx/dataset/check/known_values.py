@@ -43,7 +43,8 @@ def step_of(ids: Iterable[int], *, classes: int) -> dict[int, int]:
     """
     values = sorted(set(ids))
     step = gcd(*values)
-    if step > 1 and values[-1] // step < max(classes, len(values)):
+    enough = not classes or len(values) > 2 or classes == 2  # two values of many classes say nothing
+    if step > 1 and enough and values[-1] // step < max(classes, len(values)):
         return {value: value // step for value in values}
     last = classes - 1
     for rounded in (lambda part: round(255 * part / last), lambda part: 255 * part // last):

@@ -13,16 +13,16 @@ from deeplabx.errors import DataError
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "P")
 
 
-def stored_label(files: LabelledFiles, path: Path) -> RawLabel:
+def stored_label(files: LabelledFiles, path: Path, *, alpha: str = "keep") -> RawLabel:
     """Ids H x W, or colours H x W x 3 where the file holds them or the data set reads them as such;
-    transparent pixels have the values below. A lossy file is decoded too. Raises DataError for what cannot
-    be decoded.
+    transparent pixels have the values below, and unless `alpha` is keep they are in `void`. A lossy file is
+    decoded too. Raises DataError for what cannot be decoded.
     """
     if not is_image(files):
         return files.read_raw(path)
     try:
         colours = files.label_map.by_colour or holds_colours(path)
-        return read_raw(path, colours=colours, white=files.white or 1, alpha="keep")
+        return read_raw(path, colours=colours, white=files.white or 1, alpha=alpha)
     except DataError as error:
         if error.kind != "lossy_mask":
             raise
