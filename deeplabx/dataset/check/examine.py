@@ -38,7 +38,16 @@ def findings_of(
     found: list[Finding] = []
     stated = stated_of(opened, names=list(names))
     in_order = None if stated is None else values.table_in_order(facts, stated)
-    if stated is not None and in_order is None:
+    broken = (
+        stated is not None
+        and not stated.names
+        and any(
+            problem.kind in ("classes_yaml", "ignore_inside_classes")
+            for one in splits
+            for problem in one.problems
+        )
+    )  # a file that has to be mended first: nothing is known about the values
+    if stated is not None and in_order is None and not broken:
         found += values.of_values(facts, stated)
     explained = any(finding.details.get("classes_yaml") for finding in found)
     for split in splits:

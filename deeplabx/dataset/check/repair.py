@@ -34,6 +34,7 @@ from deeplabx.errors import DataError
 
 DAMAGED = ("lossy_mask", "compressed_mask", "smooth_edges")
 SHOWN = 3  # before and after, of each kind of repair
+AREA = 12  # pixels of a row with one value that are no part of a ramp
 RECORD = "repairs.json"
 
 
@@ -147,7 +148,7 @@ def refuse_occupied(out: Path) -> None:
 
 
 def refuse_among_samples(out: Path, facts: Sequence[Facts]) -> None:
-    """Raise DataError where `out` is in a folder of the data set's files: the copy would become part of it."""
+    """Raise DataError where `out` is in a folder of the data set's files: the copy would be part of it."""
     folders = {path.parent for one in facts for path in (one.image, one.label) if path is not None}
     inside = {folder.resolve() for folder in folders} & {out.resolve(), *out.resolve().parents}
     if inside:
@@ -321,12 +322,14 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
     may reach from the value of one class to another's.
 
     Compression moves values a little: each is taken for the nearest of the table. A pixel is certain if it
-    lies in a square of 3 x 3 equal pixels, as the ramp between two classes has none; of compressed colours,
-    7 x 7, and not at its border.
+    lies in a square of equal pixels that is wider than the ramp between two classes, and at least 3 x 3; of
+    compressed colours, 7 x 7, and not at its border.
     """
     known = sorted(table.meaning)
     void = void_of(table)
     side, border = 3, 0
+    if smooth:
+        side = ramp_width(packed_pixels(values) if values.ndim == 3 else values) // 2 * 2 + 3
     if not smooth:
         near = min(
             (distance(a, b, by_colour=table.by_colour) for i, a in enumerate(known) for b in known[:i]),
@@ -348,6 +351,21 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
     kept = np.array(values, copy=True)
     kept[~solid] = unpacked(void) if table.by_colour else void
     return kept
+
+
+def ramp_width(flat: np.ndarray) -> int:
+    """The width in pixels of a smooth edge along rows of H x W: the median distance between two areas. A wide
+    ramp may cross a class in between that is wide itself; so may the overshoot of bicubic interpolation.
+    """
+    starts = np.ones(flat.shape, bool)
+    starts[:, 1:] = flat[:, 1:] != flat[:, :-1]
+    begins = np.flatnonzero(starts)
+    ends = np.append(begins[1:], flat.size)
+    areas = np.flatnonzero(ends - begins >= AREA)
+    one, other = areas[:-1], areas[1:]
+    edge = (other > one + 1) & (begins[one] // flat.shape[1] == begins[other] // flat.shape[1])
+    widths = (begins[other] - ends[one])[edge]
+    return int(np.median(widths)) if widths.size else AREA
 
 
 def nearest_known(

@@ -38,7 +38,7 @@ class Stated:
         label_map says of each id what it is.
         """
         ids = {raw: train_id for raw, train_id in self.train_ids.items() if train_id != self.ignore_index}
-        return not self.by_colour and ids == dict(enumerate(range(len(self.names))))
+        return not self.by_colour and (not ids or ids == dict(enumerate(range(len(self.names)))))
 
     @property
     def meaning(self) -> dict[int, str]:

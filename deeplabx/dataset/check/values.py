@@ -443,8 +443,8 @@ def unknown_ids(facts: Sequence[Facts], stated: Stated, pixels: dict[int, int]) 
 
 
 def table_with_new(ids: Sequence[int], stated: Stated) -> Table:
-    """The stated ids as they are, and a new class for each other one; names in order only where no id but 0 is
-    stated and there are as many.
+    """The stated ids as they are, and a new class for each other one; the names in order only where there are
+    as many, and no id but 0 is stated.
     """
     fits: dict[int, str] = {}
     if not stated.names or (stated.in_order and not set(ids) & (stated.train_ids.keys() - {0})):

@@ -19,7 +19,7 @@ DATA = os.environ.get("DEEPLABX_TEST_DATA")
 VOID = 255
 
 
-def slow_edges(values: np.ndarray, void: list[int]) -> tuple[int, int, int]:
+def slow_edges(values: np.ndarray, void: list[int]) -> tuple[int, int, int, int]:
     """The same, pixel by pixel."""
     height, width = values.shape[:2]
 
@@ -33,16 +33,17 @@ def slow_edges(values: np.ndarray, void: list[int]) -> tuple[int, int, int]:
         return int(sum(int(part) << 8 * place for place, part in enumerate(at(row, column)[::-1])))
 
     changes = sum(code(y, x) != code(y, x - 1) for y in range(height) for x in range(1, width))
-    ramps = alone = 0
+    ramps = lines = alone = 0
     for y in range(height):
         for x in range(1, width - 1):
             across = code(y, x) not in (code(y, x - 1), code(y, x + 1))
             is_ramp = across and between(at(y, x - 1), at(y, x), at(y, x + 1))
             ramps += is_ramp and code(y, x) not in void
+            lines += across and not is_ramp
             if 0 < y < height - 1 and across and code(y, x) not in (code(y - 1, x), code(y + 1, x)):
                 outside = not between(at(y, x - 1), at(y, x), at(y, x + 1))
                 alone += outside and not between(at(y - 1, x), at(y, x), at(y + 1, x))
-    return changes, ramps, alone
+    return changes, ramps, lines, alone
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
