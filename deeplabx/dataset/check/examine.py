@@ -63,7 +63,7 @@ def findings_of(
     if not any(finding.level == Level.ERROR for finding in found if finding.files):
         found += across_splits.of_classes(by_split, classes)
     # Where the table is wrong, it says nothing about classes and void.
-    labelled = [replace(one, pixels=None, no_data=0) for one in facts] if explained else facts
+    labelled = [replace(one, pixels=None, no_data={}) for one in facts] if explained else facts
     found += content.of_content(labelled, classes)
     found += content.of_order(classes)
     parts = [by_split[split.name] for split in opened if by_split[split.name]]

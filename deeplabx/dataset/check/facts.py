@@ -56,4 +56,6 @@ class Facts:
     digest: bytes = b""  # of the image file
     thumbnail: np.ndarray | None = None  # uint8 24 x 24, grey
     constant: bool = False  # whether all pixels of the image are equal
-    no_data: int = 0  # pixels of a black or white area at the border of the image, which have a class
+    no_data: dict[int, int] = field(
+        default_factory=dict
+    )  # pixels by class of black or white areas at its border

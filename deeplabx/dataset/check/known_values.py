@@ -43,7 +43,7 @@ def step_of(ids: Iterable[int], *, classes: int) -> dict[int, int]:
     """
     values = sorted(set(ids))
     step = gcd(*values)
-    enough = 2 * len(values) > classes  # a few values of many classes say nothing
+    enough = 2 * len(values) >= classes  # a few values of many classes say nothing
     if step > 1 and enough and values[-1] // step < max(classes, len(values)):
         return {value: value // step for value in values}
     last = classes - 1

@@ -14,7 +14,7 @@ SAMPLES = {"training": 48, "evaluated": 16}
 SECONDS = 2.0  # after which no further sample is read
 # What a few samples can show, and training would not notice.
 KINDS = (
-    *("smooth_edges", "compressed_mask", "zero_255", "class_order", "no_data", "constant_image"),
+    *("smooth_edges", "compressed_mask", "class_order", "no_data", "constant_image"),
     "void_label",
 )
 

@@ -222,14 +222,12 @@ def counted(label: np.ndarray, samples: ReadableSet) -> np.ndarray:
     return np.append(counts[:classes], counts[samples.ignore_index]).astype(np.int64)
 
 
-def no_data(image: np.ndarray, label: np.ndarray, *, ignore_index: int) -> int:
-    """The pixels of areas at the border of the image that are exactly black or exactly white, as rasters have
-    them where there is no data, and whose label is a class.
+def no_data(image: np.ndarray, label: np.ndarray, *, ignore_index: int) -> dict[int, int]:
+    """The pixels by class of areas at the border of the image that are exactly black or exactly white, as
+    rasters have them where there is no data; void ones are not counted.
     """
-    found = 0
-    for value in (0, 255):
-        found += int((without_data(image, value) & (label != ignore_index)).sum())
-    return found
+    areas = without_data(image, 0) | without_data(image, 255)
+    return counts_of(label[areas & (label != ignore_index)])
 
 
 def without_data(image: np.ndarray, value: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Repaired copies of data that is stored in odd ways: their labels are those of the source."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -116,10 +115,8 @@ def palette_mask(ids: np.ndarray) -> Image.Image:
 @pytest.mark.parametrize("alpha", ["void", "keep"])
 def test_transparent_pixels_stay_what_they_are(tmp_path: Path, alpha: str) -> None:
     data = Folder(tmp_path / "own", classes=["ground", "road", "tree"])
-    mask = palette_mask(ids_of(7))
-    mask.save(tmp_path / "seen.png", transparency=2)
     data.add("train/seen", image_of(7), ids_of(7))
-    os.replace(tmp_path / "seen.png", data.root / "masks/train/seen.png")
+    palette_mask(ids_of(7)).save(data.root / "masks/train/seen.png", transparency=2)
     compare(with_settings(data.root, mask_alpha=alpha), tmp_path / "copy")
 
 
@@ -132,9 +129,8 @@ def test_a_mask_that_is_written_again_fits_its_turned_image(tmp_path: Path, orie
     ids = ids_of(7)
     mask = palette_mask(np.ascontiguousarray(ids.T if orientation > 4 else ids))
     data.add("train/turned", image_of(7), mask, suffix=".jpg", tags=tags)
-    options = {"transparency": 2} if orientation in (2, 3, 4) else {"transparency": 2, "exif": None}
-    place = data.root / "masks/train/turned.png"
-    mask.save(place, transparency=options["transparency"], **({"exif": tags} if orientation < 5 else {}))
+    own = {"exif": tags} if orientation < 5 else {}  # else the sizes say that only the image is turned
+    mask.save(data.root / "masks/train/turned.png", transparency=2, **own)
     compare(with_settings(data.root, mask_alpha="void"), tmp_path / "copy")
 
 
@@ -335,7 +331,11 @@ def rewrite(data: Folder, change: dict[int, int]) -> None:
             {0: 7, 1: 8, 2: 26},
             ["road", "car", "class_26"],
         ),
-        ({"classes": ["road", "car", "bus"], "label_map": {1: "road", 2: "car", 5: "bus"}}, {0: 1, 1: 2, 2: 3}, ["road", "car", "class_3"]),
+        (
+            {"classes": ["road", "car", "bus"], "label_map": {1: "road", 2: "car", 5: "bus"}},
+            {0: 1, 1: 2, 2: 3},
+            ["road", "car", "class_3"],
+        ),
         ({"classes": [f"n{index}" for index in range(21)]}, {1: 20, 2: 40}, ["n0", "n20", "class_40"]),
         ({"classes": ["road", "car", "bus"]}, {2: 9}, ["road", "car", "class_9"]),
         ({"classes": ["ground", "object"]}, {1: 7, 2: 7}, ["ground", "object", "object"]),
@@ -400,9 +400,9 @@ def test_a_colour_mask_among_ids_without_void(tmp_path: Path) -> None:
     assert label == np.array(["ground", "road", "tree"])[ids_of(9)].tolist()
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4, 6, 8])
-@pytest.mark.parametrize("how", [cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4])
-@pytest.mark.parametrize("ids", [(0, 1, 2), (0, 3, 6), (0, 8, 17)])
+@pytest.mark.parametrize("factor", [2, 6])
+@pytest.mark.parametrize("how", [cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+@pytest.mark.parametrize("ids", [(0, 3, 6), (0, 8, 17)])
 def test_wide_ramps_have_no_class_in_between(
     tmp_path: Path, factor: int, how: int, ids: tuple[int, ...]
 ) -> None:
