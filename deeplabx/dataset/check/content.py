@@ -25,7 +25,7 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
         )
     empty = [one for one in facts if one.no_data]
     if empty:
-        yield of_no_data(empty, facts, names)
+        yield from of_no_data(empty, facts, names)
     void = [one for one in facts if one.pixels is not None and one.pixels.sum() and not one.pixels[:-1].any()]
     if void:
         yield shown(
@@ -49,34 +49,42 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
         )
 
 
-def of_no_data(empty: Sequence[Facts], facts: Sequence[Facts], names: Sequence[str]) -> Finding:
+def of_no_data(empty: Sequence[Facts], facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding]:
     """Areas without data. They are as they should be where the label is the background, or where one class is
     always the label and most images have them: the black around an X-ray or a retina.
     """
-    share = max(sum(one.no_data.values()) / (one.size[0] * one.size[1]) for one in empty if one.size)
-    under: Counter[int] = Counter()
+    under = sum((Counter(one.no_data) for one in empty), Counter())
+    ground = {index for index, name in enumerate(names) if name.lower() in GROUND}
+    if 2 * len(empty) > len(facts):
+        ground |= {index for index, count in under.items() if count > BACKGROUND * under.total()}
+    faulty: list[Facts] = []
+    right: list[Facts] = []
     for one in empty:
-        under.update(one.no_data)
-    [(most, count)] = under.most_common(1)
-    background = names[most].lower() in GROUND or 2 * len(empty) > len(facts)
-    areas = "a black or white area without data at the border"
-    words = f"{number(empty, 'image')} with {areas}, of up to {share:.0%}"
-    if background and count > BACKGROUND * under.total():
-        return shown(
+        own = sum(count for index, count in one.no_data.items() if index in ground)
+        (right if own > BACKGROUND * sum(one.no_data.values()) else faulty).append(one)
+    if faulty:
+        yield shown(
+            "no_data",
+            Level.WARNING,
+            faulty,
+            f"{in_words(faulty)}, whose label is a class",
+            "label these areas as void (255), so that they are not learned",
+            repair="these pixels become void",
+        )
+    if right:
+        yield shown(
             "no_data",
             Level.NOTE,
-            empty,
-            f"{words}, labelled {names[most]}",
+            right,
+            f"{in_words(right)}, whose label is the background",
             "nothing, if the network is to predict that there; else label these areas as void",
         )
-    return shown(
-        "no_data",
-        Level.WARNING,
-        empty,
-        f"{words}, whose label is a class",
-        "label these areas as void (255), so that they are not learned",
-        repair="these pixels become void",
-    )
+
+
+def in_words(empty: Sequence[Facts]) -> str:
+    share = max(sum(one.no_data.values()) / (one.size[0] * one.size[1]) for one in empty if one.size)
+    areas = "a black or white area without data at the border"
+    return f"{number(empty, 'image')} with {areas}, of up to {share:.0%}"
 
 
 def of_order(names: Sequence[str]) -> Iterator[Finding]:
