@@ -20,17 +20,25 @@ class ChannelSums(NamedTuple):
     squares: tuple[float, ...]
 
 
-class Edges(NamedTuple):
-    """How the values of a mask change from pixel to pixel, in numbers of pixels.
+class Changes(NamedTuple):
+    """Along rows, or along columns, of a mask, in numbers of pixels.
 
-    changes: that differ from their left neighbour. ramps: that lie between their left and right neighbours in
-    value, and differ from both. lines: that differ from both and do not lie between them. alone: that differ
-    from all four neighbours, and lie between no two of them.
+    changes: that differ from the one before. ramps: that lie between their two neighbours in value, and differ
+    from both. lines: that differ from both and do not lie between them.
     """
 
     changes: int
     ramps: int
     lines: int
+
+
+class Edges(NamedTuple):
+    """How the values of a mask change from pixel to pixel. alone: the number of pixels that differ from all
+    four neighbours, and lie between no two of them.
+    """
+
+    across: Changes
+    down: Changes
     alone: int
 
 

@@ -114,13 +114,13 @@ def repair(
         place = names.of(one)
         if {one.image, one.label} & plan.not_mended and is_image(files[one.split]):
             link_sample(one, out, place)
-            counts["not mended"] += 1
+            counts["with an error that has no repair"] += 1
             continue
         done = repaired_sample(one, files[one.split], plan, kinds, out, place)
         if done is None:
             left_out.append(one.image)
             continue
-        counts.update(kinds or ["unchanged"])
+        counts.update(kinds or ["as they were"])
         of_table = [plan.table_kind] if plan.table_kind else []
         new = [kind for kind in [*kinds, *of_table] if sum(other.kind == kind for other in shown) < SHOWN]
         shown += [Shown(kind, plan.words[kind], *done) for kind in new]

@@ -162,12 +162,12 @@ def is_noisy(one: Facts, stated: Stated) -> bool:
 
 
 def is_smooth(one: Facts) -> bool:
-    """Interpolation leaves ramps, and few lines of a single pixel; in noise and in regions as small as pixels
-    there are more of these.
+    """Interpolation leaves ramps, along rows and along columns, and few lines of a single pixel; in noise and
+    in regions as small as pixels there are more of these.
     """
     assert one.edges is not None
-    edges = one.edges
-    return edges.changes >= FEW_CHANGES and edges.ramps > SMOOTH * edges.changes and edges.ramps > edges.lines
+    ways = [way for way in (one.edges.across, one.edges.down) if way.changes >= FEW_CHANGES]
+    return bool(ways) and all(way.ramps > max(SMOOTH * way.changes, way.lines) for way in ways)
 
 
 def peaks(facts: Sequence[Facts], stated: Stated, *, by_colour: bool) -> dict[Raw, int]:

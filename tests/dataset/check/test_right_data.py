@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.planted_faults import SPLITS, settings
+from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Level
+from deeplabx.dataset.check.scan import with_values
+from deeplabx.dataset.check.stated import Stated
+from deeplabx.dataset.check.values import damaged_edges
 from deeplabx.run.checked_data import CheckedData, check_data
 from tests.dataset.check.test_repair import VOID, Folder, ids_of, image_of
 
@@ -167,3 +171,25 @@ def test_ids_that_are_stated_are_no_fault(tmp_path: Path, table: dict[str, objec
             ids = np.array(mask)
         Image.fromarray(np.array(raw, np.uint8)[ids]).save(path)
     assert checked(tmp_path).findings == []
+
+
+def areas_side_by_side(rng: np.random.Generator) -> np.ndarray:
+    """Rectangles, of which a few begin one pixel beside another one."""
+    ids = np.zeros((64, 96), np.uint8)
+    for index in range(1, 5):
+        y, x = rng.integers(0, 40, 2)
+        ids[y : y + 20, x : x + 30] = index
+    return ids
+
+
+def test_areas_that_begin_one_pixel_apart_are_no_smooth_edges() -> None:
+    """One of 40 such maps has ramps along its rows, one of 200 in both directions."""
+    facts = [
+        with_values(Facts("train", seed, Path(f"{seed}.jpg"), Path(f"{seed}.png")), ids, void=[])
+        for seed in range(600)
+        for ids in [areas_side_by_side(np.random.default_rng(seed))]
+    ]
+    rows = [way for one in facts if one.edges for way in [one.edges.across]]
+    assert any(way.ramps > 0.15 * way.changes for way in rows if way.changes >= 40)
+    stated = Stated(tuple("abcde"), [], dict.fromkeys(range(5), 0), False, VOID)
+    assert list(damaged_edges(facts, stated)) == []
