@@ -23,8 +23,8 @@ class ChannelSums(NamedTuple):
 class Changes(NamedTuple):
     """Along rows, or along columns, of a mask, in numbers of pixels.
 
-    changes: that differ from the one before. ramps: that lie between their two neighbours in value, and differ
-    from both. lines: that differ from both and do not lie between them.
+    changes: that differ from the one before. ramps: that lie between their two neighbours in value, and
+    differ from both. lines: that differ from both and do not lie between them.
     """
 
     changes: int

@@ -31,6 +31,8 @@ from deeplabx.errors import listed
 # Shares of label maps that were neither resized nor compressed stay below a fifth of these: 1,163 masks of
 # VOC, CamVid, Cityscapes, COCO-Stuff and ADE20K.
 SMOOTH = 0.15  # of the changes along rows, those that are part of a ramp
+STRONG = 0.3  # the same, where only a few masks are smooth
+A_FEW = 0.1
 NOISY = 0.03  # of all pixels, those that differ from all their neighbours
 FEW_CHANGES = 40  # a mask with fewer says nothing about its edges
 STRAY = 0.01  # share of all pixels up to which unknown values are strays, not classes
@@ -118,6 +120,11 @@ def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
         is_lossy = any(problem.kind == "lossy_mask" for problem in one.problems)
         kind = lossy if is_lossy else noisy if is_noisy(one, stated) else smooth if is_smooth(one) else rest
         kind.append(one)
+    if len(smooth) < A_FEW * len(facts):  # areas side by side look like ramps by chance
+        smooth, less = [
+            [one for one in smooth if is_smooth(one, share=STRONG) == own] for own in (True, False)
+        ]
+        rest += less
     if 2 * len(noisy + smooth) >= len(facts):  # the others were made in the same way, with fewer traces of it
         known = stated.train_ids.keys()
         more = [one for one in rest if one.raw.keys() - known]
@@ -161,13 +168,13 @@ def is_noisy(one: Facts, stated: Stated) -> bool:
     return one.edges.alone > NOISY * pixels and many and bool(one.raw.keys() - stated.train_ids.keys())
 
 
-def is_smooth(one: Facts) -> bool:
+def is_smooth(one: Facts, *, share: float = SMOOTH) -> bool:
     """Interpolation leaves ramps, along rows and along columns, and few lines of a single pixel; in noise and
-    in regions as small as pixels there are more of these.
+    in regions as small as pixels there are more of these. share: of the changes, that are part of a ramp.
     """
     assert one.edges is not None
     ways = [way for way in (one.edges.across, one.edges.down) if way.changes >= FEW_CHANGES]
-    return bool(ways) and all(way.ramps > max(SMOOTH * way.changes, way.lines) for way in ways)
+    return bool(ways) and all(way.ramps > max(share * way.changes, way.lines) for way in ways)
 
 
 def peaks(facts: Sequence[Facts], stated: Stated, *, by_colour: bool) -> dict[Raw, int]:
