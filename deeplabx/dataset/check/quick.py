@@ -34,11 +34,9 @@ def quick_check(training: ReadableSet, evaluated: ReadableSet, *, command: str) 
         facts += read_some(samples, count, until=until)
     found = findings_of([Split(one.split, one, []) for one in sets.values()], facts)
     lines = [
-        f"{'warning' if one.level == Level.ERROR else one.level}: of {len(facts)} samples "
-        f"checked: {one.words}; "
-        f"{one.fix}"
+        f"warning: of {len(facts)} samples checked: {one.words}; {one.fix}"
         for one in found
-        if one.kind in KINDS
+        if one.kind in KINDS and one.level != Level.NOTE
     ]
     return [*lines, f"{command} checks all samples and shows them"] if lines else []
 
