@@ -34,6 +34,11 @@ WORDS = {
         "save them without transparency; or set dataset.mask_alpha for masks, dataset.channels for images",
         "",
     ),
+    "one_bit_mask": (
+        "have one bit per pixel, whose white may be id 1 or 255",
+        "save them with 8 bits per pixel, or give only one of the two ids a meaning",
+        "white becomes id 1",
+    ),
     "exif": (
         "are rotated by EXIF, while the masks fit with and without the rotation",
         "save the images upright, without EXIF",

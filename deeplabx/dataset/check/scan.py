@@ -237,7 +237,8 @@ def without_data(image: np.ndarray, value: int) -> np.ndarray:
     own = np.ones(image.shape[:2], np.uint8)
     for first in range(0, image.shape[2], 4):  # as many channels as OpenCV compares at once
         part = np.ascontiguousarray(image[..., first : first + 4])
-        own &= cv2.inRange(part, *[np.full(part.shape[2], value, np.float64)] * 2)
+        limits = [np.full(part.shape[2], value, np.float64)] * 2
+        own &= np.asarray(cv2.inRange(part, *limits), np.uint8)
     chosen = np.zeros(own.shape, bool)
     if cv2.countNonZero(own) < NO_DATA * own.size:
         return chosen

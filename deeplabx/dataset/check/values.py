@@ -556,12 +556,12 @@ def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, s
     is.
     """
     if not stated.by_colour:
-        palette = {packed(colour): name for colour, name in zip(stated.palette, stated.names, strict=False)}
-        if len(found & palette.keys()) > 1 and found <= {*palette, packed(VOID_COLOUR)}:
-            void = {packed(VOID_COLOUR): "ignore"} if packed(VOID_COLOUR) not in palette else {}
+        names_of = {packed(colour): name for colour, name in zip(stated.palette, stated.names, strict=False)}
+        if len(found & names_of.keys()) > 1 and found <= {*names_of, packed(VOID_COLOUR)}:
+            void = {packed(VOID_COLOUR): "ignore"} if packed(VOID_COLOUR) not in names_of else {}
             own_palette = stated.palette != PALETTE[: len(stated.names)]
             source = "the colours of classes.yaml" if own_palette else "the colours of VOC's palette"
-            return Table(list(stated.names), palette | void, True), source
+            return Table(list(stated.names), names_of | void, True), source
     for name, (classes, palette) in PUBLISHED.items():
         if name != "voc" and list(stated.lower) == [one.lower() for one in classes]:
             own = {packed(colour): stated.names[index] for index, colour in enumerate(palette)}

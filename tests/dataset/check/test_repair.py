@@ -60,9 +60,11 @@ class Folder:
         for kind, content, end in (("images", image, suffix), ("masks", mask, mask_suffix)):
             path = self.root / kind / f"{name}{end}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            options = {"exif": tags} if tags is not None and kind == "images" else {}
             shown = content if isinstance(content, Image.Image) else Image.fromarray(content)
-            shown.save(path, **options)
+            if tags is not None and kind == "images":
+                shown.save(path, exif=tags)
+            else:
+                shown.save(path)
 
 
 def checked(dataset: schema.DatasetSettings) -> CheckedData:
@@ -129,8 +131,8 @@ def test_a_mask_that_is_written_again_fits_its_turned_image(tmp_path: Path, orie
     ids = ids_of(7)
     mask = palette_mask(np.ascontiguousarray(ids.T if orientation > 4 else ids))
     data.add("train/turned", image_of(7), mask, suffix=".jpg", tags=tags)
-    own = {"exif": tags} if orientation < 5 else {}  # else the sizes say that only the image is turned
-    mask.save(data.root / "masks/train/turned.png", transparency=2, **own)
+    own = tags if orientation < 5 else Image.Exif()  # else the sizes say that only the image is turned
+    mask.save(data.root / "masks/train/turned.png", transparency=2, exif=own)
     compare(with_settings(data.root, mask_alpha="void"), tmp_path / "copy")
 
 
@@ -150,6 +152,20 @@ def test_masks_of_one_bit_keep_their_classes_where_255_becomes_void(tmp_path: Pa
     assert after.keys() == before.keys()
     changed = {key for key in before if after[key] != before[key]}
     assert changed <= {image.tobytes()}
+
+
+def test_white_of_one_bit_is_id_1_where_255_is_void(tmp_path: Path) -> None:
+    data = Folder(tmp_path / "own", classes=["ground", "object"], ignore=[VOID])
+    for path in (data.root / "masks").rglob("*.png"):
+        with Image.open(path) as mask:
+            values = np.array(mask) > 0
+        Image.fromarray(values).save(path)
+    found = checked(settings(data.root))
+    assert [(one.kind, len(one.files)) for one in found.of_level(Level.ERROR)] == [("one_bit_mask", 7)]
+    copy = repaired(settings(data.root), tmp_path / "copy")
+    assert not checked(copy).of_level(Level.ERROR)
+    names = np.array(["ground", "object"])
+    assert labels_of(copy)[image_of(4).tobytes()] == names[np.minimum(ids_of(4), 1)].tolist()
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
