@@ -58,6 +58,7 @@ class Facts:
     pixels: np.ndarray | None = None
     raw: dict[int, int] = field(default_factory=dict)  # pixels by raw id, or by packed colour
     by_colour: bool = False  # whether `raw` are colours
+    palette: dict[int, int] = field(default_factory=dict)  # packed colour by raw id, of a palette file
     values: int = 0  # number of raw values; `raw` has the most frequent ones
     solid: dict[int, int] = field(default_factory=dict)  # of them, those in the middle of 5 x 5 equal pixels
     edges: Edges | None = None

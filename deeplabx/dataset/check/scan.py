@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeplabx.dataset.check.edges import edges_of, packed, solid
 from deeplabx.dataset.check.facts import ChannelSums, Facts
-from deeplabx.dataset.check.stored import stored_label
+from deeplabx.dataset.check.stored import palette_of, stored_label
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.image_file import read_stored, turned
 from deeplabx.dataset.label_file import RawLabel, fitting
@@ -137,6 +137,8 @@ def of_files(samples: ReadableSet, files: LabelledFiles, index: int) -> Facts:
         known = files.label_map.known.items()
         void = [value for value, train_id in known if train_id == files.ignore_index]
         facts = with_values(facts, raw.values, void=void)
+        if not facts.by_colour:
+            facts = replace(facts, palette=palette_of(files, label_path, facts.raw))
     if image is not None and raw is not None:
         with noted(problems):
             turn_image, turn_label = fitting(

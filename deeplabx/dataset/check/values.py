@@ -90,6 +90,7 @@ def of_values(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
         found += of_colours(colours, stated)
     else:
         found += of_ids(ids, stated)
+        found += palettes_differ(ids, stated)
         if colours:
             found.append(colours_among_ids(colours, stated))
     return found
@@ -467,6 +468,38 @@ def table_with_new(ids: Sequence[int], stated: Stated) -> Table:
 def new_name(raw: Raw, stated: Stated) -> str:
     name = f"class_{'_'.join(map(str, unpacked(raw))) if stated.by_colour else raw}"
     return name if name not in stated.names else f"new_{name}"
+
+
+def palettes_differ(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
+    """Palette files in which an id has another colour than in others, and the colour another id: the program
+    that saved them numbered the colours of each file anew.
+    """
+    ids_of: dict[int, set[int]] = {}
+    colours_of: dict[int, set[int]] = {}
+    for one in facts:
+        for raw, colour in one.palette.items():
+            ids_of.setdefault(colour, set()).add(raw)
+            colours_of.setdefault(raw, set()).add(colour)
+    moved = {colour for colour, ids in ids_of.items() if len(ids) > 1 and colour}  # black also fills palettes
+    mixed = {raw for raw, colours in colours_of.items() if len(colours & moved) > 1}
+    if len(mixed) < 2:
+        return
+    hit = [one for one in facts if any(one.palette.get(raw) in moved for raw in mixed)]
+    raw = min(mixed)
+    shown = " and ".join(str(unpacked(colour)) for colour in sorted(colours_of[raw] & moved)[:2])
+    yield replace(
+        finding(
+            "palettes_differ",
+            hit,
+            f"{number(hit, 'mask')} whose palettes number the same colours in different ways: id {raw} is "
+            f"{shown}",
+            "if the colours are the classes, save the masks with one palette, or as RGB with the colours in "
+            "classes.yaml",
+            values=mixed,
+            stated=stated,
+        ),
+        level=Level.WARNING,
+    )
 
 
 # --- colours ------------------------------------------------------------------------------------------------

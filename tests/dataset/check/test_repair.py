@@ -406,6 +406,17 @@ def test_grey_saved_as_colour_holds_the_ids(tmp_path: Path, names: list[str]) ->
     assert label == np.array(names)[ids].tolist()
 
 
+def test_palettes_made_for_each_file_are_named(tmp_path: Path) -> None:
+    data = Folder(tmp_path / "own", classes=[f"n{index}" for index in range(5)])
+    palette = np.array([[90, 0, 0], [0, 90, 0], [0, 0, 90], [9, 90, 90], [90, 90, 9]], np.uint8)
+    assert not checked(settings(data.root)).of_level(Level.ERROR)
+    for number, path in enumerate(sorted((data.root / "masks").rglob("*.png"))):
+        colours = Image.fromarray(palette[(ids_of(number) + number) % 5])
+        colours.convert("P", palette=Image.Palette.ADAPTIVE, colors=8).save(path)
+    kinds = [one.kind for one in checked(settings(data.root)).of_level(Level.WARNING)]
+    assert "palettes_differ" in kinds
+
+
 def test_a_colour_mask_among_ids_without_void(tmp_path: Path) -> None:
     data = Folder(tmp_path / "own", classes=["ground", "road", "tree"])
     palette = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
