@@ -44,14 +44,15 @@ def main(job: Job) -> None:
         found = checked(config, config.dataset)
         print(text_of(found, name=config.dataset.name))
         repaired: Repaired | None = None
-        if config.fix and is_repairable(found.findings):
-            assert found.stated is not None
-            with progress_bar("repair") as bar:
-                repaired = repair(
-                    found.findings, found.facts, found.files, found.stated, out, progress=bar_of(bar)
-                )
+        failed: DataError | None = None
+        try:
+            repaired = repaired_copy(found, out) if config.fix else None
+        except DataError as error:
+            failed = error
         write_json(out / "check.json", config, found, repaired)
         write_page(out / "check.html", config, found, repaired)
+        if failed is not None:
+            raise failed
         if repaired is not None:
             print(f"\n{repaired_text(repaired, out)}")
             found = checked(config, folder_at(out, config.dataset))
@@ -68,7 +69,15 @@ def main(job: Job) -> None:
             kind=errors[0].kind,
         )
     if repaired is not None:
-        print(f"next: deeplabx train dataset=folder dataset.root={shlex.quote(str(out))}")
+        print(f"next: {training_command(config.dataset, out)}")
+
+
+def repaired_copy(found: CheckedData, out: Path) -> Repaired | None:
+    """None where nothing can be repaired, as of labels that are not files."""
+    if found.stated is None or not is_repairable(found.findings):
+        return None
+    with progress_bar("repair") as bar:
+        return repair(found.findings, found.facts, found.files, found.stated, out, progress=bar_of(bar))
 
 
 def checked(config: schema.DataCheckConfig, dataset: schema.DatasetSettings) -> CheckedData:
@@ -98,6 +107,13 @@ def folder_at(out: Path, dataset: schema.DatasetSettings) -> schema.DatasetSetti
     return replace(folder, root=str(out), train_split=dataset.train_split, split=dataset.split)
 
 
+def training_command(dataset: schema.DatasetSettings, out: Path) -> str:
+    """For the copy, whose splits have the names that they had."""
+    names = {"train_split": (dataset.train_split, "train"), "split": (dataset.split, "val")}
+    splits = [f" dataset.{key}={shlex.quote(own)}" for key, (own, usual) in names.items() if own != usual]
+    return f"deeplabx train dataset=folder dataset.root={shlex.quote(str(out))}{''.join(splits)}"
+
+
 # --- in the terminal ----------------------------------------------------------------------------------------
 
 
@@ -120,13 +136,16 @@ def text_of(found: CheckedData, *, name: str) -> str:
 
 
 def repaired_text(repaired: Repaired, out: Path) -> str:
-    done = ", ".join(f"{count} {kind}" for kind, count in sorted(repaired.counts.items()))
-    lines = [f"repaired copy in {out}: {done}"]
+    done = ", ".join(f"{count:,} {kind}" for kind, count in sorted(repaired.counts.items()))
+    lines = [
+        f"repaired copy in {out}, by samples: {done}",
+        "it has links to the unchanged files, so keep the data set where it is",
+    ]
     if repaired.left_out:
+        more = ", ..." if len(repaired.left_out) > NAMED else ""
         first = ", ".join(str(path) for path in repaired.left_out[:NAMED])
-        lines.append(
-            f"left out of it: {len(repaired.left_out)} samples, listed in repairs.json: {first}, ..."
-        )
+        count = number(repaired.left_out, "sample")
+        lines.append(f"left out of it: {count}, listed in repairs.json: {first}{more}")
     return "\n".join(printable(line) for line in lines)
 
 

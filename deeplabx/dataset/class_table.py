@@ -78,7 +78,10 @@ class ClassTable(NamedTuple):
                 hint="write colours as ignore: [[0, 0, 142]]" if by_colours else "write ids as ignore: [255]",
             )
         if not by_colours and not guessed:
-            refuse_colours(masks, path)
+            try:
+                refuse_colours(masks, path)
+            except DataError as error:
+                report(error)
         return cls(
             names,
             colours or voc_palette(len(names)),
@@ -382,11 +385,15 @@ def refuse_colours(masks: list[Path], path: Path) -> None:
 
 
 def names_in(path: Path) -> list[str]:
-    """The class names in a classes.yaml of which other parts may be wrong; none where they cannot be read."""
+    """The class names in a classes.yaml of which other parts may be wrong; none where they cannot be read, or
+    where a label_map says that the ids are not those of the names in order.
+    """
     if not path.is_file():
         return []
     try:
-        names, _ = names_and_colours(in_full(read_yaml(path, []), path)["classes"], path)
+        content = in_full(read_yaml(path, []), path)
+        names, _ = names_and_colours(content["classes"], path)
+        given = label_map_of(content, names, path)
     except (DataError, OSError):  # it has been reported
         return []
-    return names
+    return names if all(raw == train_id for raw, train_id in given.items()) else []

@@ -155,6 +155,7 @@ def of_one_bit(shown: np.ndarray, header: Header, path: object, *, white: int | 
         raise DataError(
             f"{path}: a one-bit mask, in which white may be id 1 or 255, and both are known",
             hint="save it with 8 bits per pixel, or give only one of the two ids a meaning",
+            kind="one_bit_mask",
         )
     return shown.astype(np.uint8) * np.uint8(255) if white == 255 else samples.astype(np.uint8)
 

@@ -125,3 +125,27 @@ def test_published_data_has_no_error(
     assert ended.code == 0
     table = json.loads((tmp_path / "found/check.json").read_text(encoding="utf-8"))
     assert {one["kind"] for one in table["findings"] if one["level"] == "warning"} <= warnings
+
+
+def test_where_no_sample_would_be_left_the_findings_are_written_all_the_same(
+    deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    data = planted("unreadable", tmp_path / "own")
+    for one in data.samples:
+        data.mask_path(one).write_bytes(b"damaged")
+    ended = deeplabx(*CHECK, "fix=true", "out=copy")
+    assert ended.code == 3
+    assert ended.err.splitlines()[0].endswith("no sample would be left, so no copy was written")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["check.html", "check.json"]
+
+
+def test_the_copy_of_splits_of_other_names_is_trained_on_by_these_names(
+    deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    planted("duplicate_in_split", tmp_path / "own")
+    for kind in ("images", "masks"):
+        (tmp_path / "own" / kind / "train").rename(tmp_path / "own" / kind / "learn")
+    ended = deeplabx(*CHECK, "fix=true", "out=copy", "dataset.train_split=learn")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1].endswith("/copy dataset.train_split=learn")
+    assert "it has links to the unchanged files" in ended.out

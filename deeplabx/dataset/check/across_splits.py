@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ COPY = 0.97  # from which on it is a copy, also in a sequence
 SAME = 0.9  # share of images that are most like one of their own sequence, where sequences were split
 SIGMAS = 5  # by which that share must be above chance
 FEWEST = 10  # images, to say so
-AT_A_TIME = 2048  # images of the one split that are compared with all of the other
+AT_A_TIME = 256  # images of the one split that are compared with all of the other
 FLAT = 2.0  # least standard deviation of a thumbnail's details, in grey levels, that tells images apart
 
 
@@ -33,22 +33,22 @@ class Pair(NamedTuple):
 
 
 def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator[Finding]:
-    """Images of the evaluated split that are in the training split too, and images that are twice in one."""
+    """Images of the evaluated split that are in the training split too."""
     if any(one.image is None for one in (*training, *evaluated)):
         return  # generated, each by its seed
     same = identical(evaluated, training)
     if same:
+        everything = {pair.other.digest for pair in same} >= {one.digest for one in training}
         yield Finding(
             "duplicate_across_splits",
-            Level.ERROR,
-            f"{len(same)} of {len(evaluated)} images of {evaluated[0].split} are in "
-            f"{training[0].split} too, so "
-            "the mIoU is too high",
+            # A split that is evaluated on the images it was trained on, as a whole, was made so on purpose.
+            Level.WARNING if len({pair.one.image for pair in same}) == len(evaluated) else Level.ERROR,
+            f"{of_split(same, evaluated)} in {training[0].split} too, so the mIoU is too high",
             "remove them from one of the splits",
-            files=tuple(path for pair in same if (path := pair.one.image)),
+            files=tuple(dict.fromkeys(path for pair in same if (path := pair.one.image))),
             examples=examples(same),
-            repair=f"they are removed from {training[0].split}",
-            details=removed(same),
+            repair="" if everything else f"they are removed from {training[0].split}",
+            details={} if everything else removed(same),
         )
     known = {id(pair.one) for pair in same}
     rest = [one for one in evaluated if id(one) not in known]
@@ -59,8 +59,7 @@ def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator
         yield Finding(
             "near_duplicate_across_splits",
             Level.WARNING,
-            f"{len(copies)} of {len(evaluated)} images of {evaluated[0].split} are also in "
-            f"{training[0].split}, resized, mirrored or saved again",
+            f"{of_split(copies, evaluated)} also in {training[0].split}, resized, mirrored or saved again",
             "remove them from one of the splits",
             files=tuple(path for pair in copies if (path := pair.one.image)),
             examples=examples(copies),
@@ -75,28 +74,37 @@ def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator
         yield Finding(
             "sequence_across_splits",
             Level.WARNING,
-            f"{len(frames)} of {len(evaluated)} images of {evaluated[0].split} look like images of "
-            f"{training[0].split} whose names have the same beginning: frames of one sequence, such as "
-            f"{first.one.image.name} and {first.other.image.name}",
-            "split by sequence, as with dataset.group and dataset.val_fraction of "
-            "dataset=folder, else the mIoU "
-            "says little about other sequences",
+            f"{of_split(frames, evaluated)} like images of {training[0].split} whose names have the same "
+            f"beginning: frames of one sequence, such as {first.one.image.name} and {first.other.image.name}",
+            "put whole sequences into one split, else the mIoU says little about other sequences",
             files=tuple(path for pair in frames if (path := pair.one.image)),
             examples=examples(frames),
         )
-    for facts in (training, evaluated):
-        twice = repeated(facts)
-        if twice:
-            yield Finding(
-                "duplicate_in_split",
-                Level.WARNING,
-                f"{number(twice, 'image')} of {facts[0].split} with the content of another one",
-                "remove the copies; of two masks for one image, one is wrong",
-                files=tuple(path for pair in twice if (path := pair.one.image)),
-                examples=examples(twice),
-                repair="the copies are removed",
-                details={"remove": [str(pair.one.image) for pair in twice]},
-            )
+
+
+def of_split(pairs: Sequence[Pair], evaluated: Sequence[Facts]) -> str:
+    """Such as "3 of 40 images of val are"."""
+    count = len({pair.one.image for pair in pairs})
+    return f"{count:,} of {len(evaluated):,} images of {evaluated[0].split} {'is' if count == 1 else 'are'}"
+
+
+def of_split_itself(facts: Sequence[Facts]) -> Iterator[Finding]:
+    """Images that are twice in one split."""
+    twice = repeated(facts)
+    if twice:
+        yield Finding(
+            "duplicate_in_split",
+            Level.WARNING,
+            f"{number(twice, 'image')} of {facts[0].split} with the content of another one",
+            "remove the copies; of two masks for one image, one is wrong",
+            files=tuple(path for pair in twice if (path := pair.one.image)),
+            examples=examples(twice),
+            repair="the copies are removed",
+            details={
+                "remove": [str(pair.one.image) for pair in twice if pair.one.image != pair.other.image],
+                "remove_from": facts[0].split,
+            },
+        )
 
 
 def examples(pairs: Sequence[Pair]) -> tuple[Example, ...]:
@@ -108,14 +116,21 @@ def examples(pairs: Sequence[Pair]) -> tuple[Example, ...]:
     )
 
 
-def removed(pairs: Sequence[Pair]) -> dict[str, list[str]]:
-    return {"remove": sorted({str(pair.other.image) for pair in pairs})}
+def removed(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The training images of the pairs; they stay in other splits that have them."""
+    return {
+        "remove": sorted({str(pair.other.image) for pair in pairs}),
+        "remove_from": pairs[0].other.split,
+    }
 
 
 def identical(evaluated: Sequence[Facts], training: Sequence[Facts]) -> list[Pair]:
-    """Pairs of files with the same content."""
-    by_digest = {one.digest: one for one in training if one.digest}
-    return [Pair(one, by_digest[one.digest], 1.0) for one in evaluated if one.digest in by_digest]
+    """All pairs of files with the same content; without images of a single colour, as empty tiles are."""
+    by_digest: dict[bytes, list[Facts]] = defaultdict(list)
+    for one in training:
+        if one.digest and not one.constant:
+            by_digest[one.digest].append(one)
+    return [Pair(one, other, 1.0) for one in evaluated for other in by_digest.get(one.digest, ())]
 
 
 def repeated(facts: Sequence[Facts]) -> list[Pair]:
@@ -123,7 +138,7 @@ def repeated(facts: Sequence[Facts]) -> list[Pair]:
     first: dict[bytes, Facts] = {}
     found = []
     for one in facts:
-        if one.digest:
+        if one.digest and not one.constant:
             earlier = first.setdefault(one.digest, one)
             if earlier is not one:
                 found.append(Pair(one, earlier, 1.0))
@@ -135,14 +150,12 @@ def most_alike(evaluated: Sequence[Facts], training: Sequence[Facts]) -> list[Pa
     ours, theirs = described(evaluated), described(training)
     if not ours or not theirs:
         return []
-    vectors = np.stack([vector for _, vector in theirs])
+    others = np.stack([normalised(vector) for _, vector in theirs]).T
     found = []
     for begin in range(0, len(ours), AT_A_TIME):
         part = ours[begin : begin + AT_A_TIME]
-        both = [np.stack([normalised(vector) for _, vector in part])]
-        both.append(np.stack([normalised(vector[:, ::-1]) for _, vector in part]))
-        others = np.stack([normalised(vector) for vector in vectors])
-        alike = np.maximum(both[0] @ others.T, both[1] @ others.T)
+        alike = np.stack([normalised(vector) for _, vector in part]) @ others
+        np.maximum(alike, np.stack([normalised(vector[:, ::-1]) for _, vector in part]) @ others, out=alike)
         best = alike.argmax(axis=1)
         for row, ((one, _), column) in enumerate(zip(part, best.tolist(), strict=True)):
             found.append(Pair(one, theirs[column][0], float(alike[row, column])))

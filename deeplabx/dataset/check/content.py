@@ -1,12 +1,15 @@
 """Images and labels that can be read but hold nothing to learn from, and classes in an unexpected order."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.dataset.check.known_values import published_order
+from deeplabx.dataset.mask_values import GROUND
 
 SHOWN = 3
+BACKGROUND = 0.99  # share of the pixels of areas without data, from which on they have one class
 
 
 def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding]:
@@ -16,29 +19,20 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
             "constant_image",
             Level.WARNING,
             constant,
-            f"{number(constant, 'image')} of a single colour",
+            f"{number(constant, 'image')} of a single colour each",
             "they may be empty tiles or damaged; remove them",
             repair="these samples are left out",
         )
     empty = [one for one in facts if one.no_data]
     if empty:
-        share = max(one.no_data / (one.size[0] * one.size[1]) for one in empty if one.size)
-        yield shown(
-            "no_data",
-            Level.WARNING,
-            empty,
-            f"{number(empty, 'image')} with a black or white area without data at the border, of up to "
-            f"{share:.0%}, whose label is a class",
-            "label these areas as void (255), so that they are not learned",
-            repair="these pixels become void",
-        )
+        yield from of_no_data(empty, facts, names)
     void = [one for one in facts if one.pixels is not None and one.pixels.sum() and not one.pixels[:-1].any()]
     if void:
         yield shown(
             "void_label",
             Level.ERROR if len(void) == len(facts) else Level.WARNING,
             void,
-            f"{number(void, 'label')} void as a whole",
+            f"{number(void, 'label')} without a pixel that is not void",
             "check that label_map and ignore mean the right values; remove samples without labels",
             repair="" if len(void) == len(facts) else "these samples are left out",
         )
@@ -53,6 +47,44 @@ def of_content(facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding
             f"all labels have one class, {only}, apart from void: there is nothing to learn",
             "is the value of a class ignored, or mapped to another one?",
         )
+
+
+def of_no_data(empty: Sequence[Facts], facts: Sequence[Facts], names: Sequence[str]) -> Iterator[Finding]:
+    """Areas without data. They are as they should be where the label is the background, or where one class is
+    always the label and most images have them: the black around an X-ray or a retina.
+    """
+    under = sum((Counter(one.no_data) for one in empty), Counter())
+    ground = {index for index, name in enumerate(names) if name.lower() in GROUND}
+    if 2 * len(empty) > len(facts):
+        ground |= {index for index, count in under.items() if count > BACKGROUND * under.total()}
+    faulty: list[Facts] = []
+    right: list[Facts] = []
+    for one in empty:
+        own = sum(count for index, count in one.no_data.items() if index in ground)
+        (right if own > BACKGROUND * sum(one.no_data.values()) else faulty).append(one)
+    if faulty:
+        yield shown(
+            "no_data",
+            Level.WARNING,
+            faulty,
+            f"{in_words(faulty)}, whose label is a class",
+            "label these areas as void (255), so that they are not learned",
+            repair="these pixels become void",
+        )
+    if right:
+        yield shown(
+            "no_data",
+            Level.NOTE,
+            right,
+            f"{in_words(right)}, whose label is the background",
+            "nothing, if the network is to predict that there; else label these areas as void",
+        )
+
+
+def in_words(empty: Sequence[Facts]) -> str:
+    share = max(sum(one.no_data.values()) / (one.size[0] * one.size[1]) for one in empty if one.size)
+    areas = "a black or white area without data at the border"
+    return f"{number(empty, 'image')} with {areas}, of up to {share:.0%}"
 
 
 def of_order(names: Sequence[str]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import cv2
 import numpy as np
 
-from deeplabx.dataset.check.facts import Edges
+from deeplabx.dataset.check.facts import Changes, Edges
 
 
 def edges_of(values: np.ndarray, *, void: Collection[int] = ()) -> Edges:
@@ -19,14 +19,25 @@ def edges_of(values: np.ndarray, *, void: Collection[int] = ()) -> Edges:
     steps. Noise, as JPEG leaves it, consists of pixels that are above or below all their neighbours.
     """
     whole = values if values.ndim == 2 else packed(values)
+    turned = np.swapaxes(values, 0, 1)
     across = whole[:, 1:] != whole[:, :-1]
     down = whole[1:] != whole[:-1]
     between = is_between(values[:, :-2], values[:, 1:-1], values[:, 2:])
-    ramps = between & across[:, 1:] & across[:, :-1]
-    ramps[ramps] = ~np.isin(whole[:, 1:-1][ramps], list(void))
-    outside = ~between[1:-1] & ~is_between(values[:-2], values[1:-1], values[2:])[:, 1:-1]
+    above = is_between(turned[:, :-2], turned[:, 1:-1], turned[:, 2:])
+    outside = ~between[1:-1] & ~above.T[:, 1:-1]
     alone = across[1:-1, 1:] & across[1:-1, :-1] & down[1:, 1:-1] & down[:-1, 1:-1]
-    return Edges(int(across.sum()), int(ramps.sum()), int((alone & outside).sum()))
+    return Edges(
+        changes_of(whole, across, between, void),
+        changes_of(whole.T, down.T, above, void),
+        int((alone & outside).sum()),
+    )
+
+
+def changes_of(whole: np.ndarray, change: np.ndarray, between: np.ndarray, void: Collection[int]) -> Changes:
+    both = change[:, 1:] & change[:, :-1]
+    ramps, lines = between & both, ~between & both
+    ramps[ramps] = ~np.isin(whole[:, 1:-1][ramps], list(void))
+    return Changes(int(change.sum()), int(ramps.sum()), int(lines.sum()))
 
 
 def solid(values: np.ndarray) -> np.ndarray:

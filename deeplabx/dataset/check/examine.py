@@ -32,11 +32,22 @@ def findings_of(
     could not read its table whole.
     """
     opened = [split for split in splits if split.samples is not None]
-    by_split = {split.name: [one for one in facts if one.split == split.name] for split in opened}
+    by_split: dict[str, list[Facts]] = {split.name: [] for split in opened}
+    for one in facts:
+        by_split[one.split].append(one)
     found: list[Finding] = []
     stated = stated_of(opened, names=list(names))
     in_order = None if stated is None else values.table_in_order(facts, stated)
-    if stated is not None and in_order is None:
+    broken = (
+        stated is not None
+        and not stated.names
+        and any(
+            problem.kind in ("classes_yaml", "ignore_inside_classes")
+            for one in splits
+            for problem in one.problems
+        )
+    )  # a file that has to be mended first: nothing is known about the values
+    if stated is not None and in_order is None and not broken:
         found += values.of_values(facts, stated)
     explained = any(finding.details.get("classes_yaml") for finding in found)
     for split in splits:
@@ -52,12 +63,14 @@ def findings_of(
     if not any(finding.level == Level.ERROR for finding in found if finding.files):
         found += across_splits.of_classes(by_split, classes)
     # Where the table is wrong, it says nothing about classes and void.
-    labelled = [replace(one, pixels=None, no_data=0) for one in facts] if explained else facts
+    labelled = [replace(one, pixels=None, no_data={}) for one in facts] if explained else facts
     found += content.of_content(labelled, classes)
     found += content.of_order(classes)
     parts = [by_split[split.name] for split in opened if by_split[split.name]]
-    if len(parts) > 1 and parts[0][0].split != parts[1][0].split:
-        found += across_splits.of_images(parts[0], parts[1])
+    for part in parts[1:]:
+        found += across_splits.of_images(parts[0], part)
+    for part in parts:
+        found += across_splits.of_split_itself(part)
     found = without_repeated(found)
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 

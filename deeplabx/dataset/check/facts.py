@@ -20,15 +20,25 @@ class ChannelSums(NamedTuple):
     squares: tuple[float, ...]
 
 
-class Edges(NamedTuple):
-    """How the values of a mask change from pixel to pixel, in numbers of pixels.
+class Changes(NamedTuple):
+    """Along rows, or along columns, of a mask, in numbers of pixels.
 
-    changes: that differ from their left neighbour. ramps: that lie between their left and right neighbours in
-    value, and differ from both. alone: that differ from all four neighbours, and lie between no two of them.
+    changes: that differ from the one before. ramps: that lie between their two neighbours in value, and
+    differ from both. lines: that differ from both and do not lie between them.
     """
 
     changes: int
     ramps: int
+    lines: int
+
+
+class Edges(NamedTuple):
+    """How the values of a mask change from pixel to pixel. alone: the number of pixels that differ from all
+    four neighbours, and lie between no two of them.
+    """
+
+    across: Changes
+    down: Changes
     alone: int
 
 
@@ -48,10 +58,13 @@ class Facts:
     pixels: np.ndarray | None = None
     raw: dict[int, int] = field(default_factory=dict)  # pixels by raw id, or by packed colour
     by_colour: bool = False  # whether `raw` are colours
+    palette: dict[int, int] = field(default_factory=dict)  # packed colour by raw id, of a palette file
     values: int = 0  # number of raw values; `raw` has the most frequent ones
     solid: dict[int, int] = field(default_factory=dict)  # of them, those in the middle of 5 x 5 equal pixels
     edges: Edges | None = None
     digest: bytes = b""  # of the image file
     thumbnail: np.ndarray | None = None  # uint8 24 x 24, grey
     constant: bool = False  # whether all pixels of the image are equal
-    no_data: int = 0  # pixels of a black or white area at the border of the image, which have a class
+    no_data: dict[int, int] = field(
+        default_factory=dict
+    )  # pixels by class of black or white areas at its border

@@ -11,6 +11,7 @@ from deeplabx.dataset.files import MissingFilesError
 from deeplabx.errors import DataError
 
 SHOWN = 3  # examples of a finding
+CUT = 0.8  # share of an image's width down to which a mask may be a part of it, without a border
 LEFT_OUT = "these samples are left out"
 # What is wrong, what to do, and what fix=true does, by the kind of an error.
 WORDS = {
@@ -32,6 +33,11 @@ WORDS = {
         "have transparent pixels",
         "save them without transparency; or set dataset.mask_alpha for masks, dataset.channels for images",
         "",
+    ),
+    "one_bit_mask": (
+        "have one bit per pixel, whose white may be id 1 or 255",
+        "save them with 8 bits per pixel, or give only one of the two ids a meaning",
+        "white becomes id 1",
     ),
     "exif": (
         "are rotated by EXIF, while the masks fit with and without the rotation",
@@ -86,10 +92,18 @@ def of_sizes(facts: Sequence[Facts]) -> Iterator[Finding]:
     """Masks of another size than their images, by cause: turned by 90 degrees, resized, or of another
     image.
     """
-    turned = [one for one in facts if one.size and one.label_size and one.size == one.label_size[::-1]]
-    ratios = Counter(ratio for one in facts if one not in turned and (ratio := scale_of(one)))
-    resized = [one for one in facts if one not in turned and scale_of(one)]
-    other = [one for one in facts if one not in turned and one not in resized]
+    turned: list[Facts] = []
+    resized: list[Facts] = []
+    other: list[Facts] = []
+    ratios: Counter[float] = Counter()
+    for one in facts:
+        if one.size and one.label_size and one.size == one.label_size[::-1]:
+            turned.append(one)
+        elif ratio := scale_of(one):
+            ratios[ratio] += 1
+            resized.append(one)
+        else:
+            other.append(one)
     if turned:
         yield sized(
             "turned_mask",
@@ -103,7 +117,7 @@ def of_sizes(facts: Sequence[Facts]) -> Iterator[Finding]:
         yield sized(
             "resized_mask",
             resized,
-            f"have another size than their images: {common} of it",
+            f"have {common} of the width and height of their images",
             "use images and masks of one size",
             "the images are resized to their masks; labels are never resized",
         )
@@ -118,12 +132,18 @@ def of_sizes(facts: Sequence[Facts]) -> Iterator[Finding]:
 
 
 def scale_of(one: Facts) -> float | None:
-    """The size of a mask relative to its image, two digits, where it is the same across and down."""
+    """The size of a mask relative to its image, two digits, where it is the same across and down; None too
+    where the mask may have been cut out or padded instead.
+    """
     if not one.size or not one.label_size:
         return None
     across, down = (label / image for label, image in zip(one.label_size, one.size, strict=True))
     rounding = 1 / min(*one.size, *one.label_size)
-    return round(across, 2) if abs(across - down) <= max(0.01 * across, rounding) else None
+    if abs(across - down) > max(0.01 * across, rounding):
+        return None
+    (width, height), (label_width, label_height) = one.size, one.label_size
+    equally = abs((label_width - width) - (label_height - height)) <= 2  # as a border on all sides does
+    return None if equally and CUT < across < 1 / CUT else round(across, 2)
 
 
 def sized(kind: str, facts: Sequence[Facts], said: str, fix: str, repair: str) -> Finding:

@@ -43,12 +43,13 @@ def step_of(ids: Iterable[int], *, classes: int) -> dict[int, int]:
     """
     values = sorted(set(ids))
     step = gcd(*values)
-    if step > 1 and values[-1] // step < max(classes, len(values)):
+    enough = 2 * len(values) >= classes  # a few values of many classes say nothing
+    if step > 1 and enough and values[-1] // step < max(classes, len(values)):
         return {value: value // step for value in values}
     last = classes - 1
     for rounded in (lambda part: round(255 * part / last), lambda part: 255 * part // last):
         parts = {rounded(part): part for part in range(classes)} if last > 0 else {}
-        if len(values) > 2 and set(values) <= set(parts):
+        if len(values) > 2 and enough and set(values) <= set(parts):
             return {value: parts[value] for value in values}
     return {}
 

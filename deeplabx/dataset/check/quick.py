@@ -14,7 +14,7 @@ SAMPLES = {"training": 48, "evaluated": 16}
 SECONDS = 2.0  # after which no further sample is read
 # What a few samples can show, and training would not notice.
 KINDS = (
-    *("smooth_edges", "compressed_mask", "zero_255", "class_order", "no_data", "constant_image"),
+    *("smooth_edges", "compressed_mask", "class_order", "no_data", "constant_image"),
     "void_label",
 )
 
@@ -34,11 +34,9 @@ def quick_check(training: ReadableSet, evaluated: ReadableSet, *, command: str) 
         facts += read_some(samples, count, until=until)
     found = findings_of([Split(one.split, one, []) for one in sets.values()], facts)
     lines = [
-        f"{'warning' if one.level == Level.ERROR else one.level}: of {len(facts)} samples "
-        f"checked: {one.words}; "
-        f"{one.fix}"
+        f"warning: of {len(facts)} samples checked: {one.words}; {one.fix}"
         for one in found
-        if one.kind in KINDS
+        if one.kind in KINDS and one.level != Level.NOTE
     ]
     return [*lines, f"{command} checks all samples and shows them"] if lines else []
 

@@ -17,7 +17,7 @@ from PIL import Image
 from deeplabx.dataset.check.edges import packed as packed_pixels
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.files import LEFT_OUT
-from deeplabx.dataset.check.finding import Finding
+from deeplabx.dataset.check.finding import Finding, Level
 from deeplabx.dataset.check.known_values import INSTANCES
 from deeplabx.dataset.check.scan import without_data
 from deeplabx.dataset.check.stated import Stated
@@ -26,6 +26,7 @@ from deeplabx.dataset.check.values import APART, Table, distance
 from deeplabx.dataset.contract import IGNORE_INDEX, WIDE_IGNORE_INDEX
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.image_file import read_stored, turned
+from deeplabx.dataset.label_file import fitting
 from deeplabx.dataset.labels import MAX_CLASSES, packed, unpacked, voc_palette
 from deeplabx.dataset.listing import nfc
 from deeplabx.dataset.writing import place_for
@@ -33,6 +34,7 @@ from deeplabx.errors import DataError
 
 DAMAGED = ("lossy_mask", "compressed_mask", "smooth_edges")
 SHOWN = 3  # before and after, of each kind of repair
+AREA = 12  # pixels of a row with one value that are no part of a ramp
 RECORD = "repairs.json"
 
 
@@ -69,7 +71,9 @@ class Plan(NamedTuple):
     table: Table
     table_kind: str  # of the finding that it mends; empty where it is the data set's own
     words: dict[str, str]  # what is done, by kind of finding
-    removed: set[Path]  # images and labels of the samples that are left out
+    # Images and labels of the samples that are left out; with its split, an image that stays in another one.
+    removed: set[Path | tuple[str, Path]]
+    not_mended: set[Path]  # images and labels with an error that has no repair
     by_file: dict[Path, list[str]]  # kinds of repairs, by image or label
     colours: dict[int, str]  # class by packed colour, of masks of colours among masks of ids
 
@@ -90,9 +94,10 @@ def repair(
     if not is_repairable(findings):
         raise DataError("nothing that was found can be repaired automatically; nothing was written")
     refuse_occupied(out)
-    plan = plan_of(findings, stated)
+    refuse_among_samples(out, facts)
+    plan = plan_of(findings, stated, own_void=any(has_own_void(own) for own in files.values()))
+    refuse_table(plan.table)
     out.mkdir(parents=True, exist_ok=True)
-    write_classes_yaml(out / "classes.yaml", plan.table, stated)
     counts: Counter[str] = Counter()
     left_out: list[Path] = []
     shown: list[Shown] = []
@@ -102,25 +107,31 @@ def repair(
             progress(number, len(facts))
         assert one.image is not None
         assert one.label is not None
-        if {one.image, one.label} & plan.removed:
+        if {one.image, one.label, (one.split, one.image)} & plan.removed:
             left_out.append(one.image)
             continue
-        kinds = [*plan.by_file.get(one.image, []), *plan.by_file.get(one.label, [])]
+        kinds = list(dict.fromkeys([*plan.by_file.get(one.image, []), *plan.by_file.get(one.label, [])]))
         place = names.of(one)
-        done = repaired_sample(one, files[one.split], plan, kinds, out, place, stated)
+        if {one.image, one.label} & plan.not_mended and is_image(files[one.split]):
+            link_sample(one, out, place)
+            counts["with an error that has no repair"] += 1
+            continue
+        done = repaired_sample(one, files[one.split], plan, kinds, out, place)
         if done is None:
             left_out.append(one.image)
             continue
-        counts.update(kinds or ["unchanged"])
+        counts.update(kinds or ["as they were"])
         of_table = [plan.table_kind] if plan.table_kind else []
         new = [kind for kind in [*kinds, *of_table] if sum(other.kind == kind for other in shown) < SHOWN]
         shown += [Shown(kind, plan.words[kind], *done) for kind in new]
     if len(left_out) == len(facts):
-        raise DataError(f"no sample would be left; {out} holds only its classes.yaml")
+        raise DataError("no sample would be left, so no copy was written")
     ignore = WIDE_IGNORE_INDEX if len(plan.table.names) > 254 else IGNORE_INDEX
     found = Repaired(
         dict(counts), left_out, plan.table.names, palette_of(plan.table.names, stated), ignore, shown
     )
+    # Last: without its table of classes, a copy that was interrupted cannot be trained on.
+    write_classes_yaml(out / "classes.yaml", plan.table, stated)
     record = {"done": found.counts, "left_out": [str(path) for path in left_out]}
     (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return found
@@ -136,26 +147,44 @@ def refuse_occupied(out: Path) -> None:
         raise DataError(f"out={out} already exists; nothing was written", hint="use a new folder")
 
 
-def plan_of(findings: Sequence[Finding], stated: Stated) -> Plan:
+def refuse_among_samples(out: Path, facts: Sequence[Facts]) -> None:
+    """Raise DataError where `out` is in a folder of the data set's files: the copy would be part of it."""
+    folders = {path.parent for one in facts for path in (one.image, one.label) if path is not None}
+    inside = {folder.resolve() for folder in folders} & {out.resolve(), *out.resolve().parents}
+    if inside:
+        raise DataError(
+            f"out={out} is below {min(inside)}, where the data set has files; nothing was written",
+            hint="use a folder outside the data set",
+        )
+
+
+def has_own_void(files: LabelledFiles) -> bool:
+    return files.mask_alpha == "void" or not is_image(files)
+
+
+def plan_of(findings: Sequence[Finding], stated: Stated, *, own_void: bool = False) -> Plan:
+    """own_void: whether labels have void pixels that are no raw value, as transparent ones are."""
     with_table = [finding for finding in findings if "classes_yaml" in finding.details]
-    table = (
-        table_of(with_table[0])
-        if with_table
-        else Table(list(stated.names), meaning_of(stated), stated.by_colour)
+    table = (Table.from_plain(with_table[0].details["classes_yaml"]) if with_table else None) or Table(
+        list(stated.names), stated.meaning, stated.by_colour
     )
     words = {finding.kind: finding.repair for finding in findings}
-    removed: set[Path] = set()
+    removed: set[Path | tuple[str, Path]] = set()
+    not_mended: set[Path] = set()
     by_file: dict[Path, list[str]] = {}
     colours: dict[int, str] = {}
-    needs_void = False
+    needs_void = own_void
     for finding in findings:
         if not finding.repair:
+            not_mended |= set(finding.files) if finding.level == Level.ERROR else set()
             continue
         if finding.repair == LEFT_OUT:
             removed |= set(finding.files)
-        removed |= {Path(path) for path in finding.details.get("remove", ())}
+        split = finding.details.get("remove_from")
+        for path in map(Path, finding.details.get("remove", ())):
+            removed.add((split, path) if split else path)
         if finding.kind in (*DAMAGED, "instance_ids", "colours_among_ids", "resized_mask", "no_data"):
-            needs_void = needs_void or finding.kind in (*DAMAGED, "no_data")
+            needs_void = needs_void or finding.kind in (*DAMAGED, "no_data", "colours_among_ids")
             for path in finding.files:
                 by_file.setdefault(path, []).append(finding.kind)
         for text, name in finding.details.get("colours", {}).items():
@@ -163,24 +192,7 @@ def plan_of(findings: Sequence[Finding], stated: Stated) -> Plan:
             colours[packed((red, green, blue))] = name
     if needs_void and "ignore" not in table.meaning.values():
         table.meaning[free_void(table)] = "ignore"
-    return Plan(table, with_table[0].kind if with_table else "", words, removed, by_file, colours)
-
-
-def table_of(finding: Finding) -> Table:
-    plain = finding.details["classes_yaml"]
-    by_colour = any(isinstance(raw, str) for raw in plain["label_map"])
-    meaning = {
-        packed(tuple(map(int, raw.split(",")))) if by_colour else int(raw): name  # type: ignore[arg-type]
-        for raw, name in plain["label_map"].items()
-    }
-    return Table(list(plain["classes"]), meaning, by_colour)
-
-
-def meaning_of(stated: Stated) -> dict[int, str]:
-    return {
-        raw: "ignore" if train_id == stated.ignore_index else stated.names[train_id]
-        for raw, train_id in stated.train_ids.items()
-    }
+    return Plan(table, with_table[0].kind if with_table else "", words, removed, not_mended, by_file, colours)
 
 
 def free_void(table: Table) -> int:
@@ -203,26 +215,30 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self.taken: Counter[str] = Counter()
+        self.taken: set[str] = set()
 
     def of(self, one: Facts) -> Path:
         assert one.image is not None
-        key = nfc(f"{one.split}/{one.image.stem}")
-        self.taken[key] += 1
-        again = f"_{self.taken[key]}" if self.taken[key] > 1 else ""
-        return Path(one.split) / f"{one.image.stem}{again}"
+        own = nfc(f"{one.split}/{one.image.stem}")
+        key, number = own, 1
+        while key in self.taken:
+            number += 1
+            key = f"{own}_{number}"
+        self.taken.add(key)
+        return Path(one.split) / f"{one.image.stem}{key.removeprefix(own)}"
 
 
 def repaired_sample(
-    one: Facts, files: LabelledFiles, plan: Plan, kinds: list[str], out: Path, place: Path, stated: Stated
+    one: Facts, files: LabelledFiles, plan: Plan, kinds: list[str], out: Path, place: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Write or link a sample; its image, its raw values before, and its train ids after. None where its class
     cannot be told.
     """
     assert one.image is not None
     assert one.label is not None
-    raw = stored_label(files, one.label)
-    values = raw.values
+    raw = stored_label(files, one.label, alpha="void")
+    values = raw.values if raw.values.ndim == 3 else raw.values.astype(np.int32)
+    before = values
     if "instance_ids" in kinds:
         values = np.where(values >= INSTANCES, values // INSTANCES, values)
     if "colours_among_ids" in kinds:
@@ -232,29 +248,55 @@ def repaired_sample(
         if snapped is None:
             return None
         values = snapped
+    if raw.void is not None and files.mask_alpha != "keep":
+        values = with_void(values, raw.void, plan.table)
     image, orientation = read_stored(one.image, channels=files.image_channels)
+    # Links keep EXIF and the number of channels; what is written is upright and has those that are used.
+    image_changed = files.image_channels is not None or "resized_mask" in kinds
+    changed = values is not before or raw.void is not None or raw.bits == 1 or not is_image(files)
     if "resized_mask" in kinds:
-        image = turned(image, orientation)
-        values, orientation = raw._replace(values=values).upright().values, 1
+        image, values = turned(image, orientation), turned(values, raw.orientation)
         height, width = values.shape[:2]
         interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
         image = cv2.resize(image, (width, height), interpolation=interpolation)
+    else:
+        turn_image, turn_label = fitting(
+            (one.image, (image.shape[1], image.shape[0]), orientation),
+            (one.label, (values.shape[1], values.shape[0]), raw.orientation),
+        )
+        image = turned(image, orientation if turn_image else 1)
+        values = turned(values, raw.orientation if turn_label else 1)
     if "no_data" in kinds:
         empty = without_data(image, 0) | without_data(image, 255)
-        values = values.copy()
-        values[empty] = unpacked(void_of(plan.table)) if plan.table.by_colour else void_of(plan.table)
+        values, changed = with_void(values, empty, plan.table), True
+    turns = orientation != 1 or raw.orientation != 1
+    image_changed, changed = image_changed or (changed and turns), changed or (image_changed and turns)
     to_image = Path("images") / place.with_name(f"{place.name}{one.image.suffix.lower()}")
     to_label = Path("masks") / place.with_name(f"{place.name}.png")
-    if "resized_mask" in kinds:
-        write_png(out / to_image.with_suffix(".png"), image)
+    if image_changed:
+        write_png(out / to_image.with_name(f"{place.name}.png"), image)
     else:
         link(out / to_image, one.image)
-    if values is raw.values and is_image(files):
-        link(out / to_label.with_suffix(one.label.suffix.lower()), one.label)
-    else:
+    if changed:
         write_png(out / to_label, values)
-    shown = image if image.shape[2] == 3 else image[..., :1].repeat(3, axis=2)
-    return shown, raw.values, train_ids(values, plan.table)
+    else:
+        link(out / to_label.with_name(f"{place.name}{one.label.suffix.lower()}"), one.label)
+    return image, before, train_ids(values, plan.table)
+
+
+def link_sample(one: Facts, out: Path, place: Path) -> None:
+    """A sample as it is, whose faults a person has to mend: the copy has them too."""
+    for folder, path in (("images", one.image), ("masks", one.label)):
+        assert path is not None
+        link(out / folder / place.with_name(f"{place.name}{path.suffix.lower()}"), path)
+
+
+def with_void(values: np.ndarray, where: np.ndarray, table: Table) -> np.ndarray:
+    """Raw values that are void at these pixels."""
+    void = void_of(table)
+    found = values.copy()
+    found[where] = unpacked(void) if table.by_colour else void
+    return found
 
 
 def train_ids(values: np.ndarray, table: Table) -> np.ndarray:
@@ -269,9 +311,9 @@ def train_ids(values: np.ndarray, table: Table) -> np.ndarray:
 def ids_of_colours(values: np.ndarray, plan: Plan) -> np.ndarray:
     """Raw ids of a mask of colours."""
     raw_of = {name: raw for raw, name in reversed(plan.table.meaning.items())}
-    flat = packed_pixels(values)
+    flat, void = packed_pixels(values), void_of(plan.table)
     found, where = np.unique(flat, return_inverse=True)
-    ids = [raw_of[plan.colours.get(colour, "ignore")] for colour in found.tolist()]
+    ids = [raw_of.get(plan.colours.get(colour, "ignore"), void) for colour in found.tolist()]
     return np.array(ids, np.int32)[where].reshape(flat.shape)
 
 
@@ -280,12 +322,14 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
     may reach from the value of one class to another's.
 
     Compression moves values a little: each is taken for the nearest of the table. A pixel is certain if it
-    lies in a square of 3 x 3 equal pixels, as the ramp between two classes has none; of compressed colours,
-    7 x 7, and not at its border.
+    lies in a square of equal pixels that is wider than the ramp between two classes, and at least 3 x 3; of
+    compressed colours, 7 x 7, and not at its border.
     """
     known = sorted(table.meaning)
     void = void_of(table)
     side, border = 3, 0
+    if smooth:
+        side = ramp_width(packed_pixels(values) if values.ndim == 3 else values) // 2 * 2 + 3
     if not smooth:
         near = min(
             (distance(a, b, by_colour=table.by_colour) for i, a in enumerate(known) for b in known[:i]),
@@ -307,6 +351,21 @@ def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | N
     kept = np.array(values, copy=True)
     kept[~solid] = unpacked(void) if table.by_colour else void
     return kept
+
+
+def ramp_width(flat: np.ndarray) -> int:
+    """The width in pixels of a smooth edge along rows of H x W: the median distance between two areas. A wide
+    ramp may cross a class in between that is wide itself; so may the overshoot of bicubic interpolation.
+    """
+    starts = np.ones(flat.shape, bool)
+    starts[:, 1:] = flat[:, 1:] != flat[:, :-1]
+    begins = np.flatnonzero(starts)
+    ends = np.append(begins[1:], flat.size)
+    areas = np.flatnonzero(ends - begins >= AREA)
+    one, other = areas[:-1], areas[1:]
+    edge = (other > one + 1) & (begins[one] // flat.shape[1] == begins[other] // flat.shape[1])
+    widths = (begins[other] - ends[one])[edge]
+    return int(np.median(widths)) if widths.size else AREA
 
 
 def nearest_known(
@@ -350,10 +409,19 @@ def palette_of(names: Sequence[str], stated: Stated) -> list[tuple[int, int, int
     return [own.get(name, colour) for name, colour in zip(names, voc_palette(len(names)), strict=True)]
 
 
-def write_classes_yaml(path: Path, table: Table, stated: Stated) -> None:
-    """The table of classes, which `dataset=folder` reads."""
+def refuse_table(table: Table) -> None:
+    """Raise DataError for classes that a classes.yaml cannot have."""
     if not 2 <= len(table.names) <= MAX_CLASSES:
         raise DataError(f"{len(table.names)} classes would be left; there must be 2 to {MAX_CLASSES}")
+    if "ignore" in table.names:
+        raise DataError(
+            "a class is named ignore, which means void in the label_map of the copy; no copy was written",
+            hint="rename the class",
+        )
+
+
+def write_classes_yaml(path: Path, table: Table, stated: Stated) -> None:
+    """The table of classes, which `dataset=folder` reads."""
     palette = palette_of(table.names, stated)
     colours = len(set(palette)) == len(palette)
     classes: Any = (

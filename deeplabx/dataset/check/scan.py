@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeplabx.dataset.check.edges import edges_of, packed, solid
 from deeplabx.dataset.check.facts import ChannelSums, Facts
-from deeplabx.dataset.check.stored import stored_label
+from deeplabx.dataset.check.stored import palette_of, stored_label
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.image_file import read_stored, turned
 from deeplabx.dataset.label_file import RawLabel, fitting
@@ -137,6 +137,8 @@ def of_files(samples: ReadableSet, files: LabelledFiles, index: int) -> Facts:
         known = files.label_map.known.items()
         void = [value for value, train_id in known if train_id == files.ignore_index]
         facts = with_values(facts, raw.values, void=void)
+        if not facts.by_colour:
+            facts = replace(facts, palette=palette_of(files, label_path, facts.raw))
     if image is not None and raw is not None:
         with noted(problems):
             turn_image, turn_label = fitting(
@@ -222,14 +224,12 @@ def counted(label: np.ndarray, samples: ReadableSet) -> np.ndarray:
     return np.append(counts[:classes], counts[samples.ignore_index]).astype(np.int64)
 
 
-def no_data(image: np.ndarray, label: np.ndarray, *, ignore_index: int) -> int:
-    """The pixels of areas at the border of the image that are exactly black or exactly white, as rasters have
-    them where there is no data, and whose label is a class.
+def no_data(image: np.ndarray, label: np.ndarray, *, ignore_index: int) -> dict[int, int]:
+    """The pixels by class of areas at the border of the image that are exactly black or exactly white, as
+    rasters have them where there is no data; void ones are not counted.
     """
-    found = 0
-    for value in (0, 255):
-        found += int((without_data(image, value) & (label != ignore_index)).sum())
-    return found
+    areas = without_data(image, 0) | without_data(image, 255)
+    return counts_of(label[areas & (label != ignore_index)])
 
 
 def without_data(image: np.ndarray, value: int) -> np.ndarray:

@@ -32,5 +32,19 @@ class Stated:
     def void(self) -> set[int]:
         return {raw for raw, train_id in self.train_ids.items() if train_id == self.ignore_index}
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the ids are the train ids, so that other ids may be shifted or scaled; not where a
+        label_map says of each id what it is.
+        """
+        ids = {raw: train_id for raw, train_id in self.train_ids.items() if train_id != self.ignore_index}
+        return not self.by_colour and (not ids or ids == dict(enumerate(range(len(self.names)))))
+
+    @property
+    def meaning(self) -> dict[int, str]:
+        """A class name, or `ignore`, by raw value."""
+        void = self.ignore_index
+        return {raw: "ignore" if one == void else self.names[one] for raw, one in self.train_ids.items()}
+
     def shown(self, raw: int) -> int | Colour:
         return unpacked(raw) if self.by_colour else raw

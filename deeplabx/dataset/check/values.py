@@ -31,6 +31,8 @@ from deeplabx.errors import listed
 # Shares of label maps that were neither resized nor compressed stay below a fifth of these: 1,163 masks of
 # VOC, CamVid, Cityscapes, COCO-Stuff and ADE20K.
 SMOOTH = 0.15  # of the changes along rows, those that are part of a ramp
+STRONG = 0.3  # the same, where only a few masks are smooth
+A_FEW = 0.1
 NOISY = 0.03  # of all pixels, those that differ from all their neighbours
 FEW_CHANGES = 40  # a mask with fewer says nothing about its edges
 STRAY = 0.01  # share of all pixels up to which unknown values are strays, not classes
@@ -57,6 +59,21 @@ class Table(NamedTuple):
         }
         return {"classes": self.names, "label_map": shown}
 
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any] | None) -> "Table | None":
+        """The inverse of `to_plain`; None of None."""
+        if plain is None:
+            return None
+        by_colour = any(isinstance(raw, str) for raw in plain["label_map"])
+        meaning: dict[Raw, str] = {}
+        for raw, name in plain["label_map"].items():
+            if by_colour:
+                red, green, blue = map(int, raw.split(","))
+                meaning[packed((red, green, blue))] = name
+            else:
+                meaning[int(raw)] = name
+        return cls(list(plain["classes"]), meaning, by_colour)
+
 
 def of_values(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
     """The findings about raw values; none where each is stated and no mask is damaged."""
@@ -73,6 +90,7 @@ def of_values(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
         found += of_colours(colours, stated)
     else:
         found += of_ids(ids, stated)
+        found += palettes_differ(ids, stated)
         if colours:
             found.append(colours_among_ids(colours, stated))
     return found
@@ -98,12 +116,19 @@ def table_in_order(facts: Sequence[Facts], stated: Stated) -> Table | None:
 
 def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
     """Masks that were resized with interpolation, drawn with anti-aliasing, or compressed with losses."""
-    lossy = [one for one in facts if any(problem.kind == "lossy_mask" for problem in one.problems)]
-    noisy = [one for one in facts if one not in lossy and is_noisy(one)]
-    smooth = [one for one in facts if one not in lossy and one not in noisy and is_smooth(one)]
+    lossy, noisy, smooth, rest = (list[Facts]() for _ in range(4))
+    for one in facts:
+        is_lossy = any(problem.kind == "lossy_mask" for problem in one.problems)
+        kind = lossy if is_lossy else noisy if is_noisy(one, stated) else smooth if is_smooth(one) else rest
+        kind.append(one)
+    if len(smooth) < A_FEW * len(facts):  # areas side by side look like ramps by chance
+        smooth, less = [
+            [one for one in smooth if is_smooth(one, share=STRONG) == own] for own in (True, False)
+        ]
+        rest += less
     if 2 * len(noisy + smooth) >= len(facts):  # the others were made in the same way, with fewer traces of it
         known = stated.train_ids.keys()
-        more = [one for one in facts if one not in lossy + noisy + smooth and one.raw.keys() - known]
+        more = [one for one in rest if one.raw.keys() - known]
         (noisy if len(noisy) > len(smooth) else smooth).extend(more)
     repair = "pixels whose class is certain keep it, the others become void"
     if lossy:
@@ -136,15 +161,21 @@ def damaged_edges(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
         )
 
 
-def is_noisy(one: Facts) -> bool:
+def is_noisy(one: Facts, stated: Stated) -> bool:
+    """Not so a map whose regions are as small as pixels: its values are those of classes."""
     assert one.edges is not None
     pixels = sum(one.raw.values())
-    return one.edges.alone > NOISY * pixels and one.values > 8
+    many = one.values > 8 and 2 * len(one.solid) < one.values + len(stated.names)
+    return one.edges.alone > NOISY * pixels and many and bool(one.raw.keys() - stated.train_ids.keys())
 
 
-def is_smooth(one: Facts) -> bool:
+def is_smooth(one: Facts, *, share: float = SMOOTH) -> bool:
+    """Interpolation leaves ramps, along rows and along columns, and few lines of a single pixel; in noise and
+    in regions as small as pixels there are more of these. share: of the changes, that are part of a ramp.
+    """
     assert one.edges is not None
-    return one.edges.changes >= FEW_CHANGES and one.edges.ramps > SMOOTH * one.edges.changes
+    ways = [way for way in (one.edges.across, one.edges.down) if way.changes >= FEW_CHANGES]
+    return bool(ways) and all(way.ramps > max(share * way.changes, way.lines) for way in ways)
 
 
 def peaks(facts: Sequence[Facts], stated: Stated, *, by_colour: bool) -> dict[Raw, int]:
@@ -183,7 +214,8 @@ def of_ids(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
     found = set(pixels)
     unknown = found - stated.train_ids.keys()
     classes = len(stated.names)
-    rest = found - {IGNORE_INDEX} if len(found) > 2 or IGNORE_INDEX in stated.void() else found
+    void = stated.ignore_index
+    rest = found - {void} if len(found) > 2 or void in stated.void() else found
     if not unknown:
         used = found - stated.void()
         if found == {0, IGNORE_INDEX} and len(used) == 1 and classes == 2:
@@ -196,6 +228,8 @@ def of_ids(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
     instances = {raw // INSTANCES for raw in found if raw >= INSTANCES}
     if instances and is_instances(pixels, stated, instances):
         return [instance_ids(facts, stated)]
+    if classes and not stated.in_order:
+        return [stray_or_unknown(facts, stated, unknown)]
     greys = palette_indices_of_greys(classes or 21)
     all_greys = {luminance(PALETTE[index]) for index in [*range(classes or 21), IGNORE_INDEX]}
     steps = step_of(found if classes and IGNORE_INDEX not in stated.void() else rest, classes=classes)
@@ -207,9 +241,14 @@ def of_ids(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
         return [off_by_one(facts, stated)]
     if classes and rest <= set(range(classes + 1)) and stated.lower[0] not in GROUND and classes in rest:
         return [background_not_named(facts, stated)]
-    if classes and sum(pixels[raw] for raw in unknown) <= STRAY * sum(pixels.values()):
-        return [stray(facts, stated, unknown)]
-    return [unknown_ids(facts, stated, pixels)]
+    return [stray_or_unknown(facts, stated, unknown)]
+
+
+def stray_or_unknown(facts: Sequence[Facts], stated: Stated, unknown: set[int]) -> Finding:
+    pixels = summed(facts)
+    if stated.names and sum(pixels[raw] for raw in unknown) <= STRAY * sum(pixels.values()):
+        return stray(facts, stated, unknown)
+    return unknown_ids(facts, stated, pixels)
 
 
 def summed(facts: Iterable[Facts]) -> dict[Raw, int]:
@@ -373,10 +412,7 @@ def stray(facts: Sequence[Facts], stated: Stated, unknown: set[int]) -> Finding:
     kind = "colours" if stated.by_colour else "ids"
     shown = [stated.shown(raw) for raw in sorted(unknown)]
     pixels = sum(count for one in hit for raw, count in one.raw.items() if raw in unknown)
-    meaning = {
-        raw: "ignore" if train_id == stated.ignore_index else stated.names[train_id]
-        for raw, train_id in stated.train_ids.items()
-    }
+    meaning = stated.meaning
     return finding(
         "id_out_of_range",
         hit,
@@ -401,13 +437,8 @@ def unknown_ids(facts: Sequence[Facts], stated: Stated, pixels: dict[int, int]) 
             stated=stated,
         )
     names = list(stated.names)
-    fits = id_table(ids, names=names)
-    table = Table(
-        list(dict.fromkeys(name for name in fits.values() if name != "ignore")),
-        {int(raw): str(name) for raw, name in fits.items()},
-        False,
-    )
     stating = f"classes.yaml names {len(names)} classes" if names else "no classes.yaml says what they are"
+    table = table_with_new(ids, stated)
     return finding(
         "unknown_ids",
         facts,
@@ -416,6 +447,58 @@ def unknown_ids(facts: Sequence[Facts], stated: Stated, pixels: dict[int, int]) 
         table=table if len(ids) <= MOST_IN_8_BITS + 1 else None,
         values=set(ids) - set(stated.train_ids),
         stated=stated,
+    )
+
+
+def table_with_new(ids: Sequence[int], stated: Stated) -> Table:
+    """The stated ids as they are, and a new class for each other one; the names in order only where there are
+    as many, and no id but 0 is stated.
+    """
+    fits: dict[int, str] = {}
+    if not stated.names or (stated.in_order and not set(ids) & (stated.train_ids.keys() - {0})):
+        fits = {int(raw): str(name) for raw, name in id_table(ids, names=list(stated.names)).items()}
+    if stated.names and not set(fits.values()) <= {*stated.names, "ignore"}:
+        fits = {}
+    if not fits:
+        fits = stated.meaning | {raw: new_name(raw, stated) for raw in ids if raw not in stated.train_ids}
+    names = [name for name in dict.fromkeys([*stated.names, *fits.values()]) if name != "ignore"]
+    return Table(names, fits | missing_names(names, fits, {}), False)
+
+
+def new_name(raw: Raw, stated: Stated) -> str:
+    name = f"class_{'_'.join(map(str, unpacked(raw))) if stated.by_colour else raw}"
+    return name if name not in stated.names else f"new_{name}"
+
+
+def palettes_differ(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
+    """Palette files in which an id has another colour than in others, and the colour another id: the program
+    that saved them numbered the colours of each file anew.
+    """
+    ids_of: dict[int, set[int]] = {}
+    colours_of: dict[int, set[int]] = {}
+    for one in facts:
+        for raw, colour in one.palette.items():
+            ids_of.setdefault(colour, set()).add(raw)
+            colours_of.setdefault(raw, set()).add(colour)
+    moved = {colour for colour, ids in ids_of.items() if len(ids) > 1 and colour}  # black also fills palettes
+    mixed = {raw for raw, colours in colours_of.items() if len(colours & moved) > 1}
+    if len(mixed) < 2:
+        return
+    hit = [one for one in facts if any(one.palette.get(raw) in moved for raw in mixed)]
+    raw = min(mixed)
+    shown = " and ".join(str(unpacked(colour)) for colour in sorted(colours_of[raw] & moved)[:2])
+    yield replace(
+        finding(
+            "palettes_differ",
+            hit,
+            f"{number(hit, 'mask')} whose palettes number the same colours in different ways: id {raw} is "
+            f"{shown}",
+            "if the colours are the classes, save the masks with one palette, or as RGB with the colours in "
+            "classes.yaml",
+            values=mixed,
+            stated=stated,
+        ),
+        level=Level.WARNING,
     )
 
 
@@ -431,8 +514,10 @@ def of_colours(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
     unknown = found - stated.train_ids.keys() if stated.by_colour else found
     if not unknown:
         return []
+    if not stated.by_colour and all(is_grey(raw) for raw in found):
+        return [grey_as_colour(facts, stated)]
     table, source = colours_of_palette(found, stated)
-    if table is not None:
+    if table is not None and not contradicts(table, stated):
         return [
             finding(
                 "palette_as_colour",
@@ -462,8 +547,54 @@ def of_colours(facts: Sequence[Facts], stated: Stated) -> list[Finding]:
     return [rgb_masks(facts, stated, sorted(found))]
 
 
+def contradicts(table: Table, stated: Stated) -> bool:
+    """Whether the data set itself says something else of one of the colours."""
+    own = stated.meaning if stated.by_colour else {}
+    return any(table.meaning.get(raw, name) != name for raw, name in own.items())
+
+
+def is_grey(raw: Raw) -> bool:
+    red, green, blue = unpacked(raw)
+    return red == green == blue
+
+
+def grey_as_colour(facts: Sequence[Facts], stated: Stated) -> Finding:
+    """Colour images whose three channels are equal: ids, or values that stand for ids in one of the other
+    ways.
+    """
+    ids = [
+        replace(one, by_colour=False, raw={raw & 255: count for raw, count in one.raw.items()})
+        for one in facts
+    ]
+    inner = next(iter(of_ids(ids, stated)), None)
+    own = Table(list(stated.names), dict(stated.meaning), False)
+    table = own if inner is None else Table.from_plain(inner.details.get("classes_yaml"))
+    grey = {raw * 0x010101: name for raw, name in table.meaning.items() if raw < 256} if table else {}
+    lost = set(table.names) - set(grey.values()) if table else set()
+    return finding(
+        "grey_as_colour",
+        facts,
+        "the masks are colour images with three equal channels, where one channel of ids is expected"
+        + (f"; and {inner.words}" if inner else ""),
+        "save one of the channels as a grey file" + (f"; {inner.fix}" if inner else ""),
+        table=Table(table.names, grey, True) if table and not lost else None,
+        values=set(summed(facts)),
+        stated=stated,
+        by_colour=True,
+    )
+
+
 def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, str]:
-    """The table of masks that hold the colours of a known palette, and whose it is."""
+    """The table of masks that hold the colours of the data set's own palette or a known one, and whose it
+    is.
+    """
+    if not stated.by_colour:
+        names_of = {packed(colour): name for colour, name in zip(stated.palette, stated.names, strict=False)}
+        if len(found & names_of.keys()) > 1 and found <= {*names_of, packed(VOID_COLOUR)}:
+            void = {packed(VOID_COLOUR): "ignore"} if packed(VOID_COLOUR) not in names_of else {}
+            own_palette = stated.palette != PALETTE[: len(stated.names)]
+            source = "the colours of classes.yaml" if own_palette else "the colours of VOC's palette"
+            return Table(list(stated.names), names_of | void, True), source
     for name, (classes, palette) in PUBLISHED.items():
         if name != "voc" and list(stated.lower) == [one.lower() for one in classes]:
             own = {packed(colour): stated.names[index] for index, colour in enumerate(palette)}
@@ -486,22 +617,30 @@ def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, s
 
 
 def rgb_masks(facts: Sequence[Facts], stated: Stated, colours: list[Raw]) -> Finding:
-    names = [
-        "background" if not raw else "object" if len(colours) == 2 else f"class_{index}"
-        for index, raw in enumerate(colours)
-    ]
-    if len(colours) < 2:
-        names, colours = [*names, "object"], [*colours, 0xFFFFFF if colours[0] != 0xFFFFFF else 0]
+    own = stated.meaning if stated.by_colour else {}
+    if own:
+        meaning = own | {raw: new_name(raw, stated) for raw in colours if raw not in own}
+    else:
+        more = [0xFFFFFF if colours[0] != 0xFFFFFF else 0] if len(colours) < 2 else []
+        colours = [*colours, *more]
+        meaning = {
+            raw: "background" if not raw else "object" if len(colours) == 2 else f"class_{index}"
+            for index, raw in enumerate(colours)
+        }
+        if set(colours) == {0, 0xFFFFFF} and len(stated.names) == 2:
+            meaning = dict(zip(sorted(colours), stated.names, strict=True))
+    every = dict.fromkeys([*(stated.names if own else ()), *meaning.values()])
+    names = [name for name in every if name != "ignore"]
     shown = listed((str(unpacked(raw)) for raw in colours), 4)
-    stating = "that classes.yaml does not know" if stated.by_colour else "but ids are expected"
+    stating = "some of which classes.yaml does not know" if own else "but ids are expected"
     return finding(
         "rgb_masks",
         facts,
-        f"the masks are colour images with {len(colours)} colours, {stating}: {shown}",
+        f"the masks are colour images with {number(colours, 'colour')}, {stating}: {shown}",
         "say in classes.yaml which class each colour is; fix=true writes the table, for "
         "you to put the names in",
-        table=Table(names, dict(zip(colours, names, strict=True)), True),
-        values=set(colours) - (set(stated.train_ids) if stated.by_colour else set()),
+        table=Table(names, meaning, True),
+        values=set(colours) - own.keys(),
         stated=stated,
         by_colour=True,
     )
@@ -565,10 +704,6 @@ def finding(
         repair=repair or ("a classes.yaml for these values" if table is not None else ""),
         details=details,
     )
-
-
-def of_masks(facts: Sequence[Facts]) -> str:
-    return f"{len(facts)} mask{'s' if len(facts) > 1 else ''}"
 
 
 def path_of(one: Facts) -> Path:

@@ -401,6 +401,8 @@ def no_data(data: Planted) -> None:
             empty[:, : int(width * side)] = 1
         ids = np.where(one.ids == VOID, 0, one.ids).astype(np.uint8)
         image[empty > 0] = value
+        areas = np.indices(ids.shape)[1] // 8 % 2 + 1  # background would be right there
+        ids[empty > 0] = areas[empty > 0]
         data.image_path(one).unlink()
         save(data.image_path(one, ".png"), image)
         write_ids(data.mask_path(one), ids, voc_palette(256))

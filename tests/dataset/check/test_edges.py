@@ -1,6 +1,7 @@
 """Traces of interpolation and compression in masks."""
 
 import io
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,30 +20,35 @@ DATA = os.environ.get("DEEPLABX_TEST_DATA")
 VOID = 255
 
 
-def slow_edges(values: np.ndarray, void: list[int]) -> tuple[int, int, int]:
-    """The same, pixel by pixel."""
-    height, width = values.shape[:2]
+def is_between(one: np.ndarray, middle: np.ndarray, other: np.ndarray) -> bool:
+    """Of single pixels."""
+    return all(min(a, b) <= m <= max(a, b) for a, m, b in zip(one, middle, other, strict=True))
 
-    def between(one: np.ndarray, middle: np.ndarray, other: np.ndarray) -> bool:
-        return all(min(a, b) <= m <= max(a, b) for a, m, b in zip(one, middle, other, strict=True))
 
-    def at(row: int, column: int) -> np.ndarray:
-        return np.atleast_1d(values[row, column])
+def slow_changes(rows: np.ndarray, void: list[int]) -> tuple[int, int, int]:
+    """Along rows, pixel by pixel; rows: H x W x channels."""
+    changes = ramps = lines = 0
+    for row in rows.astype(int).tolist():
+        changes += sum(one != other for one, other in itertools.pairwise(row))
+        for one, middle, other in zip(row, row[1:], row[2:], strict=False):
+            if middle not in (one, other):
+                ramp = is_between(one, middle, other)
+                code = sum(part << 8 * place for place, part in enumerate(reversed(middle)))
+                ramps += ramp and code not in void
+                lines += not ramp
+    return changes, ramps, lines
 
-    def code(row: int, column: int) -> int:
-        return int(sum(int(part) << 8 * place for place, part in enumerate(at(row, column)[::-1])))
 
-    changes = sum(code(y, x) != code(y, x - 1) for y in range(height) for x in range(1, width))
-    ramps = alone = 0
-    for y in range(height):
-        for x in range(1, width - 1):
-            across = code(y, x) not in (code(y, x - 1), code(y, x + 1))
-            is_ramp = across and between(at(y, x - 1), at(y, x), at(y, x + 1))
-            ramps += is_ramp and code(y, x) not in void
-            if 0 < y < height - 1 and across and code(y, x) not in (code(y - 1, x), code(y + 1, x)):
-                outside = not between(at(y, x - 1), at(y, x), at(y, x + 1))
-                alone += outside and not between(at(y - 1, x), at(y, x), at(y + 1, x))
-    return changes, ramps, alone
+def slow_alone(values: np.ndarray) -> int:
+    found = 0
+    for y in range(1, values.shape[0] - 1):
+        for x in range(1, values.shape[1] - 1):
+            middle, left, right, up, down = (
+                values[at].tolist() for at in ((y, x), (y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x))
+            )
+            inside = is_between(left, middle, right) or is_between(up, middle, down)
+            found += middle not in (left, right, up, down) and not inside
+    return found
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
@@ -51,7 +57,11 @@ def test_edges_are_counted_as_pixel_by_pixel(seed: int, colours: bool) -> None:
     shape = (6, 9, 3) if colours else (6, 9)
     values = rng.integers(0, 3, shape).astype(np.uint8)
     void = [1]
-    assert tuple(edges_of(values, void=void)) == slow_edges(values, void)
+    stacked = values.reshape(6, 9, -1)
+    found = edges_of(values, void=void)
+    assert tuple(found.across) == slow_changes(stacked, void)
+    assert tuple(found.down) == slow_changes(stacked.swapaxes(0, 1), void)
+    assert found.alone == slow_alone(stacked)
 
 
 def test_solid_is_the_middle_of_25_equal_pixels() -> None:
@@ -84,10 +94,10 @@ def label_map(seed: int) -> np.ndarray:
 def test_a_resized_mask_has_ramps_and_a_label_map_has_none(seed: int) -> None:
     ids = label_map(seed)
     clean = edges_of(ids, void=[VOID])
-    assert clean.ramps < SMOOTH * clean.changes
+    assert clean.across.ramps < SMOOTH * clean.across.changes
     smooth = cv2.resize(ids, (240, 180), interpolation=cv2.INTER_LINEAR)
     found = edges_of(smooth, void=[VOID])
-    assert found.ramps > SMOOTH * found.changes
+    assert all(way.ramps > SMOOTH * way.changes for way in (found.across, found.down))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -98,8 +108,8 @@ def test_a_jpeg_has_noise_and_a_label_map_has_none(seed: int) -> None:
     file = io.BytesIO()
     Image.fromarray(palette[ids]).save(file, "JPEG", quality=75)
     found = np.array(Image.open(file))
-    noisy, smooth = edges_of(found), edges_of(found)
-    assert noisy.alone > NOISY * ids.size or smooth.ramps > SMOOTH * smooth.changes
+    edges = edges_of(found)
+    assert edges.alone > NOISY * ids.size or edges.across.ramps > SMOOTH * edges.across.changes
 
 
 def real_masks() -> Iterator[Path]:
@@ -117,5 +127,6 @@ def test_real_label_maps_are_far_from_both_limits() -> None:
     for path in masks:
         ids = np.array(Image.open(path))
         found = edges_of(ids, void=[VOID])
-        assert found.ramps < SMOOTH * max(found.changes, 1) / 2, path
+        for way in (found.across, found.down):
+            assert way.ramps < SMOOTH * max(way.changes, 1) / 2, path
         assert found.alone < NOISY * ids.size / 2, path
