@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from math import gcd
 
-from deeplabx.dataset import camvid, cityscapes, voc
+from deeplabx.dataset import camvid, coco_stuff, pascal_context, voc
+from deeplabx.dataset.ade20k import ADE20K
+from deeplabx.dataset.cityscapes import Cityscapes
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour
 from deeplabx.dataset.labels import packed, voc_palette
 
@@ -13,11 +15,11 @@ INDEX_OF = {packed(colour): index for index, colour in reversed(list(enumerate(P
 INSTANCES = 1000  # Cityscapes' instanceIds are class id * 1000 + number
 PUBLISHED: dict[str, tuple[list[str], list[Colour]]] = {
     "voc": (voc.CLASSES, PALETTE[: len(voc.CLASSES)]),
-    "cityscapes": (
-        [label.name for label in cityscapes.CLASS_TABLE],
-        [label.colour for label in cityscapes.CLASS_TABLE],
-    ),
+    "cityscapes": (Cityscapes.classes, Cityscapes.palette),
     "camvid": (camvid.CLASSES, camvid.PALETTE),
+    "ade20k": (ADE20K.classes, ADE20K.palette),
+    "coco_stuff164k": (coco_stuff.CLASSES, coco_stuff.PALETTE),
+    "pascal_context": (pascal_context.CLASSES, pascal_context.PALETTE[1:]),
 }
 
 
