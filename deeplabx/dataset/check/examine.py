@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from deeplabx.dataset.check import across_splits, content, files, values
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level
+from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.readable import ReadableSet
@@ -107,7 +107,7 @@ def unexplained(facts: Sequence[Facts], found: Sequence[Finding]) -> list[Findin
         Finding(
             problem.kind,
             Level.ERROR,
-            f"{len(left)} masks that cannot be used, the first: {problem.message}",
+            f"{number(left, 'mask')} that cannot be used, the first: {problem.message}",
             problem.hint or "see docs/data.md",
             files=tuple(other.label for other, _ in left if other.label),
             examples=(Example(one.image, one.label, problem.message),),
