@@ -14,27 +14,26 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from deeplabx.dataset.check.edges import packed as packed_pixels
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.files import LEFT_OUT
 from deeplabx.dataset.check.finding import Finding, Level
 from deeplabx.dataset.check.known_values import INSTANCES
+from deeplabx.dataset.check.mended import certain, free_void, ids_of_colours, train_ids, with_void
 from deeplabx.dataset.check.scan import without_data
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.check.stored import is_image, stored_label
-from deeplabx.dataset.check.values import APART, Table, distance
+from deeplabx.dataset.check.value_table import Table
 from deeplabx.dataset.contract import IGNORE_INDEX, WIDE_IGNORE_INDEX
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.image_file import read_stored, turned
 from deeplabx.dataset.label_file import fitting
-from deeplabx.dataset.labels import MAX_CLASSES, packed, unpacked, voc_palette
+from deeplabx.dataset.labels import MAX_CLASSES, packed, voc_palette
 from deeplabx.dataset.listing import nfc
 from deeplabx.dataset.writing import place_for
 from deeplabx.errors import DataError
 
 DAMAGED = ("lossy_mask", "compressed_mask", "smooth_edges")
 SHOWN = 3  # before and after, of each kind of repair
-AREA = 12  # pixels of a row with one value that are no part of a ramp
 RECORD = "repairs.json"
 
 
@@ -195,17 +194,6 @@ def plan_of(findings: Sequence[Finding], stated: Stated, *, own_void: bool = Fal
     return Plan(table, with_table[0].kind if with_table else "", words, removed, not_mended, by_file, colours)
 
 
-def free_void(table: Table) -> int:
-    """A raw value for void that no class has."""
-    if table.by_colour:
-        return next(raw for raw in (0xFFFFFF, 0xE0E0C0, *range(1, 1 << 24)) if raw not in table.meaning)
-    return next(raw for raw in (IGNORE_INDEX, WIDE_IGNORE_INDEX, *range(256)) if raw not in table.meaning)
-
-
-def void_of(table: Table) -> int:
-    return max(raw for raw, name in table.meaning.items() if name == "ignore")
-
-
 # --- one sample ---------------------------------------------------------------------------------------------
 
 
@@ -242,7 +230,7 @@ def repaired_sample(
     if "instance_ids" in kinds:
         values = np.where(values >= INSTANCES, values // INSTANCES, values)
     if "colours_among_ids" in kinds:
-        values = ids_of_colours(values, plan)
+        values = ids_of_colours(values, plan.table, plan.colours)
     if set(kinds) & set(DAMAGED):
         snapped = certain(values, plan.table, smooth="smooth_edges" in kinds)
         if snapped is None:
@@ -289,104 +277,6 @@ def link_sample(one: Facts, out: Path, place: Path) -> None:
     for folder, path in (("images", one.image), ("masks", one.label)):
         assert path is not None
         link(out / folder / place.with_name(f"{place.name}{path.suffix.lower()}"), path)
-
-
-def with_void(values: np.ndarray, where: np.ndarray, table: Table) -> np.ndarray:
-    """Raw values that are void at these pixels."""
-    void = void_of(table)
-    found = values.copy()
-    found[where] = unpacked(void) if table.by_colour else void
-    return found
-
-
-def train_ids(values: np.ndarray, table: Table) -> np.ndarray:
-    """uint16 H x W: the index of the class of each value; what is void or not in the table is 65535."""
-    index_of = {name: index for index, name in enumerate(table.names)}
-    flat = packed_pixels(values) if values.ndim == 3 else values
-    found, where = np.unique(flat, return_inverse=True)
-    ids = [index_of.get(table.meaning.get(raw, "ignore"), WIDE_IGNORE_INDEX) for raw in found.tolist()]
-    return np.array(ids, np.uint16)[where].reshape(flat.shape)
-
-
-def ids_of_colours(values: np.ndarray, plan: Plan) -> np.ndarray:
-    """Raw ids of a mask of colours."""
-    raw_of = {name: raw for raw, name in reversed(plan.table.meaning.items())}
-    flat, void = packed_pixels(values), void_of(plan.table)
-    found, where = np.unique(flat, return_inverse=True)
-    ids = [raw_of.get(plan.colours.get(colour, "ignore"), void) for colour in found.tolist()]
-    return np.array(ids, np.int32)[where].reshape(flat.shape)
-
-
-def certain(values: np.ndarray, table: Table, *, smooth: bool) -> np.ndarray | None:
-    """The values of a damaged mask whose class is certain; the others are void. None where compression noise
-    may reach from the value of one class to another's.
-
-    Compression moves values a little: each is taken for the nearest of the table. A pixel is certain if it
-    lies in a square of equal pixels that is wider than the ramp between two classes, and at least 3 x 3; of
-    compressed colours, 7 x 7, and not at its border.
-    """
-    known = sorted(table.meaning)
-    void = void_of(table)
-    side, border = 3, 0
-    if smooth:
-        side = ramp_width(packed_pixels(values) if values.ndim == 3 else values) // 2 * 2 + 3
-    if not smooth:
-        near = min(
-            (distance(a, b, by_colour=table.by_colour) for i, a in enumerate(known) for b in known[:i]),
-            default=0,
-        )
-        if near < APART:
-            return None
-        # JPEG stores hues at half the size: what lies between two classes can be a third one, and borders
-        # move.
-        side, border = (7, 2) if table.by_colour else (3, 0)
-        values = nearest_known(values, known, within=near / 3, void=void, by_colour=table.by_colour)
-    flat = packed_pixels(values) if values.ndim == 3 else values.astype(np.int32)
-    solid = np.zeros(flat.shape, bool)
-    for raw in known:
-        own = np.pad((flat == raw).astype(np.uint8), side)  # opening must not see beyond the border
-        inside = cv2.erode(own, np.ones((side, side), np.uint8))
-        grown = cv2.dilate(inside, np.ones((side - 2 * border,) * 2, np.uint8))
-        solid |= grown[side:-side, side:-side] > 0
-    kept = np.array(values, copy=True)
-    kept[~solid] = unpacked(void) if table.by_colour else void
-    return kept
-
-
-def ramp_width(flat: np.ndarray) -> int:
-    """The width in pixels of a smooth edge along rows of H x W: the median distance between two areas. A wide
-    ramp may cross a class in between that is wide itself; so may the overshoot of bicubic interpolation.
-    """
-    starts = np.ones(flat.shape, bool)
-    starts[:, 1:] = flat[:, 1:] != flat[:, :-1]
-    begins = np.flatnonzero(starts)
-    ends = np.append(begins[1:], flat.size)
-    areas = np.flatnonzero(ends - begins >= AREA)
-    one, other = areas[:-1], areas[1:]
-    edge = (other > one + 1) & (begins[one] // flat.shape[1] == begins[other] // flat.shape[1])
-    widths = (begins[other] - ends[one])[edge]
-    return int(np.median(widths)) if widths.size else AREA
-
-
-def nearest_known(
-    values: np.ndarray, known: Sequence[int], *, within: float, void: int, by_colour: bool
-) -> np.ndarray:
-    """Each value as the nearest one of `known`; void where none is near enough."""
-    flat = packed_pixels(values) if by_colour else values
-    found, where = np.unique(flat, return_inverse=True)
-    channels = np.array([unpacked(raw) if by_colour else (raw,) for raw in found.tolist()], np.int64)
-    centres = np.array([unpacked(raw) if by_colour else (raw,) for raw in known], np.int64)
-    chosen = np.empty(len(found), np.int64)
-    for begin in range(0, len(found), 4096):
-        part = slice(begin, begin + 4096)
-        apart = np.abs(channels[part, None] - centres[None]).max(axis=2)
-        best = apart.argmin(axis=1)
-        near = apart[np.arange(len(best)), best] <= within
-        chosen[part] = np.where(near, np.array(known)[best], void)
-    ids = chosen[where].reshape(flat.shape)
-    if not by_colour:
-        return ids.astype(np.int32)
-    return np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=2).astype(np.uint8)
 
 
 # --- files --------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from deeplabx.dataset.check.damage import NOISY, SMOOTH
 from deeplabx.dataset.check.edges import edges_of, packed, solid
-from deeplabx.dataset.check.values import NOISY, SMOOTH
 
 DATA = os.environ.get("DEEPLABX_TEST_DATA")
 VOID = 255

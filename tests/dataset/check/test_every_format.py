@@ -25,8 +25,7 @@ def settings_of(words: str, root: Path) -> schema.DatasetSettings:
     name, _, layout = words.partition(" ")
     given = [f"dataset={name}", *([f"dataset.format={layout}"] if layout else [])]
     config: schema.DatasetSettings = checks.checked(composed("data check", given)).dataset
-    splits = {"train_split": "train", "split": "val" if name != "coco_stuff10k" else "test"}
-    return replace(config, root=str(root), **splits)
+    return replace(config, root=str(root), split="test" if name == "coco_stuff10k" else "val")
 
 
 def checked(dataset: schema.DatasetSettings) -> CheckedData:

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.planted_faults import SPLITS, settings
+from deeplabx.dataset.check.damage import damaged_edges
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Level
 from deeplabx.dataset.check.scan import with_values
 from deeplabx.dataset.check.stated import Stated
-from deeplabx.dataset.check.values import damaged_edges
 from deeplabx.run.checked_data import CheckedData, check_data
 from tests.dataset.check.test_repair import VOID, Folder, ids_of, image_of
 
