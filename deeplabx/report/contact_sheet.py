@@ -129,7 +129,7 @@ def cut(words: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def wrapped(words: str, font: ImageFont.FreeTypeFont, width: int, *, most: int) -> list[str]:
-    """At most `most` lines of at most `width` pixels, broken between words. "…" ends words that are cut off."""
+    """At most `most` lines of at most `width` pixels, broken between words; "…" where more follows."""
     lines: list[str] = []
     for word in printable(words).split():
         longer = f"{lines[-1]} {word}" if lines else word
