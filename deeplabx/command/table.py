@@ -215,6 +215,7 @@ COMMANDS = (
         examples=(
             ("data fake dataset=voc out=DIR", "a few images per split"),
             ("data fake dataset=cityscapes out=DIR images=20", "with more images"),
+            ("data fake dataset=folder dataset.format=coco out=DIR", "with polygons, in COCO JSON"),
         ),
         run="deeplabx.command.data:fake",
         schema="DataFakeConfig",

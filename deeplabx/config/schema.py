@@ -374,17 +374,18 @@ class FolderSettings(DatasetSettings):
         "coco",
         "labelme",
         "list",
-        words="what the labels are; masks: files in masks/; beside: beside their images; coco, labelme: "
-        "JSON; list: pairs in a CSV or text file",
+        words="how the labels are stored; masks: files in masks/; beside: files beside their images; coco, "
+        "labelme: JSON; list: pairs in a CSV or text file",
     )
     annotations: str | None = setting(
         default=None,
-        words="the one JSON (coco) or list (list) of all images; below root; null: one for each split",
+        words="file of all images, which is then split; a JSON (coco) or a list (list) below root; null: one "
+        "for each split, or the only one",
     )
     unlabelled: str = choice(
         "background",
         "ignore",
-        words="what pixels outside all shapes are; background: a class, first unless classes.yaml lists it",
+        words="what pixels outside all shapes become; background: a class, first unless classes.yaml has it",
     )
     mask_suffix: str = setting(words="end of a mask's name after its image's, such as _mask")
     mask_alpha: str = choice(

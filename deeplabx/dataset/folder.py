@@ -194,7 +194,7 @@ class Beside(MaskFiles):
         self.left_out = list(found.left_out)
         if rest:
             self.left_out.append(
-                printable(f"{len(rest)} masks below {images} have no image, the first: {rest[0]}")
+                printable(f"masks below {images} without an image: {len(rest)}, the first: {rest[0]}")
             )
 
 
@@ -260,5 +260,5 @@ def masks_without_image(base: Path, folder: Path, masks: list[Path], mask_suffix
         rest = [path for path in rest if real.path(path) not in used]
     words = [*found.left_out, *found.unreadable]
     if rest:
-        words.append(f"{len(rest)} masks below {folder} have no image, the first: {rest[0]}")
+        words.append(f"masks below {folder} without an image: {len(rest)}, the first: {rest[0]}")
     return [printable(one) for one in words]

@@ -95,7 +95,7 @@ def words_without_image(images: Path, labels: Path, all_files: list[Path]) -> li
     rest = [path for path in all_files if path not in used]
     if not rest:
         return []
-    return [printable(f"{len(rest)} label files below {labels} have no image, the first: {rest[0]}")]
+    return [printable(f"label files below {labels} without an image: {len(rest)}, the first: {rest[0]}")]
 
 
 # --- one file -----------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def draw_tile(
         draw.rectangle((x, y, x + SIDE - 1, y + SIDE - 1), FRAME)
         height, width = panel.shape[:2]
         sheet.paste(Image.fromarray(panel), (x + (SIDE - width) // 2, y + (SIDE - height) // 2))
-    for number, words in enumerate(wrapped(", ".join(tile.notes), font, wide)[:NOTES]):
+    for number, words in enumerate(wrapped(", ".join(tile.notes), font, wide, most=NOTES)):
         draw.text((left, top + LINE + SIDE + 6 + number * LINE), words, GREY, font)
 
 
@@ -128,8 +128,8 @@ def cut(words: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return f"…{words}"
 
 
-def wrapped(words: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken between words."""
+def wrapped(words: str, font: ImageFont.FreeTypeFont, width: int, *, most: int) -> list[str]:
+    """At most `most` lines of at most `width` pixels, broken between words; "…" where more follows."""
     lines: list[str] = []
     for word in printable(words).split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -137,4 +137,9 @@ def wrapped(words: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(cut(word, font, width))
-    return lines
+    if len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and font.getlength(f"{last} …") > width:
+        last = last.rpartition(" ")[0]
+    return [*lines[: most - 1], f"{last} …"]

@@ -187,8 +187,11 @@ def problem_card(one: SplitStatistics) -> Card:
 def class_blocks(
     classes: Sequence[str], palette: Palette, found: Sequence[SplitStatistics], training: SplitStatistics
 ) -> list[Block]:
-    order = sorted(range(len(classes)), key=lambda at: -int(training.pixels[at]))[:MOST_BARS]
-    of = f" ({MOST_BARS} most frequent of {len(classes)} classes)" if len(classes) > MOST_BARS else ""
+    order = sorted(range(len(classes)), key=lambda at: -int(training.pixels[at]))
+    of = ""
+    if len(classes) > MOST_BARS:  # among many classes, bars only of those that occur; the table has all
+        order = [at for at in order[:MOST_BARS] if training.pixels[at]] or order[:1]
+        of = f" ({len(order)} most frequent of {len(classes)} classes)"
     names, colours = [classes[at] for at in order], [palette[at] for at in order]
     shares = [float(training.shares[at]) for at in order]
     images = [int(training.holding[at]) for at in order]

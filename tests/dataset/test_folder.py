@@ -490,7 +490,7 @@ def test_masks_beside_their_images(fake_root: Root, tmp_path: Path) -> None:
     expected = [before[index].label for index in range(4)]
     assert [(image.suffix, mask.suffix) for image, mask in before.pairs] == [(".jpg", ".png")] * 4
     (root / "images/train/more.png").write_bytes((root / "images/train/image_00000.png").read_bytes())
-    assert "1 masks below " in "".join(opened().left_out)
+    assert " without an image: 1, the first: " in "".join(opened().left_out)
     (root / "images/train/more.png").unlink()
 
     # images that are .png too, and no folder images/

@@ -112,7 +112,7 @@ def test_labels_of_all_splits_are_the_classes_and_are_said(tmp_path: Path) -> No
         DataError, match=r"1 of 1 images .* have no label file, .*c.json\nthe label of images/a"
     ):
         opened(tmp_path, split="val")
-    assert "1 label files below " in "".join(opened(tmp_path).left_out)
+    assert " without an image: 1, the first: " in "".join(opened(tmp_path).left_out)
 
 
 def test_images_and_labels_in_the_root_are_split(tmp_path: Path) -> None:

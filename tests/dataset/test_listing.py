@@ -366,7 +366,7 @@ def test_masks_without_an_image_are_counted(root: Path) -> None:
     touched(root / "masks/train", "a.json")
     assert list(open_dataset("folder", root=str(root), split="train").left_out) == [
         f"left out of {root}/masks/train: 1 .json",
-        f"2 masks below {root}/masks/train have no image, the first: {root}/masks/train/x.png",
+        f"masks below {root}/masks/train without an image: 2, the first: {root}/masks/train/x.png",
     ]
     assert list(open_dataset("folder", root=str(root), split="val").left_out) == []
 

@@ -57,7 +57,7 @@ def test_text_stays_within_its_width() -> None:
     assert font.getlength(cut(long, font, 300)) <= 300
     assert cut(long, font, 300).endswith("007.png")
     assert cut("\u202eshort\n", font, 300) == "\\u202eshort\\n"
-    lines = wrapped("scale 1.25, flip, " * 9, font, 200)
+    lines = wrapped("scale 1.25, flip, " * 9, font, 200, most=99)
     assert all(font.getlength(line) <= 200 for line in lines)
     assert " ".join(lines) == ("scale 1.25, flip, " * 9).strip()
 
@@ -67,3 +67,14 @@ def test_it_is_written_as_a_png(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet") as image:
         assert image.format == "PNG"
     assert [one.name for one in tmp_path.iterdir()] == ["sheet"]
+
+
+def test_notes_that_do_not_fit_end_with_an_ellipsis() -> None:
+    font = font_of(16)
+    words = [f"word{number}" for number in range(40)]
+    lines = wrapped(" ".join(words), font, 300, most=2)
+    assert len(lines) == 2
+    assert lines[1].endswith(" …")
+    assert " ".join(lines).split()[:-1] == words[: len(" ".join(lines).split()) - 1]
+    assert max(font.getlength(line) for line in lines) <= 300
+    assert wrapped("word0 word1", font, 300, most=2) == ["word0 word1"]
