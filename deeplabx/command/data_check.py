@@ -50,7 +50,7 @@ def main(job: Job) -> None:
         except DataError as error:
             failed = error
         write_json(out / "check.json", config, found, repaired)
-        write_page(out / "check.html", config, found, repaired)
+        write_page(out / "check.html", config, found, repaired, overrides=job.overrides)
         if failed is not None:
             raise failed
         if repaired is not None:
@@ -125,7 +125,8 @@ def text_of(found: CheckedData, *, name: str) -> str:
     counts = ", ".join(number(found.of_level(level), str(level)) for level in Level)
     lines = [f"{name}: {images}; {counts}"]
     for finding in found.findings:
-        lines += ["", f"{finding.level}: {finding.words}  [{finding.kind}]", f"  {finding.fix}"]
+        lines += ["", f"{finding.level}: {finding.words}  [{finding.kind}]"]
+        lines += [f"  {line}" for line in finding.fix.splitlines()]
         if finding.files:
             more = len(finding.files) - NAMED
             names = ", ".join(str(path) for path in finding.files[:NAMED])
@@ -186,7 +187,12 @@ def text_or_none(path: Path | None) -> str | None:
 
 
 def write_page(
-    path: Path, config: schema.DataCheckConfig, found: CheckedData, repaired: Repaired | None
+    path: Path,
+    config: schema.DataCheckConfig,
+    found: CheckedData,
+    repaired: Repaired | None,
+    *,
+    overrides: Sequence[str],
 ) -> None:
     opened = [split for split in found.splits if split.samples is not None]
     samples = opened[0].samples if opened else None
@@ -206,14 +212,15 @@ def write_page(
         classes=classes,
         palette=samples.palette if samples else [],
         repairs=before_and_after(repaired) if repaired else None,
-        repair_command=repair_command(config),
+        repair_command=repair_command(overrides),
         read_label=reader,
     )
 
 
-def repair_command(config: schema.DataCheckConfig) -> str:
-    root = f" dataset.root={shlex.quote(config.dataset.root)}" if config.dataset.root else ""
-    return f"deeplabx data check dataset={config.dataset.name}{root} fix=true out=DIR"
+def repair_command(overrides: Sequence[str]) -> str:
+    """The same command line, which writes a copy."""
+    own = [one for one in overrides if not one.startswith(("fix=", "out="))]
+    return shlex.join(["deeplabx", "data", "check", *own, "fix=true", "out=DIR"])
 
 
 def before_and_after(repaired: Repaired) -> Mapping[str, Sequence[BeforeAfter]]:

@@ -149,3 +149,35 @@ def test_the_copy_of_splits_of_other_names_is_trained_on_by_these_names(
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[-1].endswith("/copy dataset.train_split=learn")
     assert "it has links to the unchanged files" in ended.out
+
+
+def test_the_page_has_the_command_line_that_repairs_with_all_its_settings(
+    deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    data = planted("zero_255", tmp_path / "own")
+    for folder in ("images", "masks"):
+        for path in sorted((data.root / folder).rglob("*.*")):
+            name = path.name if folder == "images" else f"{path.stem}_m{path.suffix}"
+            path.rename(data.root / folder / name)
+        for split in ("train", "val"):
+            (data.root / folder / split).rmdir()
+    ended = deeplabx(*CHECK, "dataset.mask_suffix=_m", "dataset.val_fraction=0.4", "out=found")
+    assert ended.code == 3
+    page = Parsed((tmp_path / "found/check.html").read_text(encoding="utf-8"))
+    expected = f"deeplabx {' '.join(CHECK)} dataset.mask_suffix=_m dataset.val_fraction=0.4 fix=true out=DIR"
+    assert expected in page.inside["code"]
+    assert deeplabx(*expected.replace("DIR", "copy").split()[1:]).code == 0
+
+
+def test_a_mask_with_three_equal_channels_among_masks_of_ids_is_repaired(
+    deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    data = made_up("grey", tmp_path / "own")
+    data.write()
+    one = data.samples[0]
+    Image.fromarray(np.repeat(one.ids[..., None], 3, axis=2)).save(data.mask_path(one))
+    ended = deeplabx(*CHECK, "fix=true", "out=copy")
+    assert (ended.code, ended.err) == (0, "")
+    assert "1 mask of colours among masks of ids, with three equal channels of ids" in ended.out
+    with Image.open(tmp_path / f"copy/masks/{one.split}/{one.name}.png") as mask:
+        assert (np.array(mask) == one.ids).all()

@@ -156,7 +156,11 @@ def rgb_masks(facts: Sequence[Facts], stated: Stated, colours: list[Raw]) -> Fin
 
 def colours_among_ids(facts: Sequence[Facts], stated: Stated) -> Finding:
     """A few masks of colours in a set of masks of ids."""
-    table, source = colours_of_palette(set(summed(facts)), stated)
+    found = set(summed(facts))
+    table, source = colours_of_palette(found, stated)
+    if all(is_grey(raw) and raw & 255 in stated.meaning for raw in found):  # three equal channels of ids
+        greys = {raw: stated.meaning[raw & 255] for raw in found}
+        table, source = Table(list(stated.names), greys, True), "three equal channels of ids"
     mended = table is not None and bool(stated.names)
     return finding(
         "colours_among_ids",
@@ -164,7 +168,7 @@ def colours_among_ids(facts: Sequence[Facts], stated: Stated) -> Finding:
         f"{number(facts, 'mask')} of colours among masks of ids" + (f", with {source}" if source else ""),
         "save them as palette or grey files of ids",
         repair="their colours become ids" if mended else "",
-        values=set(summed(facts)),
+        values=found,
         stated=stated,
         by_colour=True,
         colours=dict(table.meaning) if table and mended else None,

@@ -87,8 +87,9 @@ def stated_of(opened: Sequence[Split], *, names: list[str]) -> Stated | None:
 def notes_of(samples: ReadableSet) -> list[Finding]:
     lines = [samples.note] if samples.note else []
     return [
-        Finding("left_out", Level.NOTE, words, "nothing, if that is intended") for words in samples.left_out
-    ] + [Finding("data_set", Level.NOTE, words, "nothing; it is known") for words in lines]
+        Finding("left_out", Level.NOTE, words, "nothing to do, if this is intended")
+        for words in samples.left_out
+    ] + [Finding("data_set", Level.NOTE, words, "nothing to do") for words in lines]
 
 
 def unexplained(facts: Sequence[Facts], found: Sequence[Finding]) -> list[Finding]:

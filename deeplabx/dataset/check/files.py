@@ -176,7 +176,7 @@ def of_problems(
         yield Finding(
             "cannot_open" if problem.kind == "unreadable" else problem.kind,
             Level.ERROR,
-            f"split {split}: {problem.message}",
+            problem.message if f"split {split}" in problem.message else f"split {split}: {problem.message}",
             problem.hint or "see docs/data.md",
             files=tuple(missing),
             repair=LEFT_OUT if missing else "a classes.yaml with its classes in order" if table else "",
