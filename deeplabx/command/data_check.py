@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from deeplabx.command.compose import composed
 from deeplabx.command.job import Job
+from deeplabx.command.quoting import unquoted
 from deeplabx.config import checks, schema
 from deeplabx.dataset.check.finding import Finding, Level, number
 from deeplabx.dataset.check.repair import Repaired, is_repairable, refuse_occupied, repair
@@ -218,8 +219,11 @@ def write_page(
 
 
 def repair_command(overrides: Sequence[str]) -> str:
-    """The same command line, which writes a copy."""
-    own = [one for one in overrides if not one.startswith(("fix=", "out="))]
+    """The same command line, which writes a copy. Paths lose Hydra's quotes, which the command line puts
+    there.
+    """
+    pairs = [one.partition("=") for one in overrides if not one.startswith(("fix=", "out="))]
+    own = [f"{key}{sign}{unquoted(value)}" for key, sign, value in pairs]
     return shlex.join(["deeplabx", "data", "check", *own, "fix=true", "out=DIR"])
 
 
