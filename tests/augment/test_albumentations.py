@@ -354,6 +354,20 @@ def test_transforms_survive_the_files_of_a_run(compose: Compose) -> None:
         assert config_from_plain(read(text)) == config
 
 
+def test_endless_transforms_in_the_files_of_a_run_are_refused(compose: Compose) -> None:
+    plain = to_plain(compose("augment=albumentations"))
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"x": deep}
+    wide: Any = 1
+    for _ in range(15):  # as aliases of YAML: 2 ** 15 values in 15 lists
+        wide = [wide, wide]
+    for value in (deep, wide):
+        plain["augment"]["transforms"] = [{"name": "HorizontalFlip", "x": value}]
+        with pytest.raises(ConfigError, match=r"augment\.transforms=.* is not a list such as"):
+            config_from_plain(plain)
+
+
 @pytest.mark.parametrize(
     ("transforms", "words"),
     [

@@ -243,7 +243,7 @@ def test_bad_content_is_an_error_in_words(name: str, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("settings", [{}, {"folds": 2, "fold": 0}], ids=["own", "folds"])
 def test_a_name_that_no_file_can_have(
-    name: str, words: str, settings: dict[str, int], tmp_path: Path
+    name: str, words: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     write(tmp_path)
     content = json.loads((tmp_path / "annotations/train.json").read_text(encoding="utf-8"))
