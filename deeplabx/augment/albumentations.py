@@ -112,6 +112,8 @@ def refuse_unusable(leaf: Any, *, channels: int, ignore_index: int) -> None:
     It is tried once.
     """
     dtype = np.uint8 if ignore_index <= 255 else np.uint16
+    found: Any = None
+    problem = ""
     kinds = f"images of {channels} channel{'s' if channels > 1 else ''} and {np.dtype(dtype)} labels"
     for size in TRIALS:
         rng = np.random.default_rng(0)
@@ -120,11 +122,10 @@ def refuse_unusable(leaf: Any, *, channels: int, ignore_index: int) -> None:
         leaf.set_random_seed(0)
         try:
             found = leaf(force_apply=True, image=image, mask=label)
-            problem = ""
             break
         except Exception as error:  # noqa: BLE001 - of any kind: the library's and OpenCV's
             problem = complaint(error)
-    if problem:
+    if found is None:
         raise ConfigError(f"{KEY}: {type(leaf).__name__} does not work on {kinds}: {problem}")
     image, label = found["image"], found["mask"]
     if image.dtype != np.uint8 or label.dtype != dtype or image.size != label.size * channels:

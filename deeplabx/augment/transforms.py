@@ -196,10 +196,12 @@ def made(where: str, kind: type, *arguments: Any, **named: Any) -> Any:
 
 
 def complaint(error: Exception) -> str:
-    """An error of albumentations or pydantic, in one line."""
+    """An error of albumentations or pydantic, in one line; its type where it says nothing, as MemoryError
+    may.
+    """
     errors = getattr(error.__cause__, "errors", None)  # pydantic's, which the library wraps
     if errors is None:
-        return " ".join(str(error).split())[:200]
+        return " ".join(str(error).split())[:200] or type(error).__name__
     found = []
     for one in errors()[:2]:
         name = "".join(str(part) for part in one["loc"][:1])

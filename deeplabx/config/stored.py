@@ -14,6 +14,7 @@ from deeplabx.config.fields import type_words
 from deeplabx.config.paths import expanded_paths
 from deeplabx.errors import ConfigError, quoted
 
+MOST_VALUES, MOST_DEPTH = 1000, 20  # of a table, such as one of augment.transforms
 SettingsOf = Callable[
     [str, str], type
 ]  # group and option to the dataclass of its settings; raises ConfigError
@@ -67,12 +68,27 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(fits(element, typing.get_args(hint)[0]) for element in value)
     if origin is dict:
-        return isinstance(value, dict)
+        return isinstance(value, dict) and is_small(value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def is_small(value: Any) -> bool:
+    """Whether a value from a file, with all that is inside it, can be copied: aliases of YAML may stand for
+    endless values, and values inside each other exhaust the stack.
+    """
+    waiting, counted = [(value, 0)], 0
+    while waiting:
+        one, depth = waiting.pop()
+        counted += 1
+        if counted > MOST_VALUES or depth > MOST_DEPTH:
+            return False
+        parts = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        waiting += [(part, depth + 1) for part in parts]
+    return True
 
 
 def replace_overridden(

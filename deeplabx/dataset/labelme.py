@@ -208,5 +208,5 @@ def mask_of(text: Any) -> np.ndarray:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"its mask of {image.width} x {image.height} is too large")
             return np.array(image.convert("L")) > 0
-    except (TypeError, binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"its mask is not a PNG file in base64: {str(error)[:80]}") from None
+    except (TypeError, binascii.Error, OSError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError("its mask is not a PNG file in base64") from None

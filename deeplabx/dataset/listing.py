@@ -280,7 +280,12 @@ def refuse_two_of_a_name(images: Iterable[Path]) -> None:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The non-empty lines of a split's list. Raises DataError.
+    """The non-empty lines of a split's list. Raises DataError."""
+    return [line for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The non-empty lines of a split's list, with their numbers in the file, from 1. Raises DataError.
 
     A name that is not UTF-8 stays the bytes that it is on the disk. Windows' shell writes lists in UTF-16.
     """
@@ -289,7 +294,8 @@ def lines_of(path: Path) -> list[str]:
     text = content.decode(encoding, errors="surrogateescape" if encoding == "utf-8-sig" else "replace")
     if "\0" in text:
         raise DataError(f"{path} is not a text file of names")
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    all_lines = enumerate(re.split(r"\r\n|\r|\n", text), start=1)
+    lines = [(number, line.strip()) for number, line in all_lines if line.strip()]
     if not lines:
         raise DataError(f"{path} lists no names")
     return lines

@@ -3,15 +3,15 @@ line with the path of an image and that of its mask.
 """
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from deeplabx.dataset.class_table import ClassTable
 from deeplabx.dataset.files import LabelledFiles, Pairs, complete
-from deeplabx.dataset.listing import IMAGE_SUFFIXES, Names, contents, leads_out, lines_of, nfc
+from deeplabx.dataset.listing import Names, contents, leads_out, nfc, numbered_lines
 from deeplabx.dataset.problems import report
 from deeplabx.dataset.splits import Partition, indices_of
-from deeplabx.errors import DataError, quoted
+from deeplabx.errors import DataError, printable, quoted
 
 SUFFIXES = (".csv", ".txt", ".tsv")
 DELIMITERS = (",", ";", "\t", " ")
@@ -37,6 +37,7 @@ LABEL_COLUMNS = (
     "mask_file",
     "annotation",
 )
+PATH_MARKS = set("./\\")  # what a path has, and the name of a column has not
 LONGEST_LINE = 10_000  # characters
 EXAMPLE = "a line is scans/a.jpg,labels/a.png, relative to dataset.root"
 
@@ -60,7 +61,7 @@ class ListFiles(LabelledFiles):
         mask_alpha: str = "refuse",
     ) -> None:
         path = list_of(base, split, partition, annotations)
-        rows = rows_of(path, base)
+        rows, words = rows_of(path, base)
         names = [nfc(row.image) for row in rows]
         refuse_doubles(path, rows, names)
         order = list(range(len(rows)))
@@ -76,7 +77,7 @@ class ListFiles(LabelledFiles):
         table = ClassTable.read(base / "classes.yaml", masks=[label for _, label in pairs])
         super().__init__(pairs, label_map=table.label_map)
         self.classes, self.palette, self.ignore_index = table.names, table.palette, table.ignore_index
-        self.mask_alpha = mask_alpha
+        self.mask_alpha, self.left_out = mask_alpha, words
 
 
 def refuse_doubles(path: Path, rows: list[Row], names: list[str]) -> None:
@@ -120,9 +121,12 @@ def list_of(base: Path, split: str, partition: Partition, annotations: str | Non
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def rows_of(path: Path, base: Path) -> list[Row]:
-    """The rows of a list, their paths relative to `base`. Raises DataError."""
-    lines = lines_of(path)
+def rows_of(path: Path, base: Path) -> tuple[list[Row], list[str]]:
+    """The rows of a list, their paths relative to `base`; and a line where its first one names the columns in
+    words that are not known. Raises DataError.
+    """
+    numbered = numbered_lines(path)
+    lines = [line for _, line in numbered]
     if any(len(line) > LONGEST_LINE for line in lines):
         raise DataError(f"{path}: a line has more than {LONGEST_LINE} characters")
     delimiter = delimiter_of(lines)
@@ -136,17 +140,19 @@ def rows_of(path: Path, base: Path) -> list[Row]:
         raise DataError(f"{path} is not a list of two columns: {error}", hint=EXAMPLE) from None
     image, label, first = columns_of(table, path)
     rows = []
-    for number, cells in enumerate(table[first:], start=first + 1):
+    for (number, line), cells in zip(numbered[first:], table[first:], strict=True):
         if len(cells) <= max(image, label) or (len(cells) != len(table[0])):
             raise DataError(
                 f"{path}: line {number} has {len(cells)} columns, the first has {len(table[0])}: "
-                f"{lines[number - 1][:80]!r}",
+                f"{line[:80]!r}",
                 hint=f"{EXAMPLE}; quote paths that hold {delimiter!r}",
             )
         rows.append(Row(number, inside(cells[image], base, path), inside(cells[label], base, path)))
     if not rows:
         raise DataError(f"{path} lists no images", hint=EXAMPLE)
-    return rows
+    known = not first or table[0][image].strip().lower() in IMAGE_COLUMNS
+    head = f"{path}: the first line is taken as the names of the columns: {lines[0][:80]}"
+    return rows, [] if known else [printable(head)]
 
 
 def delimiter_of(lines: list[str]) -> str:
@@ -163,16 +169,15 @@ def delimiter_of(lines: list[str]) -> str:
 def columns_of(table: list[list[str]], path: Path) -> tuple[int, int, int]:
     """The columns of image and label, and the first row of data."""
     head = [cell.strip().lower() for cell in table[0]]
-    is_header = not any(cell.endswith(IMAGE_SUFFIXES) for cell in head)
-    if len(head) == 2 and not is_header:
-        return 0, 1, 0
     images, labels = (
         [index for index, cell in enumerate(head) if cell in known]
         for known in (IMAGE_COLUMNS, LABEL_COLUMNS)
     )
-    if is_header and len(images) == len(labels) == 1:
+    if len(images) == len(labels) == 1:
         return images[0], labels[0], 1
-    if is_header and len(head) == 2 and not images and not labels:
+    if len(head) == 2 and any(set(cell) & PATH_MARKS for cell in head):
+        return 0, 1, 0
+    if len(head) == 2 and not images and not labels:
         return 0, 1, 1
     raise DataError(
         f"{path} has {len(head)} columns: {', '.join(table[0])[:120]}; which are image and label?",
@@ -181,7 +186,7 @@ def columns_of(table: list[list[str]], path: Path) -> tuple[int, int, int]:
 
 
 def inside(name: str, base: Path, path: Path) -> str:
-    """A path relative to the data set's folder, with / between folders."""
+    """A path relative to the data set's folder, with one / between folders and without ./"""
     name = name.strip().replace("\\", "/")
     if not name:
         raise DataError(f"{path}: a path is empty", hint=EXAMPLE)
@@ -192,4 +197,4 @@ def inside(name: str, base: Path, path: Path) -> str:
             f"{path}: {name!r} leads out of the data set's folder",
             hint="paths are relative to dataset.root, without .. and without a / at the start",
         )
-    return found.removeprefix("./")
+    return PurePosixPath(found).as_posix()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from deeplabx.augment.albumentations import AlbumentationsAugment
+from deeplabx.augment.albumentations import AlbumentationsAugment, refuse_unusable
 from deeplabx.augment.catalogue import ALLOWED, COMPOSITIONS, REFUSED
 from deeplabx.augment.transforms import Builder, library
 from deeplabx.config.stored import to_plain
@@ -79,7 +79,9 @@ def test_every_allowed_transform_can_be_used_and_gives_the_crop(name: str) -> No
     assert np.array_equal(found[1], again[1])
 
 
-@pytest.mark.parametrize(("channels", "fewest"), [(1, 70), (4, 65), (7, 60)])
+@pytest.mark.parametrize(
+    ("channels", "fewest"), [(1, 70), pytest.param(4, 65, marks=pytest.mark.slow), (7, 60)]
+)
 def test_other_numbers_of_channels_work_or_are_refused_in_words(channels: int, fewest: int) -> None:
     image, label = an_image(130, 150, channels)
     working = 0
@@ -94,6 +96,17 @@ def test_other_numbers_of_channels_work_or_are_refused_in_words(channels: int, f
         assert set(np.unique(found[1])) <= {1, 2, 3, 255}
         working += 1
     assert working >= fewest
+
+
+def test_a_transform_that_fails_without_a_message_is_refused() -> None:
+    class Fails:
+        def set_random_seed(self, seed: int) -> None: ...
+
+        def __call__(self, **_: Any) -> Any:
+            raise MemoryError
+
+    with pytest.raises(ConfigError, match="Fails does not work on images of 3 channels .*: MemoryError"):
+        refuse_unusable(Fails(), channels=3, ignore_index=255)
 
 
 def test_labels_of_many_classes_keep_their_ids() -> None:
@@ -312,6 +325,8 @@ def test_a_run_resumes_exactly_with_transforms_mix_and_class_sampling(
     train_tiny: TrainTiny, tmp_path: Path
 ) -> None:
     overrides = [
+        "trainer.eval_every=4",
+        "trainer.samples=0",
         "augment=albumentations",
         "augment.transforms=[{name:OneOf,transforms:[{name:GaussNoise},{name:Rotate,limit:[-9,9]}]},"
         "{name:RandomScale,scale_limit:[-0.5,1.0],p:1}]",
@@ -325,7 +340,7 @@ def test_a_run_resumes_exactly_with_transforms_mix_and_class_sampling(
         train_tiny("part", *overrides, "augment.transforms={name:HorizontalFlip}", "resume=true")
     with pytest.raises(ConfigError, match=r"augment\.class_sampling was 0\.5, now 0\.4"):
         train_tiny("part", *overrides, "augment.class_sampling=0.4", "resume=true")
-    part = train_tiny("part", *overrides, "trainer.workers=2", "resume=true")
+    part = train_tiny("part", *overrides, "trainer.workers=1", "resume=true")
     assert weights(part) == weights(whole)
 
 
@@ -337,6 +352,20 @@ def test_transforms_survive_the_files_of_a_run(compose: Compose) -> None:
     plain = to_plain(config)
     for text, read in ((json.dumps(plain), json.loads), (yaml.safe_dump(plain), yaml.safe_load)):
         assert config_from_plain(read(text)) == config
+
+
+def test_endless_transforms_in_the_files_of_a_run_are_refused(compose: Compose) -> None:
+    plain = to_plain(compose("augment=albumentations"))
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"x": deep}
+    wide: Any = 1
+    for _ in range(15):  # as aliases of YAML: 2 ** 15 values in 15 lists
+        wide = [wide, wide]
+    for value in (deep, wide):
+        plain["augment"]["transforms"] = [{"name": "HorizontalFlip", "x": value}]
+        with pytest.raises(ConfigError, match=r"augment\.transforms=.* is not a list such as"):
+            config_from_plain(plain)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ SMALLEST = [
     "trainer.samples=0",
     "trainer.precision=fp32",
     "trainer.devices=cpu",
-    "schedule.max_iters=2",
+    "schedule.max_iters=1",
     "eval.scales=[0.25]",
 ]
 PUBLISHED = {"ade20k": 150, "coco_stuff164k": 171, "coco_stuff10k": 171, "pascal_context": 59}
@@ -38,7 +38,10 @@ def trained_evaluated_predicted(deeplabx: Deeplabx, folder: Path, settings: list
     return json.loads((folder / "evaluated" / "result.json").read_text())
 
 
-SLOW = ("coco_stuff164k", "pascal_context", "folder dataset.format=beside", "folder dataset.format=list")
+SLOW = (
+    *("ade20k", "coco_stuff164k", "pascal_context"),
+    *("folder dataset.format=beside", "folder dataset.format=list"),
+)
 EVERY = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in {**PUBLISHED, **OF_FOLDER}

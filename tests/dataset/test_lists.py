@@ -61,11 +61,15 @@ def test_each_way_to_write_a_list(root: Path, name: str, row: str, head: str, en
     [
         ("../a.jpg,b.png", r"train.csv: '../a.jpg' leads out of the data set's folder\npaths are relative"),
         ("/etc/a.jpg,b.png", "'/etc/a.jpg' leads out"),
+        ("/etc/passwd,/etc/shadow", "'/etc/passwd' leads out"),  # not the names of columns
+        ("a.dcm,b.nii\nscans/image_00001.jpg,drawings/image_00001_ids.png", "first: .*a.dcm"),
         ("a.jpg,C:/b.png", "have no image file"),
         ("a.jpg", "has 1 columns: a.jpg; which are image and label"),
         ("a.jpg,b.png,c.png", "has 3 columns: a.jpg, b.png, c.png; which are"),
         ("image,image\na.jpg,b.png", "has 2 columns: image, image; which are"),
         ("a.jpg,b.png\nc.jpg", r"line 2 has 1 columns, the first has 2: 'c.jpg'"),
+        ("\n\na.jpg,b.png\n\n\nc.jpg", "line 6 has 1 columns"),
+        ("a/1.jpg,b.png\n./a//1.jpg,b.png", r"'a/1.jpg' is on line 1 and again on line 2"),
         ("a.jpg,b.png\nc, d.jpg,e.png", "line 2 has 3 columns"),
         ("image,label", "lists no images"),
         ("a.jpg,", "a path is empty"),
@@ -83,6 +87,16 @@ def test_a_bad_list_is_an_error_in_words(root: Path, text: str, words: str) -> N
     (root / "train.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=words):
         opened(root)
+
+
+def test_a_first_line_of_unknown_names_is_said(root: Path) -> None:
+    row = ",".join(TWO[0])
+    (root / "train.csv").write_text(f"picture,ids\n{row}\n", encoding="utf-8")
+    (words,) = opened(root).left_out
+    assert words.endswith("train.csv: the first line is taken as the names of the columns: picture,ids")
+    (root / "train.csv").write_text(f"image,label,split.of\n{row},x\n", encoding="utf-8")
+    samples = opened(root)
+    assert (len(samples), samples.left_out) == (1, [])
 
 
 def test_which_list_is_meant(root: Path) -> None:
