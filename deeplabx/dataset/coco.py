@@ -18,7 +18,7 @@ from deeplabx.dataset.json_file import read_lists
 from deeplabx.dataset.label_names import LabelNames, label_names, unknown_label
 from deeplabx.dataset.listing import Names, contents, images_beside_json, leads_out, nfc
 from deeplabx.dataset.problems import report
-from deeplabx.dataset.splits import Partition, indices_of
+from deeplabx.dataset.splits import Partition, file_of_all, indices_of
 from deeplabx.errors import DataError, printable, quoted
 
 ROBOFLOW = "_annotations.coco.json"
@@ -267,16 +267,7 @@ def looked_up(values: np.ndarray, index_of: dict[int, int]) -> np.ndarray:
 def json_of(base: Path, split: str, partition: Partition, annotations: str | None) -> Path:
     """The JSON of a split, or the one of all images where they are split here."""
     if annotations is not None:
-        if leads_out(annotations):
-            raise DataError(f"dataset.annotations={annotations} leads out of dataset.root")
-        if not (base / annotations).is_file():
-            raise DataError(f"dataset.annotations={annotations}: {base} has no such file; {contents(base)}")
-        if not partition.setting:
-            raise DataError(
-                f"dataset.annotations={annotations} is the file of all images, which must be split",
-                hint="set dataset.val_fraction or dataset.folds; for a JSON of each split, leave it unset",
-            )
-        return base / annotations
+        return file_of_all(base, annotations, partition, what="JSON")
     folder = base / "annotations"
     if partition.setting:
         found = sorted(path for place in (folder, base) for path in place.glob("*.json") if path.is_file())

@@ -10,7 +10,7 @@ from deeplabx.dataset.class_table import ClassTable
 from deeplabx.dataset.files import LabelledFiles, Pairs, complete
 from deeplabx.dataset.listing import Names, contents, leads_out, nfc, numbered_lines
 from deeplabx.dataset.problems import report
-from deeplabx.dataset.splits import Partition, indices_of
+from deeplabx.dataset.splits import Partition, file_of_all, indices_of
 from deeplabx.errors import DataError, printable, quoted
 
 SUFFIXES = (".csv", ".txt", ".tsv")
@@ -94,16 +94,7 @@ def refuse_doubles(path: Path, rows: list[Row], names: list[str]) -> None:
 def list_of(base: Path, split: str, partition: Partition, annotations: str | None) -> Path:
     """The list of a split, or the one of all images where they are split here."""
     if annotations is not None:
-        if leads_out(annotations):
-            raise DataError(f"dataset.annotations={annotations} leads out of dataset.root")
-        if not (base / annotations).is_file():
-            raise DataError(f"dataset.annotations={annotations}: {base} has no such file; {contents(base)}")
-        if not partition.setting:
-            raise DataError(
-                f"dataset.annotations={annotations} is the list of all images, which must be split",
-                hint="set dataset.val_fraction or dataset.folds; for a list of each split, leave it unset",
-            )
-        return base / annotations
+        return file_of_all(base, annotations, partition, what="list")
     if partition.setting:
         found = sorted(path for path in base.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
         what = f"{partition.setting} splits one list of all images"

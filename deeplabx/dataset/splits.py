@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplabx.dataset.listing import Found, contents, images_in, listed_names, nfc
+from deeplabx.dataset.listing import Found, contents, images_in, leads_out, listed_names, nfc
 from deeplabx.dataset.problems import report
 from deeplabx.errors import DataError, printable
 
@@ -75,6 +75,20 @@ class Partition(NamedTuple):
 
 
 # --- splits on disk -----------------------------------------------------------------------------------------
+
+
+def file_of_all(base: Path, annotations: str, partition: Partition, *, what: str) -> Path:
+    """dataset.annotations: the one file of all images, which the partition splits. what: such as "list"."""
+    if leads_out(annotations):
+        raise DataError(f"dataset.annotations={annotations} leads out of dataset.root")
+    if not (base / annotations).is_file():
+        raise DataError(f"dataset.annotations={annotations}: {base} has no such file; {contents(base)}")
+    if not partition.setting:
+        raise DataError(
+            f"dataset.annotations={annotations} is the {what} of all images, which must be split",
+            hint=f"set dataset.val_fraction or dataset.folds; for a {what} of each split, leave it unset",
+        )
+    return base / annotations
 
 
 def images_of_split(
