@@ -387,7 +387,7 @@ def test_one_json_of_all_images_is_split(tmp_path: Path) -> None:
     samples = opened(tmp_path, "val", folds=3, fold=0, annotations="annotations/all.json")
     assert len(samples) == len(samples.shapes) == 3  # type: ignore[attr-defined]
     for settings, words in (
-        ({"annotations": "annotations/all.json"}, "the file of all images, which must be split"),
+        ({"annotations": "annotations/all.json"}, "the JSON of all images, which must be split"),
         ({"annotations": "x.json", "val_fraction": 0.3}, "x.json: .* has no such file"),
         ({"annotations": "../x.json", "val_fraction": 0.3}, "leads out of dataset.root"),
     ):
