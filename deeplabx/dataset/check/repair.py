@@ -219,8 +219,8 @@ class Names:
 def repaired_sample(
     one: Facts, files: LabelledFiles, plan: Plan, kinds: list[str], out: Path, place: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Write or link a sample; its image, its raw values before, and its train ids after. None where its class
-    cannot be told.
+    """Write or link a sample; its image, its raw values before, and its train ids after. None where no
+    class is certain.
     """
     assert one.image is not None
     assert one.label is not None

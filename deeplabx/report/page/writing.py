@@ -105,7 +105,7 @@ def environment() -> Environment:
         is_number=is_number,
         right_aligned=right_aligned,
         drawing=drawing,
-        picture=picture,
+        inlined=inlined,
         hex_colour=charts.hex_colour,
     )
     return found
@@ -180,7 +180,7 @@ def drawing(block: Bars | Histogram | Lines) -> charts.Drawing:
     return makers[type(block)](block)
 
 
-def picture(figure: Figure) -> dict[str, Any]:
+def inlined(figure: Figure) -> dict[str, Any]:
     """What a template needs of an image."""
     image = shrunk(figure.image, most=figure.most, exact=figure.exact)
     height, width = image.shape[:2]

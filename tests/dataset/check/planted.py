@@ -104,7 +104,7 @@ def palette_as_colour(data: Planted) -> None:
 def palette_as_grey(data: Planted) -> None:
     """Read with OpenCV's default and saved again."""
     data.rewrite(lambda ids: np.array(Image.fromarray(coloured(ids)).convert("L")))
-    data.most_void = 1.0  # a grey of two classes cannot be told
+    data.most_void = 1.0  # a grey may be of two classes
 
 
 def rgb_masks(data: Planted) -> None:
