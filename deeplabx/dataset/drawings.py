@@ -23,7 +23,7 @@ class Shape(NamedTuple):
     content: bytes
 
 
-# --- shapes from the numbers in a file: each raises ValueError ------------------------------------------------
+# --- shapes from the numbers in a file: each raises ValueError ----------------------------------------------
 
 
 def polygon(rings: Sequence[object]) -> Shape:
