@@ -22,7 +22,7 @@ from deeplabx.augment.catalogue import (
     NO_ARGUMENT,
     REFUSED,
 )
-from deeplabx.errors import ConfigError, nearest
+from deeplabx.errors import ConfigError, nearest, printable
 
 MOST_DEPTH = 5  # of transforms inside transforms
 KEY = "augment.transforms"
@@ -102,7 +102,7 @@ class Builder:
         for key, value in ALWAYS.get(name, {}).items():
             if arguments.setdefault(key, value) != value:
                 raise ConfigError(
-                    f"{where}.{key}={given[key]} would move the image, but not its label",
+                    f"{where}.{key}={printable(str(given[key]), 60)} would move the image, but not its label",
                     hint=f"leave it out: it is {value}",
                 )
         for key in ("fill_mask", "mask_drop_value"):
@@ -129,7 +129,7 @@ class Builder:
         """
         if value is not None and value != self.ignore_index:
             raise ConfigError(
-                f"{where}={value} would label pixels that show nothing",
+                f"{where}={printable(str(value), 60)} would label pixels that show nothing",
                 hint=f"leave it out: they get the ignore index, {self.ignore_index}",
             )
 
@@ -161,14 +161,17 @@ def refuse_bad_composition(where: str, arguments: dict[str, Any], inside: int) -
 def plain(where: str, key: str, value: Any) -> Any:
     """An argument as the library takes it: tuples for lists, OpenCV's numbers for its names."""
     if isinstance(value, Mapping):
-        return {name: plain(f"{where}.{name}", str(name), part) for name, part in value.items()}
+        return {
+            name: plain(f"{where}.{printable(str(name), 60)}", str(name), part)
+            for name, part in value.items()
+        }
     if isinstance(value, list):
         return tuple(plain(where, key, part) for part in value)
     if isinstance(value, str) and key in OF_OPENCV:
         name = value.removeprefix("cv2.")
         if name not in CONSTANTS:
             raise ConfigError(
-                f"{where}={value} is not a constant of OpenCV.{nearest(name, CONSTANTS)}",
+                f"{where}={printable(value, 60)} is not a constant of OpenCV.{nearest(name, CONSTANTS)}",
                 hint=f"it can be {', '.join(CONSTANTS)}",
             )
         return CONSTANTS[name]
@@ -204,8 +207,8 @@ def complaint(error: Exception) -> str:
         return " ".join(str(error).split())[:200] or type(error).__name__
     found = []
     for one in errors()[:2]:
-        name = "".join(str(part) for part in one["loc"][:1])
-        given = "" if one["type"] == "missing" or not name else f"={one['input']!s:.60}"
+        name = printable("".join(str(part) for part in one["loc"][:1]), 60)
+        given = "" if one["type"] == "missing" or not name else f"={printable(str(one['input']), 60)}"
         found.append(f"{name}{given}: {' '.join(one['msg'].split())[:120]}")
     return "; ".join(dict.fromkeys(found))
 
