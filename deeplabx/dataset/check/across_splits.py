@@ -74,8 +74,9 @@ def of_images(training: Sequence[Facts], evaluated: Sequence[Facts]) -> Iterator
         yield Finding(
             "sequence_across_splits",
             Level.WARNING,
-            f"{of_split(frames, evaluated)} like images of {training[0].split} whose names have the same "
-            f"beginning: frames of one sequence, such as {first.one.image.name} and {first.other.image.name}",
+            f"{of_split(frames, evaluated)} similar to images of {training[0].split} whose names have the "
+            f"same beginning: frames of one sequence, such as {first.one.image.name} and "
+            f"{first.other.image.name}",
             "put whole sequences into one split, as dataset.group does with dataset=folder; else the mIoU "
             "says little about other sequences",
             files=tuple(path for pair in frames if (path := pair.one.image)),
