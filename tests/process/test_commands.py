@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -128,6 +129,26 @@ def test_a_signal_is_answered_by_a_save_and_no_process_is_left(
     assert answer.checkpoint_step >= 3
     assert "Traceback" not in answer.output
     assert (tmp_path / "run" / "INTERRUPTED").is_file()
+
+
+@pytest.mark.slow
+def test_mixed_and_class_drawn_samples_of_two_processes_are_resumed_to_the_same_weights(
+    deeplabx: Deeplabx, tmp_path: Path
+) -> None:
+    augment = ["augment=driving", "augment.mix=classmix", "augment.class_sampling=0.3"]
+    ended = deeplabx(
+        "train", *TWO, *augment, "trainer.save_every=2", "trainer.samples=0", "hydra.run.dir=whole"
+    )
+    assert ended.code == 0, ended.err
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    shutil.copytree(whole, half)
+    shutil.rmtree(half / "checkpoints" / "step-00000004")
+    (half / "DONE").unlink()
+    ended = deeplabx("resume", "half", "trainer.workers=1")
+    assert ended.code == 0, ended.err
+    assert "steps 2..4" in ended.out
+    files = [run / "checkpoints" / "step-00000004" / "model.safetensors" for run in (whole, half)]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 # What torchrun starts: a command that fails in the main process, and one that does not.
