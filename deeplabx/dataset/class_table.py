@@ -384,16 +384,17 @@ def refuse_colours(masks: list[Path], path: Path) -> None:
     )
 
 
-def names_in(path: Path) -> list[str]:
-    """The class names in a classes.yaml of which other parts may be wrong; none where they cannot be read, or
-    where a label_map says that the ids are not those of the names in order.
+def classes_in(path: Path) -> tuple[list[str], Palette]:
+    """The class names, and their colours if they have any, in a classes.yaml of which other parts may be
+    wrong. None where they cannot be read, or where a label_map says that the ids are not those of the names
+    in order.
     """
     if not path.is_file():
-        return []
+        return [], []
     try:
         content = in_full(read_yaml(path, []), path)
-        names, _ = names_and_colours(content["classes"], path)
+        names, palette = names_and_colours(content["classes"], path)
         given = label_map_of(content, names, path)
     except (DataError, OSError):  # it has been reported
-        return []
-    return names if all(raw == train_id for raw, train_id in given.items()) else []
+        return [], []
+    return (names, palette) if all(raw == train_id for raw, train_id in given.items()) else ([], [])

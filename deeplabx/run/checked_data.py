@@ -10,7 +10,7 @@ from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Finding, Level
 from deeplabx.dataset.check.scan import scan
 from deeplabx.dataset.check.stated import Stated
-from deeplabx.dataset.class_table import names_in
+from deeplabx.dataset.class_table import classes_in
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.problems import collecting
 from deeplabx.dataset.readable import ReadableSet
@@ -59,10 +59,10 @@ def check_data(
 
 
 def examined(dataset: schema.DatasetSettings, opened: list[Split], facts: list[Facts]) -> CheckedData:
-    names = names_in(Path(dataset.root) / "classes.yaml") if dataset.root else []
-    found = findings_of(opened, facts, names=names)
+    classes = classes_in(Path(dataset.root or "/") / "classes.yaml")
+    found = findings_of(opened, facts, classes=classes)
     readable = [split for split in opened if split.samples is not None]
-    return CheckedData(opened, facts, found, stated_of(readable, names=names))
+    return CheckedData(opened, facts, found, stated_of(readable, classes=classes))
 
 
 def opened_split(dataset: schema.DatasetSettings, split: str) -> Split:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Finding, number
 from deeplabx.dataset.check.id_values import STRAY, new_name, of_ids
-from deeplabx.dataset.check.known_values import INDEX_OF, PALETTE, PUBLISHED, VOID_COLOUR
+from deeplabx.dataset.check.known_values import INDEX_OF, PALETTE, PUBLISHED, VOID_COLOURS
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.check.value_table import Raw, Table, finding, stray, summed
 from deeplabx.dataset.labels import MAX_CLASSES, packed, unpacked
@@ -96,10 +96,12 @@ def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, s
     """The table of masks that hold the colours of the data set's own palette or a known one, and whose it
     is.
     """
+    void_colours = set(map(packed, VOID_COLOURS))
     if not stated.by_colour:
         names_of = {packed(colour): name for colour, name in zip(stated.palette, stated.names, strict=False)}
-        if len(found & names_of.keys()) > 1 and found <= {*names_of, packed(VOID_COLOUR)}:
-            void = {packed(VOID_COLOUR): "ignore"} if packed(VOID_COLOUR) not in names_of else {}
+        rest = found - names_of.keys()
+        if len(found & names_of.keys()) > 1 and rest <= void_colours:
+            void = dict.fromkeys(rest, "ignore")
             own_palette = stated.palette != PALETTE[: len(stated.names)]
             source = "the colours of classes.yaml" if own_palette else "the colours of VOC's palette"
             return Table(list(stated.names), names_of | void, True), source
@@ -109,8 +111,7 @@ def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, s
             if found & own.keys() and found <= {*own, 0}:  # black is void
                 void = dict.fromkeys(found - own.keys(), "ignore")
                 return Table(list(stated.names), own | void, True), f"the colours of {name}"
-    void_colour = packed(VOID_COLOUR)
-    rest = found - {void_colour}
+    rest = found - void_colours
     if len(rest) < 2 or not rest <= INDEX_OF.keys():
         return None, ""
     indices = sorted(INDEX_OF[raw] for raw in rest)
@@ -120,7 +121,8 @@ def colours_of_palette(found: set[Raw], stated: Stated) -> tuple[Table | None, s
         index: f"class_{index}" if index else "background" for index in indices
     }
     meaning = {packed(PALETTE[index]): name for index, name in by_index.items()}
-    table = Table(list(by_index.values()), meaning | {void_colour: "ignore"}, True)
+    void = dict.fromkeys(found & void_colours, "ignore")
+    table = Table(list(by_index.values()), void | meaning, True)
     return table, "the colours of VOC's palette"
 
 

@@ -8,6 +8,7 @@ from deeplabx.dataset.check import across_splits, content, files, values
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Example, Finding, Level, number
 from deeplabx.dataset.check.stated import Stated
+from deeplabx.dataset.contract import Palette
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError
@@ -26,17 +27,20 @@ class Split(NamedTuple):
 
 
 def findings_of(
-    splits: Sequence[Split], facts: Sequence[Facts], *, names: Sequence[str] = ()
+    splits: Sequence[Split],
+    facts: Sequence[Facts],
+    *,
+    classes: tuple[Sequence[str], Palette] = ((), []),
 ) -> list[Finding]:
-    """The findings, errors first. splits: the first is trained on. names: of the classes, where the data set
-    could not read its table whole.
+    """The findings, errors first. splits: the first is trained on. classes: names and colours, where the data
+    set could not read its table whole.
     """
     opened = [split for split in splits if split.samples is not None]
     by_split: dict[str, list[Facts]] = {split.name: [] for split in opened}
     for one in facts:
         by_split[one.split].append(one)
     found: list[Finding] = []
-    stated = stated_of(opened, names=list(names))
+    stated = stated_of(opened, classes=classes)
     in_order = None if stated is None else values.table_in_order(facts, stated)
     broken = (
         stated is not None
@@ -59,13 +63,13 @@ def findings_of(
             found += notes_of(split.samples)
     found += files.of_files(facts)
     found += unexplained(facts, found)
-    classes = list(opened[0].samples.classes) if opened and opened[0].samples else []
+    names = list(opened[0].samples.classes) if opened and opened[0].samples else []
     if not any(finding.level == Level.ERROR for finding in found if finding.files):
-        found += across_splits.of_classes(by_split, classes)
+        found += across_splits.of_classes(by_split, names)
     # Where the table is wrong, it says nothing about classes and void.
     labelled = [replace(one, pixels=None, no_data={}) for one in facts] if explained else facts
-    found += content.of_content(labelled, classes)
-    found += content.of_order(classes)
+    found += content.of_content(labelled, names)
+    found += content.of_order(names)
     parts = [by_split[split.name] for split in opened if by_split[split.name]]
     for part in parts[1:]:
         found += across_splits.of_images(parts[0], part)
@@ -75,12 +79,12 @@ def findings_of(
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
-def stated_of(opened: Sequence[Split], *, names: list[str]) -> Stated | None:
+def stated_of(opened: Sequence[Split], *, classes: tuple[Sequence[str], Palette]) -> Stated | None:
     """What the data set states about raw values; None where its labels are not files."""
     for split in opened:
         assert split.samples is not None
         if isinstance(split.samples.samples, LabelledFiles):
-            return Stated.of(split.samples.samples, names=names)
+            return Stated.of(split.samples.samples, classes=classes)
     return None
 
 

@@ -8,8 +8,10 @@ from deeplabx.dataset.ade20k import ADE20K
 from deeplabx.dataset.cityscapes import Cityscapes
 from deeplabx.dataset.contract import IGNORE_INDEX, Colour
 from deeplabx.dataset.labels import packed, voc_palette
+from deeplabx.dataset.writing import UNUSED_COLOUR
 
-VOID_COLOUR = (224, 224, 192)  # index 255 of VOC's palette
+# Of void: index 255 of VOC's palette, and the colour that unused indices have in files that are written here.
+VOID_COLOURS = ((224, 224, 192), UNUSED_COLOUR)
 PALETTE = voc_palette(256)
 INDEX_OF = {packed(colour): index for index, colour in reversed(list(enumerate(PALETTE)))}
 INSTANCES = 1000  # Cityscapes' instanceIds are class id * 1000 + number

@@ -1,5 +1,6 @@
 """What a data set states about the values in its masks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deeplabx.dataset.contract import Colour, Palette
@@ -18,12 +19,11 @@ class Stated:
     ignore_index: int
 
     @classmethod
-    def of(cls, files: LabelledFiles, *, names: list[str]) -> "Stated":
-        """names: in place of the classes where the table of classes could not be read whole."""
+    def of(cls, files: LabelledFiles, *, classes: tuple[Sequence[str], Palette] = ((), [])) -> "Stated":
+        """classes: names and colours, in place of the data set's where it could not read its table whole."""
         known = files.label_map
-        return cls(
-            tuple(files.classes or names), files.palette, known.known, known.by_colour, files.ignore_index
-        )
+        names, palette = (files.classes, files.palette) if files.classes else classes
+        return cls(tuple(names), palette, known.known, known.by_colour, files.ignore_index)
 
     @property
     def lower(self) -> tuple[str, ...]:

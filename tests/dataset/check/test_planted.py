@@ -10,7 +10,7 @@ from deeplabx.dataset import camvid, cityscapes
 from deeplabx.dataset.check.finding import Level
 from deeplabx.dataset.check.repair import repair
 from deeplabx.run.checked_data import check_data
-from tests.dataset.check.planted import FAULTS, NOT_REPAIRED, VOID, Planted, Sample
+from tests.dataset.check.planted import FAULTS, NOT_REPAIRED, PALETTE, VOID, Planted, Sample
 
 CLASSES = {
     "label_ids_as_train_ids": [label.name for label in cityscapes.CLASS_TABLE],
@@ -65,3 +65,23 @@ def test_a_data_set_without_faults_has_no_finding(tmp_path: Path) -> None:
     data = made_up("clean", tmp_path)
     data.write()
     assert not check_data(settings(tmp_path), splits=SPLITS, workers=0).findings
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_palette_files_saved_as_rgb_are_recognised_with_white_as_void(table: bool, tmp_path: Path) -> None:
+    """Palette files that are written here have white where there is no class. table: whether classes.yaml has
+    the colours, beside ids that are ignored.
+    """
+    data = made_up("white", tmp_path / "own")
+    data.write()
+    colours = np.random.default_rng(1).integers(0, 250, (256, 3), np.uint8) if table else PALETTE.copy()
+    colours[VOID] = 255
+    if table:
+        own = {name: colours[index].tolist() for index, name in enumerate(data.classes)}
+        data.state({"classes": own, "ignore": [VOID]})
+    data.rewrite(lambda ids: colours[ids])
+    checked = check_data(settings(data.root), splits=SPLITS, workers=0)
+    assert "palette_as_colour" in kinds_found(checked)
+    assert checked.stated is not None
+    repair(checked.findings, checked.facts, checked.files, checked.stated, tmp_path / "copy")
+    assert not labels_are_true(data, tmp_path / "copy")
