@@ -22,12 +22,11 @@ from deeplabx.dataset.statistics import summed
 from deeplabx.dataset.writing import place_for
 from deeplabx.engine import durable
 from deeplabx.errors import DataError, printable
-from deeplabx.process.distributed import share_of_cores
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.check_page import BeforeAfter, write_check_page
 from deeplabx.run.checked_data import CheckedData, check_data
+from deeplabx.run.scanning import split_names
 
-MOST_WORKERS = 16  # of auto
 NAMED = 2  # files of a finding in the terminal
 
 
@@ -77,29 +76,25 @@ def repaired_copy(found: CheckedData, out: Path) -> Repaired | None:
     """None where nothing can be repaired, as of labels that are not files."""
     if found.stated is None or not is_repairable(found.findings):
         return None
-    with progress_bar("repair") as bar:
-        return repair(found.findings, found.facts, found.files, found.stated, out, progress=bar_of(bar))
+    with tqdm(
+        total=len(found.facts), desc="repair", unit="image", leave=False, disable=not sys.stderr.isatty()
+    ) as bar:
+        return repair(
+            found.findings,
+            found.facts,
+            found.files,
+            found.stated,
+            out,
+            progress=lambda done, _: advance(bar, done),
+        )
+
+
+def advance(bar: "tqdm[Any]", done: int) -> None:
+    bar.update(done - bar.n)
 
 
 def checked(config: schema.DataCheckConfig, dataset: schema.DatasetSettings) -> CheckedData:
-    """The data set, read with a progress bar on a terminal."""
-    splits = list(dict.fromkeys(config.splits or [dataset.train_split, dataset.split]))
-    auto = min(MOST_WORKERS, max(1, int(share_of_cores())))
-    workers = auto if config.workers == "auto" else int(config.workers)
-    with progress_bar("check") as bar:
-        return check_data(dataset, splits=splits, workers=workers, progress=bar_of(bar))
-
-
-def progress_bar(words: str) -> "tqdm[Any]":
-    return tqdm(desc=words, unit="image", leave=False, disable=not sys.stderr.isatty())
-
-
-def bar_of(bar: "tqdm[Any]") -> Any:
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return show
+    return check_data(dataset, splits=split_names(dataset, config.splits), workers=config.workers)
 
 
 def folder_at(out: Path, dataset: schema.DatasetSettings) -> schema.DatasetSettings:

@@ -5,32 +5,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from deeplabx.command.job import Job
 from deeplabx.config import schema
-from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.scan import scan
-from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.statistics import SplitStatistics, plain, suggested_crop, summed
 from deeplabx.dataset.writing import place_for
 from deeplabx.engine.durable import replace
 from deeplabx.errors import DataError
-from deeplabx.process.distributed import share_of_cores
-from deeplabx.process.memory import memory_words
-from deeplabx.process.signals import ended_by_signals, ignore_signals
+from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.stats_page import terminal_text, write_stats_page
 from deeplabx.run.build import dataset_of
-
-MOST_WORKERS = 16  # of auto
+from deeplabx.run.scanning import scanned, split_names
 
 
 def main(job: Job) -> None:
     """Print the statistics and write stats.json and stats.html into `out`."""
     config: schema.DataStatsConfig = job.config
     with ended_by_signals("stopped, nothing was written"):
-        splits = [dataset_of(config.dataset, split=name) for name in names_of(config)]
-        facts = scanned(splits, workers=config.workers)
+        splits = [
+            dataset_of(config.dataset, split=name) for name in split_names(config.dataset, config.splits)
+        ]
+        facts = scanned(splits, workers=config.workers, words="read")
         classes, palette = splits[0].classes, splits[0].palette
         found = [summed(facts, split=one.split, num_classes=len(classes)) for one in splits]
         if config.dataset.on_bad == "abort":
@@ -43,30 +37,6 @@ def main(job: Job) -> None:
         print(words, file=sys.stderr)
     print(terminal_text(name, classes, found, training=training))
     print(f"\nwritten to {job.folder / 'stats.html'} and stats.json")
-
-
-def names_of(config: schema.DataStatsConfig) -> list[str]:
-    """The splits to count, each once."""
-    return list(dict.fromkeys(config.splits or [config.dataset.train_split, config.dataset.split]))
-
-
-def scanned(splits: Sequence[ReadableSet], *, workers: int | str) -> list[Facts]:
-    """The facts of every sample, with a progress bar on a terminal."""
-    count = min(MOST_WORKERS, max(1, int(share_of_cores()))) if workers == "auto" else int(workers)
-    with tqdm(
-        total=sum(map(len, splits)), desc="read", unit="image", leave=False, disable=not sys.stderr.isatty()
-    ) as bar:
-        return scan(
-            splits,
-            workers=count,
-            progress=lambda read, _: advance(bar, read),
-            worker_init=ignore_signals,
-            memory=memory_words,
-        )
-
-
-def advance(bar: tqdm, read: int) -> None:
-    bar.update(read - bar.n)
 
 
 def refuse_unreadable(found: Sequence[SplitStatistics]) -> None:

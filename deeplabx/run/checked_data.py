@@ -1,6 +1,6 @@
 """The data set of a config, opened with all its problems noted and examined."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,16 +8,14 @@ from deeplabx.config import schema
 from deeplabx.dataset.check.examine import Split, findings_of, stated_of
 from deeplabx.dataset.check.facts import Facts
 from deeplabx.dataset.check.finding import Finding, Level
-from deeplabx.dataset.check.scan import scan
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.class_table import classes_in
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.problems import collecting
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.errors import DataError
-from deeplabx.process.memory import memory_words
-from deeplabx.process.signals import ignore_signals
 from deeplabx.run.build import dataset_of
+from deeplabx.run.scanning import scanned
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,7 @@ def check_data(
     dataset: schema.DatasetSettings,
     *,
     splits: Sequence[str],
-    workers: int,
-    progress: Callable[[int, int], None] | None = None,
+    workers: int | str,
 ) -> CheckedData:
     """Open these splits, read every sample and look for faults. The first split is the one that is trained
     on.
@@ -54,7 +51,7 @@ def check_data(
     """
     opened = [opened_split(dataset, split) for split in splits]
     samples = [split.samples for split in opened if split.samples is not None]
-    facts = scan(samples, workers=workers, progress=progress, worker_init=ignore_signals, memory=memory_words)
+    facts = scanned(samples, workers=workers, words="check")
     return examined(dataset, opened, facts)
 
 

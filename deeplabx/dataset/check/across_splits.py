@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level, number
+from deeplabx.dataset.check.finding import SHOWN, Example, Finding, Level, number
 from deeplabx.errors import listed
 
-SHOWN = 3
 # Correlation of two thumbnails' details, from which on one image is a copy of the other or the next frame. Of
 # different photos of VOC, CamVid and Cityscapes the highest is 0.64.
 ALIKE = 0.85

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level, number
+from deeplabx.dataset.check.finding import SHOWN, Example, Finding, Level, number
 from deeplabx.dataset.check.known_values import published_order
 from deeplabx.dataset.mask_values import GROUND
 
-SHOWN = 3
 BACKGROUND = 0.99  # share of the pixels of areas without data, from which on they have one class
 
 

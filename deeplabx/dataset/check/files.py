@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level, number
+from deeplabx.dataset.check.finding import SHOWN, Example, Finding, Level, number
 from deeplabx.dataset.files import MissingFilesError
 from deeplabx.errors import DataError
 
-SHOWN = 3  # examples of a finding
 CUT = 0.8  # share of an image's width down to which a mask may be a part of it, without a border
 LEFT_OUT = "these samples are left out"
 # What is wrong, what to do, and what fix=true does, by the kind of an error.

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+SHOWN = 3  # examples of a finding
+
 
 class Level(StrEnum):
     """error: training would go wrong. warning: it may. note: worth knowing."""

@@ -242,7 +242,7 @@ def new_name(raw: Raw, stated: Stated) -> str:
 
 def palettes_differ(facts: Sequence[Facts], stated: Stated) -> Iterator[Finding]:
     """Palette files in which an id has another colour than in others, and the colour another id: the program
-    that saved them numbered the colours of each file anew.
+    that saved them numbered the colours of each file separately.
     """
     ids_of: dict[int, set[int]] = {}
     colours_of: dict[int, set[int]] = {}

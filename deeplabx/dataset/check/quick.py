@@ -14,7 +14,11 @@ SAMPLES = {"training": 48, "evaluated": 16}
 SECONDS = 2.0  # after which no further sample is read
 # What a few samples can show, and training would not notice.
 KINDS = (
-    *("smooth_edges", "compressed_mask", "class_order", "no_data", "constant_image"),
+    "smooth_edges",
+    "compressed_mask",
+    "class_order",
+    "no_data",
+    "constant_image",
     "void_label",
 )
 

@@ -19,7 +19,7 @@ class Stated:
     ignore_index: int
 
     @classmethod
-    def of(cls, files: LabelledFiles, *, classes: tuple[Sequence[str], Palette] = ((), [])) -> "Stated":
+    def of(cls, files: LabelledFiles, *, classes: tuple[Sequence[str], Palette]) -> "Stated":
         """classes: names and colours, in place of the data set's where it could not read its table whole."""
         known = files.label_map
         names, palette = (files.classes, files.palette) if files.classes else classes

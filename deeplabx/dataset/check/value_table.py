@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deeplabx.dataset.check.facts import Facts
-from deeplabx.dataset.check.finding import Example, Finding, Level, number
+from deeplabx.dataset.check.finding import SHOWN, Example, Finding, Level, number
 from deeplabx.dataset.check.stated import Stated
 from deeplabx.dataset.contract import IGNORE_INDEX
 from deeplabx.dataset.labels import packed, unpacked
 from deeplabx.errors import listed
 
 Raw = int  # an id, or a packed colour
-SHOWN = 3  # examples of a finding
 
 
 class Table(NamedTuple):

@@ -12,8 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import deeplabx
 from deeplabx.dataset.writing import place_for
 from deeplabx.engine.durable import replace
-from deeplabx.report.page import blocks as kinds
-from deeplabx.report.page import charts
 from deeplabx.report.page.blocks import (
     Bars,
     Block,
@@ -25,7 +23,9 @@ from deeplabx.report.page.blocks import (
     Section,
     Share,
     Swatch,
+    Table,
 )
+from deeplabx.report.page.charts import Drawing, bars, hex_colour, histogram, lines
 from deeplabx.report.page.images import data_uri, shrunk
 
 FOLDER = Path(__file__).parent
@@ -106,7 +106,7 @@ def environment() -> Environment:
         right_aligned=right_aligned,
         drawing=drawing,
         inlined=inlined,
-        hex_colour=charts.hex_colour,
+        hex_colour=hex_colour,
     )
     return found
 
@@ -127,7 +127,7 @@ def is_number(cell: Cell) -> bool:
     return isinstance(cell, int | float | Share) and not isinstance(cell, bool)
 
 
-def right_aligned(table: kinds.Table) -> list[bool]:
+def right_aligned(table: Table) -> list[bool]:
     """Of each column, whether all its cells are numbers, apart from empty ones."""
     found = []
     for number in range(len(table.columns)):
@@ -171,11 +171,11 @@ def percent(fraction: float) -> str:
 # --- drawings -----------------------------------------------------------------------------------------------
 
 
-def drawing(block: Bars | Histogram | Lines) -> charts.Drawing:
-    makers: dict[type, Callable[[Any], charts.Drawing]] = {
-        Bars: charts.bars,
-        Histogram: charts.histogram,
-        Lines: charts.lines,
+def drawing(block: Bars | Histogram | Lines) -> Drawing:
+    makers: dict[type, Callable[[Any], Drawing]] = {
+        Bars: bars,
+        Histogram: histogram,
+        Lines: lines,
     }
     return makers[type(block)](block)
 

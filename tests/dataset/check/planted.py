@@ -62,7 +62,7 @@ class Planted:
         (self.root / "classes.yaml").write_text(text, encoding="utf-8")
 
     def rewrite(self, change: Callable[[np.ndarray], np.ndarray], *, share: float = 1.0) -> list[Sample]:
-        """Write the masks of some samples anew, as `change` makes them of the ids."""
+        """Write the masks of some samples again, as `change` makes them of the ids."""
         chosen = [one for one in self.samples if share == 1 or self.rng.random() < share] or self.samples[:1]
         for one in chosen:
             self.mask_path(one).unlink()
