@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
@@ -19,6 +20,7 @@ from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
 from deeplabx.run.changed_data import evaluation_warnings
 from deeplabx.run.description import Description, StoredModel, stored_model
+from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
 from deeplabx.run.folder import newest_root
 from deeplabx.run.loading import reader_of, workers_to_evaluate
 from deeplabx.run.paths import refuse_moved
@@ -30,7 +32,7 @@ def main(job: Job) -> float:
     found = stored_model(checkpoint_of(job.config.ckpt), change=job.changed)
     for words in found.warnings:
         print(f"warning: {words}", file=sys.stderr)
-    result = evaluate(found, progress=sys.stderr.isatty())
+    result = evaluate(found, progress=sys.stderr.isatty(), folder=job.folder)
     config, path = found.config, found.checkpoint.path
     summary = {
         **result.to_plain(),
@@ -53,8 +55,11 @@ def main(job: Job) -> float:
     return result.miou
 
 
-def evaluate(found: StoredModel, *, progress: bool = False) -> Metrics:
-    """The metrics of the split that the config names, in as many processes as it says."""
+def evaluate(found: StoredModel, *, progress: bool = False, folder: Path | None = None) -> Metrics:
+    """The metrics of the split that the config names, in as many processes as it says.
+
+    folder: where the record of the evaluation is written; None: none is kept.
+    """
     devices, stored = found.config.trainer.devices, Description.of(found.checkpoint)
     refuse_moved(
         found.config.dataset,
@@ -64,10 +69,10 @@ def evaluate(found: StoredModel, *, progress: bool = False) -> Metrics:
         given_root=stored.data.given_root if stored.data else None,
         newer_root=newest_root(found.checkpoint.path),
     )
-    return launch(measured, found, progress, devices=devices, prepare=plugins.loader())
+    return launch(measured, found, progress, folder, devices=devices, prepare=plugins.loader())
 
 
-def measured(found: StoredModel, progress: bool) -> Metrics:
+def measured(found: StoredModel, progress: bool, folder: Path | None) -> Metrics:
     """The metrics of the split; one process's share of the work."""
     config = found.config.dataset
     samples = dataset_of(config, split=config.split)
@@ -84,11 +89,23 @@ def measured(found: StoredModel, progress: bool) -> Metrics:
     trainer = found.config.trainer
     device = resolve_device(trainer.devices)
     reader = reader_of(samples, workers=workers_to_evaluate(trainer.workers, device), device=device)
+    step = int(found.checkpoint.state["step"])
+    recorder = None if folder is None else recorder_of(samples, found.config, step=step)
+    predictor = found.predictor()
     with StopRequest() as stop, closing(reader):
         try:
-            return evaluate_split(
-                found.predictor(), samples, reader=reader, stop=stop, progress=progress and is_main()
+            result = evaluate_split(
+                predictor,
+                samples,
+                reader=reader,
+                stop=stop,
+                progress=progress and is_main(),
+                recorder=recorder,
             )
         except InterruptedEvaluationError as interrupted:
             name = signal.Signals(interrupted.number).name
             raise stopped(interrupted.number, f"{name} received: stopped, no result") from None
+    if folder is not None and recorder is not None and is_main():
+        cost = cost_of(recorder, found.config, channels=samples.channels, device=predictor.device)
+        write_evaluation(folder, recorder, cost)
+    return result

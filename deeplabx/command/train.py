@@ -63,6 +63,7 @@ from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, w
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.environment import changed_words, environment_of
+from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -235,6 +236,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
         panels = SamplePanels(validation, count=config.trainer.samples)
+        recorder = recorder_of(validation, config, step=state.step)
         result = evaluate(
             predictor,
             validation,
@@ -242,7 +244,11 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             stop=stop,
             progress=log.terminal,
             predicted_one=panels.add,
+            recorder=recorder,
         )
+        if is_main() and result.miou > state.best_miou:
+            cost = cost_of(recorder, config, channels=validation.channels, device=device)
+            write_evaluation(folder, recorder, cost)
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
         return result

@@ -737,6 +737,9 @@ class EvalConfig:
         default=None,
         words="[height,width] that smaller images are padded to; null: the data set's recommended.eval_crop",
     )
+    details: bool = setting(
+        words="also measure boundaries, object sizes and calibration; for the report; false is faster"
+    )
     crf: bool = setting(
         words="refine the prediction with the fully connected CRF", source="v1, section 3.2; v2, section 3.3"
     )
@@ -921,6 +924,7 @@ FREE_ON_RESUME = (
     "trainer.save_every",
     "trainer.log_every",
     "trainer.samples",
+    "eval.details",
 )
 
 

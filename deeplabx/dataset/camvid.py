@@ -46,6 +46,7 @@ class CamVid(LabelledFiles):
 
     classes = CLASSES
     palette = PALETTE
+    group_pattern = r"([^/_]+)_[^/]*$"  # the sequence, such as 0016E5
 
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="camvid", how_to_get=HOW_TO_GET)

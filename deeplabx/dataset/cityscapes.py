@@ -72,6 +72,7 @@ class Cityscapes(LabelledFiles):
 
     classes = [label.name for label in CLASS_TABLE]
     palette = [label.colour for label in CLASS_TABLE]
+    group_pattern = r"([^/]+_\d{6})_\d{6}_[^/]*$"  # city and sequence
 
     def __init__(self, *, root: str | None, split: str) -> None:
         base = root_folder(root, name="cityscapes", how_to_get=HOW_TO_GET)

@@ -26,6 +26,8 @@ class LabelledFiles(SegmentationSet):
     image_channels: Sequence[int] | None = None
     mask_alpha: str = "refuse"
     folder: Path | None = None  # that the names of images are relative to; None: dataset.root
+    group_pattern: str | None = None  # finds in an image's path which images belong together
+    group_folder: Path | None = None  # that this path is relative to; None: the whole path is searched
 
     def __init__(self, pairs: Pairs, *, label_map: LabelMap) -> None:
         self.pairs, self.label_map = pairs, label_map

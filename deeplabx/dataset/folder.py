@@ -60,6 +60,33 @@ def folder(
     has them.
     """
     partition = Partition(val_fraction, split_seed, group, folds, fold)
+    found = of_format(
+        partition,
+        root=root,
+        split=split,
+        format=format,
+        annotations=annotations,
+        unlabelled=unlabelled,
+        mask_suffix=mask_suffix,
+        mask_alpha=mask_alpha,
+    )
+    if group is not None and root is not None:
+        images = Path(root) / "images"
+        found.group_pattern, found.group_folder = group, images if images.is_dir() else Path(root)
+    return found
+
+
+def of_format(
+    partition: Partition,
+    *,
+    root: str | None,
+    split: str,
+    format: str,
+    annotations: str | None,
+    unlabelled: str,
+    mask_suffix: str,
+    mask_alpha: str,
+) -> LabelledFiles:
     if format == "masks":
         return Folder(
             root=root, split=split, partition=partition, mask_suffix=mask_suffix, mask_alpha=mask_alpha

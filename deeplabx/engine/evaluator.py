@@ -17,6 +17,7 @@ from deeplabx.dataset.readable import ReadableSet
 from deeplabx.dataset.sample_reader import Read, SampleReader
 from deeplabx.engine.metrics import Metrics, confusion_matrix, metrics
 from deeplabx.engine.predictor import InterruptedPredictionError, Predictor
+from deeplabx.engine.record.recorder import Recorder
 from deeplabx.errors import CheckpointError, DeeplabxError, PeerFailedError
 from deeplabx.process.distributed import agreed, gathered, own_share, sum_in_place
 from deeplabx.process.signals import StopRequest
@@ -38,6 +39,7 @@ def evaluate(
     stop: StopRequest | None = None,
     progress: bool = False,
     predicted_one: Callable[[int, Sample, Tensor], None] | None = None,
+    recorder: Recorder | None = None,
 ) -> Metrics:
     """The metrics of a whole split, at the labels' original size.
 
@@ -48,7 +50,7 @@ def evaluate(
     restored. Raises InterruptedEvaluationError in all processes if any of them receives a stop signal,
     DataError if not a single pixel was counted, and PeerFailedError where another process raises an error.
     predicted_one: called with the index of each image of this process, the sample and the predicted class ids
-    H x W.
+    H x W. recorder: of these samples; it has the record of the evaluation afterwards.
     """
     num_classes = len(samples.classes)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predictor.device)
@@ -73,13 +75,19 @@ def evaluate(
             unreadable += errors
             if sample is None:
                 continue
-            predicted = interruptible.ids(sample.image)
+            if recorder is None:
+                predicted = interruptible.ids(sample.image)
+            else:
+                predicted = recorder.predict(interruptible, index, sample)
             if predicted_one is not None:
                 predicted_one(index, sample, predicted)
             labels = torch.from_numpy(widened(sample.label)).to(predictor.device)
-            confusion += confusion_matrix(
+            own = confusion_matrix(
                 predicted, labels, num_classes=num_classes, ignore_index=samples.ignore_index
             )
+            confusion += own
+            if recorder is not None:
+                recorder.count(own)
             counted += 1
     except InterruptedPredictionError:
         pass  # `agreed` tells all processes
@@ -88,6 +96,8 @@ def evaluate(
     finally:
         images.close()
         predictor.model.train(training)
+        if recorder is not None:
+            recorder.close()
     asked, (evaluated, failures) = agreed(stop, counted, failure is not None)
     if failure is not None:
         raise failure
@@ -99,6 +109,8 @@ def evaluate(
     assert evaluated + len(unreadable) == len(samples), f"{evaluated} images evaluated of {len(samples)}"
     if not sum_in_place(confusion).any():
         raise no_valid_pixel(samples, unreadable=unreadable)
+    if recorder is not None:
+        recorder.finish()
     result = metrics(confusion, list(samples.classes))
     return replace(result, images=int(evaluated), unreadable=unreadable)
 

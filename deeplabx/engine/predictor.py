@@ -72,12 +72,21 @@ class Tiling(NamedTuple):
 
 class Prediction(NamedTuple):
     """Of an image H x W: int64 ids H x W and, if they were asked for, probabilities C x H x W, on the device.
-    tiling: None of an image that was predicted whole.
+    tiling: None of an image that was predicted whole. confidence: if it was asked for, the probability of the
+    predicted class, float32 H x W.
     """
 
     ids: Tensor
     probabilities: Tensor | None
     tiling: Tiling | None = None
+    confidence: Tensor | None = None
+
+
+class Wanted(NamedTuple):
+    """What is wanted of an image beside its ids."""
+
+    probabilities: bool
+    confidence: bool
 
 
 @dataclass(frozen=True)
@@ -116,15 +125,19 @@ class Predictor:
         return self.predict([image])[0].ids
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[np.ndarray], *, probabilities: bool = False) -> list[Prediction]:
-        """uint8 images H x W x channels to ids and, if wanted, probabilities. Images of one size are computed
-        together where memory allows. Raises DataError when an image does not have the model's number of
-        channels, ResourceError when memory does not suffice, and InterruptedPredictionError at a stop signal.
+    def predict(
+        self, images: Sequence[np.ndarray], *, probabilities: bool = False, confidence: bool = False
+    ) -> list[Prediction]:
+        """uint8 images H x W x channels to ids and, if wanted, probabilities or those of the predicted class
+        alone. Images of one size are computed together where memory allows. Raises DataError when an image
+        does not have the model's number of channels, ResourceError when memory does not suffice, and
+        InterruptedPredictionError at a stop signal.
         """
         for image in images:
             self.refuse_other_channels(image.shape[2])
-        if probabilities:
+        if probabilities or confidence:
             self.refuse_ids("has no probabilities")
+        wanted = Wanted(probabilities, confidence)
         found: dict[int, Prediction] = {}
         windows = [self.window_for(*image.shape[:2]) for image in images]
         whole = [index for index, window in enumerate(windows) if window is None]
@@ -134,11 +147,11 @@ class Predictor:
         for same in groups.values():
             height, width = np.max([images[index].shape[:2] for index in same], axis=0)
             for part in chunks(same, self.at_once(height, width) if len(same) > 1 else 1):
-                together = self.whole([images[index] for index in part], probabilities=probabilities)
+                together = self.whole([images[index] for index in part], wanted)
                 found.update(zip(part, together, strict=True))
         for index, window in enumerate(windows):
             if window is not None:
-                found[index] = self.in_windows(images[index], window, probabilities=probabilities)
+                found[index] = self.in_windows(images[index], window, wanted)
         return [found[index] for index in range(len(images))]
 
     def refuse_other_channels(self, channels: int) -> None:
@@ -155,13 +168,13 @@ class Predictor:
 
     # --- whole images ---------------------------------------------------------------------------------------
 
-    def whole(self, images: Sequence[np.ndarray], *, probabilities: bool) -> list[Prediction]:
+    def whole(self, images: Sequence[np.ndarray], wanted: Wanted) -> list[Prediction]:
         """Images that are padded to one size. Where memory does not suffice for all of them, it is tried with
         fewer at once; with `window=auto`, at last with windows.
         """
         try:
             with computing(self.device, tf32=self.tf32):
-                return self.of_scores(images, probabilities=probabilities)
+                return self.of_scores(images, wanted)
         except (MemoryError, RuntimeError) as error:
             full = memory_error(error, hint=LESS_FOR_PREDICTION)
             if full is None:
@@ -171,23 +184,19 @@ class Predictor:
         if len(images) > 1:
             self.take_fewer(len(images), full)
             parts = chunks(range(len(images)), math.ceil(len(images) / 2))
-            return [
-                one
-                for part in parts
-                for one in self.whole([images[index] for index in part], probabilities=probabilities)
-            ]
+            return [one for part in parts for one in self.whole([images[index] for index in part], wanted)]
         if self.window == "auto":
             window = self.usual_window
             self.say(f"{full.message}, for an image of {width} x {height} pixels: predicting it in windows")
             self.return_memory()
-            return [self.in_windows(images[0], window, probabilities=probabilities)]
+            return [self.in_windows(images[0], window, wanted)]
         full.message += f", for an image of {width} x {height} pixels"
         raise full
 
-    def of_scores(self, images: Sequence[np.ndarray], *, probabilities: bool) -> list[Prediction]:
+    def of_scores(self, images: Sequence[np.ndarray], wanted: Wanted) -> list[Prediction]:
         pixels = [self.on_device(image) for image in images]
         return [
-            self.prediction(one, scores, probabilities=probabilities)
+            self.prediction(one, scores, wanted)
             for one, scores in zip(pixels, self.views(pixels), strict=True)
         ]
 
@@ -195,18 +204,22 @@ class Predictor:
         """uint8 1 x H x W x channels."""
         return torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)[None]
 
-    def prediction(self, pixels: Tensor, scores: Tensor, *, probabilities: bool) -> Prediction:
+    def prediction(self, pixels: Tensor, scores: Tensor, wanted: Wanted) -> Prediction:
         """Ids from the scores 1 x C x H x W of an image."""
         if self.gives_ids:
             return Prediction(scores[0, 0].long(), None)
         if self.crf is not None:
             scores = self.crf(pixels[0], (scores.softmax(dim=1) if self.one_view else scores)[0])[None]
         # on 1 x 11 x 360 x 480, contiguous, argmax took 35 ms and max 4
-        ids = scores.max(dim=1).indices[0]
-        if not probabilities:
-            return Prediction(ids, None)
+        highest, classes = (found[0] for found in scores.max(dim=1))
         logits = self.one_view and self.crf is None
-        return Prediction(ids, (scores.softmax(dim=1) if logits else scores)[0])
+        confidence = None
+        if wanted.confidence:  # the softmax of one class alone
+            confidence = (highest - scores.logsumexp(dim=1)[0]).exp() if logits else highest
+        if not wanted.probabilities:
+            return Prediction(classes, None, confidence=confidence)
+        probabilities = (scores.softmax(dim=1) if logits else scores)[0]
+        return Prediction(classes, probabilities, confidence=confidence)
 
     def views(self, images: Sequence[Tensor], *, least: tuple[int, int] | None = None) -> list[Tensor]:
         """Of each image, scores 1 x C x H x W: logits of the one view, or the mean probability of several."""
@@ -264,32 +277,38 @@ class Predictor:
 
     # --- windows --------------------------------------------------------------------------------------------
 
-    def in_windows(self, image: np.ndarray, window: int, *, probabilities: bool) -> Prediction:
+    def in_windows(self, image: np.ndarray, window: int, wanted: Wanted) -> Prediction:
         """An image predicted in windows; its logits are never all in memory."""
         self.refuse_ids(f"cannot be blended from windows of {window} x {window} pixels")
         source = ArraySource(image)
         grid = self.grid(source, window)
         nodata = ignore_index_of(grid.num_classes)
         ids = torch.empty(image.shape[:2], dtype=torch.int64, device=self.device)
+        confidence = torch.empty(image.shape[:2], device=self.device) if wanted.confidence else None
         scores = None
         overlapped = differing = 0
-        wanted = probabilities or self.crf is not None
+        whole = wanted.probabilities or self.crf is not None
         try:
-            for band in self.bands_of(source, grid, start=0, probabilities=wanted, nodata=nodata):
+            for band in self.bands_of(
+                source, grid, start=0, probabilities=whole or wanted.confidence, nodata=nodata
+            ):
                 place = (
                     slice(band.top, band.top + len(band.ids)),
                     slice(band.left, band.left + band.ids.shape[1]),
                 )
                 ids[place] = torch.from_numpy(band.ids.astype(np.int64)).to(self.device)
                 overlapped, differing = overlapped + band.overlapped, differing + band.differing
-                if band.probabilities is not None:
+                if band.probabilities is not None and confidence is not None:
+                    confidence[place] = torch.from_numpy(band.probabilities.max(axis=0)).to(self.device)
+                if band.probabilities is not None and whole:
                     if scores is None:
                         scores = torch.empty(grid.num_classes, *image.shape[:2], device=self.device)
                     scores[:, place[0], place[1]] = torch.from_numpy(band.probabilities).to(self.device)
             if self.crf is not None:
                 assert scores is not None
                 scores = self.crf(self.on_device(image)[0], scores)
-                ids = scores.max(dim=0).indices
+                highest, ids = scores.max(dim=0)
+                confidence = highest if wanted.confidence else None
         except (MemoryError, RuntimeError) as error:
             full = memory_error(error, hint=LESS_FOR_PREDICTION)
             if full is None:
@@ -298,7 +317,7 @@ class Predictor:
             full.message += f", for an image of {width} x {height} pixels in windows of {window} x {window}"
             raise full from None
         tiling = Tiling(window, grid.windows, overlapped, differing)
-        return Prediction(ids, scores if probabilities else None, tiling)
+        return Prediction(ids, scores if wanted.probabilities else None, tiling, confidence)
 
     @torch.inference_mode()
     def grid(self, source: Source, window: int) -> Grid:

@@ -1,0 +1,140 @@
+"""Collects the record of an evaluation, image by image, in each process of a run."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from deeplabx.dataset.contract import Sample, id_dtype
+from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.predictor import Predictor
+from deeplabx.engine.record.counts import Cells, ImageCounts
+from deeplabx.engine.record.details import Details, details_of
+from deeplabx.engine.record.record import MOST_PREDICTIONS, Record, as_png, shrunk
+from deeplabx.process.distributed import cores, gathered, world_size
+
+MOST_THREADS = 8  # that measure details beside a GPU
+WAITING = 4  # images for each thread
+
+
+class Found(NamedTuple):
+    """What is kept of one image."""
+
+    image: int  # its index in the split
+    size: tuple[int, int]  # height, width
+    cells: Cells
+    png: bytes  # of the predicted ids
+    seconds: float  # of the prediction
+
+
+class Recorder:
+    """Keeps, of each image of this process, what the record of an evaluation holds.
+
+    names, groups: of the split's images; None where they are not files, or the data set does not say.
+    details: whether boundaries, objects and calibration are measured too: beside a GPU in threads, so that it
+    does not wait for them.
+    """
+
+    def __init__(
+        self,
+        samples: ReadableSet,
+        *,
+        names: Sequence[str] | None,
+        groups: Sequence[str] | None,
+        dataset: str,
+        step: int,
+        details: bool = True,
+    ) -> None:
+        self.samples, self.names, self.groups = samples, names, groups
+        self.dataset, self.step, self.measures = dataset, step, details
+        self.found: list[Found] = []
+        self.details: Details | None = None
+        self.waiting: deque[Future[Details]] = deque()
+        self.threads: ThreadPoolExecutor | None = None
+        self.most = WAITING
+        self.predictions: dict[int, bytes] = {}  # PNGs, by index
+        self.record: Record | None = None
+        self.seconds: list[float] = []  # that each image took to be predicted
+
+    def predict(self, predictor: Predictor, index: int, sample: Sample) -> Tensor:
+        """Predict a sample, and note how long that takes."""
+        started = time.perf_counter()
+        confidence = self.measures and not predictor.gives_ids
+        (prediction,) = predictor.predict([sample.image], confidence=confidence)
+        ids = prediction.ids.cpu().numpy().astype(id_dtype(len(self.samples.classes)))  # waits for a GPU
+        seconds = time.perf_counter() - started
+        empty = Cells(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self.found.append(Found(index, ids.shape, empty, as_png(shrunk(ids)), seconds))
+        if self.measures:
+            sure = None if prediction.confidence is None else prediction.confidence.float().cpu().numpy()
+            self.measure(sample.label, ids, sure, beside=predictor.device.type != "cpu")
+        return prediction.ids
+
+    def count(self, confusion: Tensor) -> None:
+        """Keep the confusion matrix C x C of the sample that was predicted last."""
+        pixels = confusion.flatten().cpu().numpy()
+        cell = np.flatnonzero(pixels)
+        self.found[-1] = self.found[-1]._replace(cells=Cells(cell, pixels[cell]))
+
+    def measure(
+        self, label: np.ndarray, ids: np.ndarray, confidence: np.ndarray | None, *, beside: bool
+    ) -> None:
+        settings = {"num_classes": len(self.samples.classes), "ignore_index": self.samples.ignore_index}
+        if label.dtype != ids.dtype:
+            label, ids = label.astype(np.uint16), ids.astype(np.uint16)
+        if not beside:
+            self.add(details_of(label, ids, confidence, **settings))
+            return
+        if self.threads is None:
+            count = max(1, min(MOST_THREADS, cores() // world_size() - 1))
+            self.threads = ThreadPoolExecutor(count, thread_name_prefix="details")
+            self.most = WAITING * count
+        self.waiting.append(self.threads.submit(details_of, label, ids, confidence, **settings))
+        while len(self.waiting) > self.most:
+            self.add(self.waiting.popleft().result())
+
+    def add(self, details: Details) -> None:
+        self.details = details if self.details is None else self.details.plus(details)
+
+    def close(self) -> None:
+        """Wait for the threads, and end them."""
+        while self.waiting:
+            self.add(self.waiting.popleft().result())
+        if self.threads is not None:
+            self.threads.shutdown()
+
+    def finish(self) -> None:
+        """Make the record of all processes, which all must call; `predictions` and `seconds` are of all
+        images afterwards.
+        """
+        found = sorted(gathered(self.found), key=lambda one: one.image)
+        parts = gathered([] if self.details is None else [self.details])
+        details = None
+        for part in parts:
+            details = part if details is None else details.plus(part)
+        self.seconds = [one.seconds for one in found]
+        room = MOST_PREDICTIONS
+        for one in found:
+            room -= len(one.png)
+            if room >= 0:
+                self.predictions[one.image] = one.png
+        samples, indices = self.samples, [one.image for one in found]
+        names = self.names or [f"{samples.split} {index}" for index in range(len(samples))]
+        self.record = Record(
+            classes=list(samples.classes),
+            palette=list(samples.palette),
+            ignore_index=samples.ignore_index,
+            dataset=self.dataset,
+            split=samples.split,
+            step=self.step,
+            names=[names[index] for index in indices],
+            groups=None if self.groups is None else [self.groups[index] for index in indices],
+            indices=np.array(indices, np.int64),
+            sizes=np.array([one.size for one in found], np.int64).reshape(-1, 2),
+            counts=ImageCounts.of([one.cells for one in found], num_classes=len(samples.classes)),
+            details=details,
+        )

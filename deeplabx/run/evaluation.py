@@ -1,0 +1,88 @@
+"""What evaluations of runs, checkpoints and exported files leave in a folder, beside result.json."""
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from deeplabx.config import schema
+from deeplabx.dataset.fingerprint import image_names
+from deeplabx.dataset.groups import image_groups
+from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine import durable
+from deeplabx.engine.record.record import write_predictions
+from deeplabx.engine.record.recorder import Recorder
+from deeplabx.model.size import convolutions, parameter_count
+from deeplabx.process.machine import cpu_model
+from deeplabx.run.build import model_of
+
+COST = "cost.json"
+
+
+def recorder_of(samples: ReadableSet, config: schema.TrainConfig, *, step: int) -> Recorder:
+    """Of an evaluation of `samples`, with the weights of `step`."""
+    return Recorder(
+        samples,
+        names=image_names(samples, root=config.dataset.root),
+        groups=image_groups(samples),
+        dataset=config.dataset.name,
+        step=step,
+        details=config.eval.details,
+    )
+
+
+def write_evaluation(folder: Path, recorder: Recorder, cost: dict[str, Any]) -> None:
+    """Write images.npz, predictions.zip and cost.json."""
+    assert recorder.record is not None, "the evaluation is not finished"
+    write_predictions(folder, recorder.predictions)
+    durable.replace(folder / COST, json.dumps(cost, indent=2) + "\n")
+    recorder.record.write(folder)  # the last one: where it is, the others are too
+
+
+def cost_of(
+    recorder: Recorder, config: schema.TrainConfig, *, channels: int, device: torch.device
+) -> dict[str, Any]:
+    """What an evaluation has cost, on this machine: parameters, multiply-adds of an image of the usual size
+    with one scale, images per second of predicting alone, and the most memory that there was.
+    """
+    assert recorder.record is not None, "the evaluation is not finished"
+    sizes = [tuple(size) for size in recorder.record.sizes.tolist()]
+    height, width = max(set(sizes), key=lambda size: (sizes.count(size), size))
+    on_gpu = device.type == "cuda"
+    return {
+        **network_cost(
+            config, classes=len(recorder.record.classes), channels=channels, height=height, width=width
+        ),
+        "height": height,
+        "width": width,
+        "images_per_second": round(1 / median(recorder.seconds), 3),
+        "peak_memory": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_memory(),
+        "device": torch.cuda.get_device_name() if on_gpu else cpu_model() or "cpu",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def network_cost(
+    config: schema.TrainConfig, *, classes: int, channels: int, height: int, width: int
+) -> dict[str, int | None]:
+    """Parameters and multiply-adds; None for those of a network that torch's meta device cannot run."""
+    with torch.device("meta"):
+        model = model_of(config, num_classes=classes, in_channels=channels).eval()
+    found: dict[str, int | None] = {"parameters": parameter_count(model), "multiply_adds": None}
+    try:
+        ran = convolutions(model, height=height, width=width)
+        found["multiply_adds"] = sum(one.multiply_adds for one in ran)
+    except (RuntimeError, NotImplementedError, StopIteration):
+        pass  # it computes with values, or has no convolution
+    return found
+
+
+def peak_resident_memory() -> int:
+    """Bytes of this process so far, at most."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)
