@@ -16,6 +16,7 @@ from deeplabx.dataset.check.same_classes import refuse_different_classes
 from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.doctor import RunDoctor
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.kernels import fix_workspace
 from deeplabx.engine.lock import locked
@@ -80,6 +81,7 @@ from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.resolve import images_per_norm, resolved
+from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
@@ -217,7 +219,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         shared_memory=loading.shared_memory,
     )
     reader = reader_of(validation, workers=loading.workers, device=device)
-    log = log_of(config, folder, first_step=state.step)
+    doctor = doctor_of(state, folder, classes=training.classes)
+    log = log_of(config, folder, first_step=state.step, doctor=doctor)
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
 
@@ -246,6 +249,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             predicted_one=panels.add,
             recorder=recorder,
         )
+        assert recorder.record is not None
+        log.alarm(doctor.evaluation(state.step, recorder.record))
         if is_main() and result.miou > state.best_miou:
             cost = cost_of(recorder, config, channels=validation.channels, device=device)
             write_evaluation(folder, recorder, cost)
@@ -258,11 +263,12 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         before = [*complaints, *killed, *moved, *changes, *initial.words]
         for line in [*before, *opening, *absent, *skipped, *loading.words]:
             log.say(line)
+        log.alarm(alarms_at_start(doctor, config, model, norm_images=norm_images))
         if state.step == 0:
             draw(SamplePanels(validation, count=config.trainer.samples))
         fit(
             state,
-            noting(batches, unreadable, log),
+            noting(batches, unreadable, log, doctor if as_labelled(config) else None),
             stop=stop,
             evaluate=evaluate_and_draw,
             saver=saver,
@@ -301,12 +307,16 @@ def closing_words(state: TrainState, folder: Path) -> list[str]:
     ]
 
 
-def noting(batches: Iterable[Batch | None], unreadable: set[str], log: Log) -> Iterator[Batch | None]:
-    """The batches; what could not be read for them goes into `unreadable`, and the time they took into the
-    log.
+def noting(
+    batches: Iterable[Batch | None], unreadable: set[str], log: Log, doctor: RunDoctor | None
+) -> Iterator[Batch | None]:
+    """The batches; what could not be read for them goes into `unreadable`, the time they took into the log,
+    and their labels to the doctor.
     """
     for batch in batches:
         if batch is not None:
             unreadable.update(batch.unreadable)
+            if doctor is not None:
+                doctor.batch(batch.labels.numpy())
             log.loaded(batch.load_time)
         yield batch

@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from deeplabx.dataset.loader import LoadTime
+from deeplabx.engine.doctor import Alarm, RunDoctor, write_alarms
 from deeplabx.engine.durable import escaped, replace, utf8_name
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import Update
@@ -56,6 +57,9 @@ class Log:
     def loaded(self, load_time: LoadTime) -> None:
         pass
 
+    def alarm(self, alarms: Sequence[Alarm]) -> None:
+        pass
+
     def closing(self, workers: int, *, cores: float) -> None:
         pass
 
@@ -68,7 +72,14 @@ class RunLog(Log):
     """
 
     def __init__(
-        self, folder: Path, *, first_step: int, max_iters: int, batch_size: int, log_every: int
+        self,
+        folder: Path,
+        *,
+        first_step: int,
+        max_iters: int,
+        batch_size: int,
+        log_every: int,
+        doctor: RunDoctor | None = None,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
@@ -95,6 +106,7 @@ class RunLog(Log):
         self.said_unrepeatable: set[str] = set()
         self.total_wait = self.total_compute = 0.0
         self.batches, self.load_time = 0, LoadTime()
+        self.doctor = doctor  # looks at each step
         self.logged_step = first_step
 
     def __enter__(self) -> "RunLog":
@@ -162,6 +174,8 @@ class RunLog(Log):
             self.say(f"step {update.step}: loss or gradient was not finite ({update.loss}); step skipped")
         if update.valid == 0:
             self.say(f"step {update.step}: the batch has no labelled pixels, so its loss is 0")
+        if self.doctor is not None:
+            self.alarm(self.doctor.step(update))
         if update.step % self.log_every and update.step != self.max_iters:
             return
         steps = max(1, update.step - self.logged_step)
@@ -179,6 +193,8 @@ class RunLog(Log):
         if not self.terminal:
             seconds_left = (self.max_iters - update.step) * seconds / steps
             self.say(f"step {update.step}/{self.max_iters}  {self.words(values)}  ETA {seconds_left:.0f} s")
+        if self.doctor is not None:
+            self.alarm(self.doctor.data_wait(update.step, wait=wait, seconds=seconds))
         self.total_wait, self.total_compute = self.total_wait + wait, self.total_compute + seconds - wait
         self.wait = self.compute = 0.0
         self.idle = None
@@ -192,6 +208,14 @@ class RunLog(Log):
             self.say(
                 f"two runs may differ: torch has no deterministic GPU kernel for {', '.join(sorted(new))}"
             )
+
+    def alarm(self, alarms: Sequence[Alarm]) -> None:
+        """Say what looks wrong, and add it to alarms.json."""
+        for one in alarms:
+            self.say(one.words)
+        if alarms:
+            with self.whatever_the_disk_says():
+                write_alarms(self.path.parent, alarms)
 
     def words(self, values: dict[str, float | None]) -> str:
         miou = "" if self.miou is None else f"  mIoU {self.miou:.4f}"

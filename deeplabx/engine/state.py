@@ -51,6 +51,7 @@ class Update(NamedTuple):
     skipped: bool  # the loss or its gradient was not finite, and the model was not changed
     seconds: float  # in which the host enqueued it and waited for it; on a CPU, those of computing
     idle: float | None  # seconds without work before it, of a GPU
+    gradient_norm: float  # before it was clipped
 
 
 def described(value: Any) -> str:
@@ -293,7 +294,9 @@ class TrainState:
                     hint="earlier checkpoints are intact; try a smaller optimizer.lr, "
                     "schedule.warmup_iters=100 or trainer.clip_norm=10",
                 )
-            yield Update(report.step, report.lr, loss, int(pixels), bool(words), report.seconds, report.idle)
+            yield Update(
+                report.step, report.lr, loss, int(pixels), bool(words), report.seconds, report.idle, norm
+            )
 
     def not_finite_words(self, loss: float, norm: float) -> str:
         """Which of loss and gradient is not finite, with its value; empty when both are, or in fp16 when only

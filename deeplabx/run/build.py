@@ -18,6 +18,7 @@ from deeplabx.dataset.contract import SegmentationSet, label_dtype
 from deeplabx.dataset.files import LabelledFiles
 from deeplabx.dataset.loader import Augment, Batch, training_batches
 from deeplabx.dataset.readable import ReadableSet, opened_split
+from deeplabx.engine.doctor import RunDoctor
 from deeplabx.engine.log import Log, RunLog
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.state import AUTOCAST, TrainState
@@ -338,7 +339,7 @@ def predictor_of(
     )
 
 
-def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int) -> Log:
+def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int, doctor: RunDoctor) -> Log:
     """The run's log in the main process, a silent one in the others."""
     if not is_main():
         return Log()
@@ -348,4 +349,5 @@ def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int) -> Log:
         max_iters=config.schedule.max_iters,
         batch_size=config.trainer.batch_size,
         log_every=config.trainer.log_every,
+        doctor=doctor,
     )
