@@ -123,11 +123,12 @@ def write_set(folder: Path, relabel: Relabel) -> None:
             Image.fromarray(image).save(folder / "images" / split / f"{index:03d}.png")
             Image.fromarray(relabel(label, split)).save(folder / "masks" / split / f"{index:03d}.png")
     names = "\n".join(f"  - {name}" for name in CLASSES)
-    (folder / "classes.yaml").write_text(f"classes:\n{names}\n", encoding="utf-8")
+    (folder / "classes.yaml").write_text(f"classes:\n{names}\nignore: [255]\n", encoding="utf-8")
 
 
 def alarms(place: Path, relabel: Relabel, settings: list[str]) -> tuple[list[str], float]:
     """The kinds of alarms of a training with these labels and settings, and its mIoU."""
+    place.mkdir()
     data, run = place / "data", place / "run"
     write_set(data, relabel)
     own = [one for one in COMMON if one.split("=")[0] not in {two.split("=")[0] for two in settings}]

@@ -349,3 +349,33 @@ def test_a_model_that_gives_ids_predicts_whole_images_though_memory_is_short(
     one = together(network(), window="auto", training_crop=32)
     assert one.window_for(61, 83) == 32
     assert replace(one, gives_ids=True).window_for(61, 83) is None
+
+
+# --- the probability of the predicted class -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"scales": (0.5, 1.0), "flip": True},
+        {"window": 32},
+        {"window": 32, "scales": (1.0, 1.5)},
+        {"crf": DenseCRF(2, bilateral_rgb=20.0)},
+        {"crf": DenseCRF(2, bilateral_rgb=20.0), "window": 48},
+        {"crop": (80, 100)},
+    ],
+)
+def test_the_confidence_is_the_largest_probability_and_does_not_change_the_ids(
+    settings: dict[str, Any],
+) -> None:
+    predictor = together(network(3), **settings)
+    (plain,) = predictor.predict([IMAGE])
+    (whole,) = predictor.predict([IMAGE], probabilities=True)
+    (found,) = predictor.predict([IMAGE], confidence=True)
+    assert plain.confidence is None
+    assert found.probabilities is None
+    assert torch.equal(found.ids, plain.ids)
+    assert whole.probabilities is not None
+    assert found.confidence is not None
+    torch.testing.assert_close(found.confidence, whole.probabilities.max(dim=0).values)
