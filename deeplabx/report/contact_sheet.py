@@ -82,9 +82,7 @@ def draw_tile(
 # --- legend -------------------------------------------------------------------------------------------------
 
 
-def legend_places(
-    legend: Sequence[Swatch], font: Font, *, width: int
-) -> list[tuple[int, int]]:
+def legend_places(legend: Sequence[Swatch], font: Font, *, width: int) -> list[tuple[int, int]]:
     """Where each entry stands, in lines of at most `width` pixels."""
     places, x, y = [], 0, 0
     for swatch in legend:
@@ -96,9 +94,7 @@ def legend_places(
     return places
 
 
-def draw_swatch(
-    draw: ImageDraw.ImageDraw, swatch: Swatch, font: Font, *, left: int, top: int
-) -> None:
+def draw_swatch(draw: ImageDraw.ImageDraw, swatch: Swatch, font: Font, *, left: int, top: int) -> None:
     box = (left, top, left + 19, top + 19)
     draw.rectangle(box, swatch.colour, GREY)
     if swatch.hatched:

@@ -213,7 +213,8 @@ def running_mean(values: np.ndarray, count: int) -> np.ndarray:
     """
     finite, index = np.isfinite(values), np.arange(len(values))
     sums, counts = (
-        np.concatenate([[0.0], np.cumsum(one)]) for one in (np.where(finite, values, 0.0), finite.astype(float))
+        np.concatenate([[0.0], np.cumsum(one)])
+        for one in (np.where(finite, values, 0.0), finite.astype(float))
     )
     reach = np.minimum(count // 2, np.minimum(index, len(values) - 1 - index))
     total = sums[index + reach + 1] - sums[index - reach]

@@ -1,4 +1,4 @@
-"""Samples of a run as one image: a row for each with image, label, prediction, overlay and errors; a legend."""
+"""Samples of a run as one image: rows of image, label, prediction, overlay and errors, and a legend."""
 
 import functools
 from collections.abc import Sequence
