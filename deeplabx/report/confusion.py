@@ -26,7 +26,7 @@ def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     cell = 40 if named else max(LEAST, SIDE // number)
     shares, counted = normalized(counts)
     font, small = font_of(LETTERS), font_of(11)
-    labels = [legible(name, index, LETTERS, width=NAME) for index, name in enumerate(classes)]
+    labels = [legible(name, index, LETTERS, width=NAME) for index, name in enumerate(classes) if named]
     room = round(max(own.getlength(text) for text, own in labels)) + 8 if named else 40
     left, top = MARGIN + room, MARGIN + 26 + room
     side = cell * number

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+from bisect import bisect_right
 from pathlib import Path
 
 from PIL import ImageFont
@@ -74,9 +75,8 @@ def cut(words: str, font: Font, width: float) -> str:
     words = printable(words)
     if font.getlength(words) <= width:
         return words
-    while words and font.getlength(f"…{words}") > width:
-        words = words[1:]
-    return f"…{words}"
+    kept = bisect_right(range(1, len(words)), width, key=lambda count: font.getlength(f"…{words[-count:]}"))
+    return f"…{words[-kept:]}" if kept else "…"
 
 
 def cut_end(words: str, font: Font, width: float) -> str:
@@ -84,9 +84,8 @@ def cut_end(words: str, font: Font, width: float) -> str:
     words = printable(words)
     if font.getlength(words) <= width:
         return words
-    while words and font.getlength(f"{words}…") > width:
-        words = words[:-1]
-    return f"{words}…"
+    kept = bisect_right(range(1, len(words)), width, key=lambda count: font.getlength(f"{words[:count]}…"))
+    return f"{words[:kept]}…"
 
 
 def wrapped(words: str, font: Font, width: float, *, most: int) -> list[str]:
