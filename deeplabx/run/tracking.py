@@ -1,7 +1,6 @@
 """The tracker of a run: built from its config, begun before the first step, never in training's way."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings, walk
 from deeplabx.report.background import Background
+from deeplabx.report.curves import logged
 from deeplabx.run.build import built
 from deeplabx.tracker.contract import Run, Tracker, in_a_line
 
@@ -35,8 +35,6 @@ MATTERS = (
     "init_from",
     "seed",
 )
-# The part of a value's name that a line of metrics.jsonl with this key was recorded under.
-PARTS = {"lr": "train", "miou": "eval"}
 
 
 @dataclass
@@ -52,10 +50,15 @@ class Guarded(Tracker):
 
     def begin(self, run: Run) -> None:
         self.tracker.begin(run)  # here, where an error still ends the command
-        self.where = self.tracker.where
+        self.where, self.recorded = self.tracker.where, self.tracker.recorded
+        for step, values in logged_values(run.folder / "metrics.jsonl"):
+            if step <= run.first_step:
+                self.scalars(step, values)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.thread.run(self.attempt, f"step {step}", self.tracker.scalars, step, dict(values))
+        part = next(iter(values), "").partition("/")[0]
+        if step > self.recorded.get(part, -1):
+            self.thread.run(self.attempt, f"step {step}", self.tracker.scalars, step, dict(values))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         self.thread.run(self.attempt, f"step {step}", self.tracker.image, step, name, image)
@@ -91,7 +94,7 @@ def tracker_of(config: schema.TrainConfig) -> Tracker:
 
 
 def tracked_run(config: schema.TrainConfig, folder: Path, overrides: list[str], *, first_step: int) -> Run:
-    """What trackers know of a run. To be called before the log of a resumed run is cut to `first_step`."""
+    """What trackers know of a run."""
     every = {key: value for key, value, _ in walk(config) if not key.startswith("tracker.")}
     given = [one.lstrip("+~").partition("=")[0] for one in overrides]
     named = [key if key in every else f"{key}.name" for key in given]
@@ -103,22 +106,14 @@ def tracked_run(config: schema.TrainConfig, folder: Path, overrides: list[str], 
         every,
         [key for key in matters if key not in schema.FREE_ON_RESUME],
         first_step,
-        recorded_steps(folder / "metrics.jsonl"),
     )
 
 
-def recorded_steps(path: Path) -> dict[str, int]:
-    """The last step in metrics.jsonl, of the training's values and of the evaluations'."""
-    last: dict[str, int] = {}
-    if not path.is_file():
-        return last
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-            step = int(values["step"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a killed process left it cut off: it will be logged again
-        for key, part in PARTS.items():
-            if key in values:
-                last[part] = max(step, last.get(part, step))
-    return last
+def logged_values(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """The lines of metrics.jsonl with the names that trackers are given."""
+    for line in logged(path) if path.is_file() else []:
+        step, per_class = line.pop("step"), line.pop("per_class_iou", {})
+        part = "train" if "lr" in line else "eval"
+        values = {f"{part}/{name}": value for name, value in line.items()}
+        values |= {f"iou/{name}": value for name, value in per_class.items()}
+        yield step, {name: float(value) for name, value in values.items() if value is not None}

@@ -1,5 +1,6 @@
 """What a tracker does. A run calls it in its main process only."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,7 @@ class Run:
     """A run that begins or continues.
 
     config: each setting by its dotted key, `tracker`'s own left out. matters: the keys of those that tell
-    runs apart. first_step: the step that it continues from, 0 for one that begins. recorded: the last step
-    that was logged before, by the first part of a value's name such as "train"; it may be after first_step,
-    where the process ended between two checkpoints.
+    runs apart. first_step: the step that it continues from, 0 for one that begins.
     """
 
     name: str
@@ -28,7 +27,6 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     matters: Sequence[str] = ()
     first_step: int = 0
-    recorded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -46,7 +44,11 @@ class Tracker:
 
     name = "none"
     say: Callable[[str], object] = print  # writes a line to the run's log, once it is open
-    where = ""  # after `begin`: where the run is recorded and how that is opened, a line for the log
+    # After `begin`: where the run is recorded and how that is opened, a line for the log.
+    where = ""
+    # After `begin`: of a record that is continued, the last step that it has, by the first part of a value's
+    # name, "train" and "eval". What it has is not given again; what it lacks is, from metrics.jsonl.
+    recorded: Mapping[str, int] = {}
 
     def begin(self, run: Run) -> None:
         """Called before the first step, of a run that is resumed too: it continues the same record."""
@@ -70,8 +72,8 @@ class Tracker:
 
 
 def in_a_line(error: BaseException) -> str:
-    """What a tracker's own package says, as one line."""
+    """What a tracker's own package says, as one line; without a password in an address."""
     if isinstance(error, DeeplabxError):
         return error.message
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:300] if words else type(error).__name__
+    words = re.sub(r"(?<=://)[^/@\s]*@", "", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {words}"[:220] if words else type(error).__name__

@@ -21,6 +21,7 @@ from deeplabx.tracker.record_file import NAME, read_record, write_record
 
 HOME = Path("outputs") / "mlflow"  # of tracking_uri=null, below the working directory
 DATABASE = "mlflow.db"
+ADDRESSES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 STATUS = {DONE: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}
 LONGEST_PARAM, MOST_PARAMS = 6000, 100  # MLflow's own limits
 # Set unless the environment says otherwise: nothing is sent to MLflow's makers, and a server that does not
@@ -42,10 +43,14 @@ class MLflow(Tracker):
             os.environ.setdefault(key, value)
         self.package = needed("mlflow", extra="mlflow")
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        if tracking_uri is not None and not tracking_uri.startswith(ADDRESSES):
+            raise ConfigError(
+                f"tracker.tracking_uri={without_password(tracking_uri)} is no address for MLflow 3",
+                hint="sqlite:///FILE, or http://HOST:PORT of a server",
+            )
         self.given, self.experiment = tracking_uri, experiment
         self.uri = absolute(tracking_uri) if tracking_uri else f"sqlite:///{(HOME / DATABASE).absolute()}"
         self.names = Names(r"\w.\- :")
-        self.last: dict[str, int] = {}
 
     # --- begin ----------------------------------------------------------------------------------------------
 
@@ -68,7 +73,7 @@ class MLflow(Tracker):
                     self.client.update_run(self.run_id, status="RUNNING")
                 else:
                     self.run_id = self.new_run(run)
-            self.last = self.last_steps()
+            self.recorded = self.last_steps()
             self.add_params(run.config)
         except Exception as error:  # noqa: BLE001 - of any of the dozen packages below MLflow
             where = without_password(self.uri)
@@ -130,12 +135,6 @@ class MLflow(Tracker):
     # --- a step ---------------------------------------------------------------------------------------------
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """A step that the record has already is left out: MLflow would keep both values. They are equal where
-        the resumed run repeats the steps exactly.
-        """
-        part = next(iter(values), "").partition("/")[0]
-        if step <= self.last.get(part, -1):
-            return
         now, metric = int(time.time() * 1000), self.package.entities.Metric
         self.client.log_batch(
             self.run_id,

@@ -12,8 +12,10 @@ from deeplabx.errors import ConfigError, needed, printable
 from deeplabx.tracker.contract import DONE, Run, Tracker, in_a_line
 from deeplabx.tracker.png import png
 from deeplabx.tracker.record_file import read_record, write_record
+from deeplabx.tracker.wandb_file import logged
 
 STEP = "step"  # the value that all others are drawn over
+FLUSHED = 2.0  # seconds after which values are in the offline file; what a killed process loses
 
 
 class WandB(Tracker):
@@ -25,20 +27,24 @@ class WandB(Tracker):
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which sends errors to its makers
         self.package = needed("wandb", extra="wandb")
         self.project, self.mode, self.entity = project, mode, entity
-        self.last: dict[str, int] = {}
 
     def begin(self, run: Run) -> None:
-        """A run whose id is found in the run's folder where it is resumed. W&B adds what comes to what it
-        has: a step that was recorded before is left out.
+        """A run whose id is found in the run's folder where it is resumed. Offline, each process writes a
+        folder of its own.
         """
         kept = read_record(run.folder, self.name)
         self.refuse_no_key()
         identity = kept.get("id") or secrets.token_hex(4)
-        if "id" in kept:
-            self.last = dict(run.recorded)
+        if "id" in kept and self.mode == "offline":
+            self.recorded = last_steps(run.folder, identity)
         try:
             settings = self.package.Settings(
-                silent=True, console="off", save_code=False, disable_git=True, init_timeout=30
+                silent=True,
+                console="off",
+                save_code=False,
+                disable_git=True,
+                init_timeout=30,
+                x_transaction_log_flush_interval=FLUSHED,
             )
             self.run = self.package.init(
                 project=self.project,
@@ -54,11 +60,15 @@ class WandB(Tracker):
                 settings=settings,
             )
             self.run.define_metric("*", step_metric=STEP)
+            if self.mode == "online" and STEP in self.run.summary.keys():  # noqa: SIM118 - not a dict
+                self.recorded = dict.fromkeys(("train", "eval"), int(self.run.summary[STEP]))
         except Exception as error:  # noqa: BLE001 - of W&B and of its service process
             raise ConfigError(
                 f"tracker=wandb cannot record in mode {self.mode}: {in_a_line(error)}",
                 hint="tracker.mode=offline writes files for `wandb sync`; tracker=none records nothing",
             ) from None
+        self.files = Path(self.run.dir).parent
+        remove_links_out(self.files)
         write_record(run.folder, self.name, {"id": identity})
         self.where = f"recorded by W&B as run {identity} of project {self.project}"
         if self.mode == "offline":
@@ -73,14 +83,10 @@ class WandB(Tracker):
             )
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        if not self.is_known(step, next(iter(values), "")):
-            self.run.log({STEP: step, **values})
-
-    def is_known(self, step: int, name: str) -> bool:
-        return step <= self.last.get(name.partition("/")[0], -1)
+        self.run.log({STEP: step, **values})
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        if not self.is_known(step, "eval"):
+        if step > self.recorded.get("eval", -1):  # W&B would have both
             with tempfile.TemporaryDirectory() as folder:  # of an array, W&B makes a PNG ten times as slowly
                 path = Path(folder, f"{name}.png")
                 path.write_bytes(png(image))
@@ -97,3 +103,24 @@ class WandB(Tracker):
 
     def end(self, status: str) -> None:
         self.run.finish(exit_code=0 if status == DONE else 1)
+        remove_links_out(self.files)
+
+
+def last_steps(folder: Path, identity: str) -> dict[str, int]:
+    """The last step in a run's offline files, of the training's values and of the evaluations'."""
+    last: dict[str, int] = {}
+    for path in folder.glob(f"wandb/offline-run-*-{identity}/*.wandb"):
+        for values in logged(path):
+            for part in {name.partition("/")[0] for name in values} & {"train", "eval"}:
+                last[part] = max(int(values[STEP]), last.get(part, 0))
+    return last
+
+
+def remove_links_out(folder: Path) -> None:
+    """Remove the link to a log of W&B's own below the user's home: with it, the run's folder would not be
+    whole where it is moved to, and resuming a folder with links that lead out of it is refused.
+    """
+    home = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            path.unlink()

@@ -55,7 +55,7 @@ def test_a_run_and_the_same_run_resumed_are_one_record_without_doubled_steps(
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
-def test_a_run_is_recorded_from_where_it_is_resumed_with_a_tracker(
+def test_a_run_that_is_resumed_with_a_tracker_is_recorded_from_its_beginning(
     mlflow: Any, train_tiny: TrainTiny
 ) -> None:
     folder = train_tiny("run", *SETTINGS)
@@ -63,7 +63,8 @@ def test_a_run_is_recorded_from_where_it_is_resumed_with_a_tracker(
     cut_back(folder)
     train_tiny("run", "tracker=mlflow", *SETTINGS, "resume=true")
     client, run_id = client_of(mlflow, folder)
-    assert [step for step, _ in history(client, run_id, "train/loss")] == [3, 4]
+    assert [step for step, _ in history(client, run_id, "train/loss")] == [1, 2, 3, 4]
+    assert [step for step, _ in history(client, run_id, "iou/disc")] == [2, 4]
 
 
 def test_the_jobs_of_a_sweep_are_runs_of_one_experiment(mlflow: Any, train_tiny: TrainTiny) -> None:

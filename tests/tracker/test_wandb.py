@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from deeplabx.tracker.wandb_file import logged, records
 from tests.conftest import TrainTiny
 from tests.tracker.reruns import SETTINGS, cut_back, near
-from tests.tracker.wandb_file import logged, records
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -24,6 +24,12 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def parsed(path: Path) -> list[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    return [Record.FromString(content) for content in records(path)]
 
 
 def values(files: list[Path], name: str) -> list[tuple[int, Any]]:
@@ -45,16 +51,15 @@ def test_the_files_of_a_run_and_of_the_same_run_resumed_hold_each_step_once(trai
         assert near(values(files, "eval/miou")) == near(mious)
         assert [step for step, _ in values(files, "samples/path")] == [0, 2, 4]
         assert [step for step, _ in values(files, "confusion/path")] == [2, 4]
-        begun = [record.run for path in files for record in records(path) if record.HasField("run")]
+        every = [record for path in files for record in parsed(path)]
+        begun = [record.run for record in every if record.HasField("run")]
         kept = json.loads((folder / "tracker.json").read_text())["wandb"]
         assert {(run.run_id, run.project, run.run_group) for run in begun} == {
             (kept["id"], "deeplabx", folder.parent.name)
         }
         settings = {item.key: json.loads(item.value_json) for item in begun[0].config.update}
         assert settings["optimizer.name"] == "sgd"
-        ended = [
-            record.exit.exit_code for path in files for record in records(path) if record.HasField("exit")
-        ]
+        ended = [record.exit.exit_code for record in every if record.HasField("exit")]
         assert ended == [0] * len(files)
 
 
