@@ -39,15 +39,15 @@ class MLflow(Tracker):
     name = "mlflow"
 
     def __init__(self, *, tracking_uri: str | None, experiment: str) -> None:
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
-        self.package = needed("mlflow", extra="mlflow")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
         if tracking_uri is not None and not tracking_uri.startswith(ADDRESSES):
             raise ConfigError(
                 f"tracker.tracking_uri={without_password(tracking_uri)} is no address for MLflow 3",
                 hint="sqlite:///FILE, or http://HOST:PORT of a server",
             )
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        self.package = needed("mlflow", extra="mlflow")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.given, self.experiment = tracking_uri, experiment
         self.uri = absolute(tracking_uri) if tracking_uri else f"sqlite:///{(HOME / DATABASE).absolute()}"
         self.names = Names(r"\w.\- :")
@@ -120,13 +120,13 @@ class MLflow(Tracker):
                 last[part] = max([last.get(part, 0), *steps])
         return last
 
-    def add_params(self, config: Mapping[str, Any]) -> None:
+    def add_params(self, settings: Mapping[str, Any]) -> None:
         """The settings. MLflow lets none be replaced: those of a resumed run stay as they were."""
         known = self.client.get_run(self.run_id).data.params
         param = self.package.entities.Param
         new = [
             param(name, printable(str(value), LONGEST_PARAM))
-            for name, value in config.items()
+            for name, value in settings.items()
             if name not in known
         ]
         for first in range(0, len(new), MOST_PARAMS):
