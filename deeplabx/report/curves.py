@@ -204,7 +204,7 @@ def column(lines: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 
 def as_number(value: object) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and abs(value) < 1e300 else math.nan  # type: ignore[arg-type, operator]
+    return float(value) if number and abs(value) < 1e300 else math.nan  # type: ignore[arg-type]
 
 
 def running_mean(values: np.ndarray, count: int) -> np.ndarray:

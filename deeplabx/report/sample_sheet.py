@@ -117,7 +117,7 @@ def hatched(shape: Sequence[int], period: int = PERIOD) -> np.ndarray:
     """White with diagonal stripes, uint8 RGB H x W x 3."""
     down, across = np.ogrid[: shape[0], : shape[1]]
     stripes = ((down + across) % period < STRIPE)[..., None]
-    return np.where(stripes, np.uint8(HATCH), np.uint8(WHITE))
+    return np.where(stripes, np.array(HATCH, np.uint8), np.array(WHITE, np.uint8))
 
 
 def error_map(

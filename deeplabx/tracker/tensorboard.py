@@ -37,7 +37,7 @@ class TensorBoard(Tracker):
         self.thread_hook = threading.excepthook
         threading.excepthook = self.quiet
         self.open.callback(self.restore_hook)
-        self.writer = SummaryWriter(
+        self.writer: Any = SummaryWriter(
             self.open.enter_context(self.named(folder)),
             purge_step=run.first_step + 1 if run.first_step else None,
         )
