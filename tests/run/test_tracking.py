@@ -183,9 +183,11 @@ def test_settings_that_tell_runs_apart_are_those_of_a_list_and_the_overridden(tm
 def test_the_lines_of_metrics_come_with_the_names_of_values(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert list(logged_values(path)) == []
-    path.write_text(
-        '{"step": 1, "loss": null, "lr": 0.1}\n{"step": 1, "miou": 0.5, "per_class_iou": {"a": 1, "b": null}}\n'
-    )
+    lines = [
+        {"step": 1, "loss": None, "lr": 0.1},
+        {"step": 1, "miou": 0.5, "per_class_iou": {"a": 1, "b": None}},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert list(logged_values(path)) == [(1, {"train/lr": 0.1}), (1, {"eval/miou": 0.5, "iou/a": 1.0})]
 
 
@@ -207,6 +209,4 @@ def test_drawings_that_fail_cost_a_line_of_the_log_each(
     said = capsys.readouterr().out
     assert (folder / "DONE").is_file()
     assert "the curves could not be written: ValueError: no font; the run is complete without them\n" in said
-    assert (
-        said.count("the confusion matrix could not be written: ValueError: no font; training continues") >= 1
-    )
+    assert "the confusion matrix could not be written: ValueError: no font; training continues\n" in said
