@@ -53,7 +53,7 @@ def main() -> None:
         config = training_config([f"dataset={name}", f"dataset.root={given.data / name}"])
         samples = First(dataset_of(config.dataset, split="val"), given.images)
         model = build_model("deeplabv3plus", backbone=given.backbone, num_classes=len(samples.classes))
-        model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         predictor = Predictor(model, model.backbone.normalization, device, num_classes=len(samples.classes))
         found: dict[bool | None, list[float]] = {None: [], False: [], True: []}
         for _ in range(ROUNDS):
@@ -62,7 +62,7 @@ def main() -> None:
         without, record, whole = (median(times) for times in found.values())
         print(
             f"{name}: {len(samples)} images, {without / len(samples) * 1000:.0f} ms an image on {device.type}; "
-            f"with the record {record / without:.2f}, with details {whole / without:.2f} times as long"
+            f"with the record {record / without:.2f}, with details {whole / without:.2f} times"
         )
 
 

@@ -75,6 +75,7 @@ GROUPS: dict[str, type] = {
     "loss": schema.LossSettings,
     "optimizer": schema.OptimizerSettings,
     "schedule": schema.ScheduleSettings,
+    "tracker": schema.TrackerSettings,
 }
 OPTIONS: dict[str, dict[str, Option]] = {group: {} for group in GROUPS}
 
@@ -273,5 +274,11 @@ BUILT_IN: tuple[tuple[str, str, str, type, str], ...] = (
      "(1 - step / max_iters) ^ power, after a linear warm-up"),
     ("schedule", "step", "deeplabx.schedule.step:staircase", schema.StepSettings,
      "A staircase: the learning rate times `factor` after each `every` steps (v1, section 4)"),
+    ("tracker", "none", "deeplabx.tracker.none:none", schema.TrackerSettings,
+     "Nothing beside the run's own folder, which has TensorBoard's files"),
+    ("tracker", "mlflow", "deeplabx.tracker.mlflow:MLflow", schema.MLflowSettings,
+     "MLflow: values, images, settings and config of each run; needs the extra mlflow"),
+    ("tracker", "wandb", "deeplabx.tracker.wandb:WandB", schema.WandBSettings,
+     "Weights & Biases: values, images, settings and config of each run; needs the extra wandb"),
 )  # fmt: skip
 OPTIONS.update({group: {row[1]: Option(*row) for row in BUILT_IN if row[0] == group} for group in GROUPS})

@@ -15,7 +15,9 @@ FLOORS = {
     **dict.fromkeys(["export", "report", "server", "weights"], 6),
     "engine": 5,
     "model": 4,
-    **dict.fromkeys(["backbone", "dataset", "augment", "loss", "optimizer", "schedule", "process"], 3),
+    **dict.fromkeys(
+        ["backbone", "dataset", "augment", "loss", "optimizer", "schedule", "process", "tracker"], 3
+    ),
     "registry": 2,
     "config": 1,
     "errors": 0,

@@ -26,6 +26,7 @@ FROM_THE_RUN = {  # what a builder is given beside the settings of its option
     "optimizer": {"groups"},
     "schedule": {"step"},
     "loss": set(),
+    "tracker": set(),
 }
 OPTIONS = [option for options in registry.OPTIONS.values() for option in options.values()]
 

@@ -309,11 +309,15 @@ def listed(command: Command) -> dict[str, Setting]:
     """
     found = command_settings(command)
     if continues_run(command):
-        dataset = {one.setting.key: one.setting for one in group_variants("dataset")}
+        groups = [*group_variants("dataset"), *group_variants("tracker")]
+        of_groups = {one.setting.key: one.setting for one in groups}
         schedule = {one.key: one for one in settings_in(command.settings(), contents(command.key))}
-        every = {**dataset, **found, **{key: schedule[key] for key in command.needs if key in schedule}}
-        free = (*schema.FREE_ON_RESUME, *command.needs)
-        found = {key: one for key, one in every.items() if "." not in key or key in free}
+        every = {**of_groups, **found, **{key: schedule[key] for key in command.needs if key in schedule}}
+        found = {
+            key: one
+            for key, one in every.items()
+            if "." not in key or schema.is_free_on_resume(key) or key in command.needs
+        }
     elif command.overrides_stored:
         found = {
             key: one for key, one in found.items() if not key.startswith("trainer.") or key in NOT_STORED

@@ -121,6 +121,7 @@ COMMANDS = (
         examples=(
             ("resume RUN", "from its newest checkpoint"),
             ("resume RUN trainer.workers=0", "with other loader processes"),
+            ("resume RUN tracker=mlflow", "recorded by MLflow from here on"),
         ),
         run="deeplabx.command.resume:main",
         schema="ResumeConfig",

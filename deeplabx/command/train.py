@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,7 @@ from deeplabx.process.distributed import (
 from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.background import Background
+from deeplabx.report.confusion import confusion_figure
 from deeplabx.report.curves import draw_curves, import_matplotlib
 from deeplabx.report.samples import SamplePanels
 from deeplabx.run import plugins
@@ -81,7 +82,9 @@ from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.resolve import images_per_norm, resolved
+from deeplabx.run.tracking import tracked_run, tracker_of
 from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
+from deeplabx.tracker.contract import Tracker, in_a_line
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
@@ -153,6 +156,7 @@ def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> fl
 def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: StopRequest) -> float:
     """Data, model, state, loop. `stop` notes signals from the loop on; before it, one ends the process."""
     started = time.perf_counter()
+    tracker = tracker_of(config) if is_main() else Tracker()
     device = resolve_device(config.trainer.devices)
     training = dataset_of(config.dataset, split=config.dataset.train_split)
     validation = dataset_of(config.dataset, split=config.dataset.split)
@@ -189,8 +193,10 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     if found:
         refuse_changed(config, found, extensions_of(folder))
     checkpoints.restore(state, found)
+    tracked = tracked_run(config, folder, overrides, first_step=state.step)
     moved: list[str] = []
     if is_main():
+        tracker.begin(tracked)
         environment = environment_of(config, device, workers=loading.workers)
         moved = changed_words(folder, environment) if found else []
         checkpoints.repair(folder / "checkpoints", state)
@@ -198,8 +204,9 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         write_names(folder, now)
 
     normalization = model.backbone.normalization
+    untracked = replace(config, tracker=schema.TrackerSettings(name="none"))  # weights do not depend on it
     description = Description(
-        config, list(training.classes), training.palette, training.ignore_index, normalization, data
+        untracked, list(training.classes), training.palette, training.ignore_index, normalization, data
     )
     predictor = predictor_of(
         state.evaluated_model,
@@ -220,7 +227,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     )
     reader = reader_of(validation, workers=loading.workers, device=device)
     doctor = doctor_of(state, folder, classes=training.classes)
-    log = log_of(config, folder, first_step=state.step, doctor=doctor)
+    log = log_of(config, tracked, tracker, doctor)
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
 
@@ -256,14 +263,19 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             write_evaluation(folder, recorder, cost)
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
+        if is_main():
+            drawing.run(show_confusion, result, state.step, log)
         return result
 
     with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
         before = [*complaints, *killed, *moved, *changes, *initial.words]
-        for line in [*before, *opening, *absent, *skipped, *loading.words]:
+        where = [tracker.where] if tracker.where else []
+        for line in [*before, *opening, *where, *absent, *skipped, *loading.words]:
             log.say(line)
         log.alarm(alarms_at_start(doctor, config, model, norm_images=norm_images))
+        if is_main():
+            log.text("config.yaml", (folder / "config.yaml").read_text(encoding="utf-8"))
         if state.step == 0:
             draw(SamplePanels(validation, count=config.trainer.samples))
         fit(
@@ -278,7 +290,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         )
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
-            drawing.run(draw_curves, folder)
+            log.result(state.best)
+            drawing.run(write_curves, folder, log)
             drawing.wait()
         log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):
@@ -286,14 +299,43 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     return state.best_miou
 
 
+# --- drawn beside the training ------------------------------------------------------------------------------
+
+
 def write_panels(panels: SamplePanels, path: Path, log: Log) -> None:
-    """Write them. If that fails, the log says so and training continues: it matters more than images."""
+    step = int(path.stem[5:])
+
+    def draw() -> None:
+        sheet = panels.write(path)
+        if sheet is not None:
+            log.image(step, "samples", sheet)
+
+    drawn(draw, log, f"step {step}: the samples", after="training continues")
+
+
+def show_confusion(result: Metrics, step: int, log: Log) -> None:
+    if result.confusion is None:
+        return
+    counts, classes = result.confusion.numpy(), list(result.per_class_iou)
+
+    def draw() -> None:
+        log.image(step, "confusion", confusion_figure(counts, classes))
+
+    drawn(draw, log, f"step {step}: the confusion matrix", after="training continues")
+
+
+def write_curves(folder: Path, log: Log) -> None:
+    drawn(lambda: draw_curves(folder), log, "the curves", after="the run is complete without them")
+
+
+def drawn(draw: Callable[[], object], log: Log, what: str, *, after: str) -> None:
+    """Draw. If that fails, the log says so in a line: the training and its result matter more than images."""
     try:
-        panels.write(path)
-    except (OSError, DataError) as error:
+        draw()
+    except Exception as error:  # noqa: BLE001 - of any library that draws
         full = error if isinstance(error, DataError) else resource_error(error)
-        words = str(error) if full is None else full.message
-        log.say(f"step {int(path.stem[5:])}: the samples could not be written: {words}; training continues")
+        words = in_a_line(error) if full is None else full.message
+        log.say(f"{what} could not be written: {words}; {after}")
 
 
 def closing_words(state: TrainState, folder: Path) -> list[str]:

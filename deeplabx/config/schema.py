@@ -628,6 +628,37 @@ class StepSettings(ScheduleSettings):
     )
 
 
+# --- tracker ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TrackerSettings:
+    """Settings of every tracker. All may change when a run is resumed: see `is_free_on_resume`."""
+
+    name: str = MISSING
+
+
+@dataclass
+class MLflowSettings(TrackerSettings):
+    tracking_uri: str | None = setting(
+        default=None,
+        words="where runs are recorded; sqlite:///FILE, or http://HOST:PORT of a server; null: "
+        "outputs/mlflow/mlflow.db",
+    )
+    experiment: str = setting(words="experiment that the run belongs to; it is made if it is not there")
+
+
+@dataclass
+class WandBSettings(TrackerSettings):
+    project: str = setting(words="project that the run belongs to")
+    mode: str = choice(
+        "offline",
+        "online",
+        words="offline: files in the run's folder, for `wandb sync`; online: sent as the run goes",
+    )
+    entity: str | None = setting(default=None, words="user or team of the project; null: the account's own")
+
+
 # --- what belongs to no group -------------------------------------------------------------------------------
 
 
@@ -772,6 +803,7 @@ class TrainConfig:
     loss: LossSettings = nested(LossSettings, words="what training minimises")
     optimizer: OptimizerSettings = nested(OptimizerSettings, words="how a gradient changes the weights")
     schedule: ScheduleSettings = nested(ScheduleSettings, words="learning rate over the steps of a run")
+    tracker: TrackerSettings = nested(TrackerSettings, words="where a run is recorded beside its own folder")
     trainer: TrainerConfig = nested(TrainerConfig, words="how a run computes, evaluates and saves")
     eval: EvalConfig = nested(EvalConfig, words="how a model is evaluated, and how it predicts")
     seed: int = number(
@@ -928,10 +960,16 @@ FREE_ON_RESUME = (
 )
 
 
+def is_free_on_resume(key: str) -> bool:
+    """Whether a setting may change when a run is resumed; of a tracker, from outside the project too, all."""
+    return key in FREE_ON_RESUME or key.startswith("tracker.")
+
+
 @dataclass
 class ResumeConfig:
     run: str = setting(path=True, words="folder of the run")
     dataset: DatasetSettings = nested(DatasetSettings)
+    tracker: TrackerSettings = nested(TrackerSettings)
     trainer: TrainerConfig = nested(TrainerConfig)
     accept_changed_images: bool = setting(
         words="continue although the list of training images has changed; a later resume compares again"

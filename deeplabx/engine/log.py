@@ -1,17 +1,17 @@
-"""The log of a run: a progress bar (plain lines without a terminal), train.log, metrics.jsonl and
-TensorBoard. Only the main process logs.
+"""The log of a run: a progress bar (plain lines without a terminal), train.log, metrics.jsonl, TensorBoard
+and the run's tracker. Only the main process logs.
 """
 
 import json
 import math
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from deeplabx.dataset.loader import LoadTime
@@ -19,7 +19,10 @@ from deeplabx.engine.doctor import Alarm, RunDoctor, write_alarms
 from deeplabx.engine.durable import escaped, replace, utf8_name
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import Update
+from deeplabx.errors import PreemptedError, StoppedError
 from deeplabx.process.terminal import shown
+from deeplabx.tracker.contract import DONE, FAILED, STOPPED, Run, Tracker
+from deeplabx.tracker.tensorboard import TensorBoard
 
 T = TypeVar("T")
 WAIT_HINT = 0.10  # share of time spent waiting for data above which the log gives a hint
@@ -51,6 +54,15 @@ class Log:
     def evaluation(self, step: int, result: Metrics) -> None:
         pass
 
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        pass
+
+    def text(self, name: str, words: str) -> None:
+        pass
+
+    def result(self, best: Mapping[str, Any]) -> None:
+        pass
+
     def unreadable(self, files: Iterable[str]) -> None:
         pass
 
@@ -80,21 +92,19 @@ class RunLog(Log):
         batch_size: int,
         log_every: int,
         doctor: RunDoctor | None = None,
+        tracked: Run | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+        """tracked: the run as trackers know it. tracker: one that has begun, beside TensorBoard."""
         self.path = folder / "metrics.jsonl"
         self.unreadable_path = folder / "unreadable.txt"
         self.complained = False
         keep_lines_up_to(self.path, first_step)
         self.metrics_file = self.path.open("a", buffering=1, encoding="utf-8")
         self.text_file = (folder / "train.log").open("a", buffering=1, encoding="utf-8")
-        events = folder / "tensorboard"
-        events.mkdir(exist_ok=True)
-        self.names = ExitStack()
-        self.tensorboard = SummaryWriter(
-            self.names.enter_context(utf8_name(events)), purge_step=first_step + 1 if first_step else None
-        )
+        self.tracker, self.tensorboard = tracker or Tracker(), TensorBoard(utf8_name)
+        self.tracker.say = self.say
+        self.tensorboard.begin(tracked or Run(folder.name, folder, first_step=first_step))
         self.terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=max_iters, initial=first_step, unit="it", disable=not self.terminal, dynamic_ncols=True
@@ -110,26 +120,18 @@ class RunLog(Log):
         self.logged_step = first_step
 
     def __enter__(self) -> "RunLog":
-        self.thread_hook = threading.excepthook
-        threading.excepthook = self.quiet
         return self
-
-    def quiet(self, failed: threading.ExceptHookArgs) -> None:
-        """Suppress the traceback that TensorBoard's thread prints when the disk is full: its next write
-        raises the same error.
-        """
-        if not (
-            isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")
-        ):
-            self.thread_hook(failed)
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
-        for file in (self.metrics_file, self.text_file, self.tensorboard):
+        stopped = isinstance(error[1], StoppedError | PreemptedError | KeyboardInterrupt)
+        status = DONE if error[1] is None else STOPPED if stopped else FAILED
+        self.tracker.end(status)
+        with self.whatever_the_disk_says():
+            self.tensorboard.end(status)
+        for file in (self.metrics_file, self.text_file):
             with self.whatever_the_disk_says():
                 file.close()
-        self.names.close()
-        threading.excepthook = self.thread_hook
 
     @contextmanager
     def whatever_the_disk_says(self) -> Iterator[None]:
@@ -188,7 +190,8 @@ class RunLog(Log):
             "images_per_second": steps * self.batch_size / seconds,
             "data_wait": wait / seconds,
         }
-        self.write(update.step, values, prefix="train")
+        self.write_line(update.step, rounded(values))
+        self.track(update.step, {f"train/{name}": value for name, value in values.items()})
         self.bar.set_postfix_str(self.words(values))
         if not self.terminal:
             seconds_left = (self.max_iters - update.step) * seconds / steps
@@ -224,12 +227,35 @@ class RunLog(Log):
 
     def evaluation(self, step: int, result: Metrics) -> None:
         self.miou = result.miou
-        self.write(
+        whole = {name: value for name, value in result.to_plain().items() if isinstance(value, float)}
+        per_class = result.per_class_iou
+        self.write_line(step, {**rounded(whole), "per_class_iou": rounded(per_class)})
+        self.track(
             step,
-            {name: value for name, value in result.to_plain().items() if isinstance(value, float)},
-            prefix="eval",
+            {
+                **{f"eval/{name}": value for name, value in whole.items()},
+                **{f"iou/{name}": value for name, value in per_class.items()},
+            },
         )
         self.say(f"step {step}: mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f}")
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Show an image of a step in TensorBoard and the tracker: uint8 RGB H x W x 3."""
+        self.tracker.image(step, name, image)
+        with self.whatever_the_disk_says():
+            self.tensorboard.image(step, name, image)
+
+    def text(self, name: str, words: str) -> None:
+        self.tracker.text(name, words)
+        with self.whatever_the_disk_says():
+            self.tensorboard.text(name, words)
+
+    def result(self, best: Mapping[str, Any]) -> None:
+        """The best evaluation of a run that is finished."""
+        values = {"best_miou": float(best["miou"]), "best_step": float(best["step"])}
+        self.tracker.summary(values)
+        with self.whatever_the_disk_says():
+            self.tensorboard.summary(values)
 
     def unreadable(self, files: Iterable[str]) -> None:
         """List files that could not be read and were skipped, each once."""
@@ -242,17 +268,16 @@ class RunLog(Log):
             file.write("".join(f"{words}\n" for words in new))
         self.say(f"skipped {len(new)} unreadable files, the first: {new[0]}; all are listed in {path}")
 
-    def write(self, step: int, values: Mapping[str, float | None], *, prefix: str) -> None:
-        line = {
-            "step": step,
-            **{name: value if value is None else round(value, 8) for name, value in values.items()},
-        }
+    def write_line(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
         with self.whatever_the_disk_says():
-            self.metrics_file.write(json.dumps(line) + "\n")
+            self.metrics_file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def track(self, step: int, values: Mapping[str, float | None]) -> None:
+        there = {name: value for name, value in values.items() if value is not None}
+        self.tracker.scalars(step, there)
         with self.whatever_the_disk_says():
-            for name, value in values.items():
-                if value is not None:
-                    self.tensorboard.add_scalar(f"{prefix}/{name}", value, step)
+            self.tensorboard.scalars(step, there)
 
     def loaded(self, load_time: LoadTime) -> None:
         """Record how long a batch took to be read and augmented."""
@@ -278,6 +303,10 @@ class RunLog(Log):
         if computing > whole:
             words += f"; reading and augmenting at that rate needs {computing} cores, and there are {whole}"
         return f"{words}; try trainer.workers={needed}" if needed > workers else words
+
+
+def rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: value if value is None else round(value, 8) for name, value in values.items()}
 
 
 def keep_lines_up_to(path: Path, step: int) -> None:

@@ -43,9 +43,11 @@ class Metrics:
     confusion_sha256: str
     images: int = 0  # number of images counted
     unreadable: list[str] = field(default_factory=list)  # error messages of skipped images
+    confusion: Tensor | None = field(default=None, repr=False, compare=False)  # what they were computed from
 
     def to_plain(self) -> dict[str, Any]:
-        return dict(vars(self))
+        """As JSON has it: without the matrix."""
+        return {name: value for name, value in vars(self).items() if name != "confusion"}
 
 
 def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
@@ -73,6 +75,7 @@ def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
         },
         absent=[name for name, there in zip(classes, seen, strict=True) if not there],
         confusion_sha256=hashlib.sha256(confusion.long().contiguous().numpy().tobytes()).hexdigest(),
+        confusion=confusion,
     )
 
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from deeplabx.dataset.writing import place_for
 from deeplabx.engine.durable import arriving_file
 from deeplabx.errors import printable
 from deeplabx.report.label_overlay import DARK, PERIOD, STRIPE
+from deeplabx.report.lettering import Font, cut, font_of, wrapped
 from deeplabx.report.page.blocks import Swatch
 
 SIDE = 320  # pixels of each panel
@@ -63,7 +63,7 @@ def draw_tile(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
     tile: Tile,
-    font: ImageFont.FreeTypeFont,
+    font: Font,
     *,
     left: int,
     top: int,
@@ -82,9 +82,7 @@ def draw_tile(
 # --- legend -------------------------------------------------------------------------------------------------
 
 
-def legend_places(
-    legend: Sequence[Swatch], font: ImageFont.FreeTypeFont, *, width: int
-) -> list[tuple[int, int]]:
+def legend_places(legend: Sequence[Swatch], font: Font, *, width: int) -> list[tuple[int, int]]:
     """Where each entry stands, in lines of at most `width` pixels."""
     places, x, y = [], 0, 0
     for swatch in legend:
@@ -96,9 +94,7 @@ def legend_places(
     return places
 
 
-def draw_swatch(
-    draw: ImageDraw.ImageDraw, swatch: Swatch, font: ImageFont.FreeTypeFont, *, left: int, top: int
-) -> None:
+def draw_swatch(draw: ImageDraw.ImageDraw, swatch: Swatch, font: Font, *, left: int, top: int) -> None:
     box = (left, top, left + 19, top + 19)
     draw.rectangle(box, swatch.colour, GREY)
     if swatch.hatched:
@@ -107,39 +103,3 @@ def draw_swatch(
                 if (x + y) % PERIOD < STRIPE:
                     draw.point((left + x, top + y), DARK)
     draw.text((left + LINE + 4, top - 1), printable(swatch.words), BLACK, font)
-
-
-# --- text ---------------------------------------------------------------------------------------------------
-
-
-def font_of(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along. What it has no letter for is drawn as a box."""
-    path = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-
-
-def cut(words: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """One line of at most `width` pixels; of a longer one the end, where names differ, is kept."""
-    words = printable(words)
-    if font.getlength(words) <= width:
-        return words
-    while words and font.getlength(f"…{words}") > width:
-        words = words[1:]
-    return f"…{words}"
-
-
-def wrapped(words: str, font: ImageFont.FreeTypeFont, width: int, *, most: int) -> list[str]:
-    """At most `most` lines of at most `width` pixels, broken between words; "…" where more follows."""
-    lines: list[str] = []
-    for word in printable(words).split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(cut(word, font, width))
-    if len(lines) <= most:
-        return lines
-    last = lines[most - 1]
-    while last and font.getlength(f"{last} …") > width:
-        last = last.rpartition(" ")[0]
-    return [*lines[: most - 1], f"{last} …"]

@@ -1,4 +1,4 @@
-"""Class ids as images: colours, overlays, and panels of image, label and prediction."""
+"""Class ids as images: colours and overlays."""
 
 from collections.abc import Sequence
 
@@ -36,19 +36,3 @@ def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, *, opacity: fl
         mixed = np.rint(below * (1 - opacity) + colours * opacity)
         blended[part] = np.where(colours.any(axis=2, keepdims=True), mixed, below)
     return blended
-
-
-def panel(image: np.ndarray, ids: Sequence[np.ndarray], palette: Palette) -> np.ndarray:
-    """An image with its label and prediction, class ids H x W, side by side; void is white in the label."""
-    return np.hstack([as_rgb(image), *(colourised(one, palette) for one in ids)])
-
-
-def stacked(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Panels one above the other, narrower ones padded with white."""
-    width = max(panel.shape[1] for panel in panels)
-    return np.vstack(
-        [
-            np.pad(panel, ((0, 0), (0, width - panel.shape[1]), (0, 0)), constant_values=255)
-            for panel in panels
-        ]
-    )

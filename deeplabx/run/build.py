@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +34,7 @@ from deeplabx.process.signals import ignore_signals
 from deeplabx.run import contracts
 from deeplabx.run.class_sampling import class_sampling_of
 from deeplabx.schedule.contract import Schedule
+from deeplabx.tracker.contract import Run, Tracker
 
 # What an option of a group must be an instance of; the others are functions.
 CONTRACTS: dict[str, type] = {
@@ -43,6 +43,7 @@ CONTRACTS: dict[str, type] = {
     "dataset": SegmentationSet,
     "loss": Loss,
     "optimizer": torch.optim.Optimizer,
+    "tracker": Tracker,
 }
 
 
@@ -339,15 +340,17 @@ def predictor_of(
     )
 
 
-def log_of(config: schema.TrainConfig, folder: Path, *, first_step: int, doctor: RunDoctor) -> Log:
-    """The run's log in the main process, a silent one in the others."""
+def log_of(config: schema.TrainConfig, tracked: Run, tracker: Tracker, doctor: RunDoctor) -> Log:
+    """The run's log in the main process, a silent one in the others. tracker: one that has begun."""
     if not is_main():
         return Log()
     return RunLog(
-        folder,
-        first_step=first_step,
+        tracked.folder,
+        first_step=tracked.first_step,
         max_iters=config.schedule.max_iters,
         batch_size=config.trainer.batch_size,
         log_every=config.trainer.log_every,
         doctor=doctor,
+        tracked=tracked,
+        tracker=tracker,
     )

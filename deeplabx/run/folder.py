@@ -59,7 +59,7 @@ def refuse_changed(
         raise ConfigError(
             words, hint="restore it, or start from these weights in another folder: init_from=RUN"
         )
-    changed = [key for key in now if key not in schema.FREE_ON_RESUME and now[key] != before.get(key)]
+    changed = [key for key in now if not schema.is_free_on_resume(key) and now[key] != before.get(key)]
     if changed:
         shown = ", ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in changed[:3])
         raise ConfigError(

@@ -351,7 +351,7 @@ def test_a_model_that_gives_ids_predicts_whole_images_though_memory_is_short(
     assert replace(one, gives_ids=True).window_for(61, 83) is None
 
 
-# --- the probability of the predicted class -------------------------------------------------------------------
+# --- the probability of the predicted class -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

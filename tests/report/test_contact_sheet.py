@@ -8,11 +8,9 @@ from deeplabx.report.contact_sheet import (
     SIDE,
     Tile,
     contact_sheet,
-    cut,
-    font_of,
-    wrapped,
     write_contact_sheet,
 )
+from deeplabx.report.lettering import cut, font_of, wrapped
 from deeplabx.report.page import Swatch
 
 LEGEND = [Swatch((10, 200, 30), f"class {number}") for number in range(30)]

@@ -13,6 +13,8 @@ from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.predictor import Predictor
 from deeplabx.errors import DataError
 from deeplabx.report.samples import SamplePanels
+from deeplabx.run.build import open_dataset
+from tests.conftest import Root
 
 BROKEN = 4
 
@@ -53,23 +55,24 @@ def predictor(model: Parity) -> Predictor:
     return Predictor(model, Normalization((0.0,) * 3, (1.0,) * 3), torch.device("cpu"))
 
 
-def written(panels: SamplePanels, path: Path) -> list[list[int]]:
-    """The value in the middle of image, label and prediction, one line for each panel."""
-    panels.write(path)
-    with Image.open(path) as image:
-        pixels = np.asarray(image)
-    return [[int(pixels[row, column, 0]) for column in (2, 6, 10)] for row in range(2, len(pixels), 5)]
+def written(panels: SamplePanels) -> list[list[int]]:
+    """The value in the middle of image, label and prediction, one line for each row."""
+    rows = [panels.rows[index] for index in sorted(panels.rows)]
+    found = []
+    for row in rows:
+        middle = (row.image.shape[0] // 2, row.image.shape[1] // 2)
+        ids = row.label if row.predicted is None else row.predicted
+        found.append([int(row.image[middle][0]), int(row.label[middle]), int(ids[middle])])
+    return found
 
 
-def test_samples_are_spread_over_the_split(predictor: Predictor, tmp_path: Path) -> None:
+def test_samples_are_spread_over_the_split(predictor: Predictor) -> None:
     panels = SamplePanels(ReadableSet(Numbered(), skip_unreadable=True), count=3)
     panels.add_rest(predictor)
-    assert written(panels, tmp_path / "a.png") == [[0, 1, 1], [3, 1, 2], [6, 1, 1]]
+    assert written(panels) == [[0, 0, 0], [3, 0, 1], [6, 0, 0]]
 
 
-def test_what_an_evaluation_predicted_is_not_predicted_again(
-    model: Parity, predictor: Predictor, tmp_path: Path
-) -> None:
+def test_what_an_evaluation_predicted_is_not_predicted_again(model: Parity, predictor: Predictor) -> None:
     samples = ReadableSet(Numbered(), skip_unreadable=True)
     panels, alone = SamplePanels(samples, count=9), SamplePanels(samples, count=9)
     evaluate(predictor, samples, predicted_one=panels.add)
@@ -77,13 +80,11 @@ def test_what_an_evaluation_predicted_is_not_predicted_again(
     panels.add_rest(predictor)
     assert model.calls == calls == 8  # the broken one has no prediction
     alone.add_rest(predictor)
-    assert written(panels, tmp_path / "a.png") == written(alone, tmp_path / "b.png")
-    assert len(written(panels, tmp_path / "a.png")) == 8
+    assert written(panels) == written(alone)
+    assert len(written(panels)) == 8
 
 
-def test_a_process_that_evaluated_half_predicts_the_other_half(
-    model: Parity, predictor: Predictor, tmp_path: Path
-) -> None:
+def test_a_process_that_evaluated_half_predicts_the_other_half(model: Parity, predictor: Predictor) -> None:
     samples = ReadableSet(Numbered(), skip_unreadable=True)
     panels = SamplePanels(samples, count=3)
     sample = samples.read(3)
@@ -92,17 +93,36 @@ def test_a_process_that_evaluated_half_predicts_the_other_half(
     panels.add(5, sample, predictor.ids(sample.image))  # not one of those that are shown
     panels.add_rest(predictor)
     assert model.calls == 4
-    assert written(panels, tmp_path / "a.png") == [[0, 1, 1], [3, 1, 2], [6, 1, 1]]
+    assert written(panels) == [[0, 0, 0], [3, 0, 1], [6, 0, 0]]
+
+
+def test_a_row_has_the_name_of_its_sample_and_the_miou_of_its_image(predictor: Predictor) -> None:
+    panels = SamplePanels(ReadableSet(Numbered(), split="val"), count=3)
+    panels.add_rest(predictor)
+    assert [row.name for row in panels.rows.values()] == ["val 0", "val 3", "val 6"]
+    assert [row.iou for row in panels.rows.values()] == [1.0, 0.0, 1.0]  # the label is 0 everywhere
+    void = Sample(np.zeros((5, 4, 3), np.uint8), np.full((5, 4), 255, np.uint8))
+    panels.add(3, void, torch.zeros(5, 4, dtype=torch.int64))
+    assert panels.rows[3].iou is None
+
+
+def test_the_name_of_a_file_is_that_of_the_sample(fake_root: Root) -> None:
+    found = open_dataset("voc", split="val", root=str(fake_root("voc")))
+    panels = SamplePanels(found, count=2)
+    panels.add_rest(None)
+    names = [path.stem for path, _ in found.samples.pairs]  # type: ignore[attr-defined]
+    assert [row.name for row in panels.rows.values()] == [names[0], names[len(names) // 2]]
 
 
 def test_without_a_predictor_image_and_label_are_shown(tmp_path: Path) -> None:
     panels = SamplePanels(ReadableSet(Numbered()), count=3)
     panels.add_rest(None)
-    panels.write(tmp_path / "a.png")
+    sheet = panels.write(tmp_path / "a.png")
+    assert [row.predicted for row in panels.rows.values()] == [None] * 3
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (2 * 4, 3 * 5)
+        assert np.array_equal(np.asarray(image), sheet)  # type: ignore[arg-type]
 
 
 def test_nothing_to_show_is_no_file(tmp_path: Path) -> None:
-    SamplePanels(ReadableSet(Numbered()), count=0).write(tmp_path / "a.png")
+    assert SamplePanels(ReadableSet(Numbered()), count=0).write(tmp_path / "a.png") is None
     assert not (tmp_path / "a.png").exists()

@@ -19,6 +19,7 @@ from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.errors import ConfigError
 from deeplabx.loss.contract import Loss
 from deeplabx.model.deeplabv3 import DeepLabV3
+from deeplabx.tracker.contract import Tracker
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.usefixtures("own_options")
@@ -291,6 +292,7 @@ def test_a_part_of_every_group_trains_and_is_evaluated(tmp_path: Path) -> None:
         "loss": (Sum, schema.LossSettings),
         "optimizer": (nadam, schema.OptimizerSettings),
         "schedule": (cosine, CosineSettings),
+        "tracker": (Tracker, schema.TrackerSettings),
     }
     for group, (build, settings) in parts.items():
         deeplabx.register(group, "mine", build=build, settings=settings, words="")
