@@ -53,7 +53,7 @@ def main() -> None:
         config = training_config([f"dataset={name}", f"dataset.root={given.data / name}"])
         samples = First(dataset_of(config.dataset, split="val"), given.images)
         model = build_model("deeplabv3plus", backbone=given.backbone, num_classes=len(samples.classes))
-        model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model.to(device).eval()
         predictor = Predictor(model, model.backbone.normalization, device, num_classes=len(samples.classes))
         found: dict[bool | None, list[float]] = {None: [], False: [], True: []}
         for _ in range(ROUNDS):
