@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Guarded(Tracker):
     say: Callable[[str], object] = print
     thread: Background = field(default_factory=Background)
     failed: bool = False
+    lock: Lock = field(default_factory=Lock)  # the training and what is drawn beside it both give values
 
     def begin(self, run: Run) -> None:
         self.tracker.begin(run)  # here, where an error still ends the command
@@ -58,25 +60,30 @@ class Guarded(Tracker):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         part = next(iter(values), "").partition("/")[0]
         if step > self.recorded.get(part, -1):
-            self.thread.run(self.attempt, f"step {step}", self.tracker.scalars, step, dict(values))
+            self.give(f"step {step}", self.tracker.scalars, step, dict(values))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        self.thread.run(self.attempt, f"step {step}", self.tracker.image, step, name, image)
+        self.give(f"step {step}", self.tracker.image, step, name, image)
 
     def text(self, name: str, words: str) -> None:
-        self.thread.run(self.attempt, name, self.tracker.text, name, words)
+        self.give(name, self.tracker.text, name, words)
 
     def summary(self, values: Mapping[str, float]) -> None:
-        self.thread.run(self.attempt, "the result", self.tracker.summary, dict(values))
+        self.give("the result", self.tracker.summary, dict(values))
 
     def end(self, status: str) -> None:
         """Wait until all that was given is recorded, or the tracker has failed."""
-        self.thread.run(self.attempt, "the end", self.tracker.end, status)
+        self.give("the end", self.tracker.end, status)
         self.thread.__exit__(None, None, None)
+
+    def give(self, what: str, method: Callable[..., None], *arguments: Any) -> None:
+        with self.lock:
+            self.thread.run(self.attempt, what, method, *arguments)
 
     def attempt(self, what: str, method: Callable[..., None], *arguments: Any) -> None:
         if self.failed:
             return
+        self.tracker.say = self.say
         try:
             method(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, the training matters more

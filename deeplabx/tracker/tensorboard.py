@@ -22,6 +22,7 @@ class TensorBoard(Tracker):
     """named: gives a folder a name in UTF-8, which TensorBoard needs, for as long as the block lasts."""
 
     name = "tensorboard"
+    writer: Any  # a SummaryWriter; torch says of its file_writer that it is None
 
     def __init__(self, named: Named) -> None:
         self.named, self.open, self.names = named, ExitStack(), Names(r"\w.\-")
@@ -37,7 +38,7 @@ class TensorBoard(Tracker):
         self.thread_hook = threading.excepthook
         threading.excepthook = self.quiet
         self.open.callback(self.restore_hook)
-        self.writer: Any = SummaryWriter(
+        self.writer = SummaryWriter(
             self.open.enter_context(self.named(folder)),
             purge_step=run.first_step + 1 if run.first_step else None,
         )

@@ -106,7 +106,7 @@ def test_many_classes_and_any_names_have_room() -> None:
     label = np.arange(150 * 4).reshape(20, 30).astype(np.uint8) % 150
     found = Row.of("x" * 400, np.zeros((20, 30, 3), np.uint8), label, label.astype(np.int64), 1.0)
     drawn = sample_sheet([found], classes=names, palette=palette, ignore_index=255)
-    assert set(palette) <= colours_in(drawn[MARGIN + LINE + LINE + SIDE :])
+    assert set(palette) <= colours_in(drawn[MARGIN + LINE + LINE + found.image.shape[0] :])
     assert drawn.shape[1] < 2000
 
 
