@@ -142,13 +142,19 @@ def quantiles_of(
 
 
 def difference(
-    folds: Sequence[Fold], *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    folds: Sequence[Fold],
+    *,
+    paired: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> Difference:
     """How much the first side is better than the second, and how sure that is: the mean over folds of the
     mean over seeds of mIoU.
 
     Each resample draws the same images for all; where a side has several seeds, the noise of training is in
-    it too. The records of a fold must be of the same images in the same order.
+    it too. The records of a fold must be of the same images in the same order. paired: the records of both
+    sides are, one by one, of the same trainings.
     """
     example = folds[0].first[0]
     units = [
@@ -163,7 +169,7 @@ def difference(
         labelled += (members[0].labelled > 0).sum(axis=0)
         strata.append(Stratum(members, factors))
     total, classes = drawn(strata, resamples=resamples, seed=seed)
-    noise = TrainingNoise.of(folds, resamples=resamples, seed=seed)
+    noise = TrainingNoise.of(folds, paired=paired, resamples=resamples, seed=seed)
     draws = total.draws + noise.draws(noise.miou)
     class_draws = classes.draws + noise.draws(noise.per_class)
     quantiles = [(1 - level) / 2, (1 + level) / 2]
@@ -213,8 +219,11 @@ class TrainingNoise(NamedTuple):
     words: str
 
     @classmethod
-    def of(cls, folds: Sequence[Fold], *, resamples: int, seed: int) -> "TrainingNoise":
+    def of(cls, folds: Sequence[Fold], *, paired: bool, resamples: int, seed: int) -> "TrainingNoise":
         sides = [[scores(one) for one in side] for fold in folds for side in (fold.first, fold.second)]
+        if paired:  # one side: what each training gains
+            gains = zip(sides[0::2], sides[1::2], strict=True)
+            sides = [[one - other for one, other in zip(*pair, strict=True)] for pair in gains]
         degrees = sum(len(side) - 1 for side in sides)
         squares = np.asarray(
             sum(((np.stack(side) - np.mean(side, axis=0)) ** 2).sum(axis=0) for side in sides)
@@ -223,7 +232,13 @@ class TrainingNoise(NamedTuple):
         errors = np.sqrt(squares / max(1, degrees) * shares)
         uniform = (np.random.default_rng([seed, 1 << 20]).permutation(resamples) + 0.5) / resamples
         alone = sum(len(side) == 1 for side in sides)
-        if not degrees:
+        if paired and not degrees:
+            words = "both sides are the same training, evaluated in two ways; of another one it says nothing"
+        elif paired:
+            words = (
+                "both sides are the same trainings, so the noise of training is that of what each one gains"
+            )
+        elif not degrees:
             words = "one run a side: the noise of training (another seed) is not in the interval"
         elif alone:
             words = (

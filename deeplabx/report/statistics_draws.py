@@ -142,11 +142,12 @@ class Whole:
 
     def jackknife(self) -> tuple[float, np.ndarray]:
         """Standard errors of the sum, and of that of each class: at least those of the delta method, which
-        takes small units for granted.
+        takes small units for granted. Without a unit that alone has a class, mIoU is over the other classes.
         """
         influence, delta = np.zeros(self.units), np.zeros(self.units)
         of_class, delta_of_class = np.zeros((2, self.units, self.classes))
-        rest = self.members[0].labelled.sum(axis=0) - self.members[0].labelled > 0
+        labelled = self.members[0].labelled
+        rest = (labelled.sum(axis=0) - labelled > 0) | ~self.labelled
         for one, factor, iou, total, seen in zip(
             self.members, self.factors, self.iou, self.totals, self.seen, strict=True
         ):
@@ -155,7 +156,9 @@ class Whole:
             linear = change / np.maximum(total, 1)
             of_class += factor * without
             delta_of_class += factor * linear
-            influence += factor * without.sum(axis=1) / max(1, seen.sum())
+            kept = seen & rest
+            others = np.where(kept, iou - without, 0.0).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
+            influence += factor * (iou.sum() / max(1, seen.sum()) - others)
             delta += factor * linear.sum(axis=1) / max(1, seen.sum())
 
         def error(values: np.ndarray, linear: np.ndarray) -> np.ndarray:

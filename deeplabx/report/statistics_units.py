@@ -34,8 +34,8 @@ class Units:
         if len(names) < FEWEST_GROUPS:
             plural = "group" if len(names) == 1 else "groups"
             words = (
-                f"the {images:,} images of {split} are of {len(names)} {plural}, such as a sequence: images of "
-                f"a group are alike, so the interval, which is drawn over images, is too narrow "
+                f"the {images:,} images of {split} are of {len(names)} {plural}, such as a sequence: images "
+                "of a group are alike, so the interval, which is drawn over images, is too narrow "
                 f"({FEWEST_GROUPS} groups or more would be drawn as wholes)"
             )
             return cls(singles, images, "images", words)
