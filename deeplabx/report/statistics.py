@@ -3,14 +3,14 @@ or over groups of them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from deeplabx.engine.record.record import Record
 from deeplabx.errors import listed
-from deeplabx.report.statistics_draws import Drawn, Stratum, drawn
+from deeplabx.report.statistics_draws import Drawn, Stratum, Whole, drawn
 from deeplabx.report.statistics_units import FEWEST_GROUPS, Member, Units
 
 __all__ = [
@@ -70,7 +70,7 @@ class Difference(NamedTuple):
     units: int
     resamples: int
     trainings: bool  # whether the noise of training is in the interval
-    words: str
+    words: tuple[str, ...]  # what is said of what was drawn, and of the noise of training
 
 
 class Fold(NamedTuple):
@@ -97,12 +97,9 @@ def bootstrap(
             Interval(0.0, 1.0), {**nothing}, units.over, units.count, resamples, "; ".join(words)
         )
     total, classes = drawn([Stratum([member], [1.0])], resamples=resamples, seed=seed)
-    enough = (member.labelled > 0).sum(axis=0) >= FEWEST_WITH_CLASS
-    few = [
-        name
-        for name, there, at_all in zip(record.classes, enough, member.labelled.any(axis=0), strict=True)
-        if at_all and not there
-    ]
+    holding = (member.labelled > 0).sum(axis=0)
+    enough = holding >= FEWEST_WITH_CLASS
+    few = [name for name, count in zip(record.classes, holding, strict=True) if 0 < count < FEWEST_WITH_CLASS]
     words += few_words(few, units)
     low, high = ends(classes, level, lowest=0.0)
     per_class = {
@@ -169,7 +166,7 @@ def difference(
         labelled += (members[0].labelled > 0).sum(axis=0)
         strata.append(Stratum(members, factors))
     total, classes = drawn(strata, resamples=resamples, seed=seed)
-    noise = TrainingNoise.of(folds, paired=paired, resamples=resamples, seed=seed)
+    noise = TrainingNoise.of(folds, units, paired=paired, resamples=resamples, seed=seed)
     draws = total.draws + noise.draws(noise.miou)
     class_draws = classes.draws + noise.draws(noise.per_class)
     quantiles = [(1 - level) / 2, (1 + level) / 2]
@@ -196,7 +193,7 @@ def difference(
         units=sum(of.count for of in units),
         resamples=resamples,
         trainings=noise.degrees > 0,
-        words="; ".join(words),
+        words=tuple(words),
     )
 
 
@@ -219,21 +216,24 @@ class TrainingNoise(NamedTuple):
     words: str
 
     @classmethod
-    def of(cls, folds: Sequence[Fold], *, paired: bool, resamples: int, seed: int) -> "TrainingNoise":
+    def of(
+        cls, folds: Sequence[Fold], units: Sequence[Units], *, paired: bool, resamples: int, seed: int
+    ) -> "TrainingNoise":
         sides = [[scores(one) for one in side] for fold in folds for side in (fold.first, fold.second)]
         if paired:  # one side: what each training gains
             gains = zip(sides[0::2], sides[1::2], strict=True)
             sides = [[one - other for one, other in zip(*pair, strict=True)] for pair in gains]
         degrees = sum(len(side) - 1 for side in sides)
-        squares = np.asarray(
-            sum(((np.stack(side) - np.mean(side, axis=0)) ** 2).sum(axis=0) for side in sides)
-        )
+        squares = sum(((np.stack(side) - np.mean(side, axis=0)) ** 2).sum(axis=0) for side in sides)
         shares = sum(1 / len(side) for side in sides) / len(folds) ** 2
-        errors = np.sqrt(squares / max(1, degrees) * shares)
+        variance = np.asarray(squares) / max(1, degrees)
+        if degrees:
+            variance = np.maximum(0.0, variance - variance_of_images(folds, units, paired=paired) / degrees)
+        errors = np.sqrt(variance * shares)
         uniform = (np.random.default_rng([seed, 1 << 20]).permutation(resamples) + 0.5) / resamples
         alone = sum(len(side) == 1 for side in sides)
         if paired and not degrees:
-            words = "both sides are the same training, evaluated in two ways; of another one it says nothing"
+            words = "both sides are one training, evaluated in two ways: nothing is said of other trainings"
         elif paired:
             words = (
                 "both sides are the same trainings, so the noise of training is that of what each one gains"
@@ -256,6 +256,27 @@ class TrainingNoise(NamedTuple):
         if not self.degrees:
             return np.zeros((len(self.uniform), *error.shape))
         return np.multiply.outer(stats.t.ppf(self.uniform, self.degrees), error)
+
+
+def variance_of_images(folds: Sequence[Fold], units: Sequence[Units], *, paired: bool) -> np.ndarray:
+    """The part of the squared differences between runs of a side, of mIoU and each class, that is of images:
+    what runs gain on some and lose on others. It is in the bootstrap of the images already.
+    """
+    total: Any = 0.0
+    for fold, of in zip(folds, units, strict=True):
+        sides = [[[Member.of(one.class_pixels, of)] for one in side] for side in (fold.first, fold.second)]
+        if paired:
+            sides = [[[*one, *other] for one, other in zip(*sides, strict=True)]]
+        for side in sides:
+            signs = [1.0, -1.0][: len(side[0])]
+            members = [member for run in side for member in run]
+            for at in range(len(side) if len(side) > 1 else 0):
+                factors = [
+                    sign * ((number == at) - 1 / len(side)) for number in range(len(side)) for sign in signs
+                ]
+                whole = Whole(members, factors)
+                total = total + np.array([whole.error, *whole.class_error]) ** 2
+    return np.asarray(total)
 
 
 def scores(record: Record) -> np.ndarray:

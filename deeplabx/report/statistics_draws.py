@@ -90,7 +90,7 @@ def of_classes(parts: Sequence[Drawn]) -> Drawn:
 
 def of_stratum(stratum: Stratum, *, resamples: int, generator: np.random.Generator) -> tuple[Drawn, Drawn]:
     members, factors = stratum
-    whole = Whole(members, factors)
+    whole = Resampled(members, factors)
     found: list[list[np.ndarray]] = [[], [], [], []]
     for weights in blocks(len(members[0].hits), resamples=resamples, generator=generator):
         for into, values in zip(found, whole.resampled(weights), strict=True):
@@ -114,11 +114,9 @@ def blocks(units: int, *, resamples: int, generator: np.random.Generator) -> Ite
 
 
 class Whole:
-    """A stratum, prepared for its resamples.
+    """A stratum as it is: the sum, that of each class, and their jackknife standard errors.
 
-    A class that the split labels and a resample does not is left out of that resample, which is compared
-    with the mean over the same classes of the split: else mIoU would jump with the classes that it has. A
-    class that is predicted but never labelled counts 0 always, as in the mIoU of the split.
+    A class that is predicted but never labelled counts 0, as in the mIoU of the split.
     """
 
     def __init__(self, members: Sequence[Member], factors: Sequence[float]) -> None:
@@ -136,13 +134,11 @@ class Whole:
         self.value = float(self.factors @ mious)
         self.class_value = np.where(self.labelled, self.factors @ np.stack(self.iou), np.nan)
         self.error, self.class_error = self.jackknife()
-        self.hits = [sparse.csr_array(one.hits) for one in members]
-        self.union = [sparse.csr_array(one.union) for one in members]
-        self.moments = [self.moments_of(number) for number in range(self.classes)]
 
     def jackknife(self) -> tuple[float, np.ndarray]:
         """Standard errors of the sum, and of that of each class: at least those of the delta method, which
-        takes small units for granted. Without a unit that alone has a class, mIoU is over the other classes.
+        takes small units for granted. Without a unit that alone has a class, the mIoU of one evaluation is
+        over the other classes; a difference of two has lost it on both sides.
         """
         influence, delta = np.zeros(self.units), np.zeros(self.units)
         of_class, delta_of_class = np.zeros((2, self.units, self.classes))
@@ -156,7 +152,7 @@ class Whole:
             linear = change / np.maximum(total, 1)
             of_class += factor * without
             delta_of_class += factor * linear
-            kept = seen & rest
+            kept = seen & (rest if len(self.members) == 1 else np.ones_like(rest))
             others = np.where(kept, iou - without, 0.0).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
             influence += factor * (iou.sum() / max(1, seen.sum()) - others)
             delta += factor * linear.sum(axis=1) / max(1, seen.sum())
@@ -167,6 +163,20 @@ class Whole:
             return np.sqrt(np.maximum(jackknife, (linear**2).sum(axis=0) * self.small))
 
         return float(error(influence, delta)), error(of_class, delta_of_class)
+
+
+class Resampled(Whole):
+    """A stratum, prepared for its resamples.
+
+    A class that the split labels and a resample does not is left out of that resample, which is compared
+    with the mean over the same classes of the split: else mIoU would jump with the classes that it has.
+    """
+
+    def __init__(self, members: Sequence[Member], factors: Sequence[float]) -> None:
+        super().__init__(members, factors)
+        self.hits = [sparse.csr_array(one.hits) for one in members]
+        self.union = [sparse.csr_array(one.union) for one in members]
+        self.moments = [self.moments_of(number) for number in range(self.classes)]
 
     def moments_of(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The units in which a class is labelled or predicted by any, and of each: its labelled pixels, hits

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deeplabx.config import schema, stored
 from deeplabx.dataset.json_file import read_object
 from deeplabx.engine.checkpoint_folder import EXPORTED as EXPORTED_KINDS
@@ -89,10 +87,10 @@ def evaluation_of(folder: Path) -> Evaluated:
     confusion = record.counts.confusion()
     if not confusion.any():
         raise CheckpointError(f"{folder / IMAGES} counts no pixel", hint=f"deeplabx eval {folder}")
-    if result.get("confusion_sha256") != hashlib.sha256(np.ascontiguousarray(confusion)).hexdigest():
+    if result.get("confusion_sha256") != hashlib.sha256(confusion.tobytes()).hexdigest():
         raise CheckpointError(
-            f"{folder / RESULT} and {IMAGES} are not of the same evaluation: its run is still training, or one of "
-            "them was changed",
+            f"{folder / RESULT} and {IMAGES} are not of the same evaluation: the run is still training, or a "
+            "file was changed",
             hint=f"deeplabx eval {folder} makes an evaluation of its own",
         )
     settings, of_run = settings_of(folder, result)

@@ -110,13 +110,13 @@ def interval_of(entry: Entry, *, resamples: int, seed: int) -> tuple[float, floa
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know of how the numbers were made."""
     others, reference = comparison.others, comparison.reference
-    found = list(dict.fromkeys(one.against.words for one in others if one.against is not None))
+    found = [words for one in others if one.against is not None for words in one.against.words]
     lines = [
         f"differences are to {'the baseline' if comparison.baseline else 'the best'}, {reference.name}; "
         f"intervals are of {100 * LEVEL:.0f} %, from {comparison.resamples:,} resamples (seed "
         f"{comparison.seed})"
     ]
-    lines += [one for each in found for one in each.split("; ")]
+    lines += found
     if len(others) > 1:
         lines.append(
             f"p is adjusted for {len(others)} comparisons (Holm): the chance of one false verdict or more is "

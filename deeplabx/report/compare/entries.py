@@ -210,7 +210,8 @@ def alike(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
     fold of the same images with the same labels.
     """
     first = evaluated[0]
-    found, of_fold = [], {}
+    found: list[Evaluated] = []
+    of_fold: dict[str, Evaluated] = {}
     for one in evaluated:
         for what, mine, theirs in (
             ("data set", first.record.dataset, one.record.dataset),

@@ -42,12 +42,13 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
+from deeplabx.report.page.charts import number_words
 from deeplabx.report.page.images import nearest, shrunk
 
 SIDE = 320  # pixels of an image on the page
 MOST_CLASSES = 40  # in a chart; the table has all
 AXES = (
-    ("multiply_adds", "multiply-adds of an image", True),
+    ("multiply_adds", "multiply-adds", True),
     ("parameters", "parameters", True),
     ("images_per_second", "images per second", False),
 )
@@ -179,10 +180,13 @@ def cost_blocks(comparison: Comparison) -> list[Block]:
             )
         if len(drawn) > 1:
             xs = [one.x for one in drawn]
+            if min(xs) == max(xs):
+                said.append(f"All have the same {words}: {number_words(xs[0])}.")
+                continue
             wide = min(xs) > 0 and max(xs) > 8 * min(xs)
             charts.append(Scatter(f"mIoU over {words}", drawn, words, "mIoU %", less=less, logarithmic=wide))
     bars = "Bars are the standard deviation over runs, or, of a single run, the 95 % interval over images."
-    end = [Text(" ".join(said), quiet=True)] if said else []
+    end: list[Block] = [Text(" ".join(said), quiet=True)] if said else []
     if not charts:
         return end
     return [
@@ -266,8 +270,8 @@ def image_blocks(comparison: Comparison, examples: Sequence[Examples]) -> list[B
     record = comparison.reference.runs[0].record
     blocks: list[Block] = [
         Text(
-            "By the mIoU of each image alone, over the classes that are in it; means over seeds, predictions of "
-            "the first.",
+            "By the mIoU of each image alone, over the classes that are in it; means over seeds, predictions "
+            "of the first.",
             quiet=True,
         ),
         Legend([Swatch(colour, name) for colour, name in zip(record.palette, record.classes, strict=True)]),
@@ -303,7 +307,11 @@ def example_blocks(
     figures = []
     if image is not None:
         figures.append(Figure(shrunk(as_rgb(image), most=SIDE), "image", most=SIDE))
-    masks = (("label", example.label), (first, example.predicted), (second, example.of_reference))
+    masks = (
+        ("label", example.label),
+        (f"prediction of {first}", example.predicted),
+        (f"prediction of {second}", example.of_reference),
+    )
     for words, ids in masks:
         if ids is None:
             continue
@@ -312,10 +320,8 @@ def example_blocks(
             ids = nearest(ids, height=below.shape[0], width=below.shape[1])
         shown = label_overlay(below, ids, palette, ignore_index=ignore_index, side=SIDE)
         figures.append(Figure(shown, words, most=SIDE))
-    name = f"{example.name}: {points(example.gain, sign=True)} points"
-    if not figures:
-        return [Text(name)]
-    return [Gallery(figures, name)]
+    name = Text(f"{example.name}: {points(example.gain, sign=True)} points")
+    return [name, Gallery(figures)] if figures else [name]
 
 
 # --- settings -----------------------------------------------------------------------------------------------
