@@ -167,8 +167,8 @@ def difference(
         strata.append(Stratum(members, factors))
     total, classes = drawn(strata, resamples=resamples, seed=seed)
     noise = TrainingNoise.of(folds, units, paired=paired, resamples=resamples, seed=seed)
-    draws = total.draws + noise.draws(noise.miou)
-    class_draws = classes.draws + noise.draws(noise.per_class)
+    draws = noise.added(total, 0)
+    class_draws = noise.added(classes, slice(1, None))
     quantiles = [(1 - level) / 2, (1 + level) / 2]
     low, high = quantiles_of(draws, quantiles, lowest=-1.0)
     class_low, class_high = quantiles_of(class_draws, quantiles, lowest=-1.0)
@@ -205,12 +205,13 @@ def two_sided(draws: np.ndarray) -> float:
 
 
 class TrainingNoise(NamedTuple):
-    """The standard error that seeds alone give a difference, of mIoU and of each class's IoU, with the
-    degrees of freedom of the variance: that of the runs within each side and fold, pooled.
+    """The variance of a difference that is seen between seeds, within each side and fold, pooled; of mIoU and
+    of each class's IoU, 1 + C. images: the part of it that differs between images, which the bootstrap of
+    images has too: it is counted once. degrees: of freedom of the variance.
     """
 
-    miou: np.ndarray  # ()
-    per_class: np.ndarray  # C
+    variance: np.ndarray
+    images: np.ndarray
     degrees: int
     uniform: np.ndarray  # R, in 0..1, in an order of its own
     words: str
@@ -226,10 +227,8 @@ class TrainingNoise(NamedTuple):
         degrees = sum(len(side) - 1 for side in sides)
         squares = sum(((np.stack(side) - np.mean(side, axis=0)) ** 2).sum(axis=0) for side in sides)
         shares = sum(1 / len(side) for side in sides) / len(folds) ** 2
-        variance = np.asarray(squares) / max(1, degrees)
-        if degrees:
-            variance = np.maximum(0.0, variance - variance_of_images(folds, units, paired=paired) / degrees)
-        errors = np.sqrt(variance * shares)
+        variance = np.asarray(squares) / max(1, degrees) * shares
+        images = variance_of_images(folds, units, paired=paired) / max(1, degrees) * shares
         uniform = (np.random.default_rng([seed, 1 << 20]).permutation(resamples) + 0.5) / resamples
         alone = sum(len(side) == 1 for side in sides)
         if paired and not degrees:
@@ -247,20 +246,22 @@ class TrainingNoise(NamedTuple):
             )
         else:
             words = "the noise of training, from the seeds of both sides, is in the interval"
-        return cls(errors[0], errors[1:], degrees, uniform, words)
+        return cls(variance, images * (degrees > 0), degrees, uniform, words)
 
-    def draws(self, error: np.ndarray) -> np.ndarray:
-        """Of a difference with this standard error, R or R x C: of Student's t, because few seeds are drawn,
-        and resampling 3 of 3 would make the noise of training a third too small.
+    def added(self, found: Drawn, at: int | slice) -> np.ndarray:
+        """What the true difference may be, R or R x C: draws of images, and of Student's t for the seeds,
+        because resampling 3 of 3 would make their noise a third too small.
         """
         if not self.degrees:
-            return np.zeros((len(self.uniform), *error.shape))
-        return np.multiply.outer(stats.t.ppf(self.uniform, self.degrees), error)
+            return found.draws
+        rest = np.sqrt(np.maximum(0.0, found.error**2 - self.images[at]))
+        noise = np.multiply.outer(stats.t.ppf(self.uniform, self.degrees), np.sqrt(self.variance[at]))
+        return found.value - found.pivots * rest + noise
 
 
 def variance_of_images(folds: Sequence[Fold], units: Sequence[Units], *, paired: bool) -> np.ndarray:
     """The part of the squared differences between runs of a side, of mIoU and each class, that is of images:
-    what runs gain on some and lose on others. It is in the bootstrap of the images already.
+    what runs gain on some and lose on others.
     """
     total: Any = 0.0
     for fold, of in zip(folds, units, strict=True):
