@@ -167,8 +167,9 @@ def difference(
         strata.append(Stratum(members, factors))
     total, classes = drawn(strata, resamples=resamples, seed=seed)
     noise = TrainingNoise.of(folds, units, paired=paired, resamples=resamples, seed=seed)
-    draws = noise.added(total, 0)
-    class_draws = noise.added(classes, slice(1, None))
+    value = float(rounded(total.value))
+    draws = rounded(noise.added(total, 0))
+    class_draws = rounded(noise.added(classes, slice(1, None)))
     quantiles = [(1 - level) / 2, (1 + level) / 2]
     low, high = quantiles_of(draws, quantiles, lowest=-1.0)
     class_low, class_high = quantiles_of(class_draws, quantiles, lowest=-1.0)
@@ -177,7 +178,7 @@ def difference(
     sure = float(((draws > 0) + 0.5 * (draws == 0)).mean())
     words = [*dict.fromkeys(of.words for of in units), noise.words, *few_words(few, units[0])]
     return Difference(
-        miou=float(total.value),
+        miou=value,
         interval=Interval(float(low), float(high)),
         sure=sure,
         p=two_sided(draws),
@@ -195,6 +196,11 @@ def difference(
         trainings=noise.degrees > 0,
         words=tuple(words),
     )
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Differences without what the order of a sum adds: equal sides are equal."""
+    return np.where(np.abs(values) < 1e-12, 0.0, values)
 
 
 def two_sided(draws: np.ndarray) -> float:

@@ -117,7 +117,8 @@ def test_two_runs_are_compared_in_all_files(
     assert other["verdict"].startswith("worse, ")
     assert "worse, more than 99.9 % sure" in ended.out
     assert "the noise of training (another seed) is not in the interval" in ended.out
-    rows = list(csv.DictReader((tmp_path / "out" / "compare.csv").open(encoding="utf-8")))
+    text = (tmp_path / "out" / "compare.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     assert [float(row["miou"]) for row in rows] == [best["miou"], other["miou"]]
     assert rows[1]["parameters"] == "1000.0"
     page = Parsed((tmp_path / "out" / "compare.html").read_text(encoding="utf-8"))

@@ -249,7 +249,7 @@ def test_the_noise_of_training_widens_the_interval() -> None:
     assert noisy.interval.high == pytest.approx(expected, rel=0.1)
     assert noisy.interval.high - noisy.interval.low > 1.5 * (alone.interval.high - alone.interval.low)
     same = difference([Fold(seeds, others)], paired=True)  # each training gains nothing
-    assert same.interval == (0.0, 0.0)
+    assert (same.miou, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)
 
 
 def test_folds_are_drawn_apart_and_averaged() -> None:
