@@ -15,7 +15,9 @@ from scipy import sparse
 from deeplabx.report.statistics_units import Member
 
 BLOCK = 1 << 22  # numbers of draws of images that are held at a time
-FAR = 1e6  # standard errors: in place of infinitely many
+# Standard errors that a resample may be away, which in one of few images many times are infinitely many: those
+# of Student's t with one degree of freedom at 97.5 %.
+FAR = 12.7
 
 
 class Drawn(NamedTuple):
@@ -34,7 +36,7 @@ class Drawn(NamedTuple):
         with np.errstate(divide="ignore", invalid="ignore"):
             found = self.deviation / np.sqrt(self.variance)
         found = np.where(self.deviation == 0, 0.0, found)
-        return np.clip(found, -FAR, FAR)  # a resample of one image many times has no variance
+        return np.clip(found, -FAR, FAR)
 
     @property
     def draws(self) -> np.ndarray:

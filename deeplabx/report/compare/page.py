@@ -42,7 +42,7 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
-from deeplabx.report.page.charts import number_words
+from deeplabx.report.page.charts import number_words, shortened
 from deeplabx.report.page.images import nearest, shrunk
 
 SIDE = 320  # pixels of an image on the page
@@ -147,7 +147,7 @@ def table(comparison: Comparison) -> Table:
     same = one_machine(comparison)
     rows: list[list[Cell]] = [
         [
-            row.entry.name,
+            numbered(row.entry, comparison),
             points(row.entry.miou),
             points(row.entry.std),
             len(row.entry.runs),
@@ -190,10 +190,25 @@ def cost_blocks(comparison: Comparison) -> list[Block]:
     if not charts:
         return end
     return [
-        Beside(charts),
+        Beside(charts) if len(charts) > 1 else charts[0],
         Text(f"The line joins the entries that no other one beats in both. {bars}", quiet=True),
         *end,
     ]
+
+
+def numbered(entry: Entry, comparison: Comparison) -> str:
+    """An entry by its place in the table and its name."""
+    return f"{number_of(entry, comparison)} · {entry.name}"
+
+
+def number_of(entry: Entry, comparison: Comparison) -> int:
+    return 1 + next(at for at, row in enumerate(comparison.rows) if row.entry is entry)
+
+
+def point_name(entry: Entry, comparison: Comparison) -> str:
+    """Beside a point: the number alone where the name is too long to be shown."""
+    whole = numbered(entry, comparison)
+    return whole if shortened(whole) == whole else f"{number_of(entry, comparison)}"
 
 
 def point_of(entry: Entry, name: str, comparison: Comparison) -> Point | None:
@@ -203,9 +218,9 @@ def point_of(entry: Entry, name: str, comparison: Comparison) -> Point | None:
     y = 100 * entry.miou
     interval = interval_of(entry, resamples=comparison.resamples, seed=comparison.seed)
     if interval is not None:
-        return Point(entry.name, x, y, 100 * interval[0], 100 * interval[1])
+        return Point(point_name(entry, comparison), x, y, 100 * interval[0], 100 * interval[1])
     spread = 100 * (entry.std or 0.0)
-    return Point(entry.name, x, y, y - spread, y + spread)
+    return Point(point_name(entry, comparison), x, y, y - spread, y + spread)
 
 
 # --- classes ------------------------------------------------------------------------------------------------
@@ -216,7 +231,8 @@ def class_blocks(comparison: Comparison) -> list[Block]:
     found: list[Block] = []
     for number, row in enumerate(comparison.others):
         blocks = difference_blocks(row, comparison)
-        heading = f"{row.entry.name} minus {comparison.reference.name}"
+        first, second = numbered(row.entry, comparison), numbered(comparison.reference, comparison)
+        heading = f"{first}   minus   {second}"
         found.append(Section(heading, blocks) if number == 0 else Details(heading, blocks))
     return found
 
@@ -277,16 +293,16 @@ def image_blocks(comparison: Comparison, examples: Sequence[Examples]) -> list[B
         Legend([Swatch(colour, name) for colour, name in zip(record.palette, record.classes, strict=True)]),
     ]
     for one in examples:
-        pair = f"{one.row.entry.name} against {comparison.reference.name}"
+        first, second = numbered(one.row.entry, comparison), numbered(comparison.reference, comparison)
+        pair = f"{first}   against   {second}"
         inside: list[Block] = [Text(one.words)] if one.words else []
         for better in (True, False):
             chosen = [each for each in one.examples if (each.gain > 0) == better]
             if chosen:
-                inside.append(Text(f"{'Better' if better else 'Worse'} than {comparison.reference.name}:"))
+                inside.append(Text(f"{'Better' if better else 'Worse'} than {second}:"))
             for each in chosen:
-                inside += example_blocks(
-                    each, one.row.entry.name, comparison.reference.name, record.palette, record.ignore_index
-                )
+                numbers = [number_of(of, comparison) for of in (one.row.entry, comparison.reference)]
+                inside += example_blocks(each, numbers, record.palette, record.ignore_index)
         if not one.examples:
             inside.append(Text("No image differs."))
         blocks.append(Section(pair, inside) if one is examples[0] else Details(pair, inside))
@@ -301,16 +317,17 @@ def image_blocks(comparison: Comparison, examples: Sequence[Examples]) -> list[B
 
 
 def example_blocks(
-    example: Example, first: str, second: str, palette: Palette, ignore_index: int
+    example: Example, numbers: Sequence[int], palette: Palette, ignore_index: int
 ) -> list[Block]:
+    """numbers: of the entry and of the reference in the table."""
     image = example.image
     figures = []
     if image is not None:
         figures.append(Figure(shrunk(as_rgb(image), most=SIDE), "image", most=SIDE))
     masks = (
         ("label", example.label),
-        (f"prediction of {first}", example.predicted),
-        (f"prediction of {second}", example.of_reference),
+        (f"prediction of {numbers[0]}", example.predicted),
+        (f"prediction of {numbers[1]}", example.of_reference),
     )
     for words, ids in masks:
         if ids is None:
@@ -330,12 +347,15 @@ def example_blocks(
 def setting_blocks(comparison: Comparison) -> list[Block]:
     names = list(dict.fromkeys(name for row in comparison.rows for name in row.entry.settings))
     rows: list[list[Cell]] = [
-        [row.entry.name, *(Code(value_words(row.entry.settings.get(name))) for name in names)]
+        [
+            numbered(row.entry, comparison),
+            *(Code(value_words(row.entry.settings.get(name))) for name in names),
+        ]
         for row in comparison.rows
     ]
     runs: list[list[Cell]] = [
         [
-            row.entry.name,
+            numbered(row.entry, comparison),
             Code(str(run.folder)),
             value_words(run.seed),
             value_words(run.fold),

@@ -340,16 +340,16 @@ def intervals(chart: Intervals) -> Drawing:
     described = []
     for row, (name, value, pair) in enumerate(zip(chart.names, chart.values, chart.ends, strict=True)):
         y = 14.0 + ROW * row
-        words = f"{name}: {value:+.3g}"
+        words = f"{name}: {value:+.2f}"
         kind = "line s0"
         if pair is not None:
-            words += f", {pair[0]:+.3g} to {pair[1]:+.3g}"
+            words += f", {pair[0]:+.2f} to {pair[1]:+.2f}"
             kind = "line s2" if pair[0] > 0 else "line s4" if pair[1] < 0 else "line s0"
             parts.append(line(across(pair[0]), y, across(pair[1]), y, kind))
             parts += [line(across(end), y - 4, across(end), y + 4, kind) for end in pair]
         place = f"{across(value):.1f},{y:.1f}"
         parts.append(Part("polyline", {"class": f"{kind} dot", "points": f"{place} {place}"}, title=words))
         parts.append(text(left - 8, y + 4, shortened(name), anchor="end", kind="name"))
-        parts.append(text(WIDTH - 4, y + 4, f"{value:+.3g}", anchor="end"))
+        parts.append(text(WIDTH - 4, y + 4, f"{value:+.2f}", anchor="end"))
         described.append(words)
     return Drawing(chart.title, "; ".join(described), round(bottom) + (42 if chart.axis else 22), parts)
