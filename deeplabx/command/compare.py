@@ -9,7 +9,7 @@ from deeplabx.command.job import Job
 from deeplabx.config import schema
 from deeplabx.dataset.writing import place_for
 from deeplabx.engine.durable import replace
-from deeplabx.errors import ConfigError
+from deeplabx.errors import ConfigError, printable
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.compare.comparison import Comparison, compared, entry_named
 from deeplabx.report.compare.entries import Evaluated, alike, entries_of
@@ -30,12 +30,12 @@ def main(job: Job) -> None:
         examples = examples_of(comparison, most=config.images)
         title = title_of(comparison)
         table = plain(comparison, words=words)
-        text = json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+        text = json.dumps(table, indent=2, allow_nan=False)
         replace(place_for(job.folder / "compare.json"), text + "\n")
         replace(place_for(job.folder / "compare.csv"), csv_text(comparison))
         write_compare_page(job.folder / "compare.html", title, comparison, examples, words=words)
     for line in words:
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {printable(line)}", file=sys.stderr)
     print(terminal_text(comparison, title=title, words=[]))
     print(f"\nwritten to {job.folder / 'compare.html'}, compare.csv and compare.json")
 

@@ -15,8 +15,8 @@ from scipy import sparse
 from deeplabx.report.statistics_units import Member
 
 BLOCK = 1 << 22  # numbers of draws of images that are held at a time
-# Standard errors that a resample may be away, which in one of few images many times are infinitely many: those
-# of Student's t with one degree of freedom at 97.5 %.
+# Standard errors that a resample may be away, which in one of few images many times are infinitely many:
+# those of Student's t with one degree of freedom at 97.5 %.
 FAR = 12.7
 
 

@@ -46,7 +46,7 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
         raise CheckpointError(
             f"{folder} is a sweep without a finished job", hint=f"deeplabx sweep resume {folder}"
         )
-    left_out = [one.name for one, status in jobs if status != "done"]
+    left_out = [one.relative_to(folder).as_posix() for one, status in jobs if status != "done"]
     words = (
         [
             f"{folder}: {len(left_out)} of {len(jobs)} jobs are not finished and left out: "
@@ -66,9 +66,17 @@ def jobs_of(folder: Path) -> Iterator[tuple[Path, str]]:
         raise CheckpointError(f"{path} is damaged: jobs is not a list of at most {MOST_JOBS:,} jobs")
     for job in jobs:
         name = job.get("folder") if isinstance(job, dict) else None
-        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
-            raise CheckpointError(f"{path} is damaged: {quoted(job)} names no folder beside it")
+        if not is_inside(name):
+            raise CheckpointError(f"{path} is damaged: {quoted(job)} names no folder inside the sweep's")
         yield folder / name, str(job.get("status"))
+
+
+def is_inside(name: Any) -> bool:
+    """Whether a name is a path that leads into a folder."""
+    if not isinstance(name, str) or "\0" in name or len(name) > 4096:
+        return False
+    path = Path(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def evaluation_of(folder: Path) -> Evaluated:

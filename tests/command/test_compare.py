@@ -403,6 +403,26 @@ def test_a_run_that_was_not_evaluated_is_told_how(deeplabx: Deeplabx, pair: tupl
     assert f"deeplabx eval {pair[1]}" in compare(deeplabx, *pair).err
 
 
+def test_any_text_and_number_in_a_config_is_shown(
+    deeplabx: Deeplabx, tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    texts = [
+        '{"a": .nan, "b": 2020-01-01, "c": "\\ud800\\u202e", "seed": [1]}',
+        '{"a": .inf, "b": [.nan], "c": x}',
+    ]
+    for folder, text in zip(pair, texts, strict=True):
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+    ended = compare(deeplabx, *pair)
+    assert (ended.code, ended.err) == (0, "")
+    assert "\u202e" not in ended.out
+    settings = [one["settings"] for one in result(tmp_path)["entries"]]
+    assert settings == [
+        {"a": "inf", "b": ["nan"], "c": "x"},
+        {"a": "nan", "b": "2020-01-01", "c": "\ud800\u202e"},
+    ]
+    assert "\u202e" not in (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
+
+
 # --- charts -------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from typing import Any
 
 from deeplabx.errors import byte_words, printable
@@ -86,7 +87,7 @@ def terminal_text(comparison: Comparison, *, title: str, words: list[str]) -> st
     verdicts = [f"  {row.verdict(baseline=comparison.baseline)}" for row in comparison.rows]
     body = [text for row, verdict in zip(rows, verdicts, strict=True) for text in (line(row), verdict)]
     below = [printable(one) for one in [*notes(comparison), *words]]
-    return "\n".join([title, "", line(list(HEAD)), *body, "", *below])
+    return "\n".join([printable(title), "", line(list(HEAD)), *body, "", *below])
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def csv_text(comparison: Comparison) -> str:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # names may be no UTF-8
 
 
 def plain(comparison: Comparison, *, words: list[str]) -> dict[str, Any]:
@@ -138,12 +139,12 @@ def plain(comparison: Comparison, *, words: list[str]) -> dict[str, Any]:
         "entries": [
             {
                 **plain_row(row, comparison),
-                "settings": dict(row.entry.settings),
+                "settings": {name: plain_value(value) for name, value in row.entry.settings.items()},
                 "runs": [
                     {
                         "folder": str(run.folder),
-                        "seed": run.seed,
-                        "fold": run.fold,
+                        "seed": plain_value(run.seed),
+                        "fold": plain_value(run.fold),
                         "step": run.record.step,
                         "miou": run.miou,
                     }
@@ -154,6 +155,15 @@ def plain(comparison: Comparison, *, words: list[str]) -> dict[str, Any]:
             for row in comparison.rows
         ],
     }
+
+
+def plain_value(value: Any) -> Any:
+    """A setting as JSON has it; as text where JSON has no such value."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, list):
+        return [plain_value(one) for one in value]
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def class_rows(row: Row) -> dict[str, dict[str, float | None]]:

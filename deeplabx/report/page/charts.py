@@ -283,7 +283,7 @@ def scatter(chart: Scatter) -> Drawing:
         parts.append(
             Part(
                 "polyline",
-                {"class": f"{kind} dot", "points": f"{x:.1f},{y:.1f} {x:.1f},{y:.1f}"},
+                {"class": f"{kind} point", "points": f"{x:.1f},{y:.1f} {x:.1f},{y:.1f}"},
                 title=words,
             )
         )
@@ -348,7 +348,7 @@ def intervals(chart: Intervals) -> Drawing:
             parts.append(line(across(pair[0]), y, across(pair[1]), y, kind))
             parts += [line(across(end), y - 4, across(end), y + 4, kind) for end in pair]
         place = f"{across(value):.1f},{y:.1f}"
-        parts.append(Part("polyline", {"class": f"{kind} dot", "points": f"{place} {place}"}, title=words))
+        parts.append(Part("polyline", {"class": f"{kind} point", "points": f"{place} {place}"}, title=words))
         parts.append(text(left - 8, y + 4, shortened(name), anchor="end", kind="name"))
         parts.append(text(WIDTH - 4, y + 4, f"{value:+.2f}", anchor="end"))
         described.append(words)
