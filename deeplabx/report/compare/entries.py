@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Evaluated:
     def fold(self) -> Any:
         return self.settings.get(FOLD)
 
-    @property
+    @cached_property
     def miou(self) -> float:
         return float(scores(self.record)[0])
 
@@ -223,7 +224,13 @@ def alike(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
             raise other(f"of different classes: {class_words(first.record, one.record)}", first, one)
         reference = of_fold.setdefault(repr(one.fold), one)
         found.append(one if one is reference else in_order_of(reference, one))
-    return found
+    return [replace(one, record=replace(one.record, groups=groups_of(found, one))) for one in found]
+
+
+def groups_of(evaluated: Sequence[Evaluated], one: Evaluated) -> list[str] | None:
+    """The groups of the images of a fold: those of the first evaluation that says them."""
+    of_fold = (other.record.groups for other in evaluated if repr(other.fold) == repr(one.fold))
+    return next((groups for groups in of_fold if groups is not None), None)
 
 
 def other(words: str, first: Evaluated, second: Evaluated) -> DataError:
@@ -270,8 +277,7 @@ def in_order_of(reference: Evaluated, one: Evaluated) -> Evaluated:
             reference,
             one,
         )
-    groups = mine.groups  # one grouping for both, as they are drawn together
-    return replace(one, record=replace(theirs, groups=groups))
+    return replace(one, record=theirs)
 
 
 def reordered(record: Record, order: np.ndarray) -> Record:

@@ -168,16 +168,19 @@ def table(comparison: Comparison) -> Table:
 def cost_blocks(comparison: Comparison) -> list[Block]:
     charts: list[Block] = []
     said = []
+    bars = [bar_of(row.entry, comparison) for row in comparison.rows]
     for name, words, less in AXES:
         if name == "images_per_second" and not one_machine(comparison):
             said.append("Images per second were not measured on one machine, so they are not drawn.")
             continue
-        found = [point_of(row.entry, name, comparison) for row in comparison.rows]
-        drawn = [one for one in found if one is not None]
-        if len(drawn) < len(found):
-            said.append(
-                f"Not drawn over {words}: {len(found) - len(drawn)} entries whose evaluation does not say."
-            )
+        drawn = [
+            Point(point_name(row.entry, comparison), x, 100 * row.entry.miou, *bar)
+            for row, bar in zip(comparison.rows, bars, strict=True)
+            if (x := row.entry.cost(name)) is not None
+        ]
+        if len(drawn) < len(bars):
+            number = len(bars) - len(drawn)
+            said.append(f"Not drawn over {words}: {number} entries whose evaluation does not say.")
         if len(drawn) > 1:
             xs = [one.x for one in drawn]
             if min(xs) == max(xs):
@@ -185,13 +188,13 @@ def cost_blocks(comparison: Comparison) -> list[Block]:
                 continue
             wide = min(xs) > 0 and max(xs) > 8 * min(xs)
             charts.append(Scatter(f"mIoU over {words}", drawn, words, "mIoU %", less=less, logarithmic=wide))
-    bars = "Bars are the standard deviation over runs, or, of a single run, the 95 % interval over images."
+    what = "Bars are the standard deviation over runs, or, of a single run, the 95 % interval over images."
     end: list[Block] = [Text(" ".join(said), quiet=True)] if said else []
     if not charts:
         return end
     return [
         Beside(charts) if len(charts) > 1 else charts[0],
-        Text(f"The line joins the entries that no other one beats in both. {bars}", quiet=True),
+        Text(f"The line joins the entries that no other one beats in both. {what}", quiet=True),
         *end,
     ]
 
@@ -211,16 +214,13 @@ def point_name(entry: Entry, comparison: Comparison) -> str:
     return whole if shortened(whole) == whole else f"{number_of(entry, comparison)}"
 
 
-def point_of(entry: Entry, name: str, comparison: Comparison) -> Point | None:
-    x = entry.cost(name)
-    if x is None:
-        return None
-    y = 100 * entry.miou
+def bar_of(entry: Entry, comparison: Comparison) -> tuple[float, float]:
+    """The ends of an entry's error bar, in percent."""
     interval = interval_of(entry, resamples=comparison.resamples, seed=comparison.seed)
     if interval is not None:
-        return Point(point_name(entry, comparison), x, y, 100 * interval[0], 100 * interval[1])
-    spread = 100 * (entry.std or 0.0)
-    return Point(point_name(entry, comparison), x, y, y - spread, y + spread)
+        return 100 * interval[0], 100 * interval[1]
+    spread = entry.std or 0.0
+    return 100 * (entry.miou - spread), 100 * (entry.miou + spread)
 
 
 # --- classes ------------------------------------------------------------------------------------------------
