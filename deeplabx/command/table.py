@@ -148,6 +148,19 @@ COMMANDS = (
         parallel=True,
     ),
     Command(
+        words="compare",
+        about="which of several evaluations is better, and how sure",
+        examples=(
+            ("compare RUN RUN", "two runs on the same images, into outputs/compare/"),
+            ("compare outputs/sweep/NAME", "the jobs of a sweep, with means over seeds"),
+            ("compare RUN RUN baseline=RUN", "against a run chosen beforehand"),
+        ),
+        run="deeplabx.command.compare:main",
+        schema="CompareConfig",
+        needs={"runs": "folders of evaluations, as in deeplabx compare RUN RUN"},
+        rest="runs",
+    ),
+    Command(
         words="list",
         about="the groups and their options",
         examples=(

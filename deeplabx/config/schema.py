@@ -1049,6 +1049,28 @@ class DataPreviewConfig:
 
 
 @dataclass
+class CompareConfig:
+    runs: list[str] = setting(
+        path=True, words="folders of runs, of `deeplabx eval`, of sweeps; of a sweep, its finished jobs"
+    )
+    baseline: str | None = setting(
+        default=None,
+        path=True,
+        words="folder or entry that all others are compared with; null: the best one",
+    )
+    resamples: int = number(
+        at_least=200, at_most=100_000, words="number of resamples of the images; for intervals and p"
+    )
+    seed: int = number(at_least=0, at_most=2**31 - 1, words="seed of the resamples")
+    images: int = number(
+        at_least=0,
+        at_most=50,
+        words="images shown of those that differ most; in each direction; 0: none",
+    )
+    out: str = setting(path=True, words="folder to write compare.html, compare.csv and compare.json to")
+
+
+@dataclass
 class WeightsConfig:
     """Another program's file, and the settings that replace what its importer says of the network."""
 

@@ -89,7 +89,8 @@ class Record:
                 f"{folder} has no {IMAGES}: it holds no finished evaluation", hint=f"deeplabx eval {folder}"
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: of a damaged file, NumPy leaves its own open.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls.of_arrays({name: file[name] for name in file.files})
         except (
             OSError,

@@ -1,8 +1,8 @@
 """The one HTML kit: every page that a command writes is made with it.
 
-A page is a title and blocks (`blocks.py`: Section, Text, Table, Bars, Histogram, Lines, Figure, Gallery,
-Beside, Legend, Names, Card, Command, Details, Tiles), written as one file that needs nothing else and asks
-the network for nothing:
+A page is a title and blocks (`blocks.py`: Section, Text, Table, Bars, Histogram, Lines, Scatter, Intervals,
+Figure, Gallery, Beside, Legend, Names, Card, Command, Details, Tiles), written as one file that needs nothing
+else and asks the network for nothing:
 
     table = Table(["class", "pixels"], [[Swatch((128, 64, 128), "road"), 20_076_880]])
     write_page(folder / "stats.html", "camvid", [Section("Classes", [table])])
@@ -24,9 +24,12 @@ from deeplabx.report.page.blocks import (
     Figure,
     Gallery,
     Histogram,
+    Intervals,
     Legend,
     Lines,
     Names,
+    Point,
+    Scatter,
     Section,
     Share,
     Swatch,
@@ -48,9 +51,12 @@ __all__ = [
     "Figure",
     "Gallery",
     "Histogram",
+    "Intervals",
     "Legend",
     "Lines",
     "Names",
+    "Point",
+    "Scatter",
     "Section",
     "Share",
     "Swatch",

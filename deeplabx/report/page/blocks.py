@@ -106,6 +106,44 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A point of a Scatter. low, high: ends of its vertical error bar; None: it has none."""
+
+    name: str
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Named points, and the Pareto front: those that no other one is as good as in both and better in one.
+
+    Above is better. less: whether a smaller x is better. All values are finite; x of a logarithmic axis is
+    above 0.
+    """
+
+    title: str
+    points: Sequence[Point]
+    x_axis: str = ""
+    y_axis: str = ""
+    less: bool = True
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Values with their intervals, one below the other, on an axis that shows 0. None: no interval."""
+
+    title: str
+    names: Sequence[str]
+    values: Sequence[float]
+    ends: Sequence[tuple[float, float] | None]
+    axis: str = ""
+
+
+@dataclass(frozen=True)
 class Figure:
     """An image with its caption.
 
@@ -195,6 +233,8 @@ Block: TypeAlias = (
     | Bars
     | Histogram
     | Lines
+    | Scatter
+    | Intervals
     | Figure
     | Gallery
     | Beside

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deeplabx.process.terminal import columns
-from deeplabx.report.page.blocks import Bars, Colour, Histogram, Lines
+from deeplabx.report.page.blocks import Bars, Colour, Histogram, Intervals, Lines, Point, Scatter
 
 WIDTH = 480  # of every chart, in its own units; a page shows it as wide as there is room
 LETTER = 7.6  # width of a letter
@@ -209,3 +209,147 @@ def unbroken(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, fl
         elif found[-1]:
             found.append([])
     return [part for part in found if part]
+
+
+# --- points and intervals -----------------------------------------------------------------------------------
+
+
+def pareto_front(points: Sequence[Point], *, less: bool) -> list[Point]:
+    """The points that no other one dominates, by x: as good in x and y, and better in one of them."""
+    sign = -1 if less else 1
+
+    def dominates(other: Point, point: Point) -> bool:
+        gains = sign * (other.x - point.x), other.y - point.y
+        return min(gains) >= 0 and max(gains) > 0
+
+    front = [one for one in points if not any(dominates(other, one) for other in points)]
+    return sorted(front, key=lambda one: (one.x, one.y))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers that enclose low..high, above 0: 1, 2 and 5 times powers of 10, or the powers alone."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors in ((1, 2, 5), (1,)):
+        marks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+        below = max((mark for mark in marks if mark <= low), default=marks[0])
+        above = min((mark for mark in marks if mark >= high), default=marks[-1])
+        found = [mark for mark in marks if below <= mark <= above]
+        if len(found) <= 7:
+            break
+    return found if len(found) > 1 else [found[0], found[0] * 10]
+
+
+def scatter(chart: Scatter) -> Drawing:
+    xs = [one.x for one in chart.points]
+    ys = [value for one in chart.points for value in (one.y, one.low, one.high) if value is not None]
+    x_marks = log_ticks(min(xs), max(xs)) if chart.logarithmic else ticks(min(xs), max(xs))
+    y_marks = ticks(min(ys), max(ys))
+    scale = math.log10 if chart.logarithmic else float
+    left, top, right, bottom = 16 + LETTER * 6, (24.0 if chart.y_axis else 10.0), WIDTH - 16.0, HEIGHT + 40.0
+    first, last = scale(x_marks[0]), scale(x_marks[-1])
+
+    def across(value: float) -> float:
+        return left + (right - left) * (scale(value) - first) / (last - first)
+
+    def down(value: float) -> float:
+        return bottom - (bottom - top) * (value - y_marks[0]) / (y_marks[-1] - y_marks[0])
+
+    parts = []
+    for mark in y_marks:
+        parts += [line(left, down(mark), right, down(mark), "grid")]
+        parts += [text(left - 6, down(mark) + 4, number_words(mark), anchor="end")]
+    for mark in x_marks:
+        parts += [line(across(mark), bottom, across(mark), bottom + 4, "edge")]
+        parts += [text(across(mark), bottom + 18, number_words(mark), anchor="middle")]
+    parts.append(line(left, bottom, right, bottom, "edge"))
+    if chart.y_axis:
+        parts.append(text(4, 12, chart.y_axis, kind="axis"))
+    if chart.x_axis:
+        parts.append(text((left + right) / 2, bottom + 36, chart.x_axis, anchor="middle", kind="axis"))
+    front = pareto_front(chart.points, less=chart.less)
+    if len(front) > 1:
+        places = " ".join(f"{across(one.x):.1f},{down(one.y):.1f}" for one in front)
+        parts.append(Part("polyline", {"class": "line s1", "points": places}, title="Pareto front"))
+    for one in chart.points:
+        if one.low is not None and one.high is not None:
+            x = across(one.x)
+            parts.append(line(x, down(one.low), x, down(one.high), "line s0"))
+            parts += [line(x - 4, down(end), x + 4, down(end), "line s0") for end in (one.low, one.high)]
+    taken: list[tuple[float, float, float]] = []
+    for one in sorted(chart.points, key=lambda point: -point.y):
+        x, y = across(one.x), down(one.y)
+        words = f"{one.name}: {number_words(one.y)} at {number_words(one.x)}"
+        kind = "line s1" if one in front else "line s0"
+        parts.append(
+            Part(
+                "polyline",
+                {"class": f"{kind} point", "points": f"{x:.1f},{y:.1f} {x:.1f},{y:.1f}"},
+                title=words,
+            )
+        )
+        parts.append(label(one.name, x, y, taken, left=left, right=right, top=top, bottom=bottom))
+    described = "; ".join(
+        f"{one.name} {number_words(one.y)} at {number_words(one.x)}" for one in chart.points
+    )
+    if len(front) > 1:
+        described += f". Pareto front: {', '.join(one.name for one in front)}"
+    return Drawing(chart.title, described, round(bottom + (44 if chart.x_axis else 24)), parts)
+
+
+def label(
+    name: str,
+    x: float,
+    y: float,
+    taken: list[tuple[float, float, float]],
+    *,
+    left: float,
+    right: float,
+    top: float,
+    bottom: float,
+) -> Part:
+    """The name of a point beside it, where no name stands yet if there is such a place. taken: left, right
+    and baseline of the names that stand.
+    """
+    shown = shortened(name)
+    wide = LETTER * columns(shown)
+    offsets = (-8, 18, -22, 32, -36, 46, -50, 60)
+    sides = ((x + 8, "start"), (x - 8, "end"))
+    for down in offsets:
+        for at, anchor in sides:
+            low, high = (at, at + wide) if anchor == "start" else (at - wide, at)
+            free = all(high < one or low > other or abs(y + down - line) > 13 for one, other, line in taken)
+            if left <= low and high <= right + 12 and top <= y + down <= bottom - 2 and free:
+                taken.append((low, high, y + down))
+                return text(at, y + down, shown, anchor=anchor, kind="name")
+    return text(x, y - 8, shown, anchor="start" if x < (left + right) / 2 else "end", kind="name")
+
+
+def intervals(chart: Intervals) -> Drawing:
+    left = 12 + LETTER * max((columns(shortened(name)) for name in chart.names), default=0)
+    values = [0.0, *chart.values, *(end for pair in chart.ends if pair is not None for end in pair)]
+    marks = ticks(min(values), max(values))
+    right, bottom = WIDTH - 70.0, ROW * len(chart.names) + 6.0
+
+    def across(value: float) -> float:
+        return left + (right - left) * (value - marks[0]) / (marks[-1] - marks[0])
+
+    parts = [line(across(mark), 2, across(mark), bottom, "edge" if mark == 0 else "grid") for mark in marks]
+    parts += [text(across(mark), bottom + 15, number_words(mark), anchor="middle") for mark in marks]
+    if chart.axis:
+        parts.append(text((left + right) / 2, bottom + 33, chart.axis, anchor="middle", kind="axis"))
+    described = []
+    for row, (name, value, pair) in enumerate(zip(chart.names, chart.values, chart.ends, strict=True)):
+        y = 14.0 + ROW * row
+        words = f"{name}: {value:+.2f}"
+        kind = "line s0"
+        if pair is not None:
+            words += f", {pair[0]:+.2f} to {pair[1]:+.2f}"
+            kind = "line s2" if pair[0] > 0 else "line s4" if pair[1] < 0 else "line s0"
+            parts.append(line(across(pair[0]), y, across(pair[1]), y, kind))
+            parts += [line(across(end), y - 4, across(end), y + 4, kind) for end in pair]
+        place = f"{across(value):.1f},{y:.1f}"
+        parts.append(Part("polyline", {"class": f"{kind} point", "points": f"{place} {place}"}, title=words))
+        parts.append(text(left - 8, y + 4, shortened(name), anchor="end", kind="name"))
+        parts.append(text(WIDTH - 4, y + 4, f"{value:+.2f}", anchor="end"))
+        described.append(words)
+    return Drawing(chart.title, "; ".join(described), round(bottom) + (42 if chart.axis else 22), parts)

@@ -19,13 +19,23 @@ from deeplabx.report.page.blocks import (
     Code,
     Figure,
     Histogram,
+    Intervals,
     Lines,
+    Scatter,
     Section,
     Share,
     Swatch,
     Table,
 )
-from deeplabx.report.page.charts import Drawing, bars, hex_colour, histogram, lines
+from deeplabx.report.page.charts import (
+    Drawing,
+    bars,
+    hex_colour,
+    histogram,
+    intervals,
+    lines,
+    scatter,
+)
 from deeplabx.report.page.images import data_uri, shrunk
 
 FOLDER = Path(__file__).parent
@@ -171,11 +181,13 @@ def percent(fraction: float) -> str:
 # --- drawings -----------------------------------------------------------------------------------------------
 
 
-def drawing(block: Bars | Histogram | Lines) -> Drawing:
+def drawing(block: Bars | Histogram | Lines | Scatter | Intervals) -> Drawing:
     makers: dict[type, Callable[[Any], Drawing]] = {
         Bars: bars,
         Histogram: histogram,
         Lines: lines,
+        Scatter: scatter,
+        Intervals: intervals,
     }
     return makers[type(block)](block)
 
