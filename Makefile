@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo timm test test-slow chaos matrix check format docs build clean
+.PHONY: help setup demo timm trackers test test-slow chaos matrix check format docs build clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,13 @@ demo: setup  ## train on the embedded data set: under three minutes on two cores
 timm: setup  ## add timm to .venv beside a CPU torch 2.13.0; without it the tests of backbone=timm are skipped
 	$(BIN)/python -m pip install --quiet --no-deps torchvision==0.28.0 timm==1.0.31
 
+trackers: setup  ## add MLflow and W&B to .venv; without them their tests are skipped
+	$(BIN)/python -m pip install --quiet --editable '.[mlflow,wandb]'
+
 test: setup  ## the test suite, on two cores; on real data where DEEPLABX_TEST_DATA is set
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
-test-slow: setup  ## the tests that take minutes
+test-slow: setup trackers  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 chaos: setup  ## the reliability bench: kills, failing disks, lost processes; 22 minutes
