@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from deeplabx.command.job import Job
@@ -79,6 +80,7 @@ from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
 from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
+from deeplabx.run.report import report_quietly
 from deeplabx.run.resolve import images_per_norm, resolved
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
@@ -236,7 +238,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
         panels = SamplePanels(validation, count=config.trainer.samples)
-        recorder = recorder_of(validation, config, step=state.step)
+        recorder, began = recorder_of(validation, config, step=state.step), time.perf_counter()
         result = evaluate(
             predictor,
             validation,
@@ -248,9 +250,12 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         )
         if is_main() and result.miou > state.best_miou:
             cost = cost_of(recorder, config, channels=validation.channels, device=device)
-            write_evaluation(folder, recorder, cost)
+            write_evaluation(folder, recorder, cost | {"evaluation_seconds": time.perf_counter() - began})
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
+        if is_main():
+            known = {"samples": validation, "newest": (state.step, result)}
+            drawing.run(partial(report_quietly, folder, log.say, **known))
         return result
 
     with stop, log, closing(batches), closing(reader), drawing:
@@ -273,6 +278,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
             drawing.run(draw_curves, folder)
+            drawing.run(partial(report_quietly, folder, log.say, samples=validation, finished=True))
             drawing.wait()
         log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):

@@ -153,10 +153,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Figures side by side, as many as the width has room for."""
+    """Figures side by side, as many as the width has room for. columns: 3 or 4 for as many in each row,
+    however narrow the page is (of 4, two on a phone); 0: as many as there is room for.
+    """
 
     figures: Sequence[Figure]
     caption: str = ""
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        if self.columns not in (0, 3, 4):
+            raise ValueError(f"columns={self.columns} is none of 0, 3, 4")
 
 
 @dataclass(frozen=True)
