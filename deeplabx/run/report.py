@@ -1,6 +1,7 @@
 """The report of a run or of an evaluation: what its folder holds, with the images of its data set."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ class Source:
             problems.append(error.message)
             overrides = []
         text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
-        again = f"deeplabx train {shlex.join(overrides)}".strip() + plugins.as_overrides()
+        again = f"deeplabx train {typed(overrides)}".strip() + plugins.as_overrides()
         return cls(folder, True, config, before, problems, folder, again, text[:100_000], {})
 
     @classmethod
@@ -195,7 +196,7 @@ class Source:
         path, sha256, given = plain.get("checkpoint"), plain.get("sha256"), plain.get("overrides")
         target = Path(path) if isinstance(path, str) else None
         overrides = [str(one) for one in given] if isinstance(given, list) else []
-        again = "" if target is None else f"deeplabx eval {shlex.join([str(target), *overrides])}"
+        again = "" if target is None else f"deeplabx eval {shlex.quote(str(target))} {typed(overrides)}".strip()
         text = "" if before is None else json.dumps(plain["config"], indent=2)
         return cls(
             folder,
@@ -209,6 +210,11 @@ class Source:
             environment,
             sha256 if isinstance(sha256, str) else None,
         )
+
+
+def typed(overrides: Sequence[str]) -> str:
+    """Overrides for a shell. The quotes that Hydra needs around a plain value are added again by deeplabx."""
+    return shlex.join(re.sub(r"^([\w.+-]+=)'([^'\\]*)'$", r"\1\2", one) for one in overrides)
 
 
 def status_of(

@@ -90,11 +90,11 @@ def time_section(facts: Facts) -> list[Section]:
         words += f" Evaluating: {len(facts.history.evaluations)} times the {one:.1f} s of the best one."
     rest = None if facts.seconds is None else facts.seconds - sum(parts.values())
     if rest is not None and rest >= 0:
-        parts["starting, saving and the rest"] = rest
+        parts["start, saving, rest"] = rest
         words += f" The run took {facts.seconds:,.0f} s."
     total = sum(parts.values())
     chart = Bars(
-        "Time",
+        "Where the time went",
         list(parts),
         list(parts.values()),
         texts=[f"{value:,.0f} s ({value / total:.0%})" for value in parts.values()],

@@ -20,6 +20,8 @@ MOST_ROWS = 200  # evaluations in the table
 
 def curves(facts: Facts) -> list[Section]:
     """The section, for a run that has logged something."""
+    if not facts.is_run:
+        return []
     blocks = [*training(facts.history.steps), *evaluations(facts.history.evaluations)]
     return [Section("Training", blocks)] if blocks else []
 

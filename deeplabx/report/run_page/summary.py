@@ -21,7 +21,7 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
         shown.append(("mIoU", Fixed(found.miou)))
         if interval is not None:
             shown.append(
-                (f"{LEVEL:.0%} interval", f"{interval.miou.low:.4f} –\u00a0{interval.miou.high:.4f}")
+                (f"{LEVEL:.0%} interval", f"{interval.miou.low:.4f} – {interval.miou.high:.4f}")
             )
         shown += [
             ("pixel accuracy", Fixed(found.pixel_accuracy)),
