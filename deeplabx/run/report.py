@@ -196,7 +196,9 @@ class Source:
         path, sha256, given = plain.get("checkpoint"), plain.get("sha256"), plain.get("overrides")
         target = Path(path) if isinstance(path, str) else None
         overrides = [str(one) for one in given] if isinstance(given, list) else []
-        again = "" if target is None else f"deeplabx eval {shlex.quote(str(target))} {typed(overrides)}".strip()
+        again = (
+            "" if target is None else f"deeplabx eval {shlex.quote(str(target))} {typed(overrides)}".strip()
+        )
         text = "" if before is None else json.dumps(plain["config"], indent=2)
         return cls(
             folder,

@@ -20,9 +20,7 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
     if found is not None:
         shown.append(("mIoU", Fixed(found.miou)))
         if interval is not None:
-            shown.append(
-                (f"{LEVEL:.0%} interval", f"{interval.miou.low:.4f} – {interval.miou.high:.4f}")
-            )
+            shown.append((f"{LEVEL:.0%} interval", f"{interval.miou.low:.4f} – {interval.miou.high:.4f}"))
         shown += [
             ("pixel accuracy", Fixed(found.pixel_accuracy)),
             ("mean class accuracy", Fixed(found.mean_class_accuracy)),
