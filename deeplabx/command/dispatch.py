@@ -171,6 +171,6 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
         hint = (
             f"type {around[0]}" if around else "give the folder that train printed, outputs/train/NAME/STAMP"
         )
-        what = "a run" if len(command.holds) == 1 else "a run or an evaluation"
+        what = "a run" if len(command.holds) == 1 else "a run or of an evaluation"
         files = "no config.yaml" if len(command.holds) == 1 else f"none of {', '.join(command.holds)}"
         raise CheckpointError(f"{named[0]} is not the folder of {what}: it has {files}", hint=hint)

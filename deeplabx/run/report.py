@@ -141,6 +141,7 @@ class Source:
     target: Path | None
     again: str
     text: str  # of the config
+    overrides: Sequence[str]
     environment: Mapping[str, Any]
     sha256: str | None = None
 
@@ -172,7 +173,7 @@ class Source:
             overrides = []
         text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
         again = f"deeplabx train {typed(overrides)}".strip() + plugins.as_overrides()
-        return cls(folder, True, config, before, problems, folder, again, text[:100_000], {})
+        return cls(folder, True, config, before, problems, folder, again, text[:100_000], overrides, {})
 
     @classmethod
     def of_evaluation(cls, folder: Path, change: Change | None) -> "Source":
@@ -209,6 +210,7 @@ class Source:
             target,
             again + (plugins.as_overrides() if again else ""),
             text[:100_000],
+            overrides,
             environment,
             sha256 if isinstance(sha256, str) else None,
         )
@@ -325,7 +327,7 @@ def settings_of(config: schema.TrainConfig | None) -> list[tuple[str, Cell]]:
 
 def commands_of(folder: Path, source: Source, files: Files) -> list[tuple[str, str]]:
     """What to type next. Commands that need a checkpoint are left out where there is none yet."""
-    here, given = shlex.quote(str(folder.absolute())), plugins.as_overrides()
+    here, given = shlex.quote(str(folder.resolve())), plugins.as_overrides()
     found = []
     trained = source.target is not None
     if source.is_run:
@@ -333,12 +335,12 @@ def commands_of(folder: Path, source: Source, files: Files) -> list[tuple[str, s
         if trained and not (folder / "DONE").is_file() and not files.result:
             found.append(("Continue it", f"deeplabx resume {here}{given}"))
     if trained and source.target is not None:
-        target = shlex.quote(str(source.target.absolute()))
+        target = shlex.quote(str(source.target.resolve()))
+        kept = [one for one in source.overrides if not re.match(r"eval\.(scales|flip)=", one)]
+        evaluated = typed([] if source.is_run else kept)
+        scales = f"deeplabx eval {target} {evaluated} '{SCALES}' eval.flip=true{given}"
         found += [
-            (
-                "More scales, and flipped images too: slower, and mostly better",
-                f"deeplabx eval {target} '{SCALES}' eval.flip=true{given}",
-            ),
+            ("More scales, and flipped images too: slower, and mostly better", scales.replace("  ", " ")),
             ("Class ids and overlays of your images", f"deeplabx predict {target} IMAGE{given}"),
         ]
         if not source.target.is_file():
@@ -361,16 +363,16 @@ def origin_of(folder: Path, source: Source, step: int | None) -> list[tuple[str,
     checkpoint = source.target
     if source.is_run:
         checkpoint = None if step is None else folder / "checkpoints" / f"step-{step:08d}"
-    found: list[tuple[str, Cell]] = [("folder", folder.absolute())]
+    found: list[tuple[str, Cell]] = [("folder", folder.resolve())]
     if checkpoint is not None and checkpoint.exists():
-        found.append(("checkpoint", checkpoint.absolute()))
+        found.append(("checkpoint", checkpoint.resolve()))
         try:
             found.append(("sha256 of its weights", source.sha256 or model_sha256(checkpoint)))
             found += data_rows(checkpoint)
         except CheckpointError as error:
             found.append(("checkpoint", error.message))
     elif checkpoint is not None and not source.is_run:
-        found.append(("checkpoint, gone now", checkpoint.absolute()))
+        found.append(("checkpoint, gone now", checkpoint.resolve()))
         found.append(("sha256 of its weights", source.sha256))
     config = source.stored
     if config is not None:

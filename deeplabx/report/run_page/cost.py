@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeplabx.errors import byte_words
-from deeplabx.report.page import Bars, Block, Cell, Code, Fixed, Section, Table, Text
+from deeplabx.report.page import Bars, Block, Cell, Code, Details, Fixed, Section, Table, Text
 from deeplabx.report.run_page.facts import Facts, nan_number, number
 
 EXPLAINED = (
@@ -57,7 +57,6 @@ def of_variants(variants: Mapping[str, Any]) -> list[Block]:
                 Fixed(miou - first_miou),
                 Fixed(seconds, 3),
                 Fixed(seconds / first_seconds if first_seconds > 0 else math.nan, 2),
-                Code(" ".join(str(word) for word in as_list(one.get("settings")))[:300]),
             ]
         )
     images, whole = number(variants.get("images")), number(variants.get("of"))
@@ -65,8 +64,13 @@ def of_variants(variants: Mapping[str, Any]) -> list[Block]:
     if images is not None and whole is not None:
         words += f" on {images:,.0f} of the {whole:,.0f} images of {str(variants.get('split'))[:100]}"
         words += "" if images == whole else ", spread evenly over it: mIoU of so few differs from the split's"
-    columns = ["variant", "mIoU", "gain", "seconds per image", "times the cost", "settings of deeplabx eval"]
-    return [Section("Cost against gain", [Table(columns, rows), Text(f"{words}.", quiet=True)])]
+    columns = ["variant", "mIoU", "gain", "seconds per image", "times the cost"]
+    settings: list[list[Cell]] = [
+        [str(one.get("name", ""))[:100], Code(" ".join(map(str, as_list(one.get("settings"))))[:300])]
+        for one in found[1:]
+    ]
+    more = Details("Their settings of deeplabx eval", [Table(["variant", "settings"], settings)])
+    return [Section("Cost against gain", [Table(columns, rows), Text(f"{words}.", quiet=True), more])]
 
 
 def as_list(value: Any) -> list[Any]:
