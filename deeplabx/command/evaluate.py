@@ -53,8 +53,8 @@ def main(job: Job) -> float:
             f"{result.unreadable[0]}"
         )
     write_source(job.folder, found, job.overrides, device=resolve_device(config.trainer.devices))
-    report_quietly(job.folder, lambda words: print(words, file=sys.stderr))
-    print(f"\nwritten to {job.folder}/result.json and report.html")
+    reported = report_quietly(job.folder, lambda words: print(words, file=sys.stderr))
+    print(f"\nwritten to {job.folder}/result.json{' and report.html' if reported else ''}")
     return result.miou
 
 

@@ -12,6 +12,7 @@ from deeplabx.config import schema, stored
 from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import durable
+from deeplabx.engine.checkpoint import fingerprint
 from deeplabx.engine.checkpoint_folder import MANIFEST, read_json
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.record.record import IMAGES, Record
@@ -50,22 +51,26 @@ def write_source(folder: Path, found: StoredModel, overrides: Sequence[str], *, 
 
 
 def model_sha256(checkpoint: Path) -> str | None:
-    """Of the weights, by the checkpoint's manifest; None of an exported file, and where there is none."""
+    """Of the weights, by the checkpoint's manifest, or of an exported file; None where there is none."""
+    if checkpoint.is_file():
+        return str(fingerprint(checkpoint)["sha256"])
     if not (checkpoint / MANIFEST).is_file():
         return None
     entry = read_json(checkpoint / MANIFEST).get("model.safetensors")
     return str(entry.get("sha256")) if isinstance(entry, dict) else None
 
 
-def report_quietly(folder: Path, say: Callable[[str], None], **known: Any) -> None:
+def report_quietly(folder: Path, say: Callable[[str], None], **known: Any) -> bool:
     """Write the report of a run or an evaluation that matters more than its report: whatever goes wrong with
-    it is one line.
+    it is one line. Whether it is written.
     """
     try:
         write_report(folder, **known)
     except Exception as error:  # noqa: BLE001 - see above
         words = printable((str(error).splitlines() or [type(error).__name__])[0], 300)
         say(f"{REPORT} could not be written: {words}; deeplabx report {folder} tries again")
+        return False
+    return True
 
 
 def write_report(
@@ -337,10 +342,10 @@ def commands_of(folder: Path, source: Source, files: Files) -> list[tuple[str, s
     if trained and source.target is not None:
         target = shlex.quote(str(source.target.resolve()))
         kept = [one for one in source.overrides if not re.match(r"eval\.(scales|flip)=", one)]
-        evaluated = typed([] if source.is_run else kept)
-        scales = f"deeplabx eval {target} {evaluated} '{SCALES}' eval.flip=true{given}"
+        settings = typed([*([] if source.is_run else kept), SCALES, "eval.flip=true"])
+        scales = f"deeplabx eval {target} {settings}{given}"
         found += [
-            ("More scales, and flipped images too: slower, and mostly better", scales.replace("  ", " ")),
+            ("More scales, and flipped images too: slower, and mostly better", scales),
             ("Class ids and overlays of your images", f"deeplabx predict {target} IMAGE{given}"),
         ]
         if not source.target.is_file():
