@@ -121,7 +121,7 @@ def variants_of(found: StoredModel) -> Iterator[tuple[Variant, StoredModel]]:
         if EIGHT in variant.settings:
             if fixed or not hasattr(config.backbone, "output_stride"):
                 continue
-            config.backbone.output_stride = 8  # type: ignore[attr-defined]
+            config.backbone.output_stride = 8
         if SCALES in variant.settings:
             config.eval.scales = [float(one) for one in SCALES.partition("=")[2].strip("[]").split(",")]
         if FLIP in variant.settings:

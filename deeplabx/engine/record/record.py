@@ -27,8 +27,10 @@ SIDE = 512  # pixels: longest side of a kept prediction
 MOST_BYTES = 1 << 31  # of all arrays in the file
 MOST_OF_PNG = 4 << 20  # bytes of a kept prediction: of 512 x 512 random ids with 16 bits, it has 0.6 million
 # What reading a damaged file raises; memory where it claims arrays that are larger than there is.
-DAMAGE = (OSError, ValueError, EOFError, MemoryError, OverflowError, NotImplementedError, RuntimeError)
-DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error)
+DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, EOFError, MemoryError, OverflowError, RuntimeError),  # NotImplementedError is one
+    *(zipfile.BadZipFile, zlib.error),
+)
 MOST_PREDICTIONS = 64 << 20  # bytes that kept predictions may have in all; those of later images are left out
 
 

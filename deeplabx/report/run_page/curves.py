@@ -97,8 +97,8 @@ def evaluations(lines: Sequence[dict[str, Any]]) -> list[Block]:
         for step, line in list(zip(steps, lines, strict=True))[-MOST_ROWS:]
     ]
     table = Table(["step", "mIoU", "pixel accuracy", "mean class accuracy"], rows)
-    shown = Beside(charts) if len(charts) > 1 else charts[0]
-    return [shown, Details("All evaluations as a table", [table])]
+    together = Beside(charts) if len(charts) > 1 else charts[0]
+    return [together, Details("All evaluations as a table", [table])]
 
 
 def class_charts(lines: Sequence[dict[str, Any]]) -> list[Block]:

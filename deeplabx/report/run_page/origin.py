@@ -3,8 +3,10 @@
 from deeplabx.report.page import Block, Cell, Command, Details, Section, Table
 from deeplabx.report.run_page.facts import Facts
 
-SHOWN = ("deeplabx", "python", "torch", "platform", "device", "driver", "cuda", "cudnn", "cpu", "processes")
-SHOWN = (*SHOWN, "threads", "workers", "precision", "deterministic")
+SHOWN = (
+    *("deeplabx", "python", "torch", "platform", "device", "driver", "cuda", "cudnn", "cpu", "processes"),
+    *("threads", "workers", "precision", "deterministic"),
+)
 
 
 def origin_section(facts: Facts) -> list[Section]:

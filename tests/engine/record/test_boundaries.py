@@ -75,7 +75,7 @@ def test_the_same_label_and_prediction_have_boundary_iou_1() -> None:
 @pytest.mark.parametrize("border", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_distance_is_that_to_the_nearest_pixel_of_another_id(border: bool, dtype: type) -> None:
-    ids = blobs(12, 15, seed=4, void=True).astype(dtype)
+    ids: np.ndarray = blobs(12, 15, seed=4, void=True).astype(dtype)
     found = boundary_distance(ids, border=border)
     for (y, x), value in np.ndenumerate(ids):
         others = [max(abs(y - v), abs(x - u)) for (v, u), other in np.ndenumerate(ids) if other != value]

@@ -14,6 +14,7 @@ from deeplabx.command import variants
 from deeplabx.command.table import BY_WORDS
 from deeplabx.engine.record.record import IMAGES, Predictions, Record
 from deeplabx.errors import CheckpointError
+from deeplabx.report.page import Heatmap, Text
 from deeplabx.report.run_page.boundaries import boundary_iou, trimap_miou
 from deeplabx.report.run_page.calibration import calibration_error
 from deeplabx.report.run_page.confusion import OTHERS, heatmap, worst_confusions
@@ -94,7 +95,7 @@ def test_the_table_of_classes_is_that_of_loops_over_the_raw_arrays(tiny_run: Pat
         open_dataset("shapes", split="val", train_images=12, val_images=4),
         Predictions(evaluation),
     )
-    pairs = [(samples[index].label, kept.ids(index)) for index in range(4)]
+    pairs = [(samples[index].label, np.asarray(kept.ids(index))) for index in range(4)]
     labels, ids = (np.concatenate([pair[which].ravel() for pair in pairs]) for which in (0, 1))
     valid = labels != 255
     labels, ids = labels[valid], ids[valid]
@@ -178,13 +179,15 @@ def test_rows_of_the_matrix_add_up_also_where_classes_are_many() -> None:
     matrix = rng.integers(0, 100, (150, 150))
     matrix[3] = 0
     chart, words = heatmap(matrix, [f"class {at}" for at in range(150)])
-    sums = np.sum(chart.values, axis=1)  # type: ignore[union-attr]
+    assert isinstance(chart, Heatmap)
+    assert isinstance(words, Text)
+    sums = np.sum(chart.values, axis=1)
     assert len(sums) == 30
     assert np.allclose(sums[np.isfinite(sums)], 1)
-    assert chart.columns[-1] == OTHERS  # type: ignore[union-attr]
-    assert "Of 150 classes, the 30 with the most pixels" in words.words  # type: ignore[union-attr]
+    assert chart.columns[-1] == OTHERS
+    assert "Of 150 classes, the 30 with the most pixels" in words.words
     used = matrix.sum(axis=0) + matrix.sum(axis=1)
-    least = min(used[int(name.split()[1])] for name in chart.rows)  # type: ignore[union-attr]
+    least = min(used[int(name.split()[1])] for name in chart.rows)
     assert sum(used > least) == 29
 
 
@@ -199,8 +202,8 @@ def test_the_worst_confusions_are_those_of_the_most_pixels() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_crop_holds_the_largest_part_and_stays_in_the_image(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    mask = np.zeros(rng.integers(20, 200, 2), bool)
-    height, width = mask.shape
+    height, width = (int(side) for side in rng.integers(20, 200, 2))
+    mask = np.zeros((height, width), bool)
     tall, wide = rng.integers(5, 1 + height // 3), rng.integers(5, 1 + width // 3)
     top, left = rng.integers(0, height - tall), rng.integers(0, width - wide)
     mask[0, 0] = True
@@ -321,8 +324,10 @@ def test_a_record_that_is_gone_leaves_the_result(own_run: Path) -> None:
     assert f"{result['miou']:.4f}" in page.inside["bdi"]
 
 
-DAMAGED = ("result.json", "cost.json", "environment.json", "alarms.json", "images.npz", "variants.json")
-DAMAGED = (*DAMAGED, "overrides.yaml", "extensions.json", "predictions.zip", "unreadable.txt")
+DAMAGED = (
+    *("result.json", "cost.json", "environment.json", "alarms.json", "images.npz", "variants.json"),
+    *("overrides.yaml", "extensions.json", "predictions.zip", "unreadable.txt"),
+)
 CONTENTS = (b"", b"[" * 1200, b"{}", b'{"a": NaN}', b"\xff\xfe", b"[1, 2]")
 
 
