@@ -28,8 +28,8 @@ MOST_BYTES = 1 << 31  # of all arrays in the file
 MOST_OF_PNG = 4 << 20  # bytes of a kept prediction: of 512 x 512 random ids with 16 bits, it has 0.6 million
 # What reading a damaged file raises; memory where it claims arrays that are larger than there is.
 DAMAGE: tuple[type[Exception], ...] = (
-    *(OSError, ValueError, EOFError, MemoryError, OverflowError, RuntimeError),  # NotImplementedError is one
-    *(zipfile.BadZipFile, zlib.error),
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, OverflowError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, cv2.error),
 )
 MOST_PREDICTIONS = 64 << 20  # bytes that kept predictions may have in all; those of later images are left out
 
@@ -102,7 +102,7 @@ class Record:
             refuse_large(path)
             with np.load(path, allow_pickle=False) as file:
                 return cls.of_arrays({name: file[name] for name in file.files})
-        except (*DAMAGE, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except DAMAGE as error:
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise CheckpointError(
                 f"{path} is damaged: {words}", hint="evaluate again: deeplabx eval RUN"
@@ -257,7 +257,7 @@ class Predictions:
             if not content.startswith(b"\x89PNG") or not 0 < max(sides) <= SIDE:
                 raise ValueError(f"{name} is not a PNG of at most {SIDE} pixels")
             ids = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        except (*DAMAGE, KeyError, struct.error, cv2.error) as error:
+        except DAMAGE as error:
             raise self.damaged(error) from None
         if ids is None or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
             raise self.damaged(f"{name} is no mask")
