@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from deeplabx.command.job import Job
@@ -80,7 +79,7 @@ from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
 from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
-from deeplabx.run.report import report_quietly
+from deeplabx.run.report import Reports
 from deeplabx.run.resolve import images_per_norm, resolved
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
@@ -224,6 +223,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     unreadable: set[str] = set()
 
     drawing = Background()
+    reports = Reports(folder, samples=validation, say=log.say, later=drawing.run)
 
     def draw(panels: SamplePanels) -> None:
         if is_main():
@@ -254,8 +254,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
         if is_main():
-            known = {"samples": validation, "newest": (state.step, result)}
-            drawing.run(partial(report_quietly, folder, log.say, **known))
+            reports.due((state.step, result))
         return result
 
     with stop, log, closing(batches), closing(reader), drawing:
@@ -278,7 +277,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
             drawing.run(draw_curves, folder)
-            drawing.run(partial(report_quietly, folder, log.say, samples=validation, finished=True))
+            reports.due(finished=True)
             drawing.wait()
         log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):

@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from deeplabx.errors import CheckpointError, ConfigError, DataError, printable
 from deeplabx.report.page import Cell
 from deeplabx.report.run_page import Facts, write_run_page
 from deeplabx.report.run_page.facts import History, number
-from deeplabx.report.run_page.folder import Files
+from deeplabx.report.run_page.folder import RESULT, Files
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import StoredModel, config_from_plain
@@ -30,6 +32,7 @@ from deeplabx.run.paths import refuse_moved, with_absolute_paths
 
 REPORT, EVALUATION = "report.html", "evaluation.json"
 SCALES = "eval.scales=[0.5,0.75,1.0,1.25,1.5,1.75]"
+PAUSE = 10.0  # seconds between two reports of a run that evaluates more often: one takes about 0.5 of a core
 MOST_UNREADABLE = 1000  # lines of unreadable.txt
 Change = Callable[[schema.TrainConfig], schema.TrainConfig]
 
@@ -73,6 +76,32 @@ def report_quietly(folder: Path, say: Callable[[str], None], **known: Any) -> bo
     return True
 
 
+class Reports:
+    """The report of a run, made beside its training: after an evaluation where the last one is older than
+    PAUSE, and at the end.
+
+    later: runs a function beside the training. samples: the evaluated split.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        samples: ReadableSet,
+        say: Callable[[str], None],
+        later: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self.folder, self.samples, self.say, self.later = folder, samples, say, later
+        self.made = time.monotonic()  # when; of the first, when the run began
+
+    def due(self, newest: tuple[int, Metrics] | None = None, *, finished: bool = False) -> None:
+        """Make it soon. newest: step and metrics of an evaluation; finished: whether the run is."""
+        if finished or time.monotonic() - self.made >= PAUSE:
+            self.made = time.monotonic()
+            known = {"samples": self.samples, "newest": newest, "finished": finished}
+            self.later(partial(report_quietly, self.folder, self.say, **known))
+
+
 def write_report(
     folder: Path,
     *,
@@ -111,7 +140,7 @@ def write_report(
         no_images=no_images,
         history=files.history,
         alarms=files.alarms,
-        unreadable=unreadable_of(folder, files.metrics),
+        unreadable=unreadable_of(folder, files.result.get("unreadable")),
         problems=[*source.problems, *files.problems],
         settings=settings_of(config),
         commands=commands_of(folder, source, files),
@@ -264,13 +293,15 @@ def words_of(folder: Path, config: schema.TrainConfig | None, record: Record | N
     return ": ".join(parts)
 
 
-def unreadable_of(folder: Path, found: Metrics | None) -> list[str]:
+def unreadable_of(folder: Path, listed: Any) -> list[str]:
+    """What could not be read, by unreadable.txt, else by the list in result.json."""
     path = folder / "unreadable.txt"
     if path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        more = [f"{len(lines) - MOST_UNREADABLE} more are in {path.name}"]
-        return lines[:MOST_UNREADABLE] + (more if len(lines) > MOST_UNREADABLE else [])
-    return [] if found is None else list(found.unreadable)
+    else:
+        path, lines = folder / RESULT, [str(one) for one in listed] if isinstance(listed, list) else []
+    more = [f"{len(lines) - MOST_UNREADABLE} more are in {path.name}"]
+    return lines[:MOST_UNREADABLE] + (more if len(lines) > MOST_UNREADABLE else [])
 
 
 # --- its images ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from deeplabx.report.run_page.confusion import OTHERS, heatmap, worst_confusions
 from deeplabx.report.run_page.cost import training_seconds
 from deeplabx.report.run_page.curves import MOST_POINTS, points, smoothed
 from deeplabx.report.run_page.examples import SMALLEST, crop_around
+from deeplabx.report.run_page.folder import Files
 from deeplabx.report.run_page.images import chosen
 from deeplabx.report.statistics import bootstrap
 from deeplabx.run import report as reports
@@ -260,6 +262,37 @@ def test_training_writes_the_report_of_its_best_evaluation(own_run: Path) -> Non
     assert "Where the time went" in page.inside["figcaption"]
 
 
+def test_reports_of_evaluations_are_made_beside_the_training_but_not_all_the_time(
+    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int | None, bool]] = []
+
+    def noted(_: Path, *, newest: Any, finished: bool, **__: object) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        made.append((None if newest is None else newest[0], finished))
+
+    monkeypatch.setattr(reports, "write_report", noted)
+    monkeypatch.setattr(reports, "PAUSE", 0.0)
+    train_tiny("each")
+    assert made == [(1, False), (2, False), (3, False), (4, False), (None, True)]
+    made.clear()
+    monkeypatch.setattr(reports, "PAUSE", 1000.0)
+    train_tiny("none", "schedule.max_iters=2")
+    assert made == [(None, True)]
+
+
+def test_a_report_during_the_run_has_the_evaluation_that_is_not_logged_yet(own_run: Path) -> None:
+    for name in ("result.json", "DONE"):
+        (own_run / name).unlink()
+    lines = [line for line in (own_run / "metrics.jsonl").read_text().splitlines() if "miou" not in line]
+    (own_run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    found = Files.read(own_run).metrics
+    assert found is not None
+    write_report(own_run, newest=(4, found))
+    assert float(rows_of(own_run)["4"][0]) == found.miou
+    assert "running, at step 4 of 4" in parsed(own_run).text
+
+
 def test_a_report_that_fails_is_a_line_in_the_log(
     train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +303,7 @@ def test_a_report_that_fails_is_a_line_in_the_log(
     folder = train_tiny("run", "schedule.max_iters=2", "eval.details=false")
     lines = (folder / "train.log").read_text().splitlines()
     said = [line for line in lines if "report.html could not be written: no; deeplabx report" in line]
-    assert len(said) == 3  # two evaluations, and the end
+    assert len(said) == 1  # the end: the evaluations were too soon after one another
     assert (folder / "DONE").is_file()
     assert not (folder / "report.html").exists()
 
