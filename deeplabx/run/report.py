@@ -143,7 +143,7 @@ def write_report(
         unreadable=unreadable_of(folder, files.result.get("unreadable")),
         problems=[*source.problems, *files.problems],
         settings=settings_of(config),
-        commands=commands_of(folder, source, files),
+        commands=commands_of(folder, source, files, finished=level == "good"),
         cost=files.cost,
         variants=files.variants,
         environment=files.environment if source.is_run else source.environment,
@@ -361,14 +361,14 @@ def settings_of(config: schema.TrainConfig | None) -> list[tuple[str, Cell]]:
     return [*found, *([("CRF iterations", own.crf_iterations)] if own.crf else [])]
 
 
-def commands_of(folder: Path, source: Source, files: Files) -> list[tuple[str, str]]:
+def commands_of(folder: Path, source: Source, files: Files, *, finished: bool) -> list[tuple[str, str]]:
     """What to type next. Commands that need a checkpoint are left out where there is none yet."""
     here, given = shlex.quote(str(folder.resolve())), plugins.as_overrides()
     found = []
     trained = source.target is not None
     if source.is_run:
         trained = any((folder / "checkpoints").glob("step-*"))
-        if trained and not (folder / "DONE").is_file() and not files.result:
+        if trained and not finished:
             found.append(("Continue it", f"deeplabx resume {here}{given}"))
     if trained and source.target is not None:
         target = shlex.quote(str(source.target.resolve()))

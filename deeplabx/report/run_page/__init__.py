@@ -14,7 +14,7 @@ from deeplabx.report.run_page.facts import Facts
 from deeplabx.report.run_page.images import image_section
 from deeplabx.report.run_page.objects import object_section
 from deeplabx.report.run_page.origin import origin_section
-from deeplabx.report.run_page.summary import summary, warnings
+from deeplabx.report.run_page.summary import commands, summary, warnings
 from deeplabx.report.statistics import bootstrap
 
 __all__ = ["Facts", "write_run_page"]
@@ -29,7 +29,7 @@ def write_run_page(path: Path, facts: Facts) -> None:
 
 def sections(facts: Facts) -> list[Block]:
     interval = None if facts.record is None else bootstrap(facts.record)
-    found: list[Block] = [summary(facts, interval), *warnings(facts), *curves(facts)]
+    found: list[Block] = [summary(facts, interval), *warnings(facts), *commands(facts), *curves(facts)]
     found += class_table(facts, interval)
     if facts.record is not None:
         examples = Examples(facts)

@@ -9,9 +9,7 @@ MOST_NAMES = 12  # classes that a sentence lists
 
 
 def summary(facts: Facts, interval: Bootstrap | None) -> Section:
-    return Section(
-        "Summary", [*tiles(facts, interval), *interval_words(interval), *settings(facts), *commands(facts)]
-    )
+    return Section("Summary", [*tiles(facts, interval), *interval_words(interval), *settings(facts)])
 
 
 def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
@@ -33,7 +31,9 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
         shown.append(("run", facts.status.split(":")[0].split(",")[0]))
     tiles = Tiles(shown, {"run": facts.level, "mIoU": "note"})
     if found is not None:
-        return [tiles, Text(facts.status)] if facts.is_run and facts.level != "good" else [tiles]
+        return (
+            [tiles, Text(facts.status)] if facts.is_run and facts.level not in ("good", "error") else [tiles]
+        )
     words = "There is no evaluation yet, so this page has only what the run has logged."
     return [*([tiles] if shown else []), Text(facts.status), Text(words)]
 
@@ -54,7 +54,7 @@ def settings(facts: Facts) -> list[Block]:
     return [Table(["evaluated", "with"], rows)] if rows else []
 
 
-def commands(facts: Facts) -> list[Block]:
+def commands(facts: Facts) -> list[Section]:
     if not facts.commands:
         return []
     return [Section("Next", [Command(line, f"{words}:") for words, line in facts.commands])]
