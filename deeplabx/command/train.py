@@ -79,7 +79,7 @@ from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
 from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
-from deeplabx.run.report import Reports
+from deeplabx.run.report import REPORT, Reports
 from deeplabx.run.resolve import images_per_norm, resolved
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
@@ -302,6 +302,7 @@ def closing_words(state: TrainState, folder: Path) -> list[str]:
     return [
         f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}",
         *([f"IoU 0 at that step: {listed(missed)}"] if missed else []),
+        *([f"report: {folder / REPORT}"] if (folder / REPORT).is_file() else []),
         f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}",
     ]
 

@@ -21,9 +21,7 @@ __all__ = ["Facts", "write_run_page"]
 
 
 def write_run_page(path: Path, facts: Facts) -> None:
-    """Write the page in place of an older one. Raises DataError where `path` is a link or a folder, and
-    CheckpointError for a damaged file of predictions.
-    """
+    """Write the page in place of an older one. Raises DataError where `path` is a link or a folder."""
     write_page(path, facts.title, sections(facts), words=facts.words)
 
 

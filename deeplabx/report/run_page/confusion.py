@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplabx.errors import DataError
+from deeplabx.errors import DeeplabxError
 from deeplabx.report.page import Block, Cell, Gallery, Heatmap, Section, Share, Swatch, Table, Text
 from deeplabx.report.run_page.examples import Examples, crop_around, cropped, figures
 from deeplabx.report.run_page.facts import Facts
@@ -105,7 +105,7 @@ def example_section(facts: Facts, examples: Examples, one: Confusion) -> Section
     position = int(pixels.argmax())
     try:
         found = examples.at(position)
-    except DataError as error:
+    except DeeplabxError as error:
         return Section(title, [Text(f"No example: {error.message}")])
     where = (found.label == one.label) & (found.predicted == one.predicted)
     if not where.any():  # thin, and lost where the prediction was shrunk

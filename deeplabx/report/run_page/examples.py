@@ -31,8 +31,8 @@ class Example(NamedTuple):
 
 
 class Examples:
-    """Reads the images that figures need, each once. Raises DataError where one cannot be read, or is not the
-    one that was evaluated.
+    """Reads the images that figures need, each once. Raises a DeeplabxError where one cannot be read, or is
+    not the one that was evaluated.
     """
 
     def __init__(self, facts: Facts) -> None:

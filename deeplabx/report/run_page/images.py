@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deeplabx.errors import DataError
+from deeplabx.errors import DeeplabxError
 from deeplabx.report.page import (
     Block,
     Cell,
@@ -87,7 +87,7 @@ def row(facts: Facts, examples: Examples, at: int, miou: float) -> Block:
     record = facts.record
     try:
         example = examples.at(at)
-    except DataError as error:
+    except DeeplabxError as error:
         return Text(f"{record.names[at]}, mIoU {miou:.4f}: {error.message}")
     shown = figures(
         example,

@@ -34,8 +34,10 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
         return (
             [tiles, Text(facts.status)] if facts.is_run and facts.level not in ("good", "error") else [tiles]
         )
+    if not facts.is_run:
+        return [Text("Of this evaluation, no file with its result can be read.")]
     words = "There is no evaluation yet, so this page has only what the run has logged."
-    return [*([tiles] if shown else []), Text(facts.status), Text(words)]
+    return [tiles, Text(facts.status), Text(words)]
 
 
 def interval_words(interval: Bootstrap | None) -> list[Block]:

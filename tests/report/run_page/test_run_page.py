@@ -13,7 +13,7 @@ import pytest
 
 from deeplabx.command import variants
 from deeplabx.command.table import BY_WORDS
-from deeplabx.engine.record.record import IMAGES, Predictions, Record
+from deeplabx.engine.record.record import IMAGES, Predictions, Record, as_png, write_predictions
 from deeplabx.errors import CheckpointError
 from deeplabx.report.page import Heatmap, Text
 from deeplabx.report.run_page.boundaries import boundary_iou, trimap_miou
@@ -380,6 +380,23 @@ def test_a_damaged_file_is_named(name: str, own_run: Path) -> None:
     page = page_of(own_run)
     assert str(own_run / name) in page.text
     assert ("Confusion matrix" in page.text) == (name != "images.npz")
+
+
+def test_a_damaged_prediction_or_image_leaves_the_others(own_run: Path) -> None:
+    kept = Predictions(own_run)
+    ids = {index: np.asarray(kept.ids(index)) for index in range(4)}
+    content = {index: as_png(one) if index else as_png(one)[:-20] for index, one in ids.items()}
+    write_predictions(own_run, content)
+    page = page_of(own_run)
+    assert "predictions.zip is damaged" in page.text
+    assert len([one for one in page.all("img") if one["alt"].endswith("errors in red")]) == 3
+
+
+def test_an_evaluation_of_which_nothing_can_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "images.npz").write_bytes(b"x")
+    page = page_of(tmp_path)
+    assert "Of this evaluation, no file with its result can be read." in page.text
+    assert "running" not in page.text
 
 
 def test_lines_that_no_run_writes_are_counted(own_run: Path) -> None:
