@@ -161,11 +161,16 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
             f"{command.words} needs the folder of a run",
             hint=f"deeplabx {command.words} outputs/train/NAME/STAMP",
         )
-    # os.path, because pathlib raises where a name is too long
-    if not os.path.isfile(Path(named[0]) / "config.yaml"):  # noqa: PTH113
-        parents = list(Path(named[0]).parents)[:2]
-        around = [one for one in parents if os.path.isfile(one / "config.yaml")]  # noqa: PTH113
+
+    def is_one(folder: Path) -> bool:
+        # os.path, because pathlib raises where a name is too long
+        return any(os.path.isfile(folder / name) for name in command.holds)  # noqa: PTH113
+
+    if not is_one(Path(named[0])):
+        around = [one for one in list(Path(named[0]).parents)[:2] if is_one(one)]
         hint = (
             f"type {around[0]}" if around else "give the folder that train printed, outputs/train/NAME/STAMP"
         )
-        raise CheckpointError(f"{named[0]} is not the folder of a run: it has no config.yaml", hint=hint)
+        what = "a run" if len(command.holds) == 1 else "a run or of an evaluation"
+        files = "no config.yaml" if len(command.holds) == 1 else f"none of {', '.join(command.holds)}"
+        raise CheckpointError(f"{named[0]} is not the folder of {what}: it has {files}", hint=hint)

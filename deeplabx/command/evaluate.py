@@ -25,6 +25,7 @@ from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
 from deeplabx.run.folder import newest_root
 from deeplabx.run.loading import reader_of, workers_to_evaluate
 from deeplabx.run.paths import refuse_moved
+from deeplabx.run.report import report_quietly, write_source
 
 
 def main(job: Job) -> float:
@@ -53,7 +54,9 @@ def main(job: Job) -> float:
             f"\n{len(result.unreadable)} unreadable images were not counted, the first: "
             f"{result.unreadable[0]}"
         )
-    print(f"\nwritten to {job.folder}/result.json")
+    write_source(job.folder, found, job.overrides, device=resolve_device(config.trainer.devices))
+    reported = report_quietly(job.folder, lambda words: print(words, file=sys.stderr))
+    print(f"\nwritten to {job.folder}/result.json{' and report.html' if reported else ''}")
     return result.miou
 
 

@@ -19,6 +19,7 @@ class Command:
     overrides_stored: bool = False
     needs: Mapping[str, str] = field(default_factory=dict)  # settings without a default, with their meaning
     first: tuple[str, ...] = ()  # settings that may be its first words, without key=
+    holds: tuple[str, ...] = ("config.yaml",)  # files that the folder of `run` has, one of them at least
     rest: str = ""  # a list that further words without key= go into
     lists: bool = False  # whether it lists options; of installed plug-ins too
     trains: bool = False  # whether it can be started again when it is stopped before its first step
@@ -87,6 +88,19 @@ COMMANDS = (
         first=("ckpt",),
         rest="input",
         parallel=True,
+    ),
+    Command(
+        words="report",
+        about="the page of a run or of an evaluation: report.html",
+        examples=(
+            ("report RUN", "made again, as after each evaluation"),
+            ("report RUN variants=true", "and what output stride 8, scales and flip cost and gain here"),
+        ),
+        run="deeplabx.command.report:main",
+        schema="ReportConfig",
+        overrides_stored=True,
+        first=("run",),
+        holds=("config.yaml", "evaluation.json", "images.npz"),
     ),
     Command(
         words="export",

@@ -81,6 +81,7 @@ from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
 from deeplabx.run.loading import loading_of, reader_of
 from deeplabx.run.opening import opening_words
 from deeplabx.run.paths import with_absolute_paths
+from deeplabx.run.report import REPORT, Reports
 from deeplabx.run.resolve import images_per_norm, resolved
 from deeplabx.run.tracking import tracked_run, tracker_of
 from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
@@ -232,6 +233,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     unreadable: set[str] = set()
 
     drawing = Background()
+    reports = Reports(folder, samples=validation, say=log.say, later=drawing.run)
 
     def draw(panels: SamplePanels) -> None:
         if is_main():
@@ -246,7 +248,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
         panels = SamplePanels(validation, count=config.trainer.samples)
-        recorder = recorder_of(validation, config, step=state.step)
+        recorder, began = recorder_of(validation, config, step=state.step), time.perf_counter()
         result = evaluate(
             predictor,
             validation,
@@ -260,11 +262,12 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         log.alarm(doctor.evaluation(state.step, recorder.record))
         if is_main() and result.miou > state.best_miou:
             cost = cost_of(recorder, config, channels=validation.channels, device=device)
-            write_evaluation(folder, recorder, cost)
+            write_evaluation(folder, recorder, cost | {"evaluation_seconds": time.perf_counter() - began})
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
         if is_main():
             drawing.run(show_confusion, result, state.step, log)
+            reports.due((state.step, result))
         return result
 
     with stop, log, closing(batches), closing(reader), drawing:
@@ -292,6 +295,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
             write_result(folder, state, seconds=time.perf_counter() - started)
             log.result(state.best)
             drawing.run(write_curves, folder, log)
+            reports.due(finished=True)
             drawing.wait()
         log.closing(loading.workers, cores=loading.cores)
         for line in closing_words(state, folder):
@@ -345,6 +349,7 @@ def closing_words(state: TrainState, folder: Path) -> list[str]:
     return [
         f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}",
         *([f"IoU 0 at that step: {listed(missed)}"] if missed else []),
+        *([f"report: {folder / REPORT}"] if (folder / REPORT).is_file() else []),
         f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}",
     ]
 

@@ -982,6 +982,21 @@ class ExtendConfig(ResumeConfig):
 
 
 @dataclass
+class ReportConfig:
+    """Everything else is in the run's folder: only overrides replace what is stored there."""
+
+    run: str = setting(path=True, words="folder of a run or of an evaluation")
+    dataset: DatasetSettings = nested(DatasetSettings)
+    variants: bool = setting(
+        words="measure output stride 8, scales and flip; what they cost on this machine and gain on the "
+        "evaluated split; kept in variants.json"
+    )
+    variant_images: int = number(
+        at_least=1, at_most=MOST_IMAGES, words="images that they are measured on; spread over the split"
+    )
+
+
+@dataclass
 class ShowConfig:
     model: ModelSettings = nested(ModelSettings)
     backbone: BackboneSettings = nested(BackboneSettings)

@@ -62,7 +62,7 @@ def test_a_run_of_four_channels_trains_and_is_evaluated(infrared: None, tmp_path
     assert next(predictor.model.parameters()).shape[1] == 4
     with pytest.raises(DataError, match="the image has 3 channels, the model needs 4"):
         predictor.ids(np.zeros((40, 40, 3), np.uint8))
-    metrics = measured(found, False)
+    metrics = measured(found, False, None)
     assert metrics.miou == json.loads((tmp_path / "result.json").read_text())["miou"]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -13,14 +14,23 @@ import numpy as np
 
 from deeplabx.dataset.contract import Palette
 from deeplabx.engine.durable import arriving_file
+from deeplabx.engine.record.boundaries import WIDEST
+from deeplabx.engine.record.calibration import BINS as CONFIDENCE_BINS
 from deeplabx.engine.record.counts import ClassPixels, ImageCounts
 from deeplabx.engine.record.details import Details
+from deeplabx.engine.record.objects import BINS as OBJECT_BINS
 from deeplabx.errors import CheckpointError
 
 IMAGES, PREDICTIONS = "images.npz", "predictions.zip"
 VERSION = 1
 SIDE = 512  # pixels: longest side of a kept prediction
-MOST_BYTES = 1 << 31  # of an array in the file
+MOST_BYTES = 1 << 31  # of all arrays in the file
+MOST_OF_PNG = 4 << 20  # bytes of a kept prediction: of 512 x 512 random ids with 16 bits, it has 0.6 million
+# What reading a damaged file raises; memory where it claims arrays that are larger than there is.
+DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, OverflowError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, cv2.error),
+)
 MOST_PREDICTIONS = 64 << 20  # bytes that kept predictions may have in all; those of later images are left out
 
 
@@ -89,19 +99,12 @@ class Record:
                 f"{folder} has no {IMAGES}: it holds no finished evaluation", hint=f"deeplabx eval {folder}"
             )
         try:
+            refuse_large(path)
             # Opened here: of a damaged file, NumPy leaves its own open.
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls.of_arrays({name: file[name] for name in file.files})
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            RecursionError,
-            zipfile.BadZipFile,
-        ) as error:
-            words = " ".join(str(error).split())[:200]
+        except DAMAGE as error:
+            words = " ".join(str(error).split())[:200] or type(error).__name__
             raise CheckpointError(
                 f"{path} is damaged: {words}", hint="evaluate again: deeplabx eval RUN"
             ) from None
@@ -114,7 +117,9 @@ class Record:
             raise ValueError(f"version {plain['version']} is not {VERSION}")
         classes, names, groups = plain["classes"], plain["names"], plain["groups"]
         count = len(classes)
-        image, cell, pixels = (arrays[name].astype(np.int64) for name in ("image", "cell", "pixels"))
+        if not 0 < count * count * 8 <= MOST_BYTES:
+            raise ValueError(f"it has {count} classes")
+        image, cell, pixels = (whole_numbers(arrays, name) for name in ("image", "cell", "pixels"))
         if not (image.ndim == 1 and image.shape == cell.shape == pixels.shape):
             raise ValueError("its matrices differ in length")
         if len(image) and not (
@@ -123,21 +128,18 @@ class Record:
             and pixels.min() > 0
         ):
             raise ValueError("its matrices hold values out of range")
-        indices, sizes = arrays["indices"].astype(np.int64), arrays["sizes"].astype(np.int64)
+        if np.any(np.diff(image * count**2 + cell) <= 0):
+            raise ValueError("its matrices are not in order")
+        indices, sizes = (whole_numbers(arrays, name) for name in ("indices", "sizes"))
         if indices.shape != (len(names),) or sizes.shape != (len(names), 2):
             raise ValueError("it has not one index and size for each image")
+        if np.any(np.diff(indices) <= 0) or np.any(indices < 0) or np.any(sizes < 1):
+            raise ValueError("its indices or sizes are out of range")
         if groups is not None and len(groups) != len(names):
             raise ValueError("it has not one group for each image")
-        details = None
-        if "boundary" in arrays:
-            details = Details(
-                boundary=arrays["boundary"],
-                distance=arrays["distance"],
-                objects=arrays["objects"],
-                calibration=arrays.get("calibration"),
-            )
-            if details.boundary.shape != (count, 2) or details.distance.shape[1:] != (count, 3):
-                raise ValueError("its details have another number of classes")
+        if len(plain["palette"]) != count:
+            raise ValueError("it has not one colour for each class")
+        details = details_in(arrays, count) if "boundary" in arrays else None
         return cls(
             classes=[str(name) for name in classes],
             palette=[(int(red), int(green), int(blue)) for red, green, blue in plain["palette"]],
@@ -152,6 +154,44 @@ class Record:
             counts=ImageCounts(count, len(names), image, cell, pixels),
             details=details,
         )
+
+
+def whole_numbers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """An array of integers as int64. Raises ValueError for another."""
+    if arrays[name].dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {arrays[name].dtype}, not integers")
+    return arrays[name].astype(np.int64)
+
+
+def details_in(arrays: dict[str, np.ndarray], count: int) -> Details:
+    """Of `count` classes. Raises KeyError or ValueError for what no evaluation writes."""
+    shapes = {
+        "boundary": (count, 2),
+        "distance": (WIDEST, count, 3),
+        "objects": (count, OBJECT_BINS, 2),
+        "calibration": (CONFIDENCE_BINS, 3),
+    }
+    found: dict[str, Any] = {"calibration": None}
+    for name, shape in shapes.items():
+        if name == "calibration" and name not in arrays:
+            continue
+        values = arrays[name]
+        if values.shape != shape or values.dtype.kind not in "iuf":
+            raise ValueError(f"{name} holds {values.dtype} {values.shape}, which must be numbers {shape}")
+        if not np.all((values >= 0) & (values < 2.0**62)):
+            raise ValueError(f"{name} holds values out of range")
+        found[name] = values
+    return Details(**found)
+
+
+def refuse_large(path: Path) -> None:
+    """Raise ValueError for arrays that together are larger than those of any evaluation: a few bytes can
+    claim to be many.
+    """
+    with zipfile.ZipFile(path) as file:
+        claimed = sum(one.file_size for one in file.infolist())
+    if claimed > MOST_BYTES:
+        raise ValueError(f"its arrays have {claimed:,} bytes, more than {MOST_BYTES:,}")
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -187,25 +227,39 @@ class Predictions:
         """Raises CheckpointError for a damaged file. Without a file there are none."""
         self.path = folder / PREDICTIONS
         self.file: zipfile.ZipFile | None = None
+        self.names: dict[int, str] = {}  # of the files, by index
         if self.path.is_file():
             try:
+                if self.path.stat().st_size > 2 * MOST_PREDICTIONS:
+                    raise ValueError(f"it has more than {2 * MOST_PREDICTIONS:,} bytes")
                 self.file = zipfile.ZipFile(io.BytesIO(self.path.read_bytes()))
-            except (OSError, zipfile.BadZipFile) as error:
-                raise CheckpointError(f"{self.path} is damaged: {error}", hint="deeplabx eval RUN") from None
+                self.names = {int(name.removesuffix(".png")): name for name in self.file.namelist()}
+            except DAMAGE as error:
+                raise self.damaged(error) from None
+
+    def damaged(self, error: object) -> CheckpointError:
+        words = " ".join(str(error).split())[:200]
+        return CheckpointError(f"{self.path} is damaged: {words}", hint="evaluate again: deeplabx eval RUN")
 
     def indices(self) -> set[int]:
         """Of the images whose predictions are kept."""
-        return set() if self.file is None else {int(Path(name).stem) for name in self.file.namelist()}
+        return set(self.names)
 
     def ids(self, index: int) -> np.ndarray | None:
         """Ids h x w of the image `index` of the data set's split; None where they were not kept."""
-        name = f"{index}.png"
-        if self.file is None or name not in self.file.namelist():
+        if self.file is None or index not in self.names:
             return None
+        name = self.names[index]
         try:
-            ids = cv2.imdecode(np.frombuffer(self.file.read(name), np.uint8), cv2.IMREAD_UNCHANGED)
-        except (OSError, zipfile.BadZipFile, zlib.error, cv2.error) as error:
-            raise CheckpointError(f"{self.path} is damaged: {error}", hint="deeplabx eval RUN") from None
-        if ids is None or ids.ndim != 2:
-            raise CheckpointError(f"{self.path} is damaged: {name} is no mask", hint="deeplabx eval RUN")
+            if self.file.getinfo(name).file_size > MOST_OF_PNG:
+                raise ValueError(f"{name} is larger than any kept prediction")
+            content = self.file.read(name)
+            sides = struct.unpack(">II", content[16:24])  # the header of a PNG: no larger image is decoded
+            if not content.startswith(b"\x89PNG") or not 0 < max(sides) <= SIDE:
+                raise ValueError(f"{name} is not a PNG of at most {SIDE} pixels")
+            ids = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        except DAMAGE as error:
+            raise self.damaged(error) from None
+        if ids is None or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+            raise self.damaged(f"{name} is no mask")
         return ids

@@ -37,8 +37,16 @@ class Code:
     words: str
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """A number with the same number of decimals in each row; not a finite one is a dash."""
+
+    value: float
+    decimals: int = 4
+
+
 # Numbers are right-aligned: int with thousands separators, float with four digits. None is a dash.
-Cell: TypeAlias = str | int | float | Path | Swatch | Share | Code | None
+Cell: TypeAlias = str | int | float | Path | Swatch | Share | Code | Fixed | None
 
 
 # --- blocks -------------------------------------------------------------------------------------------------
@@ -97,10 +105,33 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Lines:
-    """Curves over one horizontal axis; a value that is not finite makes a gap."""
+    """Curves over one horizontal axis; a value that is not finite makes a gap.
+
+    behind: names of curves that are drawn thin and pale behind the others, such as values before they are
+    smoothed, or a line to compare with. dots: whether each point has a dot.
+    """
 
     title: str
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]  # x and y, by the name of the curve
+    x_axis: str = ""
+    y_axis: str = ""
+    behind: Sequence[str] = ()
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A table of shares as colours, such as a confusion matrix. Its diagonal, where names of rows and columns
+    are the same, has a colour of its own.
+
+    values: rows x columns in 0..1; one that is not finite is left empty. x_axis, y_axis: what columns and
+    rows are. Below it, the same numbers can be opened as a table.
+    """
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
     x_axis: str = ""
     y_axis: str = ""
 
@@ -160,10 +191,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Figures side by side, as many as the width has room for."""
+    """Figures side by side, as many as the width has room for. columns: 3 or 4 for as many in each row,
+    however narrow the page is (of 4, two on a phone); 0: as many as there is room for.
+    """
 
     figures: Sequence[Figure]
     caption: str = ""
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        if self.columns not in (0, 3, 4):
+            raise ValueError(f"columns={self.columns} is none of 0, 3, 4")
 
 
 @dataclass(frozen=True)
@@ -235,6 +273,7 @@ Block: TypeAlias = (
     | Lines
     | Scatter
     | Intervals
+    | Heatmap
     | Figure
     | Gallery
     | Beside

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deeplabx.process.terminal import columns
-from deeplabx.report.page.blocks import Bars, Colour, Histogram, Intervals, Lines, Point, Scatter
+from deeplabx.report.page.blocks import Bars, Colour, Heatmap, Histogram, Intervals, Lines, Point, Scatter
 
 WIDTH = 480  # of every chart, in its own units; a page shows it as wide as there is room
 LETTER = 7.6  # width of a letter
@@ -182,19 +182,27 @@ def lines(chart: Lines) -> Drawing:
         up = (y - y_marks[0]) / (y_marks[-1] - y_marks[0])
         return f"{left + (right - left) * across:.1f},{bottom - (bottom - top) * up:.1f}"
 
-    for number, (name, points) in enumerate(pairs.items()):
-        kind = f"line s{number % SERIES}"
-        for part in unbroken(points):
+    behind = [name for name in pairs if name in chart.behind]
+    before = [name for name in pairs if name not in chart.behind]
+    kinds = dict.fromkeys(behind, "line behind")
+    kinds |= {name: f"line s{number % SERIES}" for number, name in enumerate(before)}
+    for name in (*behind, *before):
+        for part in unbroken(pairs[name]):
             places = [place(x, y) for x, y in part]
             if len(places) == 1:
                 places *= 2  # a round cap makes a dot of it
-            parts.append(Part("polyline", {"class": kind, "points": " ".join(places)}, title=name))
+            parts.append(Part("polyline", {"class": kinds[name], "points": " ".join(places)}, title=name))
+            for (x, y), one in zip(part, places, strict=False):
+                if chart.dots and name in before:
+                    words = f"{name}: {number_words(y)} at {number_words(x)}"
+                    attributes = {"class": f"{kinds[name]} dot", "points": f"{one} {one}"}
+                    parts.append(Part("polyline", attributes, title=words))
     described = f"{len(pairs)} curves of {chart.y_axis or 'values'} over {chart.x_axis or 'steps'}"
     height = HEIGHT + (22 if chart.x_axis else 4)
     if len(pairs) > 1:
-        for number, name in enumerate(pairs):
+        for number, name in enumerate((*before, *behind)):
             y = height + 10 + 18 * number
-            parts.append(line(left, y - 4, left + 18, y - 4, f"line s{number % SERIES}"))
+            parts.append(line(left, y - 4, left + 18, y - 4, kinds[name]))
             parts.append(text(left + 24, y, shortened(name, 50), kind="name"))
         height += 18 * len(pairs) + 4
     return Drawing(chart.title, described, height, parts)
@@ -209,6 +217,61 @@ def unbroken(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, fl
         elif found[-1]:
             found.append([])
     return [part for part in found if part]
+
+
+SQUARE, FINE = 30, 24  # side of a heatmap's square, and where there are more than COARSE columns
+COARSE = 14
+MOST_COLUMN = 14  # columns of the name above a column
+
+
+def heatmap(chart: Heatmap) -> Drawing:
+    """Squares as strong as the root of their share, so that small shares are seen; each with its percent."""
+    side = SQUARE if len(chart.columns) <= COARSE else FINE
+    left = 28 + LETTER * max((columns(shortened(name)) for name in chart.rows), default=0)
+    above = [shortened(name, MOST_COLUMN) for name in chart.columns]
+    top = 30 + LETTER * max(map(columns, above), default=0)
+    right, bottom = left + side * len(chart.columns), top + side * len(chart.rows)
+    parts = []
+    if chart.x_axis:
+        parts.append(text(right, 14, chart.x_axis, anchor="end", kind="axis"))
+    if chart.y_axis:
+        parts.append(text(4, top - 8, chart.y_axis, kind="axis"))
+    for number, name in enumerate(above):
+        x, y = left + side * (number + 0.5) + 4, top - 6
+        turned = {"class": "name", "transform": f"translate({x:.1f} {y:.1f}) rotate(-90)"}
+        parts.append(Part("text", turned, name))
+    for row, (name, values) in enumerate(zip(chart.rows, chart.values, strict=True)):
+        y = top + side * row
+        parts.append(text(left - 8, y + side / 2 + 4, shortened(name), anchor="end", kind="name"))
+        for column, (other, value) in enumerate(zip(chart.columns, values, strict=True)):
+            x = left + side * column
+            parts += square(x, y, side, value, right=name == other, title=f"{name} as {other}")
+    return Drawing(
+        chart.title,
+        f"{len(chart.rows)} rows and {len(chart.columns)} columns; the table below has the numbers",
+        round(bottom + 8),
+        parts,
+        round(right + 8),
+    )
+
+
+def square(x: float, y: float, side: int, value: float, *, right: bool, title: str) -> list[Part]:
+    if not math.isfinite(value):
+        shown = {
+            "class": "none",
+            "fill": "url(#hatch)",
+            **numbers(x=x + 1, y=y + 1, width=side - 2, height=side - 2),
+        }
+        return [Part("rect", shown, title=f"{title}: none")]
+    strength = math.sqrt(min(1.0, max(0.0, value)))
+    shown = {"class": "right" if right else "wrong", "fill-opacity": f"{strength:.3f}"}
+    shown |= numbers(x=x + 0.5, y=y + 0.5, width=side - 1, height=side - 1)
+    found = [Part("rect", shown, title=f"{title}: {100 * value:.2f} %")]
+    if value >= 0.005:
+        found.append(
+            text(x + side / 2, y + side / 2 + 4, f"{100 * value:.0f}", anchor="middle", kind="value")
+        )
+    return found
 
 
 # --- points and intervals -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,8 @@ from deeplabx.report.page.blocks import (
     Cell,
     Code,
     Figure,
+    Fixed,
+    Heatmap,
     Histogram,
     Intervals,
     Lines,
@@ -30,6 +33,7 @@ from deeplabx.report.page.blocks import (
 from deeplabx.report.page.charts import (
     Drawing,
     bars,
+    heatmap,
     hex_colour,
     histogram,
     intervals,
@@ -116,6 +120,7 @@ def environment() -> Environment:
         right_aligned=right_aligned,
         drawing=drawing,
         inlined=inlined,
+        as_table=as_table,
         hex_colour=hex_colour,
     )
     return found
@@ -134,7 +139,7 @@ def visible(value: Any) -> Any:
 
 
 def is_number(cell: Cell) -> bool:
-    return isinstance(cell, int | float | Share) and not isinstance(cell, bool)
+    return isinstance(cell, int | float | Share | Fixed) and not isinstance(cell, bool)
 
 
 def right_aligned(table: Table) -> list[bool]:
@@ -156,6 +161,14 @@ def cell_of(cell: Cell) -> dict[str, Any]:
             "key": repr(float(cell.fraction)),
             "kind": "share",
             "of": cell,
+        }
+    if isinstance(cell, Fixed):
+        if not math.isfinite(cell.value):
+            return cell_of(None)
+        return {
+            "words": f"{cell.value:,.{cell.decimals}f}",
+            "key": repr(float(cell.value)),
+            "kind": "plain",
         }
     if isinstance(cell, Swatch):
         return {"words": cell.words, "key": cell.words, "kind": "swatch", "of": cell}
@@ -181,15 +194,25 @@ def percent(fraction: float) -> str:
 # --- drawings -----------------------------------------------------------------------------------------------
 
 
-def drawing(block: Bars | Histogram | Lines | Scatter | Intervals) -> Drawing:
+def drawing(block: Bars | Histogram | Lines | Scatter | Heatmap | Intervals) -> Drawing:
     makers: dict[type, Callable[[Any], Drawing]] = {
         Bars: bars,
         Histogram: histogram,
         Lines: lines,
         Scatter: scatter,
         Intervals: intervals,
+        Heatmap: heatmap,
     }
     return makers[type(block)](block)
+
+
+def as_table(block: Heatmap) -> Table:
+    """The numbers of a heatmap, in percent."""
+    rows: list[list[Cell]] = [
+        [name, *(Fixed(100 * value, 1) for value in values)]
+        for name, values in zip(block.rows, block.values, strict=True)
+    ]
+    return Table([block.y_axis, *block.columns], rows, caption=f"{block.title}, in percent")
 
 
 def inlined(figure: Figure) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from deeplabx.report.page import (
     Command,
     Details,
     Figure,
+    Fixed,
     Gallery,
+    Heatmap,
     Histogram,
     Legend,
     Lines,
@@ -36,9 +38,9 @@ from deeplabx.report.page import (
     page_text,
     write_page,
 )
-from deeplabx.report.page.charts import bars, histogram, lines, number_words, ticks
+from deeplabx.report.page.charts import bars, heatmap, histogram, lines, number_words, ticks
 from deeplabx.report.page.images import data_uri, shrunk
-from deeplabx.report.page.writing import percent
+from deeplabx.report.page.writing import as_table, cell_of, percent
 from tests.report.page.parsed import Parsed
 
 HOSTILE = [
@@ -77,6 +79,11 @@ def every_block(words: str) -> list[Block]:
                 Bars(words, [words], [1.0], [(1, 2, 3)], [words], words),
                 Histogram(words, [0.0, 1.0, 2.0], [1, 2], words, words),
                 Lines(words, {words: ([0, 1], [0.0, 1.0]), f"{words}2": ([0], [1.0])}, words, words),
+                Lines(
+                    words, {words: ([0, 1], [0.0, 1.0]), f"{words}2": ([0], [1.0])}, behind=[words], dots=True
+                ),
+                Heatmap(words, [words, f"{words}2"], [words], [[0.5], [float("nan")]], words, words),
+                Table([words], [[Fixed(0.5)], [Fixed(float("nan"))]]),
                 Figure(PHOTO, words, words),
                 Gallery([Figure(PHOTO[..., 0], words, exact=True)], words),
                 Beside([Text(words)]),
@@ -314,3 +321,55 @@ def test_ids_are_chosen_and_photos_are_averaged(dtype: type) -> None:
     mean = photo.reshape(20, 3, 30, 3, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(shrunk(photo, most=30), mean, atol=0.51)
     assert shrunk(photo, most=90) is photo
+
+
+# --- heatmaps, curves behind others, numbers of so many decimals --------------------------------------------
+
+
+def confusion(count: int) -> Heatmap:
+    names = [f"class {number}" for number in range(count)]
+    values = RNG.dirichlet(np.ones(count), count)
+    return Heatmap("confusion", names, names, values.tolist(), "predicted", "labelled")
+
+
+@pytest.mark.parametrize("count", [1, 2, 21, 40])
+def test_a_heatmap_has_a_square_for_each_value_and_the_same_numbers_as_a_table(count: int) -> None:
+    block = confusion(count)
+    drawn = heatmap(block)
+    squares = [part for part in drawn.parts if part.tag == "rect"]
+    assert len(squares) == count * count
+    assert sum(part.attributes["class"] == "right" for part in squares) == count
+    assert all(0 <= float(part.attributes["x"]) < drawn.width for part in squares)
+    assert all(0 <= float(part.attributes["y"]) < drawn.height for part in squares)
+    strength = [float(part.attributes["fill-opacity"]) ** 2 for part in squares]
+    assert np.allclose(strength, np.ravel(block.values), atol=2e-3)
+    found = Parsed(page_text("title", [block]))
+    keys = [float(one["data-key"]) for one in found.all("td")]
+    assert np.allclose(keys, 100 * np.ravel(block.values), atol=1e-12)
+
+
+def test_a_heatmap_leaves_empty_what_is_not_finite() -> None:
+    drawn = heatmap(Heatmap("a", ["x"], ["x", "y"], [[float("nan"), 1.0]]))
+    assert [part.attributes["class"] for part in drawn.parts if part.tag == "rect"] == ["none", "wrong"]
+    assert as_table(Heatmap("a", ["x"], ["y"], [[float("nan")]])).rows[0][1] is not None
+
+
+def test_what_is_behind_is_drawn_first_and_takes_no_colour_of_the_others() -> None:
+    chart = Lines("a", {"raw": ([0, 1], [0, 1]), "smooth": ([0, 1], [0, 1])}, behind=["raw"], dots=True)
+    kinds = [part.attributes["class"] for part in lines(chart).parts if part.tag == "polyline"]
+    assert kinds == ["line behind", "line s0", "line s0 dot", "line s0 dot"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (Fixed(0.5), "0.5000"),
+        (Fixed(1234.56, 1), "1,234.6"),
+        (Fixed(float("nan")), "–"),
+        (Fixed(1e-9, 2), "0.00"),
+    ],
+)
+def test_a_number_of_so_many_decimals(cell: Fixed, words: str) -> None:
+    assert cell_of(cell)["words"] == words
+    key = cell_of(cell)["key"]
+    assert key == "" if words == "–" else float(key) == cell.value

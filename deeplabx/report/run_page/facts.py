@@ -1,0 +1,78 @@
+"""What the report of a run or of an evaluation is made of."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.metrics import Metrics
+from deeplabx.engine.record.record import Predictions, Record
+from deeplabx.report.page import Cell
+
+
+class History(NamedTuple):
+    """The lines of metrics.jsonl, in their order: those of training steps, with a loss, and those of
+    evaluations, with a mIoU.
+    """
+
+    steps: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+
+class Alarm(NamedTuple):
+    """What a run said when it looked wrong. hint: what to do."""
+
+    step: int | None
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run, or of an evaluation outside one. What is not known is None or empty, and the
+    report is made without it.
+
+    metrics: of the record; without one, of result.json. samples: the split that was evaluated, for its
+    images; None where they cannot be read, and `no_images` says why. problems: sentences about files that
+    cannot be used, or do not belong together. cost, variants, environment: as their files hold them.
+    """
+
+    title: str
+    words: str  # below the title
+    is_run: bool
+    level: str  # of the status: error, warning, note or good
+    status: str
+    metrics: Metrics | None = None
+    step: int | None = None  # of the weights that were evaluated
+    record: Record | None = None
+    predictions: Predictions | None = None
+    samples: ReadableSet | None = None
+    no_images: str = ""
+    history: History = History([], [])
+    alarms: Sequence[Alarm] = ()
+    unreadable: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    settings: Sequence[tuple[str, Cell]] = ()  # with which it was evaluated
+    commands: Sequence[tuple[str, str]] = ()  # what each does, and the line to type
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    origin: Sequence[tuple[str, Cell]] = ()
+    again: str = ""  # the command line that repeats it
+    config: str = ""  # the whole config, as YAML
+    batch_size: int | None = None
+    seconds: float | None = None  # that the run took
+
+
+def number(value: Any) -> float | None:
+    """A finite number of a JSON file; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def nan_number(value: Any) -> float:
+    """The same, with nan in place of None."""
+    found = number(value)
+    return math.nan if found is None else found
