@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from deeplabx.command.compose import training_config
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.evaluator import evaluate
@@ -61,7 +59,7 @@ def main() -> None:
                 found[details].append(seconds(predictor, samples, details))
         without, record, whole = (median(times) for times in found.values())
         print(
-            f"{name}: {len(samples)} images, {without / len(samples) * 1000:.0f} ms an image on {device.type}; "
+            f"{name}: {len(samples)} images, {without / len(samples) * 1000:.0f} ms each on {device.type}; "
             f"with the record {record / without:.2f}, with details {whole / without:.2f} times"
         )
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -153,7 +154,7 @@ def main() -> None:
         **{name: (relabel, settings, kind) for name, (relabel, settings, kind) in FAULTS.items()},
         **{f"healthy: {name}": (as_it_is, settings, "") for name, settings in HEALTHY.items()},
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, (relabel, settings, expected) in cases.items():
         if given.only and given.only not in name:
             continue

@@ -261,8 +261,13 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         assert recorder.record is not None
         log.alarm(doctor.evaluation(state.step, recorder.record))
         if is_main() and result.miou > state.best_miou:
-            cost = cost_of(recorder, config, channels=validation.channels, device=device)
-            write_evaluation(folder, recorder, cost | {"evaluation_seconds": time.perf_counter() - began})
+            seconds = time.perf_counter() - began
+
+            def keep() -> None:
+                cost = cost_of(recorder, config, channels=validation.channels, device=device)
+                write_evaluation(folder, recorder, cost | {"evaluation_seconds": seconds})
+
+            tried(keep, log, f"step {state.step}: the record of the evaluation", after="training continues")
         log.unreadable([*gathered(list(unreadable)), *result.unreadable])
         draw(panels)
         if is_main():
@@ -303,7 +308,7 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
     return state.best_miou
 
 
-# --- drawn beside the training ------------------------------------------------------------------------------
+# --- written beside the training ----------------------------------------------------------------------------
 
 
 def write_panels(panels: SamplePanels, path: Path, log: Log) -> None:
@@ -314,7 +319,7 @@ def write_panels(panels: SamplePanels, path: Path, log: Log) -> None:
         if sheet is not None:
             log.image(step, "samples", sheet)
 
-    drawn(draw, log, f"step {step}: the samples", after="training continues")
+    tried(draw, log, f"step {step}: the samples", after="training continues")
 
 
 def show_confusion(result: Metrics, step: int, log: Log) -> None:
@@ -325,17 +330,19 @@ def show_confusion(result: Metrics, step: int, log: Log) -> None:
     def draw() -> None:
         log.image(step, "confusion", confusion_figure(counts, classes))
 
-    drawn(draw, log, f"step {step}: the confusion matrix", after="training continues")
+    tried(draw, log, f"step {step}: the confusion matrix", after="training continues")
 
 
 def write_curves(folder: Path, log: Log) -> None:
-    drawn(lambda: draw_curves(folder), log, "the curves", after="the run is complete without them")
+    tried(lambda: draw_curves(folder), log, "the curves", after="the run is complete without them")
 
 
-def drawn(draw: Callable[[], object], log: Log, what: str, *, after: str) -> None:
-    """Draw. If that fails, the log says so in a line: the training and its result matter more than images."""
+def tried(write: Callable[[], object], log: Log, what: str, *, after: str) -> None:
+    """Write something for people to look at. If that fails, the log says so in a line: the training and its
+    result matter more.
+    """
     try:
-        draw()
+        write()
     except Exception as error:  # noqa: BLE001 - of any library that draws
         full = error if isinstance(error, DataError) else resource_error(error)
         words = in_a_line(error) if full is None else full.message
