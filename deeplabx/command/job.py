@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from deeplabx.config import checks, schema, stored
 from deeplabx.errors import ConfigError
 
 
+# Called with the step and the mIoU of an evaluation; whether the training is to be stopped. It can be pickled.
+Watch = Callable[[int, float], bool]
+
+
 @dataclass(frozen=True)
 class Job:
     """A command with its config, its folder and its overrides.
@@ -26,6 +31,7 @@ class Job:
     config: Any
     folder: Path
     overrides: list[str]  # from the command line: `${...}` in one is not resolved
+    watch: Watch | None = None  # of a training's evaluations, in a sweep that prunes
 
     @classmethod
     def of_hydra(cls, command: Command, config: DictConfig) -> "Job":

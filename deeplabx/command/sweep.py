@@ -1,184 +1,431 @@
-"""The jobs of -m, or the one of a plain call, and what is kept of them: a failing one stops no other."""
+"""The jobs of -m: planned, written down, run one after another or several at a time, and continued."""
 
-import json
-import math
+import contextlib
+import gc
+import os
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from typing import Any, Protocol
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from deeplabx.engine.durable import replace, write_words
+from deeplabx.command import jobs, sweep_settings
+from deeplabx.command.compose import Multirun
+from deeplabx.command.compose import in_words as composition_error
+from deeplabx.command.job import Job, Watch
+from deeplabx.command.quoting import in_quotes
+from deeplabx.command.sweep_record import (
+    DONE,
+    FAILED,
+    FLAGS,
+    PRUNED,
+    RUNNING,
+    STOPPED,
+    SUMMARY,
+    Sweep,
+    alone,
+    needed_plugins,
+    read,
+)
+from deeplabx.command.sweep_record import Job as JobRecord
+from deeplabx.command.table import BY_WORDS, Command
+from deeplabx.config import checks, schema
 from deeplabx.errors import (
+    ConfigError,
     DeeplabxError,
     PreemptedError,
     ResourceError,
     StoppedError,
     SweepError,
-    printable,
     report,
     resource_error,
 )
 from deeplabx.run import plugins
 
-SUMMARY = "sweep.json"
-FOLD = "dataset.fold="
+PRUNED_MARK = "PRUNED"  # in the folder of a job that the search stopped, with the reason
+
+
+# --- start and resume ---------------------------------------------------------------------------------------
+
+
+def start(command: Command, flags: dict[str, str], overrides: list[str], own: Sequence[str]) -> None:
+    """Plan the jobs of `deeplabx command -m overrides`, write them down, and run them.
+
+    own: the settings sweep.* of the command line. Raises ConfigError where the folder holds a sweep, the error
+    of a composition before anything is written, and SweepError where jobs failed.
+    """
+    settings = sweep_settings.sweep_config(own)
+    kept = {
+        name: value if name == "--config-name" else str(Path(value).absolute())
+        for name, value in flags.items()
+        if name in FLAGS
+    }
+    with composing(command):
+        multirun = Multirun(command, kept, overrides)
+        refuse_old(multirun.folder())
+        source = source_of(multirun, settings)
+        first = [multirun.job_config(number, words) for number, words in enumerate(source.planned)]
+        names = [str(OmegaConf.select(one, "hydra.sweep.subdir")) for one in first]
+        runner_type = runner_of(settings, devices=devices_of(first or [multirun.config]))
+        folder = multirun.claim_folder()
+    with alone(folder):
+        refuse_old(folder)  # another process may have been faster
+        sweep = Sweep(
+            folder=folder,
+            command=command.words,
+            flags=kept,
+            hydra=multirun.hydra_overrides,
+            overrides=multirun.task_overrides,
+            cwd=str(Path.cwd()),
+            plugins=needed_plugins(),
+            settings=settings,
+        )
+        for words, name in zip(source.planned, names, strict=True):
+            sweep.add(words, name)
+        drive(sweep, source, runner_type)
+
+
+def resume(folder: Path, own: Sequence[str]) -> None:
+    """Run what the sweep in `folder` has not finished. own: the settings sweep.* of the command line."""
+    with alone_in_old(folder):
+        sweep = read(folder)
+        settings = sweep_settings.sweep_config(own, sweep.settings)
+        sweep_settings.refuse_changed(sweep.settings, settings)
+        sweep.settings = settings
+        plugins.refuse_absent(sweep.plugins, source=folder)
+        for words in plugins.changes(sweep.plugins, source=folder):
+            raise ConfigError(words, hint="restore it, or start a sweep of its own with the new one")
+        if sweep.version != schema_version():
+            print(f"the sweep was started with deeplabx {sweep.version}; this is {schema_version()}")
+        if not os.path.isdir(sweep.cwd):  # noqa: PTH112 - as above: a name of any length
+            raise ConfigError(
+                f"{folder} was started in {sweep.cwd}, which does not exist: its relative paths lead nowhere",
+                hint="make that folder, or a link of that name",
+            )
+        sweep.folder = folder.absolute() if Path(sweep.cwd) != Path.cwd() else folder
+        with contextlib.chdir(sweep.cwd):
+            command = BY_WORDS[sweep.command]
+            with composing(command):
+                multirun = Multirun(command, sweep.flags, [*sweep.hydra, *sweep.overrides])
+                source = source_of(multirun, settings)
+                waiting = [
+                    multirun.job_config(job["job"], job["overrides"]) for job in sweep.unfinished()[:1]
+                ]
+                runner_type = runner_of(settings, devices=devices_of(waiting or [multirun.config]))
+            drive(sweep, source, runner_type)
+
+
+@contextlib.contextmanager
+def alone_in_old(folder: Path) -> Iterator[None]:
+    """Lock the folder of a sweep that exists: nothing is made in another."""
+    read(folder)
+    with alone(folder):
+        yield
+
+
+def schema_version() -> str:
+    from deeplabx import __version__
+
+    return __version__
+
+
+def refuse_old(folder: Path) -> None:
+    """Raise ConfigError for a folder that holds a sweep: its jobs are not overwritten."""
+    if (folder / SUMMARY).is_file():
+        raise ConfigError(
+            f"{folder} holds a sweep already",
+            hint=f"deeplabx sweep resume {folder} runs what it has not finished; a new one needs another "
+            "folder: hydra.sweep.dir=FOLDER",
+        )
+
+
+@contextlib.contextmanager
+def composing(command: Command) -> Iterator[None]:
+    """Errors of Hydra and of its composition as ours."""
+    try:
+        yield
+    except DeeplabxError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, HydraException):
+            raise jobs.unwritable(error) from error
+        raise composition_error(error, command) from error
+
+
+def devices_of(configs: Sequence[DictConfig]) -> str:
+    """trainer.devices of the jobs: the one that asks for most; "auto" of a command that has none."""
+    found = [str(OmegaConf.select(one, "trainer.devices", default="auto")) for one in configs]
+    return max(found, key=lambda one: (checks.device_count(one), one != "cpu"))
+
+
+# --- which jobs there are, and who runs them ----------------------------------------------------------------
+
+
+class Source(Protocol):
+    """Which jobs a sweep has."""
+
+    planned: list[list[str]]  # overrides of the jobs that are known before any has run
+
+    def begin(self, sweep: Sweep) -> None:
+        """Called once, with the jobs as sweep.json has them."""
+
+    def next(self, sweep: Sweep) -> JobRecord | None:
+        """A job that was not planned; None where there is none now."""
+
+    def ended(self, sweep: Sweep, job: JobRecord) -> None:
+        """Called after each job."""
+
+    def watch(self, sweep: Sweep, job: JobRecord) -> Watch | None:
+        """What follows the evaluations of a job."""
+
+
+class Grid:
+    """Every combination."""
+
+    def __init__(self, planned: list[list[str]]) -> None:
+        self.planned = planned
+
+    def begin(self, sweep: Sweep) -> None:
+        pass
+
+    def next(self, sweep: Sweep) -> JobRecord | None:
+        return None
+
+    def ended(self, sweep: Sweep, job: JobRecord) -> None:
+        pass
+
+    def watch(self, sweep: Sweep, job: JobRecord) -> Watch | None:
+        return None
+
+
+def source_of(multirun: Multirun, settings: schema.SweepConfig) -> Source:
+    if settings.trials is not None:
+        from deeplabx.command.sweep_search import Search  # which needs an extra
+
+        return Search(multirun, settings)
+    for one in multirun.parsed():
+        if one.is_interval_sweep():
+            raise ConfigError(
+                f"{one.input_line} is a range to search: a grid cannot hold all of it",
+                hint="set sweep.trials=N for a search, or list values",
+            )
+    return Grid(multirun.grid())
+
+
+class Runner(Protocol):
+    """Where jobs run."""
+
+    slots: int  # jobs at a time
+
+    def start(self, sweep: Sweep, job: JobRecord, watch: Watch | None) -> None: ...
+
+    def wait(self) -> list[tuple[JobRecord, jobs.Outcome]]:
+        """Wait until jobs have ended: each with its outcome. May return none, to look for new ones."""
+
+    def stop(self) -> None:
+        """End all that run, without a save: a second interrupt, or an error of ours."""
+
+
+def runner_of(settings: schema.SweepConfig, *, devices: str) -> Callable[[], Runner]:
+    """What makes the runner. Raises DeviceError where this machine has too few devices."""
+    if settings.launcher == "slurm":
+        from deeplabx.command.sweep_slurm import Slurm
+
+        return Slurm.prepared(settings)
+    if (settings.jobs or 1) > 1:
+        from deeplabx.command.sweep_processes import Processes
+
+        return Processes.prepared(settings.jobs or 1, devices=devices)
+    return InThisProcess
 
 
 @dataclass
-class Jobs:
-    """Runs `task` for each job and keeps the outcome. A task is given the composed config."""
+class InThisProcess:
+    """One job at a time, in the process of the command."""
 
-    task: Callable[[DictConfig], float | None]
-    outcomes: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[DeeplabxError] = field(default_factory=list)
-    sweep_folder: Path | None = None
-    unread: BrokenPipeError | None = None  # raised by `finish`: Hydra would print it
-    stopped: DeeplabxError | None = None  # what ended a sweep before its last job
-    unwritten: OSError | None = None  # of the summary
+    slots: int = 1
+    over: list[tuple[JobRecord, jobs.Outcome]] = field(default_factory=list)
 
-    def run(self, config: DictConfig) -> float | None:
-        """Run one job. Its failure is kept for `finish` (raised here, it would end a sweep); a sweeper sees
-        nan.
-        """
-        hydra = HydraConfig.get()
-        folder = Path(hydra.runtime.output_dir)
-        overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-        sweeping = hydra.mode == RunMode.MULTIRUN
-        if sweeping:
-            self.sweep_folder = Path(hydra.sweep.dir)
-            print(f"job {hydra.job.num}: {' '.join(overrides)}", flush=True)
-        number = hydra.job.num if sweeping else 0
-        outcome: dict[str, Any] = {
-            "job": number,
-            "overrides": overrides,
-            "folder": folder.name,
-            "status": "running",
-            "miou": None,
-        }
-        self.outcomes.append(outcome)
-        self.write_summary()
+    def start(self, sweep: Sweep, job: JobRecord, watch: Watch | None) -> None:
+        self.over.append((job, run_job(sweep, job, watch)))
+
+    def wait(self) -> list[tuple[JobRecord, jobs.Outcome]]:
+        over, self.over = self.over, []
+        return over
+
+    def stop(self) -> None:
+        pass
+
+
+# --- one job ------------------------------------------------------------------------------------------------
+
+
+def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> jobs.Outcome:
+    """Run a job of a sweep in this process; one that has begun continues from its newest checkpoint."""
+    command, folder = BY_WORDS[sweep.command], sweep.job_folder(job)
+    (folder / PRUNED_MARK).unlink(missing_ok=True)
+    begun = command.words == "train" and (folder / "config.yaml").is_file()
+    overrides = [
+        *sweep.hydra,
+        *job["overrides"],
+        f"hydra.run.dir={in_quotes(str(folder))}",
+        f"hydra.sweep.dir={in_quotes(str(sweep.folder))}",
+        f"hydra.job.num={job['job']}",
+        f"hydra.job.id='{job['job']}'",
+    ]
+    try:
+        return jobs.run_one(
+            command,
+            sweep.flags,
+            overrides,
+            function=continued if begun else None,
+            watch=watch,
+            folder=folder,
+        )
+    except DeeplabxError as error:  # of its composition
+        return jobs.Outcome(failure=error)
+
+
+def continued(job: Job) -> float:
+    """Continue the run in a job's folder, with the run's own config."""
+    from deeplabx.command.resume import resume as resume_run  # here, because it imports torch
+
+    return resume_run(job.folder, change=lambda config: config, watch=job.watch)
+
+
+# --- the loop -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Driver:
+    """Runs the jobs of a sweep and writes down what becomes of each."""
+
+    sweep: Sweep
+    source: Source
+    runner: Runner
+    unwritten: OSError | None = None
+
+    def run(self) -> None:
+        """Run all that is not finished. Raises what stopped the sweep before its last job."""
+        sweep, running = self.sweep, 0
+        sweep.write()
+        self.source.begin(sweep)
+        waiting = sweep.unfinished()
+        while True:
+            while running < self.runner.slots:
+                job = waiting.pop(0) if waiting else self.source.next(sweep)
+                if job is None:
+                    break
+                self.begin(job)
+                running += 1
+            if not running:
+                return
+            for job, outcome in self.runner.wait():
+                running -= 1
+                self.end(job, outcome)
+
+    def begin(self, job: JobRecord) -> None:
+        job["status"] = RUNNING
+        for name in ("exit_code", "error"):
+            job.pop(name, None)
+        self.write()
+        print(f"job {job['job']}: {' '.join(job['overrides'])}", flush=True)
+        self.runner.start(self.sweep, job, self.source.watch(self.sweep, job))
+
+    def end(self, job: JobRecord, outcome: jobs.Outcome) -> None:
+        folder = self.sweep.job_folder(job)
+        note(job, outcome, folder)
+        self.write()
+        if job["status"] == FAILED and outcome.failure is not None:
+            report(outcome.failure)
+            jobs.mark_failed(folder, outcome.failure)
+        self.source.ended(self.sweep, job)
+        if outcome.raised is not None and job["status"] == STOPPED:
+            self.runner.stop()
+            raise outcome.raised
+
+    def write(self) -> None:
+        """Write sweep.json. A full disk does not end the jobs that run: `finish` raises it."""
         try:
-            outcome.update(miou=self.task(config), status="done")
-        except BrokenPipeError as error:  # the reader of what is printed has left
-            if sweeping:
-                raise
-            self.unread = error
-            return math.nan
-        except KeyboardInterrupt:
-            outcome.update(status="stopped", exit_code=StoppedError.exit_code, error="interrupted")
-            raise
-        except (Exception, SystemExit) as error:  # kept, reported and counted
-            if isinstance(error, SystemExit) and error.code == PreemptedError.exit_code:
-                outcome.update(
-                    status="stopped", exit_code=error.code, error="stopped before the first step"
-                )  # by a signal: see cli.leave
-                raise
-            failure = in_words(error, folder)
-            stops = isinstance(failure, StoppedError | PreemptedError)
-            outcome.update(
-                status="stopped" if sweeping and stops else "failed",
-                exit_code=failure.exit_code,
-                error=str(failure),
-            )
-            if sweeping and stops:
-                self.stopped = failure
-                raise KeyboardInterrupt from None  # nothing else passes Hydra's launcher
-            if sweeping:
-                report(failure)
-                mark_failed(folder, failure)
-            self.failures.append(failure)
-            return math.nan
-        finally:
-            self.write_summary()
-            if not sweeping and folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()  # a run that did not begin leaves nothing
-        return outcome["miou"]
-
-    def write_summary(self) -> None:
-        """Write sweep.json, after each job: a sweep that is killed leaves it too."""
-        if self.sweep_folder is None:
-            return
-        try:
-            replace(self.sweep_folder / SUMMARY, json.dumps({"jobs": self.outcomes}, indent=2) + "\n")
+            self.sweep.write()
             self.unwritten = None
         except OSError as error:
             self.unwritten = error
 
-    def finish(self) -> None:
-        """Raise the job's failure; for a sweep, print the summary first, and raise SweepError."""
-        if self.unread is not None:
-            raise self.unread
-        if self.sweep_folder is None:
-            for failure in self.failures:
-                raise failure
-            return
-        if self.unwritten is None:
-            print(f"\n{len(self.outcomes)} jobs, summary in {self.sweep_folder / SUMMARY}")
-        else:
-            print(f"\n{len(self.outcomes)} jobs")
-        for outcome in self.outcomes:
-            words = outcome["status"] if outcome["miou"] is None else f"mIoU {outcome['miou']:.4f}"
-            print(f"  {outcome['job']:>3}  {words}  {' '.join(outcome['overrides'])}", flush=True)
-        for line in means_of_folds(self.outcomes):
-            print(line, flush=True)
-        if self.unwritten is not None:
-            raise resource_error(self.unwritten) or ResourceError(f"{SUMMARY}: {self.unwritten}")
-        if self.failures:
-            first = next(outcome for outcome in self.outcomes if outcome["status"] == "failed")
-            overrides, error = " ".join(first["overrides"]), first["error"].splitlines()[0]
-            raise SweepError(
-                f"{len(self.failures)} of {len(self.outcomes)} jobs failed; the others are done",
-                hint=f"job {first['job']} ({overrides}): {error}",
-            )
+
+def note(job: JobRecord, outcome: jobs.Outcome, folder: Path) -> None:
+    """Write an outcome into a job's record."""
+    job["seconds"] = round(job["seconds"] + outcome.seconds, 1)
+    failure = outcome.failure
+    if isinstance(failure, PreemptedError) and (folder / PRUNED_MARK).is_file():
+        (folder / "INTERRUPTED").unlink(missing_ok=True)
+        job.update(status=PRUNED, miou=best_so_far(folder))
+    elif failure is not None and outcome.raised is None:
+        job.update(status=FAILED, exit_code=failure.exit_code, error=str(failure))
+    elif outcome.raised is not None:
+        code, words = stop_words(outcome.raised)
+        job.update(status=STOPPED, exit_code=code, error=words)
+    else:
+        job.update(status=DONE, miou=outcome.value)
 
 
-def means_of_folds(outcomes: list[dict[str, Any]]) -> list[str]:
-    """For jobs that differ only in dataset.fold: the mean and the standard deviation of their mIoU."""
-    scores: dict[tuple[str, ...], list[float]] = {}
-    for outcome in outcomes:
-        others = tuple(one for one in outcome["overrides"] if not one.startswith(FOLD))
-        folded, miou = len(others) < len(outcome["overrides"]), outcome["miou"]
-        if folded and miou is not None and math.isfinite(miou):
-            scores.setdefault(others, []).append(miou)
-    common = set.intersection(*map(set, scores)) if scores else set()
-    return [
-        f"mean of {len(found)} folds: mIoU {mean(found):.4f}, standard deviation {stdev(found):.4f}"
-        + "".join(f"  {one}" for one in others if one not in common)
-        for others, found in scores.items()
-        if len(found) > 1
-    ]
+def stop_words(raised: BaseException) -> tuple[int, str]:
+    if isinstance(raised, DeeplabxError):
+        return raised.exit_code, raised.message
+    if isinstance(raised, SystemExit):
+        return PreemptedError.exit_code, "stopped before the first step"
+    return StoppedError.exit_code, "interrupted"
 
 
-def mark_failed(folder: Path, failure: DeeplabxError) -> None:
-    """Leave FAILED in a job's folder. Where it cannot be written the sweep goes on: sweep.json has it."""
-    try:
-        write_words(folder / "FAILED", f"{failure}\n")
-    except OSError as error:
-        print(f"{printable(str(folder))}/FAILED cannot be written: {error.strerror}", file=sys.stderr)
+def best_so_far(folder: Path) -> float | None:
+    """The best mIoU in a run's metrics.jsonl."""
+    from deeplabx.report.metrics_file import evaluations
+
+    return max(evaluations(folder).values(), default=None)
 
 
-def in_words(error: BaseException, folder: Path) -> DeeplabxError:
-    """Any error as one of ours. One that is neither ours, nor of a plug-in, nor a lack of memory or disk is
-    an internal error, and its traceback goes to error.log.
+def drive(sweep: Sweep, source: Source, make_runner: Callable[[], Runner]) -> None:
+    """Run a sweep to its end, and print its leaderboard. Raises SweepError where jobs failed, and what stopped
+    it otherwise.
     """
-    ours: DeeplabxError | None = error if isinstance(error, DeeplabxError) else None
-    if ours is None and isinstance(error, Exception):
-        ours = resource_error(error)
-    ours = ours or plugins.blamed(error)
-    if ours is not None:
-        return ours
-    log = folder / "error.log"
-    where = f"the traceback is in {log}"
+    gc.enable()
+    driver = Driver(sweep, source, make_runner())
     try:
-        write_words(log, "".join(traceback.format_exception(error)))
-    except OSError as unwritten:
-        where = f"its traceback could not be written to {log}: {unwritten.strerror}"
-    first_line = (str(error).splitlines() or [""])[0][:200]
-    return DeeplabxError(f"internal error: {type(error).__name__}: {first_line}", hint=where)
+        driver.run()
+    except BrokenPipeError:
+        raise
+    except BaseException as stopped:
+        driver.runner.stop()
+        driver.write()
+        if isinstance(stopped, StoppedError | PreemptedError):
+            stopped.hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
+        elif isinstance(stopped, KeyboardInterrupt):
+            hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
+            raise StoppedError("interrupted", hint=hint) from None
+        raise
+    finish(sweep, driver.unwritten)
+
+
+def finish(sweep: Sweep, unwritten: OSError | None) -> None:
+    """Print the leaderboard of a sweep whose jobs have ended, write its files, and raise SweepError where jobs
+    failed.
+    """
+    from deeplabx.command.sweep_show import show
+
+    print()
+    show(sweep, at_work=False)
+    sys.stdout.flush()
+    if unwritten is not None:
+        raise resource_error(unwritten) or ResourceError(f"{SUMMARY}: {unwritten}")
+    failed = [job for job in sweep.jobs if job["status"] == FAILED]
+    if failed:
+        first: dict[str, Any] = failed[0]
+        overrides, error = " ".join(first["overrides"]), first["error"].splitlines()[0]
+        raise SweepError(
+            f"{len(failed)} of {len(sweep.jobs)} jobs failed; the others are done",
+            hint=f"job {first['job']} ({overrides}): {error}\n"
+            f"deeplabx sweep resume {sweep.folder} runs what failed again",
+        )
