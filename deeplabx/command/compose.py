@@ -329,12 +329,16 @@ class Multirun:
     """
 
     def __init__(self, command: Command, flags: Mapping[str, str], overrides: list[str]) -> None:
+        self.command = command
         app, self.loader, name = application(command, flags, overrides)
         self.config = app.compose_config(
             name, [*overrides, "hydra.mode=MULTIRUN"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
         )
         chosen: Any = self.config.hydra.runtime.choices
-        for group, instead in (("launcher", "sweep.jobs or sweep.launcher=slurm"), ("sweeper", "sweep.trials")):
+        for group, instead in (
+            ("launcher", "sweep.jobs or sweep.launcher=slurm"),
+            ("sweeper", "sweep.trials"),
+        ):
             if chosen.get(f"hydra/{group}") != "basic":
                 raise ConfigError(
                     f"hydra/{group}={chosen.get(f'hydra/{group}')} is not supported", hint=f"set {instead}"

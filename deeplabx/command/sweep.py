@@ -2,12 +2,13 @@
 
 import contextlib
 import gc
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from deeplabx.command import jobs, sweep_settings
 from deeplabx.command.compose import Multirun
 from deeplabx.command.compose import in_words as composition_error
+from deeplabx import __version__
 from deeplabx.command.job import Job, Watch
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.sweep_record import (
@@ -22,6 +24,7 @@ from deeplabx.command.sweep_record import (
     FAILED,
     FLAGS,
     PRUNED,
+    QUEUED,
     RUNNING,
     STOPPED,
     SUMMARY,
@@ -40,11 +43,13 @@ from deeplabx.errors import (
     ResourceError,
     StoppedError,
     SweepError,
+    printable,
     report,
     resource_error,
 )
 from deeplabx.run import plugins
 
+LOG = "job.log"  # in the folder of a job that runs in a process of its own
 PRUNED_MARK = "PRUNED"  # in the folder of a job that the search stopped, with the reason
 
 
@@ -98,8 +103,8 @@ def resume(folder: Path, own: Sequence[str]) -> None:
         plugins.refuse_absent(sweep.plugins, source=folder)
         for words in plugins.changes(sweep.plugins, source=folder):
             raise ConfigError(words, hint="restore it, or start a sweep of its own with the new one")
-        if sweep.version != schema_version():
-            print(f"the sweep was started with deeplabx {sweep.version}; this is {schema_version()}")
+        if sweep.version != __version__:
+            print(f"the sweep was started with deeplabx {sweep.version}; this is {__version__}")
         if not os.path.isdir(sweep.cwd):  # noqa: PTH112 - as above: a name of any length
             raise ConfigError(
                 f"{folder} was started in {sweep.cwd}, which does not exist: its relative paths lead nowhere",
@@ -124,12 +129,6 @@ def alone_in_old(folder: Path) -> Iterator[None]:
     read(folder)
     with alone(folder):
         yield
-
-
-def schema_version() -> str:
-    from deeplabx import __version__
-
-    return __version__
 
 
 def refuse_old(folder: Path) -> None:
@@ -215,18 +214,33 @@ def source_of(multirun: Multirun, settings: schema.SweepConfig) -> Source:
     return Grid(multirun.grid())
 
 
+class Ended(NamedTuple):
+    """How a job ended. fields: of its record. raised: what stops the sweep too."""
+
+    fields: dict[str, Any]
+    raised: BaseException | None = None
+
+
 class Runner(Protocol):
-    """Where jobs run."""
+    """Where jobs run. A context manager."""
 
     slots: int  # jobs at a time
+    quiet: bool  # whether the jobs print into files of their own
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
     def start(self, sweep: Sweep, job: JobRecord, watch: Watch | None) -> None: ...
 
-    def wait(self) -> list[tuple[JobRecord, jobs.Outcome]]:
-        """Wait until jobs have ended: each with its outcome. May return none, to look for new ones."""
+    def wait(self, note: Callable[[], None]) -> list[tuple[JobRecord, Ended]]:
+        """Wait until jobs have ended. note: called where the record of one that has not ended changed."""
+
+    def refuse_stopped(self) -> None:
+        """Raise the error of a signal that has stopped the jobs."""
 
     def stop(self) -> None:
-        """End all that run, without a save: a second interrupt, or an error of ours."""
+        """End all that run, without a save: after a second interrupt, or an error of ours."""
 
 
 def runner_of(settings: schema.SweepConfig, *, devices: str) -> Callable[[], Runner]:
@@ -244,17 +258,27 @@ def runner_of(settings: schema.SweepConfig, *, devices: str) -> Callable[[], Run
 
 @dataclass
 class InThisProcess:
-    """One job at a time, in the process of the command."""
+    """One job at a time, in the process of the command. A signal is answered by the job."""
 
     slots: int = 1
-    over: list[tuple[JobRecord, jobs.Outcome]] = field(default_factory=list)
+    quiet: bool = False
+    over: list[tuple[JobRecord, Ended]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
     def start(self, sweep: Sweep, job: JobRecord, watch: Watch | None) -> None:
         self.over.append((job, run_job(sweep, job, watch)))
 
-    def wait(self) -> list[tuple[JobRecord, jobs.Outcome]]:
+    def wait(self, note: Callable[[], None]) -> list[tuple[JobRecord, Ended]]:
         over, self.over = self.over, []
         return over
+
+    def refuse_stopped(self) -> None:
+        pass
 
     def stop(self) -> None:
         pass
@@ -263,8 +287,10 @@ class InThisProcess:
 # --- one job ------------------------------------------------------------------------------------------------
 
 
-def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> jobs.Outcome:
-    """Run a job of a sweep in this process; one that has begun continues from its newest checkpoint."""
+def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> Ended:
+    """Run a job of a sweep in this process; one that has begun continues from its newest checkpoint. A failure
+    is printed and left in its folder.
+    """
     command, folder = BY_WORDS[sweep.command], sweep.job_folder(job)
     (folder / PRUNED_MARK).unlink(missing_ok=True)
     begun = command.words == "train" and (folder / "config.yaml").is_file()
@@ -277,7 +303,7 @@ def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> jobs.Outcome:
         f"hydra.job.id='{job['job']}'",
     ]
     try:
-        return jobs.run_one(
+        outcome = jobs.run_one(
             command,
             sweep.flags,
             overrides,
@@ -286,7 +312,12 @@ def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> jobs.Outcome:
             folder=folder,
         )
     except DeeplabxError as error:  # of its composition
-        return jobs.Outcome(failure=error)
+        outcome = jobs.Outcome(failure=error)
+    fields = fields_of(outcome, folder)
+    if fields["status"] == FAILED and outcome.failure is not None:
+        report(outcome.failure)
+        jobs.mark_failed(folder, outcome.failure)
+    return Ended(fields, outcome.raised if fields["status"] == STOPPED else None)
 
 
 def continued(job: Job) -> float:
@@ -322,30 +353,30 @@ class Driver:
                 self.begin(job)
                 running += 1
             if not running:
-                return
-            for job, outcome in self.runner.wait():
+                break
+            for job, ended in self.runner.wait(self.write):
                 running -= 1
-                self.end(job, outcome)
+                self.end(job, ended)
+        self.runner.refuse_stopped()
 
     def begin(self, job: JobRecord) -> None:
         job["status"] = RUNNING
         for name in ("exit_code", "error"):
             job.pop(name, None)
         self.write()
-        print(f"job {job['job']}: {' '.join(job['overrides'])}", flush=True)
+        print(f"job {job['job']}: {self.sweep.words(job)}", flush=True)
         self.runner.start(self.sweep, job, self.source.watch(self.sweep, job))
-
-    def end(self, job: JobRecord, outcome: jobs.Outcome) -> None:
-        folder = self.sweep.job_folder(job)
-        note(job, outcome, folder)
         self.write()
-        if job["status"] == FAILED and outcome.failure is not None:
-            report(outcome.failure)
-            jobs.mark_failed(folder, outcome.failure)
+
+    def end(self, job: JobRecord, ended: Ended) -> None:
+        seconds = round(job["seconds"] + ended.fields["seconds"], 1)
+        job.update(ended.fields, seconds=seconds)
+        self.write()
+        if self.runner.quiet:
+            print(ended_words(self.sweep, job), flush=True)
         self.source.ended(self.sweep, job)
-        if outcome.raised is not None and job["status"] == STOPPED:
-            self.runner.stop()
-            raise outcome.raised
+        if ended.raised is not None:
+            raise ended.raised
 
     def write(self) -> None:
         """Write sweep.json. A full disk does not end the jobs that run: `finish` raises it."""
@@ -356,20 +387,32 @@ class Driver:
             self.unwritten = error
 
 
-def note(job: JobRecord, outcome: jobs.Outcome, folder: Path) -> None:
-    """Write an outcome into a job's record."""
-    job["seconds"] = round(job["seconds"] + outcome.seconds, 1)
+def fields_of(outcome: jobs.Outcome, folder: Path) -> dict[str, Any]:
+    """An outcome as a job's record has it."""
+    found: dict[str, Any] = {"seconds": outcome.seconds}
     failure = outcome.failure
     if isinstance(failure, PreemptedError) and (folder / PRUNED_MARK).is_file():
         (folder / "INTERRUPTED").unlink(missing_ok=True)
-        job.update(status=PRUNED, miou=best_so_far(folder))
-    elif failure is not None and outcome.raised is None:
-        job.update(status=FAILED, exit_code=failure.exit_code, error=str(failure))
-    elif outcome.raised is not None:
+        return {**found, "status": PRUNED, "miou": best_so_far(folder)}
+    if failure is not None and outcome.raised is None:
+        return {**found, "status": FAILED, "exit_code": failure.exit_code, "error": str(failure)}
+    if outcome.raised is not None:
         code, words = stop_words(outcome.raised)
-        job.update(status=STOPPED, exit_code=code, error=words)
-    else:
-        job.update(status=DONE, miou=outcome.value)
+        return {**found, "status": STOPPED, "exit_code": code, "error": words}
+    value = outcome.value  # of a command that returns no number: None
+    return {**found, "status": DONE, "miou": value if value is None or math.isfinite(value) else None}
+
+
+def ended_words(sweep: Sweep, job: JobRecord) -> str:
+    """The line of a terminal for a job that printed into its own log."""
+    seconds, log = f"{job['seconds']:.0f} s", sweep.job_folder(job) / LOG
+    if job["status"] in (DONE, PRUNED):
+        miou = "" if job["miou"] is None else f" mIoU {job['miou']:.4f}"
+        return f"job {job['job']} {job['status']}:{miou} after {seconds}"
+    first = (str(job.get("error", "")).splitlines() or [""])[0]
+    return (
+        f"job {job['job']} {job['status']} after {seconds}: {printable(first, 200)}; its output is in {log}"
+    )
 
 
 def stop_words(raised: BaseException) -> tuple[int, str]:
@@ -393,17 +436,20 @@ def drive(sweep: Sweep, source: Source, make_runner: Callable[[], Runner]) -> No
     """
     gc.enable()
     driver = Driver(sweep, source, make_runner())
+    hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
     try:
-        driver.run()
-    except BrokenPipeError:
-        raise
+        with driver.runner:
+            driver.run()
     except BaseException as stopped:
         driver.runner.stop()
+        for job in sweep.jobs:
+            if job["status"] in (RUNNING, QUEUED):
+                error = "stopped immediately, not saved"
+                job.update(status=STOPPED, exit_code=StoppedError.exit_code, error=error)
         driver.write()
         if isinstance(stopped, StoppedError | PreemptedError):
-            stopped.hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
+            stopped.hint = hint
         elif isinstance(stopped, KeyboardInterrupt):
-            hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
             raise StoppedError("interrupted", hint=hint) from None
         raise
     finish(sweep, driver.unwritten)
@@ -420,12 +466,11 @@ def finish(sweep: Sweep, unwritten: OSError | None) -> None:
     sys.stdout.flush()
     if unwritten is not None:
         raise resource_error(unwritten) or ResourceError(f"{SUMMARY}: {unwritten}")
-    failed = [job for job in sweep.jobs if job["status"] == FAILED]
-    if failed:
-        first: dict[str, Any] = failed[0]
-        overrides, error = " ".join(first["overrides"]), first["error"].splitlines()[0]
+    bad = [job for job in sweep.jobs if job["status"] in (FAILED, STOPPED)]
+    if bad:
+        overrides, error = sweep.words(bad[0]), (bad[0]["error"].splitlines() or [""])[0]
         raise SweepError(
-            f"{len(failed)} of {len(sweep.jobs)} jobs failed; the others are done",
-            hint=f"job {first['job']} ({overrides}): {error}\n"
+            f"{len(bad)} of {len(sweep.jobs)} jobs failed; the others are done",
+            hint=f"job {bad[0]['job']} ({overrides}): {error}\n"
             f"deeplabx sweep resume {sweep.folder} runs what failed again",
         )

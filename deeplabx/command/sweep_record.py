@@ -89,6 +89,11 @@ class Sweep:
         self.jobs.append(job)
         return job
 
+    def words(self, job: Job) -> str:
+        """What a job has that not all have."""
+        own = [one for one in job["overrides"] if one not in self.overrides]
+        return " ".join(own or job["overrides"])
+
     def unfinished(self) -> list[Job]:
         return [job for job in self.jobs if job["status"] not in FINISHED]
 
@@ -214,7 +219,9 @@ def checked_job(path: Path, number: int, job: Any) -> Job:
         if name not in job or wrong or (isinstance(value, float) and not math.isfinite(value)):
             raise damaged(path, f"job {number} has no usable {name}")
     if unknown := set(job) - set(JOB_FIELDS) - set(OPTIONAL_FIELDS):
-        raise damaged(path, f"job {number} has {printable(min(map(str, unknown)), 40)}, which no sweep writes")
+        raise damaged(
+            path, f"job {number} has {printable(min(map(str, unknown)), 40)}, which no sweep writes"
+        )
     if job["job"] != number or not is_texts(job["overrides"]) or job["status"] not in STATES:
         raise damaged(path, f"job {number} is not what a sweep writes")
     for one in job["overrides"]:

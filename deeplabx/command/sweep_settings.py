@@ -93,7 +93,9 @@ def refuse_unused(own: Sequence[str], config: schema.SweepConfig) -> None:
 def refuse_changed(base: schema.SweepConfig, now: schema.SweepConfig) -> None:
     """Raise ConfigError for what may not change when a sweep is resumed."""
     if (base.trials is None) != (now.trials is None):
-        raise ConfigError("sweep.trials cannot make a grid a search, nor a search a grid", hint="leave it out")
+        raise ConfigError(
+            "sweep.trials cannot make a grid a search, nor a search a grid", hint="leave it out"
+        )
     for name in FIXED:
         was, given = getattr(base, name), getattr(now, name)
         if was != given:

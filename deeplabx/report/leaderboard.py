@@ -143,12 +143,15 @@ def table_lines(board: Leaderboard) -> list[str]:
         rows.append([*cells, printable(best["folder"], 80)])
     widths = [max(columns(row[at]) for row in rows) for at in range(len(head))]
     lines = [
-        "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
     if len(board.rows) > MOST_ROWS:
         lines.append(f"... {len(board.rows) - MOST_ROWS} more rows in leaderboard.csv")
     if several and board.repeats:
-        lines.append(f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best of them")
+        lines.append(
+            f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best of them"
+        )
     return lines
 
 
@@ -183,9 +186,7 @@ def csv_text(jobs: Sequence[Job]) -> str:
     for rank, row in enumerate(board.rows, start=1):
         best = (row.done or row.jobs)[0]
         scores = ["" if value is None else f"{value:.6f}" for value in (row.mean, row.std)]
-        writer.writerow(
-            [rank, *scores, len(row.done), len(row.jobs), *row.values, row.state, best["folder"]]
-        )
+        writer.writerow([rank, *scores, len(row.done), len(row.jobs), *row.values, row.state, best["folder"]])
     return written.getvalue()
 
 
@@ -199,7 +200,13 @@ def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None
         tiles.append(("best mIoU", round(board.best.mean, 4)))
     tiles += [(status, count) for status, count in counted.items() if status != "done" or len(counted) > 1]
     blocks: list[Block] = [
-        Section("Summary", [Tiles(tiles, {"failed": "error", "stopped": "warning"}), *commands(board, folder, jobs, plugins)]),
+        Section(
+            "Summary",
+            [
+                Tiles(tiles, {"failed": "error", "stopped": "warning"}),
+                *commands(board, folder, jobs, plugins),
+            ],
+        ),
         Section("Leaderboard", board_blocks(board)),
         Section("Jobs", job_blocks(jobs, board)),
     ]
