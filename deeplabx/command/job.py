@@ -15,8 +15,7 @@ from deeplabx.command.table import Command
 from deeplabx.config import checks, schema, stored
 from deeplabx.errors import ConfigError
 
-
-# Called with the step and the mIoU of an evaluation; whether the training is to be stopped. It can be pickled.
+# Called with step and mIoU of an evaluation; whether the training is to be stopped. It can be pickled.
 Watch = Callable[[int, float], bool]
 
 

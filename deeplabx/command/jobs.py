@@ -92,7 +92,7 @@ def run_one(
             ended = Outcome(raised=error)
         except KeyboardInterrupt as error:
             ended = Outcome(raised=error)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the caller raises or counts it
             if isinstance(error, SystemExit) and error.code == PreemptedError.exit_code:
                 ended = Outcome(raised=error)  # by a signal: see cli.leave
             else:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol, Self
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from deeplabx import __version__
 from deeplabx.command import jobs, sweep_settings
 from deeplabx.command.compose import Multirun
 from deeplabx.command.compose import in_words as composition_error
-from deeplabx import __version__
 from deeplabx.command.job import Job, Watch
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.sweep_record import (
@@ -59,8 +59,8 @@ PRUNED_MARK = "PRUNED"  # in the folder of a job that the search stopped, with t
 def start(command: Command, flags: dict[str, str], overrides: list[str], own: Sequence[str]) -> None:
     """Plan the jobs of `deeplabx command -m overrides`, write them down, and run them.
 
-    own: the settings sweep.* of the command line. Raises ConfigError where the folder holds a sweep, the error
-    of a composition before anything is written, and SweepError where jobs failed.
+    own: the settings sweep.* of the command line. Raises ConfigError where the folder holds a sweep, the
+    error of a composition before anything is written, and SweepError where jobs failed.
     """
     settings = sweep_settings.sweep_config(own)
     kept = {
@@ -224,7 +224,10 @@ class Ended(NamedTuple):
 class Runner(Protocol):
     """Where jobs run. A context manager."""
 
-    slots: int  # jobs at a time
+    @property
+    def slots(self) -> int:
+        """Jobs at a time."""
+
     quiet: bool  # whether the jobs print into files of their own
 
     def __enter__(self) -> Self: ...
@@ -288,8 +291,8 @@ class InThisProcess:
 
 
 def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> Ended:
-    """Run a job of a sweep in this process; one that has begun continues from its newest checkpoint. A failure
-    is printed and left in its folder.
+    """Run a job of a sweep in this process; one that has begun continues from its newest checkpoint. A
+    failure is printed and left in its folder.
     """
     command, folder = BY_WORDS[sweep.command], sweep.job_folder(job)
     (folder / PRUNED_MARK).unlink(missing_ok=True)
@@ -431,8 +434,8 @@ def best_so_far(folder: Path) -> float | None:
 
 
 def drive(sweep: Sweep, source: Source, make_runner: Callable[[], Runner]) -> None:
-    """Run a sweep to its end, and print its leaderboard. Raises SweepError where jobs failed, and what stopped
-    it otherwise.
+    """Run a sweep to its end, and print its leaderboard. Raises SweepError where jobs failed, and what
+    stopped it otherwise.
     """
     gc.enable()
     driver = Driver(sweep, source, make_runner())
@@ -456,8 +459,8 @@ def drive(sweep: Sweep, source: Source, make_runner: Callable[[], Runner]) -> No
 
 
 def finish(sweep: Sweep, unwritten: OSError | None) -> None:
-    """Print the leaderboard of a sweep whose jobs have ended, write its files, and raise SweepError where jobs
-    failed.
+    """Print the leaderboard of a sweep whose jobs have ended, write its files, and raise SweepError where
+    jobs failed.
     """
     from deeplabx.command.sweep_show import show
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from deeplabx.cli import leave
 from deeplabx.command import sweep as sweeps
 from deeplabx.command import sweep_record
+from deeplabx.command.job import Watch
 from deeplabx.command.sweep_record import FAILED, RUNNING, Job, Sweep
 from deeplabx.engine.durable import replace
 from deeplabx.errors import DeeplabxError, StoppedError, report
@@ -107,7 +108,7 @@ def run(folder: Path, number: int, given: Sequence[str]) -> int:
     return int(fields.get("exit_code", 0))
 
 
-def watch_of(sweep: Sweep, job: Job) -> sweeps.Watch | None:
+def watch_of(sweep: Sweep, job: Job) -> Watch | None:
     if sweep.settings.trials is None or not sweep.settings.prune:
         return None
     from deeplabx.command.sweep_search import Pruning

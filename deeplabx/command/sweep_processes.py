@@ -1,5 +1,5 @@
-"""Several jobs of a sweep at a time on this machine, each in a process of its own: on GPUs one each (or as many
-as trainer.devices asks for), else a share of the cores each.
+"""Several jobs of a sweep at a time on this machine, each in a process of its own: on GPUs one each (or as
+many as trainer.devices asks for), else a share of the cores each.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ class Share:
 
 
 def shares(jobs: int, *, devices: str, cores: list[int], limit: float, gpus: list[str]) -> list[Share]:
-    """A share for each of `jobs` at a time. limit: cores that a container or batch job has. Raises DeviceError
-    where there are fewer GPUs or cores than jobs.
+    """A share for each of `jobs` at a time. limit: cores that a container or batch job has. Raises
+    DeviceError where there are fewer GPUs or cores than jobs.
     """
     each = device_count(devices)
     most = max(1, int(min(len(cores), limit)))

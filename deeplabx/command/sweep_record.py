@@ -116,8 +116,8 @@ def needed_plugins() -> list[plugins.Record]:
 
 
 def read(folder: Path) -> Sweep:
-    """The sweep in `folder`. Raises CheckpointError where there is none, or its sweep.json is not what a sweep
-    writes, and ConfigError for one of another version's form.
+    """The sweep in `folder`. Raises CheckpointError where there is none, or its sweep.json is not what a
+    sweep writes, and ConfigError for one of another version's form.
     """
     path = folder / SUMMARY
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib raises where a name is too long

@@ -33,7 +33,7 @@ MOST_AGAIN = 1000  # times that a job is queued again
 
 
 class Work:
-    """What SLURM runs: a job's process. submitit pickles it, and calls `checkpoint` before it is preempted."""
+    """What SLURM runs: a job's process. submitit pickles it, and calls `checkpoint` before it ends."""
 
     def __init__(self, words: list[str], log: str, folder: str, variables: dict[str, str]) -> None:
         self.words, self.log, self.folder, self.variables = words, log, folder, variables
@@ -207,10 +207,11 @@ class Slurm:
         one.gone = one.gone or time.monotonic()
         if time.monotonic() - one.gone < PATIENCE:
             return None
+        log = f"{FOLDER}/{one.number}_0_log.err"
         words = {
             "status": FAILED,
             "exit_code": DeviceError.exit_code,
-            "error": f"SLURM's job {one.number} ended without a result; {FOLDER}/{one.number}_0_log.err says more",
+            "error": f"SLURM's job {one.number} ended without a result; {log} says more",
         }
         return Ended({**words, "seconds": 0.0})
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def evaluations(folder: Path) -> dict[int, float]:
-    """The mIoU of each evaluation, by its step. A line that is not whole, as of a run that writes it just now,
-    and one without an mIoU are passed over.
+    """The mIoU of each evaluation, by its step. A line that is not whole, as of a run that writes it just
+    now, and one without an mIoU are passed over.
     """
     path = folder / "metrics.jsonl"
     if not path.is_file():
