@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deeplabx.cli import leave
 from deeplabx.command import sweep as sweeps
 from deeplabx.command import sweep_record
 from deeplabx.command.job import Watch
 from deeplabx.command.sweep_record import FAILED, RUNNING, Job, Sweep
 from deeplabx.engine.durable import replace
-from deeplabx.errors import DeeplabxError, StoppedError, report
+from deeplabx.errors import DeeplabxError, PreemptedError, StoppedError, report
 from deeplabx.process.ending import end_process
 from deeplabx.process.signals import WATCHED, end_with_parent
-from deeplabx.process.terminal import show_any_text
+from deeplabx.process.terminal import discard_terminal, show_any_text
 from deeplabx.run import plugins
 
 RESULT = "job.json"
@@ -80,6 +79,13 @@ def main(argv: list[str]) -> NoReturn:
     if task["cores"]:
         os.sched_setaffinity(0, task["cores"])
     end_process(run(Path(task["folder"]), task["job"], task["plugins"]))
+
+
+def leave(number: int, frame: object) -> NoReturn:
+    """The answer to a signal before the first step."""
+    if number == signal.SIGHUP:
+        discard_terminal()
+    sys.exit(PreemptedError.exit_code)
 
 
 def run(folder: Path, number: int, given: Sequence[str]) -> int:

@@ -833,8 +833,8 @@ class SweepConfig:
     seed: int = number(at_least=0, at_most=2**31 - 1, default=0, words="seed of the search")
     prune: bool = setting(
         default=False,
-        words="stop a job of a search whose mIoU is below the median of the finished ones at that step; from "
-        "the sixth job on",
+        words="stop jobs of a search below the median mIoU; of the finished ones at the same step, once five "
+        "are",
     )
     slurm: SlurmConfig = nested(SlurmConfig, words="what a job asks SLURM for")
 
