@@ -125,11 +125,14 @@ def compared(kind: str, *, seed: int, kills: int = 2) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kinds", nargs="+", choices=[*KINDS])
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed")
     given = parser.parse_args()
-    if not all([compared(kind, seed=given.seed) for kind in given.kinds]):
+    same = [compared(kind, seed=given.seed) for kind in given.kinds]
+    if not all(same):
         sys.exit(1)
 
 

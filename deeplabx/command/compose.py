@@ -378,14 +378,17 @@ class Multirun:
         set_value(config, "hydra.job.num", number)
         return config
 
-    def folder(self) -> Path:
-        """The folder of the sweep."""
-        return Path(str(OmegaConf.select(self.config, "hydra.sweep.dir")))
+    def job_folder(self, number: int, overrides: list[str]) -> str:
+        """The folder of a job, inside the sweep's."""
+        plain: Any = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        if plain["subdir"] == "${hydra.job.num}":  # without composing, which takes a while
+            return str(number)
+        return str(OmegaConf.select(self.job_config(number, overrides), "hydra.sweep.subdir"))
 
     def claim_folder(self) -> Path:
-        """The same; one that a time names is made, as a new one."""
+        """The folder of the sweep; one that a time names is made, as a new one."""
         claim_folder(self.config, "hydra.sweep.dir")
-        return self.folder()
+        return Path(str(OmegaConf.select(self.config, "hydra.sweep.dir")))
 
 
 def complete(command: Command) -> None:

@@ -70,12 +70,12 @@ def start(command: Command, flags: dict[str, str], overrides: list[str], own: Se
     }
     with composing(command):
         multirun = Multirun(command, kept, overrides)
-        refuse_old(multirun.folder())
         source = source_of(multirun, settings)
         first = [multirun.job_config(number, words) for number, words in enumerate(source.planned)]
-        names = [str(OmegaConf.select(one, "hydra.sweep.subdir")) for one in first]
-        runner_type = runner_of(settings, devices=devices_of(first or [multirun.config]))
+        names = [multirun.job_folder(number, words) for number, words in enumerate(source.planned)]
+        runner_type = runner_of(settings, first or [multirun.config])
         folder = multirun.claim_folder()
+    refuse_old(folder)
     with alone(folder):
         refuse_old(folder)  # another process may have been faster
         sweep = Sweep(
@@ -116,10 +116,11 @@ def resume(folder: Path, own: Sequence[str]) -> None:
             with composing(command):
                 multirun = Multirun(command, sweep.flags, [*sweep.hydra, *sweep.overrides])
                 source = source_of(multirun, settings)
+                several = (settings.jobs or 1) > 1
                 waiting = [
-                    multirun.job_config(job["job"], job["overrides"]) for job in sweep.unfinished()[:1]
+                    multirun.job_config(job["job"], job["overrides"]) for job in sweep.unfinished() if several
                 ]
-                runner_type = runner_of(settings, devices=devices_of(waiting or [multirun.config]))
+                runner_type = runner_of(settings, waiting or [multirun.config])
             drive(sweep, source, runner_type)
 
 
@@ -246,8 +247,8 @@ class Runner(Protocol):
         """End all that run, without a save: after a second interrupt, or an error of ours."""
 
 
-def runner_of(settings: schema.SweepConfig, *, devices: str) -> Callable[[], Runner]:
-    """What makes the runner. Raises DeviceError where this machine has too few devices."""
+def runner_of(settings: schema.SweepConfig, configs: Sequence[DictConfig]) -> Callable[[], Runner]:
+    """What makes the runner. configs: of the jobs. Raises DeviceError for more than there are devices for."""
     if settings.launcher == "slurm":
         from deeplabx.command.sweep_slurm import Slurm
 
@@ -255,7 +256,7 @@ def runner_of(settings: schema.SweepConfig, *, devices: str) -> Callable[[], Run
     if (settings.jobs or 1) > 1:
         from deeplabx.command.sweep_processes import Processes
 
-        return Processes.prepared(settings.jobs or 1, devices=devices)
+        return Processes.prepared(settings.jobs or 1, devices=devices_of(configs))
     return InThisProcess
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
-from omegaconf import OmegaConf
 
 from deeplabx import registry
 from deeplabx.command import sweep_record
 from deeplabx.command.compose import Multirun
 from deeplabx.command.job import Watch
+from deeplabx.command.sweep import composing
 from deeplabx.command.sweep_record import DONE, PRUNED, Sweep
 from deeplabx.command.sweep_record import Job as JobRecord
 from deeplabx.config import schema
@@ -126,8 +126,8 @@ class Search:
 
     def add_job(self, sweep: Sweep, number: int, params: Mapping[str, Any]) -> JobRecord:
         overrides = self.overrides(params)
-        config = self.multirun.job_config(number, overrides)
-        return sweep.add(overrides, str(OmegaConf.select(config, "hydra.sweep.subdir")))
+        with composing(self.multirun.command):
+            return sweep.add(overrides, self.multirun.job_folder(number, overrides))
 
     def sampler(self, number: int) -> Any:
         seed = (self.settings.seed * 1_000_003 + number) % MOST_SEED
