@@ -13,6 +13,7 @@ from deeplabx.command import jobs as one_job
 from deeplabx.command import predict, sweep_record, train
 from deeplabx.command.job import Job
 from deeplabx.errors import DataError, PreemptedError, StoppedError, report
+from tests.command.light_sweeps import without_composing
 from tests.conftest import TINY, Deeplabx, Ended
 
 ONE_STEP = [*TINY, "schedule.max_iters=1", "trainer.samples=0"]
@@ -68,7 +69,8 @@ Second = Callable[[Path], float]
 
 @pytest.fixture
 def swept(deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Second], Ended]:
-    """Run a sweep of three jobs whose second is other than the rest; each leaves its result.json."""
+    """Run a sweep of three jobs whose second is other than the rest."""
+    without_composing(monkeypatch)
 
     def run(second: Second) -> Ended:
         def job_of(job: Job) -> float:
@@ -77,7 +79,7 @@ def swept(deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             return 0.5
 
         monkeypatch.setattr(train, "main", job_of)
-        return deeplabx("train", "-m", *ONE_STEP, "seed=0,1,2", "hydra.sweep.dir=sweep")
+        return deeplabx("train", "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
 
     return run
 

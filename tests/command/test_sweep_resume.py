@@ -11,15 +11,30 @@ from deeplabx.command import resume, sweep_record, train
 from deeplabx.command.job import Job
 from deeplabx.engine.lock import locked
 from deeplabx.errors import DataError
+from tests.command.light_sweeps import without_composing
 from tests.conftest import Deeplabx
 
 Change = Callable[[dict[str, Any]], Any]
 SWEEP = ["train", "-m", "seed=0,1,2", "hydra.sweep.dir=sweep"]
+TWO = ["train", "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The jobs that are run, by their folder. Job 1 fails while the list `failing` has it."""
+    """The jobs that are run, by their folder, without being composed. Job 1 fails while there is a file
+    `failing`.
+    """
+    without_composing(monkeypatch)
+    return noted(monkeypatch)
+
+
+@pytest.fixture
+def composed_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The same; the jobs are composed."""
+    return noted(monkeypatch)
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     def run(job: Job) -> float:
@@ -97,19 +112,19 @@ def test_a_folder_with_a_sweep_is_not_written_to(
 
 
 def test_a_moved_sweep_is_resumed_with_its_folder_of_configs(
-    deeplabx: Deeplabx, tmp_path: Path, calls: list[str]
+    deeplabx: Deeplabx, tmp_path: Path, composed_calls: list[str]
 ) -> None:
     recipe = tmp_path / "own" / "recipe"
     recipe.mkdir(parents=True)
     (recipe / "mine.yaml").write_text("# @package _global_\noptimizer: {lr: 0.5}\n", encoding="utf-8")
-    assert deeplabx(*SWEEP, "--config-dir", "own", "+recipe=mine").code == 0
-    change(tmp_path / "sweep", lambda it: it["jobs"][2].update(status="failed", error="x", miou=None))
+    assert deeplabx(*TWO, "--config-dir", "own", "+recipe=mine").code == 0
+    change(tmp_path / "sweep", lambda it: it["jobs"][1].update(status="failed", error="x", miou=None))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "sweep").rename(tmp_path / "elsewhere" / "moved")
-    calls.clear()
+    composed_calls.clear()
     ended = deeplabx("sweep", "resume", "elsewhere/moved")
     assert ended.code == 0, ended.err
-    assert calls == ["2"]
+    assert composed_calls == ["1"]
     assert not (tmp_path / "sweep").exists()
 
 
@@ -137,7 +152,7 @@ deeplabx.register("schedule", "mine", build=lambda **rest: lambda step: 1.0, set
 
 @pytest.mark.usefixtures("own_options")
 def test_plugins_are_given_again(
-    deeplabx: Deeplabx, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+    deeplabx: Deeplabx, tmp_path: Path, composed_calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deeplabx import registry
     from deeplabx.run import plugins
@@ -145,7 +160,7 @@ def test_plugins_are_given_again(
     (tmp_path / "mine_of_sweep.py").write_text(PLUGIN, encoding="utf-8")
     for table in (plugins.GIVEN, plugins.LOADED):
         monkeypatch.setattr(plugins, "GIVEN" if table is plugins.GIVEN else "LOADED", dict(table))
-    ended = deeplabx(*SWEEP, "plugins=mine_of_sweep.py", "schedule=mine")
+    ended = deeplabx(*TWO[:2], "seed=0", TWO[-1], "plugins=mine_of_sweep.py", "schedule=mine")
     assert ended.code == 0, ended.err
     content = json.loads((tmp_path / "sweep" / "sweep.json").read_text(encoding="utf-8"))
     assert [one["name"] for one in content["plugins"]] == ["mine_of_sweep"]

@@ -11,6 +11,7 @@ import pytest
 from deeplabx.command import sweep_record, sweep_search, train
 from deeplabx.command.job import Job
 from deeplabx.errors import ConfigError
+from tests.command.light_sweeps import value_of, without_composing
 from tests.command.test_sweep_resume import GOOD, change
 from tests.conftest import Deeplabx
 
@@ -32,9 +33,11 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
 
     def run(job: Job) -> float:
-        found.append(job.config.optimizer.lr)
-        return 1 / (1 + abs(np.log10(job.config.optimizer.lr) + 2))
+        lr = float(value_of("optimizer.lr", job.overrides))
+        found.append(lr)
+        return float(1 / (1 + abs(np.log10(lr) + 2)))
 
+    without_composing(monkeypatch, plan=False)
     monkeypatch.setattr(train, "main", run)
     return found
 
