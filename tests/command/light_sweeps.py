@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from deeplabx.command import inputs, jobs, sweep
+from deeplabx.command import compose, inputs, jobs, sweep
 from deeplabx.command.job import Job
 from deeplabx.command.quoting import unquoted
 from deeplabx.command.table import Command
@@ -68,7 +68,7 @@ def without_composing(monkeypatch: pytest.MonkeyPatch, *, plan: bool = True) -> 
     """Let `train -m` and `sweep resume` run jobs that are not composed; a test replaces what trains. plan:
     whether what the jobs have in common is not composed either.
     """
-    whole = jobs.run_hydra
+    whole = compose.run_hydra
 
     def run_hydra(
         command: Command, flags: dict[str, str], overrides: list[str], task: Callable[[Any], Any]

@@ -12,6 +12,7 @@ import pytest
 from deeplabx.command import jobs as one_job
 from deeplabx.command import predict, sweep_record, train
 from deeplabx.command.job import Job
+from deeplabx.engine import durable
 from deeplabx.errors import DataError, PreemptedError, StoppedError, report
 from tests.command.light_sweeps import without_composing
 from tests.conftest import TINY, Deeplabx, Ended
@@ -149,7 +150,7 @@ def test_a_sweep_continues_whatever_a_job_does(
 def test_a_summary_that_cannot_be_written_is_an_error_at_the_end(
     swept: Callable[[Second], Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sweep_record.replace
+    whole = durable.replace
     written = []
 
     def full(path: Path, text: str) -> None:

@@ -89,7 +89,12 @@ def test_a_sweep_whose_process_was_killed_runs_what_ran_and_what_is_missing(
     change(tmp_path / "sweep", lambda it: it["jobs"][2].update(status="planned", miou=None))
     (tmp_path / "sweep" / "1" / "config.yaml").write_text("", encoding="utf-8")  # it had begun
     resumed = []
-    monkeypatch.setattr(resume, "resume", lambda folder, **rest: resumed.append(folder.name) or 0.25)
+
+    def resume_run(folder: Path, **rest: object) -> float:
+        resumed.append(folder.name)
+        return 0.25
+
+    monkeypatch.setattr(resume, "resume", resume_run)
     calls.clear()
     shown = deeplabx("sweep", "show", "sweep")
     assert "job 1: was killed, not evaluated yet" in shown.out

@@ -90,7 +90,7 @@ def test_what_is_asked_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_without_slurm_it_is_said(
     deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_slurm.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     ended = deeplabx("train", "-m", "seed=0,1", "sweep.launcher=slurm", "hydra.sweep.dir=sweep")
     assert ended.code == 5
     assert "sweep.launcher=slurm, but there is no sbatch on this machine" in ended.err

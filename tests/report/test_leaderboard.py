@@ -26,14 +26,15 @@ def job(number: int, miou: float | None, status: str = "done", **settings: objec
 
 def test_rows_are_means_over_seeds_and_folds_the_best_first() -> None:
     rng = random.Random(0)
-    jobs, expected = [], {}
+    jobs: list[dict[str, Any]] = []
+    expected: dict[tuple[str, str], tuple[float, float]] = {}
     for lr, backbone in itertools.product((0.1, 0.2), ("a", "b")):
         scores = [rng.random() for _ in range(6)]
         for at, (seed, fold) in enumerate(itertools.product((0, 1), (0, 1, 2))):
             jobs.append(
                 job(len(jobs), scores[at], optimizer__lr=lr, backbone=backbone, seed=seed, dataset__fold=fold)
             )
-        expected[str(lr), backbone] = np.mean(scores), np.std(scores, ddof=1)
+        expected[str(lr), backbone] = float(np.mean(scores)), float(np.std(scores, ddof=1))
     rng.shuffle(jobs)
     board = leaderboard.leaderboard(jobs)
     assert set(board.keys) == {"optimizer.lr", "backbone"}
