@@ -137,7 +137,7 @@ def table_lines(board: Leaderboard) -> list[str]:
     rows = [head]
     for row in board.rows[:MOST_ROWS]:
         n = f"{len(row.done)}" if len(row.done) == len(row.jobs) else f"{len(row.done)}/{len(row.jobs)}"
-        shown = [printable(value, LONGEST_VALUE) for value in row.values]
+        shown = [short(value) for value in row.values]
         best = (row.done or row.jobs)[0]
         cells = [score_words(row), *([n] if several else []), *shown, *([row.state] if states else [])]
         rows.append([*cells, printable(best["folder"], 80)])
@@ -153,6 +153,15 @@ def table_lines(board: Leaderboard) -> list[str]:
             f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best of them"
         )
     return lines
+
+
+def short(value: str) -> str:
+    """A setting's value for a terminal: a number that a search drew has many digits."""
+    try:
+        rounded = f"{float(value):.4g}"
+    except ValueError:
+        return printable(value, LONGEST_VALUE)
+    return rounded if len(rounded) < len(value) and "." in value else value
 
 
 def unfinished(jobs: Sequence[Job]) -> int:

@@ -76,6 +76,16 @@ def test_without_seeds_and_with_one_job_there_is_no_deviation(tmp_path: Path) ->
     assert "mIoU    folder\n0.5000  0\n" in text
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("0.00046342505832948827", "0.0004634"), ("1e-05", "1e-05"), ("123456789", "123456789"), ("0.5", "0.5")],
+)
+def test_a_terminal_shows_four_digits_of_a_drawn_number(tmp_path: Path, value: str, shown: str) -> None:
+    text = leaderboard.text([job(0, 0.5, lr=value), job(1, 0.25, lr="other")], tmp_path, progress={})
+    assert ["0.5000", shown, "0"] in [line.split() for line in text.splitlines()]
+    assert value in leaderboard.csv_text([job(0, 0.5, lr=value), job(1, 0.25, lr="other")])
+
+
 def test_a_setting_that_only_some_jobs_have_varies() -> None:
     board = leaderboard.leaderboard([job(0, 0.5, lr=1), job(1, 0.6)])
     assert board.keys == ("lr",)
