@@ -28,9 +28,12 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
@@ -292,10 +295,24 @@ def run_hydra(
     overrides: list[str],
     task: Callable[[DictConfig], float | None],
 ) -> None:
-    """What the flags ask for: a printed config, one job or a sweep. `task` is called once for each job.
+    """What the flags ask for: a printed config, or one job, for which `task` is called.
 
     Lets errors of Hydra and of its composition pass as they are.
     """
+    app, loader, name = application(command, flags, overrides)
+    if "--cfg" in flags:
+        app.show_cfg(name, overrides, flags["--cfg"], flags.get("--package"), "--resolve" in flags)
+    elif "--info" in flags:
+        app.show_info(flags["--info"], config_name=name, overrides=overrides)
+    else:
+        loader.claims = "hydra.run.dir"
+        app.run(name, task, overrides)
+
+
+def application(
+    command: Command, flags: Mapping[str, str], overrides: list[str]
+) -> tuple[Hydra, CommandLoader, str]:
+    """Hydra, its loader, and the name of the primary config."""
     modes = [one for one in overrides if one.lstrip("+").startswith("hydra.mode=")]
     if modes:
         raise ConfigError(f"{modes[0]}: use the flag -m for a sweep", hint="leave it out")
@@ -303,17 +320,75 @@ def run_hydra(
     folders = [flags["--config-dir"]] if "--config-dir" in flags else []
     loader = loader_of(command, folders, primary=flags.get("--config-path"))
     app = Hydra(task_name="deeplabx", config_loader=loader)
-    name = flags.get("--config-name", command.key)
-    if "--cfg" in flags:
-        app.show_cfg(name, overrides, flags["--cfg"], flags.get("--package"), "--resolve" in flags)
-    elif "--info" in flags:
-        app.show_info(flags["--info"], config_name=name, overrides=overrides)
-    elif "--multirun" in flags:
-        loader.claims = "hydra.sweep.dir"
-        app.multirun(name, task, [*overrides, "hydra.mode=MULTIRUN"])
-    else:
-        loader.claims = "hydra.run.dir"
-        app.run(name, task, overrides)
+    return app, loader, flags.get("--config-name", command.key)
+
+
+class Multirun:
+    """What -m asks for: the config that its jobs have in common, and the jobs of a grid.
+
+    Lets errors of Hydra and of its composition pass as they are.
+    """
+
+    def __init__(self, command: Command, flags: Mapping[str, str], overrides: list[str]) -> None:
+        self.command = command
+        app, self.loader, name = application(command, flags, overrides)
+        self.config = app.compose_config(
+            name, [*overrides, "hydra.mode=MULTIRUN"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
+        )
+        chosen: Any = self.config.hydra.runtime.choices
+        for group, instead in (
+            ("launcher", "sweep.jobs or sweep.launcher=slurm"),
+            ("sweeper", "sweep.trials"),
+        ):
+            if chosen.get(f"hydra/{group}") != "basic":
+                raise ConfigError(
+                    f"hydra/{group}={chosen.get(f'hydra/{group}')} is not supported", hint=f"set {instead}"
+                )
+
+    @property
+    def task_overrides(self) -> list[str]:
+        """Those of the command's own settings, sweeps and those of hydra.sweeper.params included."""
+        own: Any = OmegaConf.to_container(self.config.hydra.overrides.task, resolve=False)
+        params: Any = OmegaConf.to_container(self.config.hydra.sweeper.params or OmegaConf.create({}))
+        return [*(f"{key}={value}" for key, value in params.items()), *map(str, own)]
+
+    @property
+    def hydra_overrides(self) -> list[str]:
+        """Those of Hydra's own settings, without the folders and the mode of the sweep."""
+        own: Any = OmegaConf.to_container(self.config.hydra.overrides.hydra, resolve=False)
+        ours = ("hydra.mode", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir")
+        return [str(one) for one in own if str(one).lstrip("+").partition("=")[0] not in ours]
+
+    def parsed(self) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self.loader)
+        return parser.parse_overrides(self.task_overrides)
+
+    def grid(self) -> list[list[str]]:
+        """The overrides of each job, as Hydra's own sweeper expands them."""
+        found = Plugins.instance().discover(Sweeper)
+        (basic,) = [one for one in found if one.__name__ == "BasicSweeper"]
+        split: Any = basic  # which has it beside what every sweeper has
+        (jobs,) = split.split_arguments(self.parsed(), None)
+        return jobs
+
+    def job_config(self, number: int, overrides: list[str]) -> DictConfig:
+        """The composed config of a job, Hydra's own under `hydra`."""
+        config = self.loader.load_sweep_config(self.config, overrides)
+        set_value(config, "hydra.job.id", str(number))
+        set_value(config, "hydra.job.num", number)
+        return config
+
+    def job_folder(self, number: int, overrides: list[str]) -> str:
+        """The folder of a job, inside the sweep's."""
+        plain: Any = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        if plain["subdir"] == "${hydra.job.num}":  # without composing, which takes a while
+            return str(number)
+        return str(OmegaConf.select(self.job_config(number, overrides), "hydra.sweep.subdir"))
+
+    def claim_folder(self) -> Path:
+        """The folder of the sweep; one that a time names is made, as a new one."""
+        claim_folder(self.config, "hydra.sweep.dir")
+        return Path(str(OmegaConf.select(self.config, "hydra.sweep.dir")))
 
 
 def complete(command: Command) -> None:

@@ -6,11 +6,11 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeplabx.command import overrides
+from deeplabx.command import overrides, sweep_settings
 from deeplabx.command.quoting import unquoted
 from deeplabx.command.table import Command
 from deeplabx.config.paths import expanded
@@ -75,12 +75,17 @@ def run_with_settings(
     if not NOT_RUN_AS_SHIPPED & set(flags):
         refuse_not_given(command, settings)
     sweep = "--multirun" in flags
+    if command.words != "sweep resume":  # whose sweep.* are overrides of what is stored
+        of_sweep, settings = sweep_settings.taken(settings)
+        sweep_settings.refuse_misplaced(command, of_sweep, sweep=sweep)
+    else:
+        of_sweep = []
     own_folder = bool({"--config-dir", "--config-path"} & set(flags))
     prepared = overrides.prepared(command, settings, sweep=sweep, own_folder=own_folder)
     if place.world_size > 1:
         run_in_parallel(command, flags, prepared, place)
     else:
-        run_jobs(command, flags, prepared)
+        run_jobs(command, flags, prepared, of_sweep)
 
 
 def refuse_not_given(command: Command, settings: list[str]) -> None:
@@ -93,10 +98,12 @@ def refuse_not_given(command: Command, settings: list[str]) -> None:
             raise ConfigError(f"{key}= must be given: {meaning}")
 
 
-def run_jobs(command: Command, flags: dict[str, str], prepared: list[str]) -> None:
+def run_jobs(
+    command: Command, flags: dict[str, str], prepared: list[str], of_sweep: Sequence[str] = ()
+) -> None:
     from deeplabx.command import jobs
 
-    jobs.run(command, flags, prepared)
+    jobs.run(command, flags, prepared, of_sweep)
 
 
 def complete(command: Command, line: str) -> int:
@@ -123,7 +130,7 @@ def run_in_parallel(
     """The same in one of the processes that torchrun or SLURM started: the main one composes, the others
     follow.
     """
-    from deeplabx.command.sweep import in_words
+    from deeplabx.command.jobs import in_words
     from deeplabx.process import launch
     from deeplabx.process.memory import keep_freed_memory
     from deeplabx.process.signals import end_with_parent

@@ -22,6 +22,7 @@ from deeplabx.errors import ConfigError
 
 WIDTH = 110
 RECIPE = "recipe"
+SWEEP = "sweep."
 FEW = 6  # options that are named one by one
 # What a checkpoint is evaluated with, whatever it was trained with, unless the command line says otherwise.
 # The other settings of `trainer` have no effect there.
@@ -121,13 +122,16 @@ def command_settings(command: Command) -> dict[str, Setting]:
         return {}
     every = settings_in(command.settings(), contents(command.key))
     found = {one.key: one for one in every if one.key.partition(".")[0] not in registry.GROUPS}
+    if command.searches:
+        found |= {one.key: one for one in settings_in(schema.SweepConfig(), {}, SWEEP)}
     builds = command.trains or {"model", "dataset"} & set(own_groups(command))
     return {**found, PLUGINS.key: PLUGINS} if builds else found
 
 
 def is_stored(command: Command, key: str) -> bool:
     """Whether a command takes a setting from a run, checkpoint or file unless it is overridden."""
-    return command.overrides_stored and key.partition(".")[0] in hints_of(schema.TrainConfig)
+    of_run = key.partition(".")[0] in hints_of(schema.TrainConfig)
+    return command.overrides_stored and (of_run or key.startswith(SWEEP))
 
 
 def continues_run(command: Command) -> bool:
@@ -189,7 +193,9 @@ def all_settings() -> list[str]:
 
 def section_words(command: Command, section: str) -> str:
     """What a group or section is: as the command says, else as `train` does."""
-    for settings in (command.settings, schema.TrainConfig):
+    if section == "sweep.slurm":
+        return "what each job asks SLURM for, with sweep.launcher=slurm"
+    for settings in (command.settings, schema.TrainConfig, schema.SweepResumeConfig):
         for one in dataclasses.fields(settings):
             if one.name == section and one.metadata.get("words"):
                 return one.metadata["words"]
@@ -289,7 +295,8 @@ def setting_lines(command: Command) -> list[list[str]]:
 
 def setting_notes(command: Command) -> str:
     """What a reader of the table must know beside it."""
-    notes = [f'"stored": as in {stored_in(command)}'] if "trainer" in hints_of(command.settings) else []
+    stores = {"trainer", "sweep"} & set(hints_of(command.settings))
+    notes = [f'"stored": as in {stored_in(command)}'] if stores else []
     notes = notes if command.overrides_stored else []
     keyless = [key for key in (*command.first, command.rest) if key]
     notes += [f"{' and '.join(keyless)} may be given without key"] if keyless else []
@@ -300,6 +307,8 @@ def stored_in(command: Command) -> str:
     """What holds the config that a command's overrides replace parts of."""
     if continues_run(command):
         return "the run's own config"
+    if command.settings is schema.SweepResumeConfig:
+        return "the sweep"
     return "the checkpoint" if "eval" in hints_of(command.settings) else "the file"
 
 
@@ -568,6 +577,8 @@ def set_by(command: Command, key: str, defaults: list[Any]) -> str:
     """What gives a command's setting its value. defaults: those of all options that have it."""
     if key == PLUGINS.key or key in command.needs:
         return "the command line"
+    if key.startswith(SWEEP) and command.searches:
+        return "the command line, with -m"
     if is_stored(command, key):
         if continues_run(command) and key not in schema.FREE_ON_RESUME:
             return "as in the run; another value is refused"

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from deeplabx.command.table import Command
 from deeplabx.config import checks, schema, stored
 from deeplabx.errors import ConfigError
+
+# Called with step and mIoU of an evaluation; whether the training is to be stopped. It can be pickled.
+Watch = Callable[[int, float], bool]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Job:
     config: Any
     folder: Path
     overrides: list[str]  # from the command line: `${...}` in one is not resolved
+    watch: Watch | None = None  # of a training's evaluations, in a sweep that prunes
 
     @classmethod
     def of_hydra(cls, command: Command, config: DictConfig) -> "Job":

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from deeplabx.command.job import Job
+from deeplabx.command.job import Job, Watch
 from deeplabx.command.train import train
 from deeplabx.run.description import Change
 from deeplabx.run.folder import config_of, overrides_of, refuse_links_out
@@ -14,8 +14,10 @@ def main(job: Job) -> float:
     return resume(job.folder, change=lambda config: job.changed(config, training=True))
 
 
-def resume(folder: Path, *, change: Change) -> float:
-    """Continue the run in `folder`. change: of its config, where that does not affect its weights."""
+def resume(folder: Path, *, change: Change, watch: Watch | None = None) -> float:
+    """Continue the run in `folder`. change: of its config, where that does not affect its weights. watch: of
+    its evaluations.
+    """
     refuse_links_out(folder)
     stored = config_of(folder)
     config = replace(change(stored), resume=True)
@@ -25,4 +27,4 @@ def resume(folder: Path, *, change: Change) -> float:
         source=folder / "config.yaml",
         command=f"deeplabx resume {folder}",
     )
-    return train(config, folder, overrides=overrides_of(folder))
+    return train(config, folder, overrides=overrides_of(folder), watch=watch)

@@ -39,7 +39,7 @@ def page() -> str:
     train = BY_WORDS["train"]
     own = [variants(key)[0] for key in command_settings(train)]
     blocks = [HEAD, section("Training", [one for one in own if "." not in one.setting.key])]
-    for name in ("trainer", "eval"):
+    for name in ("trainer", "eval", "sweep"):
         inside = [one for one in own if one.setting.key.startswith(f"{name}.")]
         blocks.append(section(f"{name}: {section_words(train, name)}", inside))
     blocks += [group_section(group) for group in registry.GROUPS]

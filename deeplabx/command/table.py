@@ -23,6 +23,7 @@ class Command:
     rest: str = ""  # a list that further words without key= go into
     lists: bool = False  # whether it lists options; of installed plug-ins too
     trains: bool = False  # whether it can be started again when it is stopped before its first step
+    searches: bool = False  # whether -m takes the settings sweep.*
     parallel: bool = False  # whether the processes that torchrun or SLURM started run it together
     defaults: tuple[str, ...] = ()  # overrides with which --help and completion compose
     # Values of settings that are null in the checkpoint, unless null is what was typed.
@@ -56,6 +57,7 @@ COMMANDS = (
         run="deeplabx.command.train:main",
         schema="TrainConfig",
         trains=True,
+        searches=True,
         parallel=True,
     ),
     Command(
@@ -173,6 +175,32 @@ COMMANDS = (
         schema="CompareConfig",
         needs={"runs": "folders of evaluations, as in deeplabx compare RUN RUN"},
         rest="runs",
+    ),
+    Command(
+        words="sweep resume",
+        about="run what a sweep has not finished",
+        examples=(
+            ("sweep resume DIR", "what failed, was stopped or is missing"),
+            ("sweep resume DIR sweep.jobs=2", "two jobs at a time"),
+        ),
+        run="deeplabx.command.sweep_resume:main",
+        schema="SweepResumeConfig",
+        overrides_stored=True,
+        needs={"folder": "the folder of a sweep, as in deeplabx sweep resume outputs/sweep/STAMP"},
+        first=("folder",),
+        trains=True,
+    ),
+    Command(
+        words="sweep show",
+        about="the jobs of a sweep, the best first",
+        examples=(
+            ("sweep show DIR", "in the terminal, as leaderboard.csv and as sweep.html"),
+            ("sweep show outputs/sweep/STAMP", "also while the sweep runs"),
+        ),
+        run="deeplabx.command.sweep_show:main",
+        schema="SweepShowConfig",
+        needs={"folder": "the folder of a sweep, as in deeplabx sweep show outputs/sweep/STAMP"},
+        first=("folder",),
     ),
     Command(
         words="list",

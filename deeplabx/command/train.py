@@ -1,6 +1,7 @@
 """deeplabx train."""
 
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from deeplabx.command.job import Job
+from deeplabx.command.job import Job, Watch
 from deeplabx.config import schema
 from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.check.no_valid_pixel import refuse_no_valid_pixel
@@ -91,12 +92,14 @@ EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
 
 def main(job: Job) -> float:
-    return train(job.config, job.folder, overrides=job.overrides)
+    return train(job.config, job.folder, overrides=job.overrides, watch=job.watch)
 
 
-def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> float:
+def train(
+    config: schema.TrainConfig, folder: Path, *, overrides: list[str], watch: Watch | None = None
+) -> float:
     """Train in `folder`, where no other run is at work; the best mIoU. Leaves DONE, FAILED or INTERRUPTED
-    there.
+    there. watch: of the evaluations, in the main process.
     """
     with locked(folder) as warning:
         if warning:
@@ -115,6 +118,7 @@ def train(config: schema.TrainConfig, folder: Path, *, overrides: list[str]) -> 
                 config,
                 folder,
                 overrides,
+                watch,
                 devices=trainer.devices,
                 backend=trainer.backend,
                 max_restarts=trainer.max_restarts,
@@ -148,13 +152,21 @@ def with_resume(hint: str, folder: Path) -> str:
     return "\n".join([*hint.splitlines()[:1], f"then {next_command(folder)}"])
 
 
-def worker(config: schema.TrainConfig, folder: Path, overrides: list[str]) -> float:
+def worker(
+    config: schema.TrainConfig, folder: Path, overrides: list[str], watch: Watch | None = None
+) -> float:
     """One process of a run. The best mIoU."""
     fix_workspace()  # in each process: those of torchrun and SLURM have environments of their own
-    return run(config, folder, overrides, StopRequest())
+    return run(config, folder, overrides, StopRequest(), watch)
 
 
-def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: StopRequest) -> float:
+def run(
+    config: schema.TrainConfig,
+    folder: Path,
+    overrides: list[str],
+    stop: StopRequest,
+    watch: Watch | None = None,
+) -> float:
     """Data, model, state, loop. `stop` notes signals from the loop on; before it, one ends the process."""
     started = time.perf_counter()
     tracker = tracker_of(config) if is_main() else Tracker()
@@ -273,6 +285,8 @@ def run(config: schema.TrainConfig, folder: Path, overrides: list[str], stop: St
         if is_main():
             drawing.run(show_confusion, result, state.step, log)
             reports.due((state.step, result))
+        if is_main() and watch is not None and stop.number is None and watch(state.step, result.miou):
+            stop.number = signal.SIGTERM  # the loop saves and ends, in all processes
         return result
 
     with stop, log, closing(batches), closing(reader), drawing:

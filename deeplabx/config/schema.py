@@ -828,6 +828,53 @@ class TrainConfig:
 
 
 @dataclass
+class SlurmConfig:
+    """What each job of a sweep asks SLURM for."""
+
+    partition: str | None = setting(default=None, words="SLURM partition of the jobs; null: SLURM's default")
+    minutes: int = number(
+        at_least=1, default=1440, words="time limit of a job; one that reaches it is saved and continues"
+    )
+    gpus: int = number(at_least=0, at_most=64, default=0, words="GPUs of a job")
+    cpus: int = number(at_least=1, at_most=1024, default=4, words="CPU cores of a job")
+    memory: float | None = number(above=0, default=None, words="memory of a job in GB; null: SLURM's default")
+    extra: list[str] | None = setting(
+        default=None, words="further options of sbatch, as in [account=vision,qos=low]; null: none"
+    )
+
+
+@dataclass
+class SweepConfig:
+    """How the jobs of -m are run. It belongs to the sweep: no run's config has it."""
+
+    jobs: int | None = number(
+        at_least=1,
+        at_most=1000,
+        default=None,
+        words="jobs at a time; each on a GPU, or a share of the cores; null: one, on SLURM all of a grid",
+    )
+    launcher: str = choice(
+        "local", "slurm", default="local", words="where jobs run; slurm: each is submitted (extra `slurm`)"
+    )
+    trials: int | None = number(
+        at_least=1,
+        at_most=100_000,
+        default=None,
+        words="number of jobs of a search with Optuna (extra `search`); null: every combination",
+    )
+    sampler: str = choice(
+        "tpe", "random", default="tpe", words="how a search chooses values; tpe: learns from finished jobs"
+    )
+    seed: int = number(at_least=0, at_most=2**31 - 1, default=0, words="seed of the search")
+    prune: bool = setting(
+        default=False,
+        words="stop jobs of a search below the median mIoU; of the finished ones at the same step, once five "
+        "are",
+    )
+    slurm: SlurmConfig = nested(SlurmConfig, words="what a job asks SLURM for")
+
+
+@dataclass
 class CheckpointConfig:
     """A command that starts from a checkpoint's own config: only overrides replace what is stored there."""
 
@@ -994,6 +1041,17 @@ class ReportConfig:
     variant_images: int = number(
         at_least=1, at_most=MOST_IMAGES, words="images that they are measured on; spread over the split"
     )
+
+
+@dataclass
+class SweepResumeConfig:
+    folder: str = setting(path=True, words="folder of the sweep")
+    sweep: SweepConfig = nested(SweepConfig, words="how the jobs of -m are run")
+
+
+@dataclass
+class SweepShowConfig:
+    folder: str = setting(path=True, words="folder of the sweep")
 
 
 @dataclass

@@ -5,17 +5,17 @@ import os
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any, Self
-from unittest import mock
+from typing import Self
 
 import pytest
-from hydra.types import RunMode
-from omegaconf import OmegaConf
 
-from deeplabx.command import predict, sweep, train
+from deeplabx.command import jobs as one_job
+from deeplabx.command import predict, sweep_record, train
 from deeplabx.command.job import Job
-from deeplabx.errors import DataError, PreemptedError, ResourceError, StoppedError, SweepError, report
-from tests.conftest import TINY, Deeplabx
+from deeplabx.engine import durable
+from deeplabx.errors import DataError, PreemptedError, StoppedError, report
+from tests.command.light_sweeps import without_composing
+from tests.conftest import TINY, Deeplabx, Ended
 
 ONE_STEP = [*TINY, "schedule.max_iters=1", "trainer.samples=0"]
 
@@ -54,42 +54,35 @@ def test_an_error_does_nothing_to_the_terminal_but_be_read(capsys: pytest.Captur
 
 
 def test_an_internal_error_says_where_its_traceback_is(tmp_path: Path) -> None:
-    assert str(sweep.in_words(ZeroDivisionError("x"), tmp_path)) == (
+    assert str(one_job.in_words(ZeroDivisionError("x"), tmp_path)) == (
         f"internal error: ZeroDivisionError: x\nthe traceback is in {tmp_path}/error.log"
     )
     assert "ZeroDivisionError: x" in (tmp_path / "error.log").read_text()
-    error = sweep.in_words(ZeroDivisionError("x"), tmp_path / "gone")
+    error = one_job.in_words(ZeroDivisionError("x"), tmp_path / "gone")
     assert str(error).startswith("internal error: ZeroDivisionError: x\nits traceback could not be written")
-
-
-def test_the_mean_of_the_folds_is_printed_for_each_setting_that_was_swept_beside_them() -> None:
-    scores = {("lr=1", 0): 0.25, ("lr=1", 1): 0.75, ("lr=2", 0): 0.5, ("lr=2", 1): 0.5, ("lr=3", 0): 0.1}
-    jobs: list[dict[str, Any]] = [
-        {"overrides": [lr, f"dataset.fold={fold}"], "miou": miou} for (lr, fold), miou in scores.items()
-    ]
-    jobs += [{"overrides": ["lr=3", "dataset.fold=1"], "miou": None}, {"overrides": ["lr=3"], "miou": 0.5}]
-    assert sweep.means_of_folds(jobs) == [
-        "mean of 2 folds: mIoU 0.5000, standard deviation 0.3536  lr=1",  # 0.5 / sqrt(2)
-        "mean of 2 folds: mIoU 0.5000, standard deviation 0.0000  lr=2",
-    ]
-    assert sweep.means_of_folds(jobs[:2]) == ["mean of 2 folds: mIoU 0.5000, standard deviation 0.3536"]
 
 
 UNREADABLE = os.fsdecode(b"caf\xe9.jpg: not a readable image")
 
 
-def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Callable[[Path], float]) -> sweep.Jobs:
-    """Three jobs of a sweep, as Hydra runs them; the second is other than the rest."""
-    hydra = mock.Mock(mode=RunMode.MULTIRUN)
-    hydra.overrides.task, hydra.sweep.dir = OmegaConf.create(["seed=0"]), str(tmp_path)
-    monkeypatch.setattr("hydra.core.hydra_config.HydraConfig.get", lambda: hydra)
-    jobs = sweep.Jobs(lambda config: second(Path(hydra.runtime.output_dir)) if hydra.job.num == 1 else 0.5)
-    for hydra.job.num in range(3):
-        folder = tmp_path / str(hydra.job.num)
-        folder.mkdir()
-        hydra.runtime.output_dir = str(folder)
-        jobs.run(OmegaConf.create())
-    return jobs
+Second = Callable[[Path], float]
+
+
+@pytest.fixture
+def swept(deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Second], Ended]:
+    """Run a sweep of three jobs whose second is other than the rest."""
+    without_composing(monkeypatch)
+
+    def run(second: Second) -> Ended:
+        def job_of(job: Job) -> float:
+            if job.folder.name == "1":
+                return second(job.folder)
+            return 0.5
+
+        monkeypatch.setattr(train, "main", job_of)
+        return deeplabx("train", "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
+
+    return run
 
 
 def outcomes(folder: Path) -> list[tuple[str, int | None]]:
@@ -110,33 +103,23 @@ def vanishing(folder: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    ("error", "last"),
+    ("error", "code"),
     [
-        (KeyboardInterrupt(), ("stopped", 130)),
-        (StoppedError("stopped at step 3"), ("stopped", 130)),
-        (PreemptedError("saved at step 3"), ("stopped", 75)),
-        (SystemExit(75), ("stopped", 75)),  # TERM before the first step of a job
+        (KeyboardInterrupt(), 130),
+        (StoppedError("stopped at step 3"), 130),
+        (PreemptedError("saved at step 3"), 75),
+        (SystemExit(75), 75),  # TERM before the first step of a job
     ],
 )
-def test_a_sweep_that_is_stopped_leaves_its_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, last: tuple[str, int | None]
+def test_a_sweep_that_is_stopped_leaves_its_plan_and_ends_with_the_code_of_what_stopped_it(
+    tmp_path: Path, swept: Callable[[Second], Ended], error: BaseException, code: int
 ) -> None:
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        swept(tmp_path, monkeypatch, raising(error))
-    assert outcomes(tmp_path) == [("done", None), last]
-
-
-@pytest.mark.parametrize(
-    ("error", "code"), [(PreemptedError("saved at step 3"), 75), (KeyboardInterrupt(), 130)]
-)
-def test_a_stopped_sweep_ends_with_the_code_of_what_stopped_it(
-    deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
-) -> None:
-    monkeypatch.setattr(train, "main", raising(error))
-    ended = deeplabx("train", "-m", *ONE_STEP, "seed=0", "hydra.sweep.dir=sweep")
+    ended = swept(raising(error))
     assert ended.code == code, ended.err
-    assert outcomes(tmp_path / "sweep") == [("stopped", code)]
+    assert outcomes(tmp_path / "sweep") == [("done", None), ("stopped", code), ("planned", None)]
     assert "Traceback" not in ended.err
+    if not isinstance(error, SystemExit):  # of which cli.leave has said what to do
+        assert "\n  deeplabx sweep resume sweep\n" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -150,34 +133,37 @@ def test_a_stopped_sweep_ends_with_the_code_of_what_stopped_it(
         (vanishing, 3),
     ],
 )
-def test_a_sweep_goes_on_whatever_a_job_does(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    second: Callable[[Path], float],
-    code: int,
+def test_a_sweep_continues_whatever_a_job_does(
+    tmp_path: Path, swept: Callable[[Second], Ended], second: Second, code: int
 ) -> None:
-    jobs = swept(tmp_path, monkeypatch, second)
-    with pytest.raises(SweepError, match="1 of 3 jobs failed"):
-        jobs.finish()
-    assert outcomes(tmp_path) == [("done", None), ("failed", code), ("done", None)]
+    ended = swept(second)
+    assert ended.code == 8
+    assert "1 of 3 jobs failed; the others are done" in ended.err
+    assert "deeplabx sweep resume sweep runs what failed again" in ended.err
+    assert outcomes(tmp_path / "sweep") == [("done", None), ("failed", code), ("done", None)]
     if second is vanishing:
-        assert "/1/FAILED cannot be written: No such file or directory" in capsys.readouterr().err
+        assert "sweep/1/FAILED cannot be written: No such file or directory" in ended.err
     else:
-        assert (tmp_path / "1" / "FAILED").read_text(encoding="utf-8").strip()
+        assert (tmp_path / "sweep" / "1" / "FAILED").read_text(encoding="utf-8").strip()
 
 
 def test_a_summary_that_cannot_be_written_is_an_error_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    swept: Callable[[Second], Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str) -> None:
-        raise OSError(28, "No space left on device", str(path))
+    whole = durable.replace
+    written = []
 
-    monkeypatch.setattr(sweep, "replace", full)
-    jobs = swept(tmp_path, monkeypatch, lambda folder: 0.25)
-    with pytest.raises(ResourceError, match="sweep.json: No space left on device"):
-        jobs.finish()
-    assert "mIoU 0.2500" in capsys.readouterr().out
+    def full(path: Path, text: str) -> None:
+        written.append(path)
+        if len(written) > 1:  # the plan is written; a sweep without one does not begin
+            raise OSError(28, "No space left on device", str(path))
+        whole(path, text)
+
+    monkeypatch.setattr(sweep_record, "replace", full)
+    ended = swept(lambda folder: 0.25)
+    assert ended.code == 6
+    assert "sweep.json: No space left on device" in ended.err
+    assert "3 jobs: 3 done" in ended.out
 
 
 class Noon(datetime):

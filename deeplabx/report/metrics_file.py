@@ -1,0 +1,26 @@
+"""What metrics.jsonl of a run says."""
+
+import json
+import math
+from pathlib import Path
+
+
+def evaluations(folder: Path) -> dict[int, float]:
+    """The mIoU of each evaluation, by its step. A line that is not whole, as of a run that writes it just
+    now, and one without an mIoU are passed over.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return {}
+    found: dict[int, float] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if '"miou"' not in line:
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        step, miou = (values.get(name) for name in ("step", "miou")) if isinstance(values, dict) else (0, 0)
+        if type(step) is int and type(miou) is float and math.isfinite(miou):
+            found[step] = miou
+    return found
