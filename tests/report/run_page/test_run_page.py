@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 import threading
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from deeplabx.report.statistics import bootstrap
 from deeplabx.run import report as reports
 from deeplabx.run.build import open_dataset
 from deeplabx.run.report import report_quietly, write_report
-from tests.conftest import Deeplabx, TrainTiny
+from tests.conftest import TINY, Deeplabx, TrainTiny
 from tests.report.page.parsed import Parsed
 
 
@@ -492,6 +493,41 @@ def test_variants_are_measured_and_kept(
     assert "on 4 of the 4 images of val" in parsed(own_run).text
     page = page_of(own_run)  # the next report shows them
     assert "Cost against gain" in page.text
+
+
+@pytest.mark.slow
+def test_a_data_set_that_has_moved_is_found_again(tmp_path: Path, deeplabx: Deeplabx) -> None:
+    settings = [one for one in TINY if not one.startswith("dataset.")]
+    assert deeplabx("data", "fake", "dataset=folder", "out=own", "images=4").code == 0
+    done = deeplabx("train", "dataset=folder", "dataset.root=own", *settings, "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    (tmp_path / "own").rename(tmp_path / "moved")
+    assert deeplabx("report", "run").code == 0
+    page = parsed(tmp_path / "run")
+    assert "does not exist" in page.text
+    assert f"if it moved, type deeplabx report {tmp_path / 'run'} dataset.root=PATH" in page.text
+    assert not page.all("img")
+    assert deeplabx("report", "run", "dataset.root=moved").code == 0
+    assert len(parsed(tmp_path / "run").all("img")) >= 16
+    assert deeplabx("report", "run", "variants=true").code == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["safetensors", "torch_export"])
+def test_an_exported_file_has_the_report_of_its_run(
+    format_: str, tiny_run: Path, tmp_path: Path, deeplabx: Deeplabx
+) -> None:
+    done = deeplabx("export", str(tiny_run), f"format={format_}", "out=file", "check_split=false")
+    assert done.code == 0, done.err
+    assert deeplabx("eval", "file", "hydra.run.dir=eval").code == 0
+    rows = rows_of(tmp_path / "eval")
+    result = json.loads((tmp_path / "eval" / "result.json").read_text())
+    for name, iou in result["per_class_iou"].items():
+        assert rows[name][0] == ("" if iou is None else repr(iou))
+    assert result["images"] == 4
+    assert len(parsed(tmp_path / "eval").all("img")) >= 16
+    (exported,) = [one for one in (tmp_path / "file").iterdir() if one.suffix in (".safetensors", ".pt2")]
+    assert sha256(exported.read_bytes()).hexdigest() in parsed(tmp_path / "eval").text
 
 
 @pytest.mark.slow
