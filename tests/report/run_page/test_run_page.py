@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from tests.report.page.parsed import Parsed
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most tests look at words: two images and one confusion are drawn. Those of `evaluation` are all there."""
+    """Most tests look at words: two images and one confusion are drawn; those of `evaluation` are all there."""
     monkeypatch.setattr(images, "WORST", 1)
     monkeypatch.setattr(images, "MEDIAN", 0)
     monkeypatch.setattr(images, "BEST", 1)
@@ -289,7 +290,7 @@ def test_reports_of_a_run_are_made_later_but_not_all_the_time(
         made.append((None if newest is None else newest[0], finished))
 
     monkeypatch.setattr(reports, "write_report", noted)
-    monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     samples = open_dataset("shapes", split="val", train_images=1, val_images=1)
     own = Reports(tmp_path, samples=samples, say=print, later=waiting.append)
     result = metrics(torch.eye(2, dtype=torch.int64), ["a", "b"])
