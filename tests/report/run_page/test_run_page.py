@@ -39,7 +39,7 @@ from tests.report.page.parsed import Parsed
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most tests look at words: two images and one confusion are drawn; those of `evaluation` are all there."""
+    """Most tests look at words: two images and one confusion are drawn. Of `evaluation`, all are."""
     monkeypatch.setattr(images, "WORST", 1)
     monkeypatch.setattr(images, "MEDIAN", 0)
     monkeypatch.setattr(images, "BEST", 1)
