@@ -4,18 +4,23 @@ import dataclasses
 import json
 import shlex
 import shutil
-import threading
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from deeplabx.command import variants
 from deeplabx.command.table import BY_WORDS
+from deeplabx.engine.metrics import metrics
 from deeplabx.engine.record.record import IMAGES, Predictions, Record, as_png, write_predictions
 from deeplabx.errors import CheckpointError
 from deeplabx.report.page import Heatmap, Text
+from deeplabx.report.run_page import confusion, images
 from deeplabx.report.run_page.boundaries import boundary_iou, trimap_miou
 from deeplabx.report.run_page.calibration import calibration_error
 from deeplabx.report.run_page.confusion import OTHERS, heatmap, worst_confusions
@@ -27,9 +32,18 @@ from deeplabx.report.run_page.images import chosen
 from deeplabx.report.statistics import bootstrap
 from deeplabx.run import report as reports
 from deeplabx.run.build import open_dataset
-from deeplabx.run.report import report_quietly, write_report
-from tests.conftest import Deeplabx, TrainTiny
+from deeplabx.run.report import Reports, report_quietly, write_report
+from tests.conftest import TINY, Deeplabx, TrainTiny
 from tests.report.page.parsed import Parsed
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests look at words: two images and one confusion are drawn. Of `evaluation`, all are."""
+    monkeypatch.setattr(images, "WORST", 1)
+    monkeypatch.setattr(images, "MEDIAN", 0)
+    monkeypatch.setattr(images, "BEST", 1)
+    monkeypatch.setattr(confusion, "WORST", 1)
 
 
 def page_of(folder: Path) -> Parsed:
@@ -193,8 +207,9 @@ def test_rows_of_the_matrix_add_up_also_where_classes_are_many() -> None:
     assert sum(used > least) == 29
 
 
-def test_the_worst_confusions_are_those_of_the_most_pixels() -> None:
+def test_the_worst_confusions_are_those_of_the_most_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = np.array([[50, 3, 0], [9, 1, 4], [0, 0, 2]])
+    monkeypatch.setattr(confusion, "WORST", 10)
     found = worst_confusions(matrix)
     assert [(one.label, one.predicted, one.pixels) for one in found] == [(1, 0, 9), (1, 2, 4), (0, 1, 3)]
     assert found[0].share == 9 / 14
@@ -217,7 +232,9 @@ def test_a_crop_holds_the_largest_part_and_stays_in_the_image(seed: int) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 8, 9, 100])
-def test_an_image_is_shown_once(count: int) -> None:
+def test_an_image_is_shown_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in (("WORST", 4), ("MEDIAN", 2), ("BEST", 2)):
+        monkeypatch.setattr(images, name, number)
     groups = dict(chosen(np.arange(count)))
     shown = [at for positions in groups.values() for at in positions]
     assert len(shown) == len(set(shown)) >= min(count, 7)
@@ -262,23 +279,28 @@ def test_training_writes_the_report_of_its_best_evaluation(own_run: Path) -> Non
     assert "Where the time went" in page.inside["figcaption"]
 
 
-def test_reports_of_evaluations_are_made_beside_the_training_but_not_all_the_time(
-    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+def test_reports_of_a_run_are_made_later_but_not_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[int | None, bool]] = []
+    waiting: list[Callable[[], object]] = []
+    clock = iter([100.0, 105.0, 111.0, 111.0, 119.0, 122.0, 122.0, 123.0])
 
     def noted(_: Path, *, newest: Any, finished: bool, **__: object) -> None:
-        assert threading.current_thread() is not threading.main_thread()
         made.append((None if newest is None else newest[0], finished))
 
     monkeypatch.setattr(reports, "write_report", noted)
-    monkeypatch.setattr(reports, "PAUSE", 0.0)
-    train_tiny("each")
-    assert made == [(1, False), (2, False), (3, False), (4, False), (None, True)]
-    made.clear()
-    monkeypatch.setattr(reports, "PAUSE", 1000.0)
-    train_tiny("none", "schedule.max_iters=2")
-    assert made == [(None, True)]
+    monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    samples = open_dataset("shapes", split="val", train_images=1, val_images=1)
+    own = Reports(tmp_path, samples=samples, say=print, later=waiting.append)
+    result = metrics(torch.eye(2, dtype=torch.int64), ["a", "b"])
+    for step in range(1, 5):  # 5, 11, 19 and 22 seconds after the run began
+        own.due((step, result))
+    own.due(finished=True)
+    assert made == []
+    for one in waiting:
+        one()
+    assert made == [(2, False), (4, False), (None, True)]
 
 
 def test_a_report_during_the_run_has_the_evaluation_that_is_not_logged_yet(own_run: Path) -> None:
@@ -361,7 +383,7 @@ DAMAGED = (
     *("result.json", "cost.json", "environment.json", "alarms.json", "images.npz", "variants.json"),
     *("overrides.yaml", "extensions.json", "predictions.zip", "unreadable.txt"),
 )
-CONTENTS = (b"", b"[" * 1200, b"{}", b'{"a": NaN}', b"\xff\xfe", b"[1, 2]")
+CONTENTS = (b"", b"[" * 1200, b"{}", b"\xff\xfe")
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))
@@ -382,7 +404,8 @@ def test_a_damaged_file_is_named(name: str, own_run: Path) -> None:
     assert ("Confusion matrix" in page.text) == (name != "images.npz")
 
 
-def test_a_damaged_prediction_or_image_leaves_the_others(own_run: Path) -> None:
+def test_a_damaged_prediction_leaves_the_others(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "WORST", 4)
     kept = Predictions(own_run)
     ids = {index: np.asarray(kept.ids(index)) for index in range(4)}
     content = {index: as_png(one) if index else as_png(one)[:-20] for index, one in ids.items()}
@@ -492,6 +515,41 @@ def test_variants_are_measured_and_kept(
     assert "on 4 of the 4 images of val" in parsed(own_run).text
     page = page_of(own_run)  # the next report shows them
     assert "Cost against gain" in page.text
+
+
+@pytest.mark.slow
+def test_a_data_set_that_has_moved_is_found_again(tmp_path: Path, deeplabx: Deeplabx) -> None:
+    settings = [one for one in TINY if not one.startswith("dataset.")]
+    assert deeplabx("data", "fake", "dataset=folder", "out=own", "images=4").code == 0
+    done = deeplabx("train", "dataset=folder", "dataset.root=own", *settings, "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    (tmp_path / "own").rename(tmp_path / "moved")
+    assert deeplabx("report", "run").code == 0
+    page = parsed(tmp_path / "run")
+    assert "does not exist" in page.text
+    assert f"if it moved, type deeplabx report {tmp_path / 'run'} dataset.root=PATH" in page.text
+    assert not page.all("img")
+    assert deeplabx("report", "run", "dataset.root=moved").code == 0
+    assert len(parsed(tmp_path / "run").all("img")) >= 4
+    assert deeplabx("report", "run", "variants=true").code == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["safetensors", "torch_export"])
+def test_an_exported_file_has_the_report_of_its_run(
+    format_: str, tiny_run: Path, tmp_path: Path, deeplabx: Deeplabx
+) -> None:
+    done = deeplabx("export", str(tiny_run), f"format={format_}", "out=file", "check_split=false")
+    assert done.code == 0, done.err
+    assert deeplabx("eval", "file", "hydra.run.dir=eval").code == 0
+    rows = rows_of(tmp_path / "eval")
+    result = json.loads((tmp_path / "eval" / "result.json").read_text())
+    for name, iou in result["per_class_iou"].items():
+        assert rows[name][0] == ("" if iou is None else repr(iou))
+    assert result["images"] == 4
+    assert len(parsed(tmp_path / "eval").all("img")) >= 4
+    (exported,) = [one for one in (tmp_path / "file").iterdir() if one.suffix in (".safetensors", ".pt2")]
+    assert sha256(exported.read_bytes()).hexdigest() in parsed(tmp_path / "eval").text
 
 
 @pytest.mark.slow
