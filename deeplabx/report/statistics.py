@@ -70,6 +70,7 @@ class Difference(NamedTuple):
     units: int
     resamples: int
     trainings: bool  # whether the noise of training is in the interval
+    alike: bool  # whether images of too few groups were drawn: the interval is too narrow, p too small
     words: tuple[str, ...]  # what is said of what was drawn, and of the noise of training
 
 
@@ -194,6 +195,7 @@ def difference(
         units=sum(of.count for of in units),
         resamples=resamples,
         trainings=noise.degrees > 0,
+        alike=any(of.alike for of in units),
         words=tuple(words),
     )
 
