@@ -246,7 +246,8 @@ class TrainingNoise(NamedTuple):
                 "both sides are the same trainings, so the noise of training is that of what each one gains"
             )
         elif not degrees:
-            words = "one run a side: the noise of training (another seed) is not in the interval"
+            each = "side" if len(folds) == 1 else "side and fold"
+            words = f"one run a {each}: the noise of training (another seed) is not in the interval"
         elif alone:
             words = (
                 "the noise of training is that of the side with several seeds, and taken to be the same for "

@@ -392,6 +392,9 @@ def test_what_is_no_comparison_is_refused(
         write_evaluation(tmp_path / f"s{seed}", matrices(skill=0.7, seed=seed), settings={"seed": seed})
         for seed in (1, 2)
     ]
+    small = [write_evaluation(tmp_path / name, matrices(skill=0.7, seed=1, images=1)) for name in "xy"]
+    single = compare(deeplabx, *small)
+    assert (single.code, "is an evaluation of one image" in single.err) == (3, True)
     alike = compare(deeplabx, *seeds)
     assert (alike.code, "the 2 runs differ in seed or fold alone" in alike.err) == (2, True)
     assert deeplabx("compare").code == 2
