@@ -70,6 +70,7 @@ class Difference(NamedTuple):
     units: int
     resamples: int
     trainings: bool  # whether the noise of training is in the interval
+    alike: bool  # whether images of too few groups were drawn: the interval is too narrow, p too small
     words: tuple[str, ...]  # what is said of what was drawn, and of the noise of training
 
 
@@ -194,6 +195,7 @@ def difference(
         units=sum(of.count for of in units),
         resamples=resamples,
         trainings=noise.degrees > 0,
+        alike=any(of.alike for of in units),
         words=tuple(words),
     )
 
@@ -244,7 +246,8 @@ class TrainingNoise(NamedTuple):
                 "both sides are the same trainings, so the noise of training is that of what each one gains"
             )
         elif not degrees:
-            words = "one run a side: the noise of training (another seed) is not in the interval"
+            each = "side" if len(folds) == 1 else "side and fold"
+            words = f"one run a {each}: the noise of training (another seed) is not in the interval"
         elif alone:
             words = (
                 "the noise of training is that of the side with several seeds, and taken to be the same for "

@@ -13,12 +13,16 @@ FEWEST_GROUPS = 10  # a bootstrap over fewer says too little
 
 @dataclass(frozen=True)
 class Units:
-    """of: the unit of each image, int64 N in 0..count-1; over: "images" or "groups"; words: which, why."""
+    """of: the unit of each image, int64 N in 0..count-1; over: "images" or "groups"; words: which, why.
+
+    alike: whether images of too few groups are drawn, so that intervals are too narrow.
+    """
 
     of: np.ndarray
     count: int
     over: str
     words: str
+    alike: bool = False
 
     @classmethod
     def chosen(cls, groups: Sequence[str] | None, *, images: int, split: str) -> "Units":
@@ -38,7 +42,7 @@ class Units:
                 "of a group are alike, so the interval, which is drawn over images, is too narrow "
                 f"({FEWEST_GROUPS} groups or more would be drawn as wholes)"
             )
-            return cls(singles, images, "images", words)
+            return cls(singles, images, "images", words, alike=True)
         words = (
             f"drawn over the {len(names):,} groups of the {images:,} images of {split}, as wholes: images "
             "of a group are alike"

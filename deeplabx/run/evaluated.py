@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from deeplabx.config import schema, stored
 from deeplabx.dataset.json_file import read_object
@@ -66,12 +66,12 @@ def jobs_of(folder: Path) -> Iterator[tuple[Path, str]]:
         raise CheckpointError(f"{path} is damaged: jobs is not a list of at most {MOST_JOBS:,} jobs")
     for job in jobs:
         name = job.get("folder") if isinstance(job, dict) else None
-        if not is_inside(name):
+        if not is_inside(name) or not isinstance(job, dict):
             raise CheckpointError(f"{path} is damaged: {quoted(job)} names no folder inside the sweep's")
         yield folder / name, str(job.get("status"))
 
 
-def is_inside(name: Any) -> bool:
+def is_inside(name: Any) -> TypeGuard[str]:
     """Whether a name is a path that leads into a folder."""
     if not isinstance(name, str) or "\0" in name or len(name) > 4096:
         return False

@@ -392,10 +392,26 @@ def test_what_is_no_comparison_is_refused(
         write_evaluation(tmp_path / f"s{seed}", matrices(skill=0.7, seed=seed), settings={"seed": seed})
         for seed in (1, 2)
     ]
+    small = [write_evaluation(tmp_path / name, matrices(skill=0.7, seed=1, images=1)) for name in "xy"]
+    single = compare(deeplabx, *small)
+    assert (single.code, "is an evaluation of one image" in single.err) == (3, True)
     alike = compare(deeplabx, *seeds)
     assert (alike.code, "the 2 runs differ in seed or fold alone" in alike.err) == (2, True)
     assert deeplabx("compare").code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_verdict_on_frames_of_one_video_is_qualified(
+    deeplabx: Deeplabx, tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    """One evaluation says which images belong together; the other is of the same images."""
+    shutil.rmtree(pair[1])
+    settings = {"optimizer": {"lr": 0.2}}
+    write_evaluation(pair[1], matrices(skill=0.8, seed=2), settings=settings, groups=["video"] * IMAGES)
+    ended = compare(deeplabx, *pair)
+    assert "worse, more than 99.9 % sure if its images were not alike" in ended.out
+    assert "the 30 images of val are of 1 group" in ended.out
+    assert result(tmp_path)["entries"][1]["verdict"].endswith("if its images were not alike")
 
 
 def test_a_run_that_was_not_evaluated_is_told_how(deeplabx: Deeplabx, pair: tuple[Path, Path]) -> None:

@@ -177,6 +177,8 @@ def test_too_few_groups_are_not_drawn_and_that_is_said() -> None:
     assert (found.over, found.units) == ("images", 40)
     assert "too narrow" in found.words
     assert f"{FEWEST_GROUPS - 1} groups" in found.words
+    alone = record_of(made(images=40, seed=1), groups=["a"] * 40)
+    assert difference([Fold([alone], [alone])]).alike
     one = bootstrap(record_of(made(images=40), groups=["a"] * 40))
     assert "the 40 images of val are of 1 group" in one.words
 
@@ -233,7 +235,7 @@ def test_pairs_are_narrower_than_two_samples() -> None:
     other = record_of(made(images=80, skill=0.79, seed=3, labels=9))
     paired = difference([Fold([first], [second])]).interval
     apart = [bootstrap(one).miou for one in (first, other)]
-    assert paired.high - paired.low < 0.6 * np.hypot(*(one.high - one.low for one in apart))
+    assert paired.high - paired.low < 0.6 * float(np.linalg.norm([one.high - one.low for one in apart]))
 
 
 def test_the_noise_of_training_widens_the_interval() -> None:
@@ -265,7 +267,9 @@ def test_folds_are_drawn_apart_and_averaged() -> None:
     assert found.miou == pytest.approx(np.mean(expected), abs=1e-12)
     assert found.units == 81
     each = [difference([one]).interval for one in folds]
-    expected_width = np.hypot(*(high - low for low, high in each)) / 2  # of the mean of two that are apart
+    expected_width = (
+        float(np.linalg.norm([high - low for low, high in each])) / 2
+    )  # of the mean of two that are apart
     assert found.interval.high - found.interval.low == pytest.approx(expected_width, rel=0.2)
 
 

@@ -27,12 +27,19 @@ class Row:
             return SAME
         return BETTER if self.against.miou > 0 else WORSE
 
+    @property
+    def sure(self) -> str:
+        """How sure it is that the better one of the two is better."""
+        assert self.against is not None
+        words = f"{sure_words(max(self.against.sure, 1 - self.against.sure))} sure"
+        return f"{words} if its images were not alike" if self.against.alike else words
+
     def verdict(self, *, baseline: bool) -> str:
         if self.against is None:
             return "baseline" if baseline else "best"
         if self.finding == SAME:
             return f"no difference that these {self.against.units:,} {self.against.over} can show"
-        return f"{self.finding}, {sure_words(max(self.against.sure, 1 - self.against.sure))} sure"
+        return f"{self.finding}, {self.sure}"
 
 
 @dataclass(frozen=True)

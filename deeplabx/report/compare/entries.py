@@ -102,12 +102,12 @@ def entries_of(evaluated: Sequence[Evaluated], *, ignored: Sequence[str] = ()) -
     groups: dict[tuple[tuple[str, str], ...], list[Evaluated]] = {}
     for one in evaluated:
         groups.setdefault(key_of(one, unlike), []).append(one)
-    told_apart = [one for group in groups.values() for one in apart(group)]
+    separated = [one for group in groups.values() for one in apart(group)]
     groups = {}
-    for one in told_apart:
+    for one in separated:
         groups.setdefault(key_of(one, unlike), []).append(one)
     if len(groups) < 2:
-        runs = told_apart
+        runs = separated
         spread = spread_of_runs([one.miou for one in runs])
         raise ConfigError(
             f"the {len(runs)} runs differ in seed or fold alone, so there is nothing to compare: mIoU "
@@ -130,7 +130,7 @@ def key_of(one: Evaluated, ignored: Sequence[str]) -> tuple[tuple[str, str], ...
 
 
 def apart(group: Sequence[Evaluated]) -> list[Evaluated]:
-    """Evaluations with the same settings: where two have the same seed and fold, they are told apart by step
+    """Evaluations with the same settings: where two have the same seed and fold, they are separated by step
     or, if that is the same, by folder.
     """
     if len({(repr(one.seed), repr(one.fold)) for one in group}) == len(group):
@@ -159,7 +159,7 @@ def varying_settings(keys: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
-    """Settings as they would be typed."""
+    """Settings as on a command line."""
     return " ".join(f"{name.removesuffix('.name')}={value_words(value)}" for name, value in settings.items())
 
 
@@ -211,6 +211,12 @@ def alike(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
     fold of the same images with the same labels.
     """
     first = evaluated[0]
+    for one in evaluated:
+        if len(one.record.names) < 2:
+            raise DataError(
+                f"{one.folder} is an evaluation of one image, which says nothing of others",
+                hint="compare on a split, or with folds, of two images or more",
+            )
     found: list[Evaluated] = []
     of_fold: dict[str, Evaluated] = {}
     for one in evaluated:

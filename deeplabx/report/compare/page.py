@@ -14,7 +14,6 @@ from deeplabx.report.compare.comparison import (
     interval_of,
     notes,
     one_machine,
-    sure_words,
 )
 from deeplabx.report.compare.entries import Entry, value_words
 from deeplabx.report.compare.images import Example, Examples
@@ -122,9 +121,8 @@ def summary(comparison: Comparison) -> str:
 
 def gain_words(row: Row) -> str:
     assert row.against is not None
-    sure = sure_words(max(row.against.sure, 1 - row.against.sure))
     return (
-        f"{points(row.against.miou, sign=True)} points ({interval_words(row.against.interval)}), {sure} sure"
+        f"{points(row.against.miou, sign=True)} points ({interval_words(row.against.interval)}), {row.sure}"
     )
 
 

@@ -308,7 +308,7 @@ def scatter(chart: Scatter) -> Drawing:
     x_marks = log_ticks(min(xs), max(xs)) if chart.logarithmic else ticks(min(xs), max(xs))
     y_marks = ticks(min(ys), max(ys))
     scale = math.log10 if chart.logarithmic else float
-    left, top, right, bottom = 16 + LETTER * 6, (24.0 if chart.y_axis else 10.0), WIDTH - 16.0, HEIGHT + 40.0
+    left, top, right, bottom = 16 + LETTER * 6, (24.0 if chart.y_axis else 10.0), WIDTH - 26.0, HEIGHT + 40.0
     first, last = scale(x_marks[0]), scale(x_marks[-1])
 
     def across(value: float) -> float:
