@@ -62,7 +62,7 @@ def noise(label: np.ndarray, split: str) -> np.ndarray:
     return drawn.astype(np.uint8) if split == "train" else label
 
 
-SLOW_SET = """
+SLOW_SHAPES = """
 import time
 from dataclasses import dataclass
 import deeplabx
@@ -81,12 +81,29 @@ class SlowSettings(ShapesSettings):
 
 deeplabx.register("dataset", "slow_shapes", build=Slow, settings=SlowSettings, words="a slow disk")
 """
+GROWING = """
+import deeplabx
+from deeplabx.config.schema import LossSettings
+from deeplabx.loss.cross_entropy import CrossEntropy
+
+class Growing(CrossEntropy):
+    def __init__(self):
+        super().__init__()
+        self.factor = 1.0
+
+    def forward(self, logits, labels, *, ignore_index):
+        self.factor *= 1.04
+        return self.factor * super().forward(logits, labels, ignore_index=ignore_index)
+
+deeplabx.register("loss", "growing", build=Growing, settings=LossSettings, words="its scale grows")
+"""
+PLUGINS = {"dataset=slow_shapes": SLOW_SHAPES, "loss=growing": GROWING}
 # The fault, the labels it has, its settings, and the alarm that must come.
 FAULTS: dict[str, tuple[Relabel, list[str], str]] = {
     "hardly any object is labelled": (hardly_any_object, [], "one_class"),
     "a class is void in training": (training_without_discs, [], "class_missed"),
     "labels are noise": (noise, [], "loss"),
-    "the gradient grows": (as_it_is, ["optimizer=adamw", "optimizer.lr=0.3"], "gradient"),
+    "a loss whose scale grows": (as_it_is, ["loss=growing", "optimizer.lr=0.01"], "gradient"),
     "learning rate 100 times too large": (
         as_it_is,
         ["optimizer.lr=5", "trainer.clip_norm=1"],
@@ -133,12 +150,12 @@ def alarms(place: Path, relabel: Relabel, settings: list[str]) -> tuple[list[str
     data, run = place / "data", place / "run"
     write_set(data, relabel)
     own = [one for one in COMMON if one.split("=")[0] not in {two.split("=")[0] for two in settings}]
-    if "dataset=slow_shapes" in settings:
-        plugin = place / "slow.py"
-        plugin.write_text(SLOW_SET, encoding="utf-8")
-        own = [*own, f"plugins={plugin}"]
-    else:
-        own = [*own, f"dataset.root={data}"]
+    if "dataset=slow_shapes" not in settings:
+        own.append(f"dataset.root={data}")
+    for setting in settings:
+        if setting in PLUGINS:
+            (place / "parts.py").write_text(PLUGINS[setting], encoding="utf-8")
+            own.append(f"plugins={place / 'parts.py'}")
     result = deeplabx.train([*own, *settings], run)
     found = [alarm.kind for alarm in alarms_of(run)]
     shutil.rmtree(place)
