@@ -1,5 +1,6 @@
 """What an evaluation's record costs: images.npz, and the details that reports show.
-`python -m benchmarks.evaluation_record --data DIR` takes the images of VOC, CamVid and Cityscapes below DIR.
+`python -m benchmarks.evaluation_record --data DIR` takes the images of VOC, CamVid and Cityscapes below DIR;
+without --data, made-up ones of Cityscapes' size.
 """
 
 import argparse
@@ -7,7 +8,11 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from deeplabx.command.compose import training_config
+from deeplabx.dataset.cityscapes import Cityscapes
+from deeplabx.dataset.contract import Sample, SegmentationSet
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.predictor import Predictor
@@ -30,6 +35,32 @@ class First(ReadableSet):
         return self.count
 
 
+class MadeUp(SegmentationSet):
+    """Images of noise with blocks as labels, 1024 x 2048."""
+
+    classes = Cityscapes.classes
+    palette = Cityscapes.palette
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        draw = np.random.default_rng(index)
+        blocks = draw.integers(0, len(self.classes), (16, 32), dtype=np.uint8)
+        image = draw.integers(0, 256, (1024, 2048, 3), dtype=np.uint8)
+        return Sample(image, np.kron(blocks, np.ones((64, 64), np.uint8)))
+
+
+def split_of(name: str, data: Path | None, images: int) -> ReadableSet:
+    if data is None:
+        return ReadableSet(MadeUp(images), split="val")
+    config = training_config([f"dataset={name}", f"dataset.root={data / name}"])
+    return First(dataset_of(config.dataset, split="val"), images)
+
+
 def seconds(predictor: Predictor, samples: ReadableSet, details: bool | None) -> float:
     """Of one evaluation, in the time of all cores. details: None for no record at all."""
     recorder = None
@@ -42,14 +73,13 @@ def seconds(predictor: Predictor, samples: ReadableSet, details: bool | None) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--backbone", default="mobilenetv2")
     given = parser.parse_args()
     device = resolve_device("auto")
-    for name in SETS:
-        config = training_config([f"dataset={name}", f"dataset.root={given.data / name}"])
-        samples = First(dataset_of(config.dataset, split="val"), given.images)
+    for name in SETS if given.data else ("made-up images",):
+        samples = split_of(name, given.data, given.images)
         model = build_model("deeplabv3plus", backbone=given.backbone, num_classes=len(samples.classes))
         model.to(device).eval()
         predictor = Predictor(model, model.backbone.normalization, device, num_classes=len(samples.classes))
