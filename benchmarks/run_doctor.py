@@ -122,7 +122,7 @@ HEALTHY: dict[str, list[str]] = {
     "seed 1": ["seed=1"],
     "seed 2": ["seed=2"],
     "smaller learning rate": ["optimizer.lr=0.02"],
-    "AdamW": ["optimizer=adamw"],
+    "AdamW": ["optimizer=adamw", "optimizer.lr=0.002"],
     "resnet18": ["backbone=resnet18"],
     "mobilenetv2": ["backbone=mobilenetv2"],
     "deeplabv3": ["model=deeplabv3"],
