@@ -11,8 +11,10 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from deeplabx.engine import durable
+from deeplabx.engine.metrics import metrics
 from deeplabx.engine.record.record import Record
 from deeplabx.engine.state import Update
 from deeplabx.errors import listed
@@ -170,8 +172,7 @@ class RunDoctor:
         confusion, split, images = record.counts.confusion(), record.split, len(record.names)
         labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         self.predicted |= predicted > 0
-        union = labelled + predicted - confusion.diagonal()
-        miou = float((confusion.diagonal()[union > 0] / union[union > 0]).mean())
+        miou = metrics(torch.from_numpy(confusion), list(self.classes)).miou
         first = miou if self.first_miou is None else self.first_miou
         self.first_miou = first
         return [
