@@ -19,21 +19,7 @@ from deeplabx.command.compose import Multirun
 from deeplabx.command.compose import in_words as composition_error
 from deeplabx.command.job import Job, Watch
 from deeplabx.command.quoting import in_quotes
-from deeplabx.command.sweep_record import (
-    DONE,
-    FAILED,
-    FLAGS,
-    PRUNED,
-    QUEUED,
-    RUNNING,
-    STOPPED,
-    SUMMARY,
-    Sweep,
-    alone,
-    needed_plugins,
-    read,
-)
-from deeplabx.command.sweep_record import Job as JobRecord
+from deeplabx.command.sweep_record import FLAGS, Sweep, alone, needed_plugins, read
 from deeplabx.command.table import BY_WORDS, Command
 from deeplabx.config import checks, schema
 from deeplabx.errors import (
@@ -47,6 +33,8 @@ from deeplabx.errors import (
     report,
     resource_error,
 )
+from deeplabx.report.sweep_jobs import DONE, FAILED, PRUNED, QUEUED, RUNNING, STOPPED, SUMMARY
+from deeplabx.report.sweep_jobs import Job as JobRecord
 from deeplabx.run import plugins
 
 LOG = "job.log"  # in the folder of a job that runs in a process of its own

@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 from deeplabx.command import sweep as sweeps
 from deeplabx.command import sweep_record
 from deeplabx.command.job import Watch
-from deeplabx.command.sweep_record import FAILED, RUNNING, Job, Sweep
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.engine.durable import replace
 from deeplabx.errors import DeeplabxError, PreemptedError, StoppedError, report
 from deeplabx.process.ending import end_process
 from deeplabx.process.signals import WATCHED, end_with_parent
 from deeplabx.process.terminal import discard_terminal, show_any_text
+from deeplabx.report.sweep_jobs import FAILED, JOB_FIELDS, OPTIONAL_FIELDS, RUNNING, STATES, Job
 from deeplabx.run import plugins
 
 RESULT = "job.json"
@@ -58,9 +59,9 @@ def result(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict) or set(found) - set(FIELDS):
         return None
-    kinds = {**sweep_record.JOB_FIELDS, **sweep_record.OPTIONAL_FIELDS}
+    kinds = {**JOB_FIELDS, **OPTIONAL_FIELDS}
     whole = all(isinstance(value, kinds[name]) for name, value in found.items())
-    return found if whole and found.get("status") in sweep_record.STATES and "seconds" in found else None
+    return found if whole and found.get("status") in STATES and "seconds" in found else None
 
 
 # --- the process --------------------------------------------------------------------------------------------

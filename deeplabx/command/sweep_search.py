@@ -1,6 +1,6 @@
 """A search with Optuna: which settings vary, what the next job has, and which job is stopped early.
 
-The study is in study.db beside sweep.json. A sampler is seeded anew for each trial from sweep.seed and the
+The study is in study.db beside sweep.json. A sampler is seeded for each trial from sweep.seed and the
 trial's number, so a study that was killed continues with the trials of one that was not.
 """
 
@@ -21,13 +21,14 @@ from deeplabx.command import sweep_record
 from deeplabx.command.compose import Multirun
 from deeplabx.command.job import Watch
 from deeplabx.command.sweep import composing
-from deeplabx.command.sweep_record import DONE, PRUNED, Sweep
-from deeplabx.command.sweep_record import Job as JobRecord
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.config import schema
 from deeplabx.config.fields import setting_type
 from deeplabx.engine.durable import replace
 from deeplabx.errors import CheckpointError, ConfigError, needed
 from deeplabx.report.metrics_file import evaluations
+from deeplabx.report.sweep_jobs import DONE, PRUNED
+from deeplabx.report.sweep_jobs import Job as JobRecord
 
 DATABASE = "study.db"
 STUDY = "sweep"
@@ -139,7 +140,7 @@ class Search:
         return samplers.TPESampler(seed=seed, n_startup_trials=RANDOM, constant_liar=liar)
 
     def ended(self, sweep: Sweep, job: JobRecord) -> None:
-        """Tell the study of a job's end. One that failed stays open: `sweep resume` runs it again."""
+        """Record the end of a job in the study. One that failed stays open: `sweep resume` runs it again."""
         state = self.optuna.trial.TrialState
         with quiet():
             trial = self.study.get_trials(deepcopy=False)[job["job"]]

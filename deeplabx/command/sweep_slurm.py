@@ -19,10 +19,11 @@ from typing import Any, Self
 from deeplabx.command.job import Watch
 from deeplabx.command.sweep import LOG, Ended
 from deeplabx.command.sweep_job import RESULT, environment, result, words_of
-from deeplabx.command.sweep_record import FAILED, QUEUED, RUNNING, STOPPED, Job, Sweep
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.config import schema
 from deeplabx.errors import ConfigError, DeviceError, PreemptedError, needed, printable
 from deeplabx.process.signals import StopRequest, stopped
+from deeplabx.report.sweep_jobs import FAILED, QUEUED, RUNNING, STOPPED, Job
 
 CLUSTER = "slurm"  # submitit's name; its own executor for tests is "local"
 FOLDER = "slurm"  # of submitit's files, in the folder of the sweep

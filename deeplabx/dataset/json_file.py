@@ -3,6 +3,7 @@ that its text and what is kept of it are in memory, but not all its objects.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,3 +113,16 @@ def not_json(path: Path, text: str, error: Exception) -> DataError:
     if not text.strip():
         return DataError(f"{path} is empty")
     return DataError(f"{path} is not readable JSON: {' '.join(str(error).split())[:160]}")
+
+
+def number(value: Any) -> float | None:
+    """A finite number of a JSON file; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def nan_number(value: Any) -> float:
+    """The same, with nan in place of None."""
+    found = number(value)
+    return math.nan if found is None else found

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplabx.dataset.json_file import nan_number
 from deeplabx.dataset.writing import place_for
 from deeplabx.report.lettering import dejavu_path, legible
 
@@ -125,7 +126,7 @@ def draw_classes(axes: Any, lines: Sequence[dict[str, Any]]) -> None:
         nothing(axes, "no evaluation yet" if not lines else "not recorded by the version that trained it")
         return
     steps = column(lines, "step")
-    values = np.array([[as_number(iou_of(line).get(name)) for line in lines] for name in names])
+    values = np.array([[nan_number(iou_of(line).get(name)) for line in lines] for name in names])
     shown = [label(name, index) for index, name in enumerate(names)]
     if len(names) > MOST_LINES:
         draw_map(axes, steps, values, shown)
@@ -199,12 +200,7 @@ def markers(values: np.ndarray) -> dict[str, Any]:
 
 def column(lines: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     """float64 of each line; nan where it is absent or not a number."""
-    return np.array([as_number(line.get(name)) for line in lines], dtype=np.float64)
-
-
-def as_number(value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and abs(value) < 1e300 else math.nan  # type: ignore[arg-type]
+    return np.array([nan_number(line.get(name)) for line in lines], dtype=np.float64)
 
 
 def running_mean(values: np.ndarray, count: int) -> np.ndarray:

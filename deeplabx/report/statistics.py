@@ -27,7 +27,6 @@ __all__ = [
     "bootstrap",
     "difference",
     "holm",
-    "spread_of_runs",
 ]
 
 LEVEL = 0.95
@@ -297,11 +296,6 @@ def scores(record: Record) -> np.ndarray:
     """
     found = metrics(torch.from_numpy(record.counts.confusion()), record.classes)
     return np.array([found.miou, *(value or 0.0 for value in found.per_class_iou.values())])
-
-
-def spread_of_runs(mious: Sequence[float]) -> float | None:
-    """The sample standard deviation over runs; None for one run."""
-    return float(np.std(mious, ddof=1)) if len(mious) > 1 else None
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:

@@ -13,9 +13,10 @@ from deeplabx.errors import CheckpointError, DataError, DeeplabxError
 from deeplabx.report.compare.comparison import Comparison
 from deeplabx.report.compare.entries import Evaluated
 from deeplabx.report.compare.images import Example, Examples, gains, most_different, pairs_shown
+from deeplabx.report.run_page.folder import RESULT
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import config_from_plain
-from deeplabx.run.evaluated import RESULT, table_of
+from deeplabx.run.evaluated import table_of
 from deeplabx.run.folder import config_of
 
 

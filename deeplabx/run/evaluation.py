@@ -17,9 +17,8 @@ from deeplabx.engine.record.record import write_predictions
 from deeplabx.engine.record.recorder import Recorder
 from deeplabx.model.size import convolutions, parameter_count
 from deeplabx.process.machine import cpu_model
+from deeplabx.report.run_page.folder import COST
 from deeplabx.run.build import model_of
-
-COST = "cost.json"
 
 
 def recorder_of(samples: ReadableSet, config: schema.TrainConfig, *, step: int) -> Recorder:

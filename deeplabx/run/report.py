@@ -12,6 +12,7 @@ from typing import Any
 
 from deeplabx.config import schema, stored
 from deeplabx.dataset.fingerprint import image_names
+from deeplabx.dataset.json_file import number
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import durable
 from deeplabx.engine.checkpoint import fingerprint
@@ -21,7 +22,7 @@ from deeplabx.engine.record.record import IMAGES, Record
 from deeplabx.errors import CheckpointError, ConfigError, DataError, printable
 from deeplabx.report.page import Cell
 from deeplabx.report.run_page import Facts, write_run_page
-from deeplabx.report.run_page.facts import History, number
+from deeplabx.report.run_page.facts import History
 from deeplabx.report.run_page.folder import RESULT, Files
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of

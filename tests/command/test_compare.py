@@ -200,37 +200,47 @@ def test_images_are_paired_by_name(deeplabx: Deeplabx, tmp_path: Path, pair: tup
     assert found["difference"] == pytest.approx(expected[1]["difference"], abs=1e-12)
 
 
+def write_sweep(sweep: Path, *status: str, **fields: object) -> None:
+    """A sweep.json with a job of each status; fields: of the first in place of its own."""
+    jobs = [
+        {
+            **{"job": number, "overrides": [], "folder": f"{number}", "status": one, "miou": 0.5},
+            **{"seconds": 1.0},
+        }
+        for number, one in enumerate(status)
+    ]
+    jobs[0].update(fields)
+    (sweep / "sweep.json").write_text(json.dumps({"format": 1, "jobs": jobs}), encoding="utf-8")
+
+
 def test_a_sweep_is_its_finished_jobs(deeplabx: Deeplabx, tmp_path: Path, pair: tuple[Path, Path]) -> None:
     sweep = tmp_path / "sweep"
     for number, folder in enumerate(pair):
         shutil.copytree(folder, sweep / f"{number}")
-    jobs = [
-        {"job": number, "overrides": [], "folder": f"{number}", "status": status, "miou": 0.5, "more": {}}
-        for number, status in enumerate(["done", "done", "failed"])
-    ]
-    (sweep / "sweep.json").write_text(json.dumps({"jobs": jobs, "study": {}}), encoding="utf-8")
+    write_sweep(sweep, "done", "done", "failed")
     ended = compare(deeplabx, sweep)
     assert ended.code == 0
-    assert "1 of 3 jobs are not finished and left out: 2" in ended.err
+    assert "1 of 3 jobs are not done and left out: 2" in ended.err
     assert [one["name"] for one in result(tmp_path)["entries"]] == ["optimizer.lr=0.2", "optimizer.lr=0.1"]
     again = compare(deeplabx, sweep, sweep / "0")
     assert (again.code, "is given twice" in again.err) == (2, True)
-    (sweep / "sweep.json").write_text(json.dumps({"jobs": jobs[2:]}), encoding="utf-8")
+    write_sweep(sweep, "failed")
     none = compare(deeplabx, sweep)
     assert (none.code, "without a finished job" in none.err) == (4, True)
 
 
+@pytest.mark.parametrize("folder", ["../a", "..", "/tmp", "", "a\0", 1, "a" * 5000])
+def test_a_job_outside_its_sweep_is_refused(deeplabx: Deeplabx, tmp_path: Path, folder: object) -> None:
+    (tmp_path / "sweep").mkdir()
+    write_sweep(tmp_path / "sweep", "done", folder=folder)
+    ended = compare(deeplabx, "sweep")
+    assert ended.code == 4
+    assert "sweep.json is damaged: " in ended.err
+
+
 @pytest.mark.parametrize(
     "sweep",
-    [
-        '{"jobs": 1}',
-        '{"jobs": [1]}',
-        '{"jobs": [{"folder": "../a", "status": "done"}]}',
-        '{"jobs": [{"folder": "..", "status": "done"}]}',
-        '{"jobs": NaN}',
-        "[" * 100_000,
-        "",
-    ],
+    ['{"jobs": 1}', '{"format": 1, "jobs": [1]}', '{"format": 1, "jobs": NaN}', "[" * 100_000, ""],
 )
 def test_a_damaged_sweep_is_refused(deeplabx: Deeplabx, tmp_path: Path, sweep: str) -> None:
     (tmp_path / "sweep").mkdir()

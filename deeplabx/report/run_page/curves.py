@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from deeplabx.dataset.json_file import nan_number, number
 from deeplabx.report.page import Beside, Block, Details, Lines, Section, Table, Text
 from deeplabx.report.page.blocks import Cell
-from deeplabx.report.run_page.facts import Facts, nan_number, number
+from deeplabx.report.run_page.facts import Facts
 
 MOST_POINTS = 300  # of a curve; more are averaged
 SMOOTHED = 20  # parts of a run that one point of the smoothed loss averages

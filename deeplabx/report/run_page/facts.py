@@ -1,6 +1,5 @@
 """What the report of a run or of an evaluation is made of."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -63,16 +62,3 @@ class Facts:
     config: str = ""  # the whole config, as YAML
     batch_size: int | None = None
     seconds: float | None = None  # that the run took
-
-
-def number(value: Any) -> float | None:
-    """A finite number of a JSON file; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def nan_number(value: Any) -> float:
-    """The same, with nan in place of None."""
-    found = number(value)
-    return math.nan if found is None else found

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from deeplabx.dataset.json_file import read_object, read_text, refuse_constant
+from deeplabx.dataset.json_file import number, read_object, read_text, refuse_constant
 from deeplabx.engine.metrics import Metrics, metrics
 from deeplabx.engine.record.record import IMAGES, Predictions, Record
 from deeplabx.errors import CheckpointError, DataError, quoted
-from deeplabx.report.run_page.facts import Alarm, History, number
+from deeplabx.report.run_page.facts import Alarm, History
 
 MOST_BYTES = 16 << 20  # of a JSON file
 MOST_OF_HISTORY = 512 << 20  # bytes of metrics.jsonl
