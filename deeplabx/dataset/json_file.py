@@ -37,14 +37,19 @@ def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
 
 def read_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """The object of a file, whole."""
-    text = read_text(path, most_bytes=most_bytes)
-    try:
-        found = json.loads(text, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise not_json(path, text, error) from None
+    found = read_json(path, most_bytes=most_bytes)
     if not isinstance(found, dict):
         raise DataError(f"{path} must hold an object {{...}}, not {quoted(found)}")
     return found
+
+
+def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
+    """The value of a file, whole."""
+    text = read_text(path, most_bytes=most_bytes)
+    try:
+        return json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise not_json(path, text, error) from None
 
 
 def read_lists(path: Path, takers: Mapping[str, Taker]) -> set[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.doctor import Alarm
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.record.record import Predictions, Record
 from deeplabx.report.page import Cell
@@ -17,14 +18,6 @@ class History(NamedTuple):
 
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
-
-
-class Alarm(NamedTuple):
-    """What a run said when it looked wrong. hint: what to do."""
-
-    step: int | None
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Facts:
     unreadable: Sequence[str] = ()
     problems: Sequence[str] = ()
     settings: Sequence[tuple[str, Cell]] = ()  # with which it was evaluated
-    commands: Sequence[tuple[str, str]] = ()  # what each does, and the line to type
+    commands: Sequence[tuple[str, str]] = ()  # what each does, and its command line
     cost: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
