@@ -6,7 +6,6 @@ import pytest
 from deeplabx.report.sample_sheet import (
     COLUMNS,
     GAP,
-    HATCH,
     LINE,
     MARGIN,
     SIDE,
@@ -15,6 +14,7 @@ from deeplabx.report.sample_sheet import (
     cells,
     sample_sheet,
 )
+from deeplabx.report.sheet import HATCH
 
 CLASSES = ["sky", "road", "car"]
 PALETTE = [(70, 130, 180), (128, 64, 128), (0, 0, 142)]
