@@ -21,7 +21,7 @@ from deeplabx.report.sweep_jobs import (
     FORMAT,
     PLANNED,
     SUMMARY,
-    Job,
+    SweepJob,
     checked_jobs,
     damaged,
     is_text,
@@ -45,14 +45,14 @@ class Sweep:
     cwd: str  # what relative paths are relative to
     plugins: list[plugins.Record]
     settings: schema.SweepConfig
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[SweepJob] = field(default_factory=list)
     version: str = __version__
 
     @property
     def path(self) -> Path:
         return self.folder / SUMMARY
 
-    def job_folder(self, job: Job) -> Path:
+    def job_folder(self, job: SweepJob) -> Path:
         return self.folder / job["folder"]
 
     def write(self) -> None:
@@ -70,8 +70,8 @@ class Sweep:
         }
         replace(self.path, json.dumps(content, indent=2) + "\n")
 
-    def add(self, overrides: list[str], folder: str) -> Job:
-        job: Job = {
+    def add(self, overrides: list[str], folder: str) -> SweepJob:
+        job: SweepJob = {
             "job": len(self.jobs),
             "overrides": overrides,
             "folder": folder,
@@ -82,12 +82,12 @@ class Sweep:
         self.jobs.append(job)
         return job
 
-    def words(self, job: Job) -> str:
+    def words(self, job: SweepJob) -> str:
         """What a job has that not all have."""
         own = [one for one in job["overrides"] if one not in self.overrides]
         return " ".join(own or job["overrides"])
 
-    def unfinished(self) -> list[Job]:
+    def unfinished(self) -> list[SweepJob]:
         return [job for job in self.jobs if job["status"] not in FINISHED]
 
 

@@ -43,6 +43,7 @@ from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.background import Background
 from deeplabx.report.curves import draw_curves
+from deeplabx.report.next_commands import evaluate_words, next_line
 from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,
@@ -98,10 +99,8 @@ def train(
             print(warning, file=sys.stderr)
         finished = refuse_or_find_finished(folder, resume=config.resume)
         if finished is not None:
-            named = plugins.as_overrides()
-            print(
-                f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval {folder}{named} evaluates it"
-            )
+            command = evaluate_words(folder, plugins=plugins.as_overrides())
+            print(f"{folder} is finished: best mIoU {finished:.4f}; {command} evaluates it")
             return finished
         trainer, before = config.trainer, beginning(folder)
         try:
@@ -295,12 +294,11 @@ def write_curves(folder: Path, log: Log) -> None:
 def closing_words(state: TrainState, folder: Path) -> list[str]:
     """The result, the classes that were missed, and the next command."""
     missed = [name for name, iou in state.best["per_class_iou"].items() if iou == 0]
-    named = plugins.as_overrides()
     return [
         f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}",
         *([f"IoU 0 at that step: {listed(missed)}"] if missed else []),
         *([f"report: {folder / REPORT}"] if (folder / REPORT).is_file() else []),
-        f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}",
+        next_line(folder, plugins=plugins.as_overrides()),
     ]
 
 

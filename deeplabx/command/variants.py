@@ -28,7 +28,8 @@ from deeplabx.run.build import dataset_of
 from deeplabx.run.description import StoredModel, stored_model
 from deeplabx.run.evaluation import machine_of
 from deeplabx.run.paths import refuse_moved
-from deeplabx.run.report import SCALES, Source
+from deeplabx.run.report import SCALES
+from deeplabx.run.report_source import Source
 
 Change = Callable[[schema.TrainConfig], schema.TrainConfig]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from deeplabx.engine.durable import replace
 from deeplabx.errors import printable
 from deeplabx.process.terminal import columns, padded
+from deeplabx.report.next_commands import evaluate_words, next_line, resume_sweep_words
 from deeplabx.report.page import (
     Block,
     Card,
@@ -27,7 +28,7 @@ from deeplabx.report.page import (
     write_page,
 )
 from deeplabx.report.repeats import FOLD, SEED, mean_over_folds, spread_of_runs
-from deeplabx.report.sweep_jobs import DONE, FAILED, FINISHED, STOPPED, Job
+from deeplabx.report.sweep_jobs import DONE, FAILED, FINISHED, STOPPED, SweepJob
 
 MOST_ROWS = 20  # of the leaderboard in a terminal; the files have all
 MOST_FAILED = 5  # whose errors a terminal shows
@@ -40,10 +41,10 @@ class Row:
     """Jobs that differ only in seed and fold."""
 
     values: tuple[str, ...]  # of the settings that vary
-    jobs: tuple[Job, ...]
+    jobs: tuple[SweepJob, ...]
 
     @property
-    def done(self) -> list[Job]:
+    def done(self) -> list[SweepJob]:
         """The jobs that count, the best first; one without an mIoU does not."""
         found = [job for job in self.jobs if job["status"] == DONE and job["miou"] is not None]
         return sorted(found, key=lambda job: -job["miou"])
@@ -76,18 +77,18 @@ class Leaderboard:
         return self.rows[0] if self.rows and self.rows[0].done else None
 
 
-def settings_of(job: Job) -> dict[str, str]:
+def settings_of(job: SweepJob) -> dict[str, str]:
     """The overrides of a job as a table."""
     pairs = (one.partition("=") for one in job["overrides"])
     return {key: value if equals else "removed" for key, equals, value in pairs}
 
 
-def leaderboard(jobs: Sequence[Job]) -> Leaderboard:
+def leaderboard(jobs: Sequence[SweepJob]) -> Leaderboard:
     tables = [settings_of(job) for job in jobs]
     every = list(dict.fromkeys(key for table in tables for key in table))
     varying = [key for key in every if len({table.get(key) for table in tables}) > 1]
     keys = tuple(key for key in varying if key not in (SEED, FOLD))
-    groups: dict[tuple[str, ...], list[Job]] = {}
+    groups: dict[tuple[str, ...], list[SweepJob]] = {}
     for job, table in zip(jobs, tables, strict=True):
         groups.setdefault(tuple(table.get(key, UNSET) for key in keys), []).append(job)
     rows = [Row(values, tuple(members)) for values, members in groups.items()]
@@ -104,7 +105,7 @@ def score_words(row: Row) -> str:
 # --- terminal -----------------------------------------------------------------------------------------------
 
 
-def text(jobs: Sequence[Job], folder: Path, *, progress: Mapping[int, str], plugins: str = "") -> str:
+def text(jobs: Sequence[SweepJob], folder: Path, *, progress: Mapping[int, str], plugins: str = "") -> str:
     """Counts, table, errors, the best, and the next commands.
 
     progress: words for jobs that run, by their number. plugins: what a command line needs beside the folder.
@@ -158,7 +159,7 @@ def short(value: str) -> str:
     return rounded if len(rounded) < len(value) and "." in value else value
 
 
-def unfinished(jobs: Sequence[Job]) -> int:
+def unfinished(jobs: Sequence[SweepJob]) -> int:
     return sum(job["status"] not in FINISHED for job in jobs)
 
 
@@ -169,18 +170,18 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
         place = folder / best["folder"]
         lines += [
             f"best: {place}, mIoU {best['miou']:.4f}",
-            f"next: deeplabx eval {place}{plugins}   or   deeplabx predict {place} IMAGE{plugins}",
+            next_line(place, plugins=plugins),
         ]
     if unfinished:
         verb = "job is" if unfinished == 1 else "jobs are"
-        lines.append(f"{unfinished} {verb} not finished: deeplabx sweep resume {folder}{plugins}")
+        lines.append(f"{unfinished} {verb} not finished: {resume_sweep_words(folder, plugins=plugins)}")
     return lines
 
 
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def csv_text(jobs: Sequence[Job]) -> str:
+def csv_text(jobs: Sequence[SweepJob]) -> str:
     """One line for each row of the leaderboard."""
     board = leaderboard(jobs)
     written = io.StringIO()
@@ -193,7 +194,7 @@ def csv_text(jobs: Sequence[Job]) -> str:
     return written.getvalue()
 
 
-def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None:
+def write_files(jobs: Sequence[SweepJob], folder: Path, *, plugins: str = "") -> None:
     """Write leaderboard.csv and sweep.html. Raises OSError, and DataError where one is a link or a folder."""
     replace(folder / "leaderboard.csv", csv_text(jobs))
     board = leaderboard(jobs)
@@ -222,13 +223,13 @@ def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None
     write_page(folder / "sweep.html", f"Sweep {folder.name}", blocks, words=f"{len(jobs)} jobs")
 
 
-def commands(board: Leaderboard, folder: Path, jobs: Sequence[Job], plugins: str) -> list[Block]:
+def commands(board: Leaderboard, folder: Path, jobs: Sequence[SweepJob], plugins: str) -> list[Block]:
     found: list[Block] = []
     if board.best is not None:
         place = folder / board.best.done[0]["folder"]
-        found.append(Command(f"deeplabx eval {place}{plugins}", "Evaluate the best job:"))
+        found.append(Command(evaluate_words(place, plugins=plugins), "Evaluate the best job:"))
     if unfinished(jobs):
-        found.append(Command(f"deeplabx sweep resume {folder}{plugins}", "Run what is not finished:"))
+        found.append(Command(resume_sweep_words(folder, plugins=plugins), "Run what is not finished:"))
     return found
 
 
@@ -252,7 +253,7 @@ def board_blocks(board: Leaderboard) -> list[Block]:
     return blocks
 
 
-def job_blocks(jobs: Sequence[Job], board: Leaderboard) -> list[Block]:
+def job_blocks(jobs: Sequence[SweepJob], board: Leaderboard) -> list[Block]:
     shown = [*board.keys, *board.repeats]
     rows: list[list[Cell]] = []
     for job in jobs:

@@ -26,10 +26,10 @@ JOB_FIELDS: dict[str, tuple[type, ...]] = {
     "seconds": (float, int),
 }
 OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {"exit_code": (int,), "error": (str,), "slurm": (str,)}
-Job = dict[str, Any]  # JOB_FIELDS, and those of OPTIONAL_FIELDS that it has
+SweepJob = dict[str, Any]  # JOB_FIELDS, and those of OPTIONAL_FIELDS that it has
 
 
-def read_jobs(folder: Path) -> list[Job]:
+def read_jobs(folder: Path) -> list[SweepJob]:
     """The jobs of the sweep in `folder`. Raises as `read_summary`."""
     return checked_jobs(folder / SUMMARY, read_summary(folder))
 
@@ -70,12 +70,12 @@ def damaged(path: Path, words: str) -> CheckpointError:
     return CheckpointError(f"{path} is damaged: {words}", hint="restore it from a backup")
 
 
-def checked_jobs(path: Path, content: Mapping[str, Any]) -> list[Job]:
+def checked_jobs(path: Path, content: Mapping[str, Any]) -> list[SweepJob]:
     """The jobs of a sweep.json at `path`. Raises CheckpointError."""
     return [checked_job(path, at, job) for at, job in enumerate(content["jobs"])]
 
 
-def checked_job(path: Path, at: int, job: Any) -> Job:
+def checked_job(path: Path, at: int, job: Any) -> SweepJob:
     """A job of sweep.json. Raises CheckpointError where it is not one that a sweep writes."""
     if not isinstance(job, dict):
         raise damaged(path, f"job {at} is not a table")

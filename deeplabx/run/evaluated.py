@@ -11,6 +11,7 @@ from deeplabx.engine.checkpoint_folder import EXPORTED as EXPORTED_KINDS
 from deeplabx.engine.record.record import IMAGES, Record
 from deeplabx.errors import CheckpointError, DataError, listed, printable, quoted
 from deeplabx.report.compare.entries import EXPORTED, NUMBERS, Evaluated
+from deeplabx.report.next_commands import resume_sweep_words
 from deeplabx.report.run_page.folder import COST, RESULT
 from deeplabx.report.sweep_jobs import DONE, SUMMARY, read_jobs
 from deeplabx.run.folder import read_yaml
@@ -42,9 +43,7 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
     jobs = read_jobs(folder)
     finished = [folder / job["folder"] for job in jobs if job["status"] == DONE]
     if not finished:
-        raise CheckpointError(
-            f"{folder} is a sweep without a finished job", hint=f"deeplabx sweep resume {folder}"
-        )
+        raise CheckpointError(f"{folder} is a sweep without a finished job", hint=resume_sweep_words(folder))
     left_out = [printable(job["folder"], 80) for job in jobs if job["status"] != DONE]
     words = (
         [f"{folder}: {len(left_out)} of {len(jobs)} jobs are not done and left out: {listed(left_out, 10)}"]

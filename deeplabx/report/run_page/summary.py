@@ -35,7 +35,7 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
             [tiles, Text(facts.status)] if facts.is_run and facts.level not in ("good", "error") else [tiles]
         )
     if not facts.is_run:
-        return [Text("Of this evaluation, no file with its result can be read.")]
+        return [Text("No file with the result of this evaluation can be read.")]
     words = "There is no evaluation yet, so this page has only what the run has logged."
     return [tiles, Text(facts.status), Text(words)]
 
