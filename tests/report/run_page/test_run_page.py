@@ -409,7 +409,7 @@ def test_a_damaged_prediction_leaves_the_others(own_run: Path, monkeypatch: pyte
 def test_an_evaluation_of_which_nothing_can_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "images.npz").write_bytes(b"x")
     page = page_of(tmp_path)
-    assert "Of this evaluation, no file with its result can be read." in page.text
+    assert "No file with the result of this evaluation can be read." in page.text
     assert "running" not in page.text
 
 
