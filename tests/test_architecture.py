@@ -26,7 +26,8 @@ LOWEST_WITH_CONFIG = 7
 TORCH_FREE = {"cli", "__init__", "registry", "config", "errors"}
 TORCH_FREE_COMMANDS = {
     *("table", "arguments", "completion", "quoting", "overrides", "yaml_files", "help", "settings_page"),
-    *("dispatch", "compose", "jobs", "job", "inputs", "sweep"),
+    *("dispatch", "compose", "jobs", "job", "inputs", "sweep", "sweep_settings", "sweep_record"),
+    *("sweep_search", "sweep_processes", "sweep_slurm", "sweep_job", "sweep_resume", "sweep_show"),
 }  # the way to a config error
 HEAVY = {"torch", "cv2", "numpy", "PIL", "matplotlib"}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -25,7 +25,8 @@ from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
 from deeplabx.run.folder import newest_root
 from deeplabx.run.loading import reader_of, workers_to_evaluate
 from deeplabx.run.paths import refuse_moved
-from deeplabx.run.report import report_quietly, write_source
+from deeplabx.run.report import report_quietly
+from deeplabx.run.report_source import write_source
 
 
 def main(job: Job) -> float:

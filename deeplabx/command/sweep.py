@@ -19,21 +19,7 @@ from deeplabx.command.compose import Multirun
 from deeplabx.command.compose import in_words as composition_error
 from deeplabx.command.job import Job, Watch
 from deeplabx.command.quoting import in_quotes
-from deeplabx.command.sweep_record import (
-    DONE,
-    FAILED,
-    FLAGS,
-    PRUNED,
-    QUEUED,
-    RUNNING,
-    STOPPED,
-    SUMMARY,
-    Sweep,
-    alone,
-    needed_plugins,
-    read,
-)
-from deeplabx.command.sweep_record import Job as JobRecord
+from deeplabx.command.sweep_record import FLAGS, Sweep, alone, needed_plugins, read
 from deeplabx.command.table import BY_WORDS, Command
 from deeplabx.config import checks, schema
 from deeplabx.errors import (
@@ -47,6 +33,8 @@ from deeplabx.errors import (
     report,
     resource_error,
 )
+from deeplabx.report.next_commands import resume_sweep_words
+from deeplabx.report.sweep_jobs import DONE, FAILED, PRUNED, QUEUED, RUNNING, STOPPED, SUMMARY, SweepJob
 from deeplabx.run import plugins
 
 LOG = "job.log"  # in the folder of a job that runs in a process of its own
@@ -137,7 +125,7 @@ def refuse_old(folder: Path) -> None:
     if (folder / SUMMARY).is_file():
         raise ConfigError(
             f"{folder} holds a sweep already",
-            hint=f"deeplabx sweep resume {folder} runs what it has not finished; a new one needs another "
+            hint=f"{resume_sweep_words(folder)} runs what it has not finished; a new one needs another "
             "folder: hydra.sweep.dir=FOLDER",
         )
 
@@ -172,13 +160,13 @@ class Source(Protocol):
     def begin(self, sweep: Sweep) -> None:
         """Called once, with the jobs as sweep.json has them."""
 
-    def next(self, sweep: Sweep) -> JobRecord | None:
+    def next(self, sweep: Sweep) -> SweepJob | None:
         """A job that was not planned; None where there is none now."""
 
-    def ended(self, sweep: Sweep, job: JobRecord) -> None:
+    def ended(self, sweep: Sweep, job: SweepJob) -> None:
         """Called after each job."""
 
-    def watch(self, sweep: Sweep, job: JobRecord) -> Watch | None:
+    def watch(self, sweep: Sweep, job: SweepJob) -> Watch | None:
         """What follows the evaluations of a job."""
 
 
@@ -191,13 +179,13 @@ class Grid:
     def begin(self, sweep: Sweep) -> None:
         pass
 
-    def next(self, sweep: Sweep) -> JobRecord | None:
+    def next(self, sweep: Sweep) -> SweepJob | None:
         return None
 
-    def ended(self, sweep: Sweep, job: JobRecord) -> None:
+    def ended(self, sweep: Sweep, job: SweepJob) -> None:
         pass
 
-    def watch(self, sweep: Sweep, job: JobRecord) -> Watch | None:
+    def watch(self, sweep: Sweep, job: SweepJob) -> Watch | None:
         return None
 
 
@@ -235,9 +223,9 @@ class Runner(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def start(self, sweep: Sweep, job: JobRecord, watch: Watch | None) -> None: ...
+    def start(self, sweep: Sweep, job: SweepJob, watch: Watch | None) -> None: ...
 
-    def wait(self, note: Callable[[], None]) -> list[tuple[JobRecord, Ended]]:
+    def wait(self, note: Callable[[], None]) -> list[tuple[SweepJob, Ended]]:
         """Wait until jobs have ended. note: called where the record of one that has not ended changed."""
 
     def refuse_stopped(self) -> None:
@@ -266,7 +254,7 @@ class InThisProcess:
 
     slots: int = 1
     quiet: bool = False
-    over: list[tuple[JobRecord, Ended]] = field(default_factory=list)
+    over: list[tuple[SweepJob, Ended]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
@@ -274,10 +262,10 @@ class InThisProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def start(self, sweep: Sweep, job: JobRecord, watch: Watch | None) -> None:
+    def start(self, sweep: Sweep, job: SweepJob, watch: Watch | None) -> None:
         self.over.append((job, run_job(sweep, job, watch)))
 
-    def wait(self, note: Callable[[], None]) -> list[tuple[JobRecord, Ended]]:
+    def wait(self, note: Callable[[], None]) -> list[tuple[SweepJob, Ended]]:
         over, self.over = self.over, []
         return over
 
@@ -291,7 +279,7 @@ class InThisProcess:
 # --- one job ------------------------------------------------------------------------------------------------
 
 
-def run_job(sweep: Sweep, job: JobRecord, watch: Watch | None) -> Ended:
+def run_job(sweep: Sweep, job: SweepJob, watch: Watch | None) -> Ended:
     """Run a job of a sweep in this process; one that has begun continues from its newest checkpoint. A
     failure is printed and left in its folder.
     """
@@ -363,7 +351,7 @@ class Driver:
                 self.end(job, ended)
         self.runner.refuse_stopped()
 
-    def begin(self, job: JobRecord) -> None:
+    def begin(self, job: SweepJob) -> None:
         job["status"] = RUNNING
         for name in ("exit_code", "error"):
             job.pop(name, None)
@@ -372,7 +360,7 @@ class Driver:
         self.runner.start(self.sweep, job, self.source.watch(self.sweep, job))
         self.write()
 
-    def end(self, job: JobRecord, ended: Ended) -> None:
+    def end(self, job: SweepJob, ended: Ended) -> None:
         seconds = round(job["seconds"] + ended.fields["seconds"], 1)
         job.update(ended.fields, seconds=seconds)
         self.write()
@@ -407,7 +395,7 @@ def fields_of(outcome: jobs.Outcome, folder: Path) -> dict[str, Any]:
     return {**found, "status": DONE, "miou": value if value is None or math.isfinite(value) else None}
 
 
-def ended_words(sweep: Sweep, job: JobRecord) -> str:
+def ended_words(sweep: Sweep, job: SweepJob) -> str:
     """The line of a terminal for a job that printed into its own log."""
     seconds, log = f"{job['seconds']:.0f} s", sweep.job_folder(job) / LOG
     if job["status"] in (DONE, PRUNED):
@@ -440,7 +428,7 @@ def drive(sweep: Sweep, source: Source, make_runner: Callable[[], Runner]) -> No
     """
     gc.enable()
     driver = Driver(sweep, source, make_runner())
-    hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
+    hint = resume_sweep_words(sweep.folder, plugins=plugins.as_overrides())
     try:
         with driver.runner:
             driver.run()
@@ -476,5 +464,5 @@ def finish(sweep: Sweep, unwritten: OSError | None) -> None:
         raise SweepError(
             f"{len(bad)} of {len(sweep.jobs)} jobs failed; the others are done",
             hint=f"job {bad[0]['job']} ({overrides}): {error}\n"
-            f"deeplabx sweep resume {sweep.folder} runs what failed again",
+            f"{resume_sweep_words(sweep.folder, plugins=plugins.as_overrides())} runs what failed again",
         )

@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 from deeplabx.command import sweep as sweeps
 from deeplabx.command import sweep_record
 from deeplabx.command.job import Watch
-from deeplabx.command.sweep_record import FAILED, RUNNING, Job, Sweep
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.engine.durable import replace
 from deeplabx.errors import DeeplabxError, PreemptedError, StoppedError, report
 from deeplabx.process.ending import end_process
 from deeplabx.process.signals import WATCHED, end_with_parent
 from deeplabx.process.terminal import discard_terminal, show_any_text
+from deeplabx.report.sweep_jobs import FAILED, JOB_FIELDS, OPTIONAL_FIELDS, RUNNING, STATES, SweepJob
 from deeplabx.run import plugins
 
 RESULT = "job.json"
@@ -29,7 +30,7 @@ FIELDS = ("status", "miou", "seconds", "exit_code", "error")
 # --- who starts it ------------------------------------------------------------------------------------------
 
 
-def words_of(sweep: Sweep, job: Job, *, cores: Sequence[int] = (), parent: int = 0) -> list[str]:
+def words_of(sweep: Sweep, job: SweepJob, *, cores: Sequence[int] = (), parent: int = 0) -> list[str]:
     """The command line of a job's process. cores: those that it may use; none: all that it has. parent: the
     process with which it ends; 0: none.
     """
@@ -58,9 +59,9 @@ def result(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict) or set(found) - set(FIELDS):
         return None
-    kinds = {**sweep_record.JOB_FIELDS, **sweep_record.OPTIONAL_FIELDS}
+    kinds = {**JOB_FIELDS, **OPTIONAL_FIELDS}
     whole = all(isinstance(value, kinds[name]) for name, value in found.items())
-    return found if whole and found.get("status") in sweep_record.STATES and "seconds" in found else None
+    return found if whole and found.get("status") in STATES and "seconds" in found else None
 
 
 # --- the process --------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def run(folder: Path, number: int, given: Sequence[str]) -> int:
     return int(fields.get("exit_code", 0))
 
 
-def watch_of(sweep: Sweep, job: Job) -> Watch | None:
+def watch_of(sweep: Sweep, job: SweepJob) -> Watch | None:
     if sweep.settings.trials is None or not sweep.settings.prune:
         return None
     from deeplabx.command.sweep_search import Pruning

@@ -14,11 +14,12 @@ from typing import Self
 from deeplabx.command.job import Watch
 from deeplabx.command.sweep import LOG, Ended
 from deeplabx.command.sweep_job import RESULT, environment, result, words_of
-from deeplabx.command.sweep_record import FAILED, RUNNING, STOPPED, Job, Sweep
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.config.checks import device_count
 from deeplabx.errors import DeviceError, PreemptedError
 from deeplabx.process.cgroups import cgroup_limits
 from deeplabx.process.signals import StopRequest, stopped
+from deeplabx.report.sweep_jobs import FAILED, RUNNING, STOPPED, SweepJob
 
 POLL = 0.1  # seconds between looks at the processes
 AGAIN = 1.0  # seconds between repeats of a signal: a process may still be starting
@@ -79,7 +80,7 @@ def visible_gpus() -> list[str]:
 
 @dataclass
 class Running:
-    job: Job
+    job: SweepJob
     process: "subprocess.Popen[bytes]"
     share: Share
     sweep: Sweep
@@ -109,7 +110,7 @@ class Processes:
 
     @property
     def slots(self) -> int:
-        """None after a signal: nothing new is started."""
+        """0 after a signal: nothing new is started."""
         return 0 if self.asked.number is not None else len(self.free) + len(self.running)
 
     def __enter__(self) -> Self:
@@ -120,8 +121,8 @@ class Processes:
         self.stop()
         self.asked.__exit__(None, None, None)
 
-    def start(self, sweep: Sweep, job: Job, watch: Watch | None) -> None:
-        """watch is made anew in the process."""
+    def start(self, sweep: Sweep, job: SweepJob, watch: Watch | None) -> None:
+        """The process makes a watch of its own."""
         folder, share = sweep.job_folder(job), self.free.pop(0)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT).unlink(missing_ok=True)
@@ -136,7 +137,7 @@ class Processes:
             )
         self.running.append(Running(job, process, share, sweep))
 
-    def wait(self, note: Callable[[], None]) -> list[tuple[Job, Ended]]:
+    def wait(self, note: Callable[[], None]) -> list[tuple[SweepJob, Ended]]:
         while True:
             over = [one for one in self.running if one.process.poll() is not None]
             if over or not self.running:

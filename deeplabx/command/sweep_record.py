@@ -2,13 +2,11 @@
 
 import fcntl
 import json
-import math
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from deeplabx import __version__, registry
@@ -17,27 +15,22 @@ from deeplabx.command.table import BY_WORDS
 from deeplabx.config import schema
 from deeplabx.engine.durable import replace
 from deeplabx.engine.lock import HELD, NAME, lock, locked
-from deeplabx.errors import CheckpointError, ConfigError, printable
+from deeplabx.errors import ConfigError, printable
+from deeplabx.report.sweep_jobs import (
+    FINISHED,
+    FORMAT,
+    PLANNED,
+    SUMMARY,
+    SweepJob,
+    checked_jobs,
+    damaged,
+    is_text,
+    is_texts,
+    read_summary,
+)
 from deeplabx.run import plugins
 
-SUMMARY = "sweep.json"
-FORMAT = 1
-LARGEST = 256 * 2**20  # bytes of a sweep.json that is read
-PLANNED, QUEUED, RUNNING, DONE, PRUNED = "planned", "queued", "running", "done", "pruned"
-FAILED, STOPPED = "failed", "stopped"
-FINISHED = (DONE, PRUNED)  # what `sweep resume` does not run again
-STATES = (PLANNED, QUEUED, RUNNING, DONE, PRUNED, FAILED, STOPPED)
 FLAGS = ("--config-dir", "--config-name", "--config-path")
-JOB_FIELDS: dict[str, tuple[type, ...]] = {
-    "job": (int,),
-    "overrides": (list,),
-    "folder": (str,),
-    "status": (str,),
-    "miou": (float, int, type(None)),
-    "seconds": (float, int),
-}
-OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {"exit_code": (int,), "error": (str,), "slurm": (str,)}
-Job = dict[str, Any]  # JOB_FIELDS, and those of OPTIONAL_FIELDS that it has
 
 
 @dataclass
@@ -52,14 +45,14 @@ class Sweep:
     cwd: str  # what relative paths are relative to
     plugins: list[plugins.Record]
     settings: schema.SweepConfig
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[SweepJob] = field(default_factory=list)
     version: str = __version__
 
     @property
     def path(self) -> Path:
         return self.folder / SUMMARY
 
-    def job_folder(self, job: Job) -> Path:
+    def job_folder(self, job: SweepJob) -> Path:
         return self.folder / job["folder"]
 
     def write(self) -> None:
@@ -77,8 +70,8 @@ class Sweep:
         }
         replace(self.path, json.dumps(content, indent=2) + "\n")
 
-    def add(self, overrides: list[str], folder: str) -> Job:
-        job: Job = {
+    def add(self, overrides: list[str], folder: str) -> SweepJob:
+        job: SweepJob = {
             "job": len(self.jobs),
             "overrides": overrides,
             "folder": folder,
@@ -89,12 +82,12 @@ class Sweep:
         self.jobs.append(job)
         return job
 
-    def words(self, job: Job) -> str:
+    def words(self, job: SweepJob) -> str:
         """What a job has that not all have."""
         own = [one for one in job["overrides"] if one not in self.overrides]
         return " ".join(own or job["overrides"])
 
-    def unfinished(self) -> list[Job]:
+    def unfinished(self) -> list[SweepJob]:
         return [job for job in self.jobs if job["status"] not in FINISHED]
 
 
@@ -119,38 +112,7 @@ def read(folder: Path) -> Sweep:
     """The sweep in `folder`. Raises CheckpointError where there is none, or its sweep.json is not what a
     sweep writes, and ConfigError for one of another version's form.
     """
-    path = folder / SUMMARY
-    if not os.path.isfile(path):  # noqa: PTH113 - pathlib raises where a name is too long
-        raise CheckpointError(
-            f"{folder} is not the folder of a sweep: it has no {SUMMARY}",
-            hint="give the folder that train -m printed, outputs/sweep/STAMP",
-        )
-    try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise CheckpointError(f"{path} has {size:,} bytes: no sweep writes so many")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {' '.join(str(error).split())[:200]}", hint="restore it from a backup"
-        ) from None
-    if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
-        raise damaged(path, "it has no list of jobs")
-    if content.get("format") != FORMAT:
-        raise ConfigError(
-            f"{path} was written by another version of deeplabx: its format is "
-            f"{printable(str(content.get('format')), 40)}, not {FORMAT}",
-            hint="resume it with the version that wrote it; its finished jobs are ordinary runs",
-        )
-    return from_content(folder, content)
-
-
-def refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a value of JSON")
-
-
-def damaged(path: Path, words: str) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged: {words}", hint="restore it from a backup")
+    return from_content(folder, read_summary(folder))
 
 
 def from_content(folder: Path, content: dict[str, Any]) -> Sweep:
@@ -174,7 +136,6 @@ def from_content(folder: Path, content: dict[str, Any]) -> Sweep:
         raise damaged(path, error.message) from None
     for one in content["hydra"]:
         refuse_code(path, one)
-    jobs = [checked_job(path, number, one) for number, one in enumerate(content["jobs"])]
     return Sweep(
         folder=folder,
         command=command.words,
@@ -184,7 +145,7 @@ def from_content(folder: Path, content: dict[str, Any]) -> Sweep:
         cwd=str(texts["cwd"]),
         plugins=plugins.checked(content.get("plugins"), source=path),
         settings=settings,
-        jobs=jobs,
+        jobs=checked_jobs(path, content),
         version=str(texts["deeplabx"]),
     )
 
@@ -197,50 +158,6 @@ def refuse_code(path: Path, override: str) -> None:
             f"{path} holds {printable(override, 120)}: a file may not name what is imported",
             hint="start the remaining jobs as a sweep of their own",
         )
-
-
-def is_text(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value
-
-
-def is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_text, value))
-
-
-def checked_job(path: Path, number: int, job: Any) -> Job:
-    """A job of sweep.json. Raises CheckpointError where it is not one that a sweep writes."""
-    if not isinstance(job, dict):
-        raise damaged(path, f"job {number} is not a table")
-    for name, kinds in {**JOB_FIELDS, **OPTIONAL_FIELDS}.items():
-        if name not in job and name in OPTIONAL_FIELDS:
-            continue
-        value = job.get(name)
-        wrong = not isinstance(value, kinds) or isinstance(value, bool)
-        if name not in job or wrong or (isinstance(value, float) and not math.isfinite(value)):
-            raise damaged(path, f"job {number} has no usable {name}")
-    if unknown := set(job) - set(JOB_FIELDS) - set(OPTIONAL_FIELDS):
-        raise damaged(
-            path, f"job {number} has {printable(min(map(str, unknown)), 40)}, which no sweep writes"
-        )
-    if job["job"] != number or not is_texts(job["overrides"]) or job["status"] not in STATES:
-        raise damaged(path, f"job {number} is not what a sweep writes")
-    for one in job["overrides"]:
-        if one.lstrip("+~").startswith("hydra"):
-            raise damaged(path, f"job {number} overrides {printable(one, 60)}")
-    if not is_inside(job["folder"]):
-        raise damaged(path, f"the folder of job {number} is not inside the sweep")
-    slurm = job.get("slurm", "0")
-    if not slurm.replace("_", "").isascii() or not slurm.replace("_", "").isalnum():
-        raise damaged(path, f"job {number} has no usable slurm")
-    if job["status"] == DONE and job["miou"] is None and job.get("error"):
-        raise damaged(path, f"job {number} is done and has an error")
-    return job
-
-
-def is_inside(folder: str) -> bool:
-    """Whether a relative path leads into the sweep's folder, and is not that folder."""
-    path = PurePosixPath(folder)
-    return is_text(folder) and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 # --- one process at a time ----------------------------------------------------------------------------------

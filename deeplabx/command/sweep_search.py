@@ -1,6 +1,6 @@
 """A search with Optuna: which settings vary, what the next job has, and which job is stopped early.
 
-The study is in study.db beside sweep.json. A sampler is seeded anew for each trial from sweep.seed and the
+The study is in study.db beside sweep.json. A sampler is seeded for each trial from sweep.seed and the
 trial's number, so a study that was killed continues with the trials of one that was not.
 """
 
@@ -21,13 +21,13 @@ from deeplabx.command import sweep_record
 from deeplabx.command.compose import Multirun
 from deeplabx.command.job import Watch
 from deeplabx.command.sweep import composing
-from deeplabx.command.sweep_record import DONE, PRUNED, Sweep
-from deeplabx.command.sweep_record import Job as JobRecord
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.config import schema
 from deeplabx.config.fields import setting_type
 from deeplabx.engine.durable import replace
 from deeplabx.errors import CheckpointError, ConfigError, needed
 from deeplabx.report.metrics_file import evaluations
+from deeplabx.report.sweep_jobs import DONE, PRUNED, SweepJob
 
 DATABASE = "study.db"
 STUDY = "sweep"
@@ -116,7 +116,7 @@ class Search:
             self.ended(sweep, job)
         sweep.write()
 
-    def next(self, sweep: Sweep) -> JobRecord | None:
+    def next(self, sweep: Sweep) -> SweepJob | None:
         if len(sweep.jobs) >= (self.settings.trials or 0):
             return None
         with quiet():
@@ -124,7 +124,7 @@ class Search:
             trial = self.study.ask(self.space)
         return self.add_job(sweep, trial.number, trial.params)
 
-    def add_job(self, sweep: Sweep, number: int, params: Mapping[str, Any]) -> JobRecord:
+    def add_job(self, sweep: Sweep, number: int, params: Mapping[str, Any]) -> SweepJob:
         overrides = self.overrides(params)
         with composing(self.multirun.command):
             return sweep.add(overrides, self.multirun.job_folder(number, overrides))
@@ -138,8 +138,8 @@ class Search:
         liar = (self.settings.jobs or 1) > 1
         return samplers.TPESampler(seed=seed, n_startup_trials=RANDOM, constant_liar=liar)
 
-    def ended(self, sweep: Sweep, job: JobRecord) -> None:
-        """Tell the study of a job's end. One that failed stays open: `sweep resume` runs it again."""
+    def ended(self, sweep: Sweep, job: SweepJob) -> None:
+        """Record the end of a job in the study. One that failed stays open: `sweep resume` runs it again."""
         state = self.optuna.trial.TrialState
         with quiet():
             trial = self.study.get_trials(deepcopy=False)[job["job"]]
@@ -156,7 +156,7 @@ class Search:
             else:
                 self.study.tell(job["job"], job["miou"])
 
-    def watch(self, sweep: Sweep, job: JobRecord) -> Watch | None:
+    def watch(self, sweep: Sweep, job: SweepJob) -> Watch | None:
         return Pruning(sweep.folder.absolute(), job["job"]) if self.settings.prune else None
 
 

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from deeplabx.command.job import Job
-from deeplabx.command.sweep_record import RUNNING, Sweep, is_at_work, read
+from deeplabx.command.sweep_record import Sweep, is_at_work, read
 from deeplabx.errors import DataError, printable, resource_error
 from deeplabx.report import leaderboard
 from deeplabx.report.metrics_file import evaluations
+from deeplabx.report.sweep_jobs import RUNNING
 from deeplabx.run import plugins
 
 
@@ -51,7 +52,7 @@ def write(sweep: Sweep, words: str) -> None:
         leaderboard.write_files(sweep.jobs, sweep.folder, plugins=words)
     except (OSError, DataError) as error:
         known = error if isinstance(error, DataError) else resource_error(error)
-        reason = error.strerror if known is None and isinstance(error, OSError) else known and known.message
+        reason = str(error) if known is None else known.message
         print(f"leaderboard.csv and sweep.html could not be written: {reason}", file=sys.stderr)
         return
     print(f"written to {sweep.folder / 'sweep.html'} and leaderboard.csv")

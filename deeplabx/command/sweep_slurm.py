@@ -19,10 +19,11 @@ from typing import Any, Self
 from deeplabx.command.job import Watch
 from deeplabx.command.sweep import LOG, Ended
 from deeplabx.command.sweep_job import RESULT, environment, result, words_of
-from deeplabx.command.sweep_record import FAILED, QUEUED, RUNNING, STOPPED, Job, Sweep
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.config import schema
 from deeplabx.errors import ConfigError, DeviceError, PreemptedError, needed, printable
 from deeplabx.process.signals import StopRequest, stopped
+from deeplabx.report.sweep_jobs import FAILED, QUEUED, RUNNING, STOPPED, SweepJob
 
 CLUSTER = "slurm"  # submitit's name; its own executor for tests is "local"
 FOLDER = "slurm"  # of submitit's files, in the folder of the sweep
@@ -74,7 +75,7 @@ def ignore_submitit() -> None:
 @dataclass
 class Submitted:
     sweep: Sweep
-    job: Job
+    job: SweepJob
     number: str  # SLURM's of the job
     start: float = field(default_factory=time.monotonic)
     gone: float | None = None  # when it was first seen to be gone without a result
@@ -116,7 +117,7 @@ class Slurm:
     def __exit__(self, *error: object) -> None:
         self.asked.__exit__(None, None, None)
 
-    def start(self, sweep: Sweep, job: Job, watch: Watch | None) -> None:
+    def start(self, sweep: Sweep, job: SweepJob, watch: Watch | None) -> None:
         """Submit a job, or wait for the one that a sweep before this one has submitted."""
         number, folder = job.get("slurm"), sweep.job_folder(job)
         if number is not None and self.exists(number):
@@ -128,7 +129,7 @@ class Slurm:
         job.update(slurm=number, status=QUEUED)
         self.running.append(Submitted(sweep, job, number))
 
-    def submit(self, sweep: Sweep, job: Job) -> str:
+    def submit(self, sweep: Sweep, job: SweepJob) -> str:
         """Raises ConfigError where SLURM refuses the job."""
         import submitit
 
@@ -165,7 +166,7 @@ class Slurm:
         states = set(done.stdout.split())
         return bool(states - {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"})
 
-    def wait(self, note: Callable[[], None]) -> list[tuple[Job, Ended]]:
+    def wait(self, note: Callable[[], None]) -> list[tuple[SweepJob, Ended]]:
         while self.running:
             if self.asked.number is not None and not self.cancelled:
                 self.cancelled = True

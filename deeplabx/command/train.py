@@ -1,15 +1,15 @@
 """deeplabx train."""
 
 import math
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from deeplabx.command.job import Job, Watch
+from deeplabx.command.train_evaluations import Evaluations, tried
 from deeplabx.config import schema
 from deeplabx.dataset.check.headers import check_headers
 from deeplabx.dataset.check.no_valid_pixel import refuse_no_valid_pixel
@@ -18,11 +18,9 @@ from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.doctor import RunDoctor
-from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.kernels import fix_workspace
 from deeplabx.engine.lock import locked
 from deeplabx.engine.log import Log
-from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.state import TrainState
@@ -34,12 +32,9 @@ from deeplabx.errors import (
     ResourceError,
     StoppedError,
     listed,
-    resource_error,
 )
 from deeplabx.process.distributed import (
     broadcast,
-    broadcast_buffers,
-    gathered,
     is_main,
     resolve_device,
     synchronize_norm,
@@ -47,9 +42,8 @@ from deeplabx.process.distributed import (
 from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.background import Background
-from deeplabx.report.confusion import confusion_figure
-from deeplabx.report.curves import draw_curves, import_matplotlib
-from deeplabx.report.samples import SamplePanels
+from deeplabx.report.curves import draw_curves
+from deeplabx.report.next_commands import evaluate_words, next_line
 from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,
@@ -66,7 +60,6 @@ from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, w
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.environment import changed_words, environment_of
-from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -86,7 +79,7 @@ from deeplabx.run.report import REPORT, Reports
 from deeplabx.run.resolve import images_per_norm, resolved
 from deeplabx.run.tracking import tracked_run, tracker_of
 from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
-from deeplabx.tracker.contract import Tracker, in_a_line
+from deeplabx.tracker.contract import Tracker
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
@@ -106,10 +99,8 @@ def train(
             print(warning, file=sys.stderr)
         finished = refuse_or_find_finished(folder, resume=config.resume)
         if finished is not None:
-            named = plugins.as_overrides()
-            print(
-                f"{folder} is finished: best mIoU {finished:.4f}; deeplabx eval {folder}{named} evaluates it"
-            )
+            command = evaluate_words(folder, plugins=plugins.as_overrides())
+            print(f"{folder} is finished: best mIoU {finished:.4f}; {command} evaluates it")
             return finished
         trainer, before = config.trainer, beginning(folder)
         try:
@@ -247,47 +238,21 @@ def run(
     drawing = Background()
     reports = Reports(folder, samples=validation, say=log.say, later=drawing.run)
 
-    def draw(panels: SamplePanels) -> None:
-        if is_main():
-            # Before the first step, the head is random unless it was loaded.
-            trained = state.step > 0 or config.init_from is not None
-            panels.add_rest(predictor if trained else None, stop=stop)
-            if stop.number is None:
-                drawing.run(write_panels, panels, folder / "samples" / f"step-{state.step:08d}.png", log)
-
-    def evaluate_and_draw() -> Metrics:
-        broadcast_buffers(predictor.model)
-        if is_main():
-            drawing.run(import_matplotlib)  # which takes longer than to draw the curves at the end
-        panels = SamplePanels(validation, count=config.trainer.samples)
-        recorder, began = recorder_of(validation, config, step=state.step), time.perf_counter()
-        result = evaluate(
-            predictor,
-            validation,
-            reader=reader,
-            stop=stop,
-            progress=log.terminal,
-            predicted_one=panels.add,
-            recorder=recorder,
-        )
-        assert recorder.record is not None
-        log.alarm(doctor.evaluation(state.step, recorder.record))
-        if is_main() and result.miou > state.best_miou:
-            seconds = time.perf_counter() - began
-
-            def keep() -> None:
-                cost = cost_of(recorder, config, channels=validation.channels, device=device)
-                write_evaluation(folder, recorder, cost | {"evaluation_seconds": seconds})
-
-            tried(keep, log, f"step {state.step}: the record of the evaluation", after="training continues")
-        log.unreadable([*gathered(list(unreadable)), *result.unreadable])
-        draw(panels)
-        if is_main():
-            drawing.run(show_confusion, result, state.step, log)
-            reports.due((state.step, result))
-        if is_main() and watch is not None and stop.number is None and watch(state.step, result.miou):
-            stop.number = signal.SIGTERM  # the loop saves and ends, in all processes
-        return result
+    evaluations = Evaluations(
+        folder=folder,
+        config=config,
+        state=state,
+        samples=validation,
+        reader=reader,
+        predictor=predictor,
+        doctor=doctor,
+        log=log,
+        stop=stop,
+        drawing=drawing,
+        reports=reports,
+        unreadable=unreadable,
+        watch=watch,
+    )
 
     with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
@@ -299,12 +264,12 @@ def run(
         if is_main():
             log.text("config.yaml", (folder / "config.yaml").read_text(encoding="utf-8"))
         if state.step == 0:
-            draw(SamplePanels(validation, count=config.trainer.samples))
+            evaluations.draw_untrained()
         fit(
             state,
             noting(batches, unreadable, log, doctor if as_labelled(config) else None),
             stop=stop,
-            evaluate=evaluate_and_draw,
+            evaluate=evaluations.run,
             saver=saver,
             log=log,
             eval_every=config.trainer.eval_every or math.ceil(state.max_iters / EVALUATIONS),
@@ -322,56 +287,18 @@ def run(
     return state.best_miou
 
 
-# --- written beside the training ----------------------------------------------------------------------------
-
-
-def write_panels(panels: SamplePanels, path: Path, log: Log) -> None:
-    step = int(path.stem[5:])
-
-    def draw() -> None:
-        sheet = panels.write(path)
-        if sheet is not None:
-            log.image(step, "samples", sheet)
-
-    tried(draw, log, f"step {step}: the samples", after="training continues")
-
-
-def show_confusion(result: Metrics, step: int, log: Log) -> None:
-    if result.confusion is None:
-        return
-    counts, classes = result.confusion.numpy(), list(result.per_class_iou)
-
-    def draw() -> None:
-        log.image(step, "confusion", confusion_figure(counts, classes))
-
-    tried(draw, log, f"step {step}: the confusion matrix", after="training continues")
-
-
 def write_curves(folder: Path, log: Log) -> None:
     tried(lambda: draw_curves(folder), log, "the curves", after="the run is complete without them")
 
 
-def tried(write: Callable[[], object], log: Log, what: str, *, after: str) -> None:
-    """Write something for people to look at. If that fails, the log says so in a line: the training and its
-    result matter more.
-    """
-    try:
-        write()
-    except Exception as error:  # noqa: BLE001 - of any library that draws
-        full = error if isinstance(error, DataError) else resource_error(error)
-        words = in_a_line(error) if full is None else full.message
-        log.say(f"{what} could not be written: {words}; {after}")
-
-
 def closing_words(state: TrainState, folder: Path) -> list[str]:
-    """The result, the classes that were missed, and what to type next."""
+    """The result, the classes that were missed, and the next command."""
     missed = [name for name, iou in state.best["per_class_iou"].items() if iou == 0]
-    named = plugins.as_overrides()
     return [
         f"done: best mIoU {state.best_miou:.4f} at step {state.best['step']}, in {folder}",
         *([f"IoU 0 at that step: {listed(missed)}"] if missed else []),
         *([f"report: {folder / REPORT}"] if (folder / REPORT).is_file() else []),
-        f"next: deeplabx eval {folder}{named}   or   deeplabx predict {folder} IMAGE{named}",
+        next_line(folder, plugins=plugins.as_overrides()),
     ]
 
 

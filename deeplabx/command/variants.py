@@ -20,14 +20,16 @@ from deeplabx.engine import durable
 from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.metrics import confusion_matrix, metrics
 from deeplabx.engine.predictor import Predictor
-from deeplabx.errors import CheckpointError, ConfigError
-from deeplabx.process.machine import cpu_model
+from deeplabx.errors import CheckpointError, ConfigError, DataError
+from deeplabx.process.distributed import resolve_device
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.run_page.folder import VARIANTS
 from deeplabx.run.build import dataset_of
 from deeplabx.run.description import StoredModel, stored_model
+from deeplabx.run.evaluation import machine_of
 from deeplabx.run.paths import refuse_moved
-from deeplabx.run.report import SCALES, Source
+from deeplabx.run.report import SCALES
+from deeplabx.run.report_source import Source
 
 Change = Callable[[schema.TrainConfig], schema.TrainConfig]
 
@@ -87,20 +89,21 @@ def measure_variants(folder: Path, *, images: int, change: Change) -> None:
         count = min(images, len(samples))
         chosen = [number * len(samples) // count for number in range(count)]
         read = [one for one in map(samples.read, chosen) if one is not None]
+        if not read:
+            raise DataError(f"none of {count} images of {samples.split} can be read")
         rows = []
         for variant, own in variants_of(found):
             rows.append(measured(variant, own, read, ignore_index=samples.ignore_index))
             print(
                 f"{variant.name}: mIoU {rows[-1]['miou']:.4f}, {rows[-1]['seconds_per_image']:.3f} s an image"
             )
-    on_gpu = torch.cuda.is_available()
+    device = resolve_device(found.config.trainer.devices)
     content = {
         "step": int(found.checkpoint.state["step"]),
         "split": samples.split,
         "images": len(read),
         "of": len(samples),
-        "device": torch.cuda.get_device_name() if on_gpu else cpu_model() or "cpu",
-        "threads": torch.get_num_threads(),
+        **machine_of(device),
         "rows": rows,
     }
     durable.replace(folder / VARIANTS, json.dumps(content, indent=2) + "\n")

@@ -3,6 +3,7 @@ that its text and what is kept of it are in memory, but not all its objects.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,14 +37,19 @@ def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
 
 def read_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """The object of a file, whole."""
-    text = read_text(path, most_bytes=most_bytes)
-    try:
-        found = json.loads(text, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise not_json(path, text, error) from None
+    found = read_json(path, most_bytes=most_bytes)
     if not isinstance(found, dict):
         raise DataError(f"{path} must hold an object {{...}}, not {quoted(found)}")
     return found
+
+
+def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
+    """The value of a file, whole."""
+    text = read_text(path, most_bytes=most_bytes)
+    try:
+        return json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise not_json(path, text, error) from None
 
 
 def read_lists(path: Path, takers: Mapping[str, Taker]) -> set[str]:
@@ -112,3 +118,16 @@ def not_json(path: Path, text: str, error: Exception) -> DataError:
     if not text.strip():
         return DataError(f"{path} is empty")
     return DataError(f"{path} is not readable JSON: {' '.join(str(error).split())[:160]}")
+
+
+def number(value: Any) -> float | None:
+    """A finite number of a JSON file; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def nan_number(value: Any) -> float:
+    """The same, with nan in place of None."""
+    found = number(value)
+    return math.nan if found is None else found

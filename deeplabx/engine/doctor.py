@@ -11,13 +11,17 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from deeplabx.dataset.json_file import number, read_json
 from deeplabx.engine import durable
+from deeplabx.engine.metrics import metrics
 from deeplabx.engine.record.record import Record
 from deeplabx.engine.state import Update
-from deeplabx.errors import listed
+from deeplabx.errors import DataError, listed, printable, quoted
 
 ALARMS = "alarms.json"  # in a run's folder
+MOST_BYTES = 1 << 20  # of it: each kind of alarm is there once
 WINDOW = 20  # steps whose losses and gradient norms are taken together
 FEWEST_STEPS = 200  # before which little can be said of what a run has learned
 FALLING = 0.97  # loss of the newest steps / of the first ones, above which it is not falling
@@ -170,8 +174,7 @@ class RunDoctor:
         confusion, split, images = record.counts.confusion(), record.split, len(record.names)
         labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         self.predicted |= predicted > 0
-        union = labelled + predicted - confusion.diagonal()
-        miou = float((confusion.diagonal()[union > 0] / union[union > 0]).mean())
+        miou = metrics(torch.from_numpy(confusion), list(self.classes)).miou
         first = miou if self.first_miou is None else self.first_miou
         self.first_miou = first
         return [
@@ -241,15 +244,25 @@ class RunDoctor:
 # --- alarms.json --------------------------------------------------------------------------------------------
 
 
+def read_alarms(path: Path) -> list[Alarm]:
+    """The alarms in a run's alarms.json. Raises DataError for what no run writes."""
+    found = read_json(path, most_bytes=MOST_BYTES)
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise DataError(f"{path} must hold a list of objects")
+    alarms = []
+    for one in found:
+        step, words = number(one.get("step")), [one.get(name) for name in ("kind", "message", "hint")]
+        if step is None or not all(isinstance(word, str) for word in words):
+            raise DataError(f"{path} holds {quoted(one)}, which is no alarm of a run")
+        alarms.append(Alarm(int(step), *map(printable, words)))
+    return alarms
+
+
 def alarms_of(folder: Path) -> list[Alarm]:
     """The alarms of the run in `folder`. None where the file cannot be read: what it lacks is said again."""
     try:
-        plain = json.loads((folder / ALARMS).read_text(encoding="utf-8"))
-        return [
-            Alarm(int(one["step"]), *(str(one[name]) for name in ("kind", "message", "hint")))
-            for one in plain
-        ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return read_alarms(folder / ALARMS) if (folder / ALARMS).is_file() else []
+    except DataError:
         return []
 
 

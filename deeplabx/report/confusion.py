@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from deeplabx.report.lettering import Font, font_of, legible
+from deeplabx.report.sheet import BLACK, GREY, WHITE
 
 MOST_NUMBERS = 24  # classes whose cells hold numbers and whose names are written
 SIDE, LEAST = 1000, 5  # pixels of the whole matrix where there are many classes, and of its smallest cell
 NAME = 150  # pixels of the longest name
 MARGIN, LETTERS = 14, 14
-WHITE, BLACK, GREY = (255, 255, 255), (25, 28, 33), (95, 102, 112)
 EMPTY = (228, 230, 234)  # of a class without labelled pixels
 DARKEST = np.array([8, 48, 107], np.float32)  # of a share of 1
 TITLE = "row: label, column: prediction, in % of the row's pixels"

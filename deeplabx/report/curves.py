@@ -1,7 +1,6 @@
 """The run's curves, drawn from its metrics.jsonl."""
 
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from deeplabx.dataset.json_file import nan_number
 from deeplabx.dataset.writing import place_for
 from deeplabx.report.lettering import dejavu_path, legible
+from deeplabx.report.metrics_file import logged
+from deeplabx.report.smoothing import running_mean, window_of
 
-SMOOTHED = 20  # the smoothed loss is the mean over this part of the logged values
 SKEWED = 6  # a log axis helps where the largest value is this many times the median
 MOST_LINES = 10  # classes that are drawn as lines; of more, a map of classes by steps
 MOST_NAMES = 25  # classes that are named beside such a map; of more, some
@@ -58,26 +59,13 @@ def draw_curves(folder: Path) -> Path | None:
     return path
 
 
-def logged(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, in their order. One that a killed process left cut off is not one."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict) and isinstance(values.get("step"), int):
-            found.append(values)
-    return found
-
-
 # --- the four figures ---------------------------------------------------------------------------------------
 
 
 def draw_loss(axes: Any, lines: Sequence[dict[str, Any]]) -> None:
     """The logged losses, pale, and their running mean; steps whose loss was not finite are marked."""
     steps, values = column(lines, "step"), column(lines, "loss")
-    count = max(1, len(values) // SMOOTHED) // 2 * 2 + 1
+    count = window_of(len(values))
     mean = running_mean(values, count)
     title = "training loss" if count == 1 else f"training loss: as logged, and mean of {count} around each"
     axes.set(title=title, ylabel="loss")
@@ -125,7 +113,7 @@ def draw_classes(axes: Any, lines: Sequence[dict[str, Any]]) -> None:
         nothing(axes, "no evaluation yet" if not lines else "not recorded by the version that trained it")
         return
     steps = column(lines, "step")
-    values = np.array([[as_number(iou_of(line).get(name)) for line in lines] for name in names])
+    values = np.array([[nan_number(iou_of(line).get(name)) for line in lines] for name in names])
     shown = [label(name, index) for index, name in enumerate(names)]
     if len(names) > MOST_LINES:
         draw_map(axes, steps, values, shown)
@@ -199,27 +187,7 @@ def markers(values: np.ndarray) -> dict[str, Any]:
 
 def column(lines: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     """float64 of each line; nan where it is absent or not a number."""
-    return np.array([as_number(line.get(name)) for line in lines], dtype=np.float64)
-
-
-def as_number(value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and abs(value) < 1e300 else math.nan  # type: ignore[arg-type]
-
-
-def running_mean(values: np.ndarray, count: int) -> np.ndarray:
-    """The mean of `count` values around each, an odd number; of fewer towards both ends, so that it never
-    looks to one side only. Of those that are finite, nan where none is.
-    """
-    finite, index = np.isfinite(values), np.arange(len(values))
-    sums, counts = (
-        np.concatenate([[0.0], np.cumsum(one)])
-        for one in (np.where(finite, values, 0.0), finite.astype(float))
-    )
-    reach = np.minimum(count // 2, np.minimum(index, len(values) - 1 - index))
-    total = sums[index + reach + 1] - sums[index - reach]
-    number = counts[index + reach + 1] - counts[index - reach]
-    return np.divide(total, number, out=np.full(len(values), np.nan), where=number > 0)
+    return np.array([nan_number(line.get(name)) for line in lines], dtype=np.float64)
 
 
 def iou_of(line: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 is void.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deeplabx.dataset.contract import Palette
@@ -22,12 +24,17 @@ def label_overlay(
     """
     image, label = fitted(as_rgb(image), side=side), fitted(label, side=side, exact=True)
     shown = overlay(image, np.where(label == ignore_index, len(palette), label), [*palette, (0, 0, 0)])
-    across, down = np.arange(label.shape[1]), np.arange(label.shape[0])
-    dark = (across + down[:, None]) % PERIOD < STRIPE
+    dark = stripes(label.shape)
     void = label == ignore_index
     for chosen, colour in ((void & dark, DARK), (void & ~dark, LIGHT)):
         shown[chosen] = shown[chosen] // 3 + np.array(colour, np.uint8) // 3 * 2
     return shown
+
+
+def stripes(shape: Sequence[int]) -> np.ndarray:
+    """Which pixels of an array H x W are in a dark diagonal stripe, H x W booleans."""
+    down, across = np.ogrid[: shape[0], : shape[1]]
+    return (down + across) % PERIOD < STRIPE
 
 
 def fitted(array: np.ndarray, *, side: int, exact: bool = False) -> np.ndarray:

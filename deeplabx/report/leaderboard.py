@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
 from deeplabx.engine.durable import replace
 from deeplabx.errors import printable
 from deeplabx.process.terminal import columns, padded
+from deeplabx.report.next_commands import evaluate_words, next_line, resume_sweep_words
 from deeplabx.report.page import (
     Block,
     Card,
@@ -28,13 +27,13 @@ from deeplabx.report.page import (
     Tiles,
     write_page,
 )
+from deeplabx.report.repeats import FOLD, SEED, mean_over_folds, spread_of_runs
+from deeplabx.report.sweep_jobs import DONE, FAILED, FINISHED, STOPPED, SweepJob
 
-REPEATS = ("seed", "dataset.fold")  # settings over which a mean is taken
 MOST_ROWS = 20  # of the leaderboard in a terminal; the files have all
 MOST_FAILED = 5  # whose errors a terminal shows
 LONGEST_VALUE = 40  # columns of a setting's value in a terminal
 UNSET = "-"  # of a setting that a job does not override
-Job = Mapping[str, Any]  # as sweep.json has it
 
 
 @dataclass(frozen=True)
@@ -42,22 +41,22 @@ class Row:
     """Jobs that differ only in seed and fold."""
 
     values: tuple[str, ...]  # of the settings that vary
-    jobs: tuple[Job, ...]
+    jobs: tuple[SweepJob, ...]
 
     @property
-    def done(self) -> list[Job]:
-        """The jobs that count, the best first; a job whose mIoU is not a number does not."""
-        found = [job for job in self.jobs if job["status"] == "done" and is_number(job["miou"])]
+    def done(self) -> list[SweepJob]:
+        """The jobs that count, the best first; one without an mIoU does not."""
+        found = [job for job in self.jobs if job["status"] == DONE and job["miou"] is not None]
         return sorted(found, key=lambda job: -job["miou"])
 
     @property
     def mean(self) -> float | None:
-        return mean(job["miou"] for job in self.done) if self.done else None
+        pairs = [(settings_of(job).get(FOLD), job["miou"]) for job in self.done]
+        return mean_over_folds(pairs) if pairs else None
 
     @property
     def std(self) -> float | None:
-        """Standard deviation of the sample; None of fewer than two."""
-        return stdev(job["miou"] for job in self.done) if len(self.done) > 1 else None
+        return spread_of_runs([job["miou"] for job in self.done])
 
     @property
     def state(self) -> str:
@@ -70,7 +69,7 @@ class Row:
 @dataclass(frozen=True)
 class Leaderboard:
     keys: tuple[str, ...]  # settings that vary
-    repeats: tuple[str, ...]  # those of REPEATS that vary
+    repeats: tuple[str, ...]  # SEED and FOLD, if they vary
     rows: tuple[Row, ...]  # the best first; those without a result last, in their order
 
     @property
@@ -78,27 +77,23 @@ class Leaderboard:
         return self.rows[0] if self.rows and self.rows[0].done else None
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def settings_of(job: Job) -> dict[str, str]:
+def settings_of(job: SweepJob) -> dict[str, str]:
     """The overrides of a job as a table."""
     pairs = (one.partition("=") for one in job["overrides"])
     return {key: value if equals else "removed" for key, equals, value in pairs}
 
 
-def leaderboard(jobs: Sequence[Job]) -> Leaderboard:
+def leaderboard(jobs: Sequence[SweepJob]) -> Leaderboard:
     tables = [settings_of(job) for job in jobs]
     every = list(dict.fromkeys(key for table in tables for key in table))
     varying = [key for key in every if len({table.get(key) for table in tables}) > 1]
-    keys = tuple(key for key in varying if key not in REPEATS)
-    groups: dict[tuple[str, ...], list[Job]] = {}
+    keys = tuple(key for key in varying if key not in (SEED, FOLD))
+    groups: dict[tuple[str, ...], list[SweepJob]] = {}
     for job, table in zip(jobs, tables, strict=True):
         groups.setdefault(tuple(table.get(key, UNSET) for key in keys), []).append(job)
     rows = [Row(values, tuple(members)) for values, members in groups.items()]
     rows.sort(key=lambda row: math.inf if row.mean is None else -row.mean)  # stable: equal ones stay in order
-    return Leaderboard(keys, tuple(key for key in varying if key in REPEATS), tuple(rows))
+    return Leaderboard(keys, tuple(key for key in varying if key in (SEED, FOLD)), tuple(rows))
 
 
 def score_words(row: Row) -> str:
@@ -110,8 +105,8 @@ def score_words(row: Row) -> str:
 # --- terminal -----------------------------------------------------------------------------------------------
 
 
-def text(jobs: Sequence[Job], folder: Path, *, progress: Mapping[int, str], plugins: str = "") -> str:
-    """Counts, table, errors, the best and what to type next.
+def text(jobs: Sequence[SweepJob], folder: Path, *, progress: Mapping[int, str], plugins: str = "") -> str:
+    """Counts, table, errors, the best, and the next commands.
 
     progress: words for jobs that run, by their number. plugins: what a command line needs beside the folder.
     """
@@ -120,7 +115,7 @@ def text(jobs: Sequence[Job], folder: Path, *, progress: Mapping[int, str], plug
     lines = [f"{len(jobs)} jobs: {', '.join(f'{count} {status}' for status, count in counted.items())}", ""]
     lines += table_lines(board)
     lines += [f"job {number}: {words}" for number, words in progress.items()]
-    failed = [job for job in jobs if job["status"] == "failed"]
+    failed = [job for job in jobs if job["status"] == FAILED]
     for job in failed[:MOST_FAILED]:
         first = (str(job.get("error", "")).splitlines() or [""])[0]
         lines.append(f"job {job['job']} failed: {printable(first, 200)}")
@@ -132,7 +127,7 @@ def text(jobs: Sequence[Job], folder: Path, *, progress: Mapping[int, str], plug
 
 def table_lines(board: Leaderboard) -> list[str]:
     several = any(len(row.jobs) > 1 for row in board.rows)
-    states = any(job["status"] != "done" for row in board.rows for job in row.jobs)
+    states = any(job["status"] != DONE for row in board.rows for job in row.jobs)
     head = ["mIoU", *(["n"] if several else []), *board.keys, *(["state"] if states else []), "folder"]
     rows = [head]
     for row in board.rows[:MOST_ROWS]:
@@ -164,8 +159,8 @@ def short(value: str) -> str:
     return rounded if len(rounded) < len(value) and "." in value else value
 
 
-def unfinished(jobs: Sequence[Job]) -> int:
-    return sum(job["status"] not in ("done", "pruned") for job in jobs)
+def unfinished(jobs: Sequence[SweepJob]) -> int:
+    return sum(job["status"] not in FINISHED for job in jobs)
 
 
 def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: str) -> list[str]:
@@ -175,18 +170,18 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
         place = folder / best["folder"]
         lines += [
             f"best: {place}, mIoU {best['miou']:.4f}",
-            f"next: deeplabx eval {place}{plugins}   or   deeplabx predict {place} IMAGE{plugins}",
+            next_line(place, plugins=plugins),
         ]
     if unfinished:
         verb = "job is" if unfinished == 1 else "jobs are"
-        lines.append(f"{unfinished} {verb} not finished: deeplabx sweep resume {folder}{plugins}")
+        lines.append(f"{unfinished} {verb} not finished: {resume_sweep_words(folder, plugins=plugins)}")
     return lines
 
 
 # --- files --------------------------------------------------------------------------------------------------
 
 
-def csv_text(jobs: Sequence[Job]) -> str:
+def csv_text(jobs: Sequence[SweepJob]) -> str:
     """One line for each row of the leaderboard."""
     board = leaderboard(jobs)
     written = io.StringIO()
@@ -199,7 +194,7 @@ def csv_text(jobs: Sequence[Job]) -> str:
     return written.getvalue()
 
 
-def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None:
+def write_files(jobs: Sequence[SweepJob], folder: Path, *, plugins: str = "") -> None:
     """Write leaderboard.csv and sweep.html. Raises OSError, and DataError where one is a link or a folder."""
     replace(folder / "leaderboard.csv", csv_text(jobs))
     board = leaderboard(jobs)
@@ -207,19 +202,19 @@ def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None
     tiles: list[tuple[str, Cell]] = [("jobs", len(jobs))]
     if board.best is not None and board.best.mean is not None:
         tiles.append(("best mIoU", round(board.best.mean, 4)))
-    tiles += [(status, count) for status, count in counted.items() if status != "done" or len(counted) > 1]
+    tiles += [(status, count) for status, count in counted.items() if status != DONE or len(counted) > 1]
     blocks: list[Block] = [
         Section(
             "Summary",
             [
-                Tiles(tiles, {"failed": "error", "stopped": "warning"}),
+                Tiles(tiles, {FAILED: "error", STOPPED: "warning"}),
                 *commands(board, folder, jobs, plugins),
             ],
         ),
         Section("Leaderboard", board_blocks(board)),
         Section("Jobs", job_blocks(jobs, board)),
     ]
-    failed = [job for job in jobs if job["status"] == "failed"]
+    failed = [job for job in jobs if job["status"] == FAILED]
     if failed:
         cards: list[Block] = [
             Card("error", f"job {job['job']}", [Text(str(job.get("error", "")))]) for job in failed
@@ -228,13 +223,13 @@ def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None
     write_page(folder / "sweep.html", f"Sweep {folder.name}", blocks, words=f"{len(jobs)} jobs")
 
 
-def commands(board: Leaderboard, folder: Path, jobs: Sequence[Job], plugins: str) -> list[Block]:
+def commands(board: Leaderboard, folder: Path, jobs: Sequence[SweepJob], plugins: str) -> list[Block]:
     found: list[Block] = []
     if board.best is not None:
         place = folder / board.best.done[0]["folder"]
-        found.append(Command(f"deeplabx eval {place}{plugins}", "Evaluate the best job:"))
+        found.append(Command(evaluate_words(place, plugins=plugins), "Evaluate the best job:"))
     if unfinished(jobs):
-        found.append(Command(f"deeplabx sweep resume {folder}{plugins}", "Run what is not finished:"))
+        found.append(Command(resume_sweep_words(folder, plugins=plugins), "Run what is not finished:"))
     return found
 
 
@@ -258,7 +253,7 @@ def board_blocks(board: Leaderboard) -> list[Block]:
     return blocks
 
 
-def job_blocks(jobs: Sequence[Job], board: Leaderboard) -> list[Block]:
+def job_blocks(jobs: Sequence[SweepJob], board: Leaderboard) -> list[Block]:
     shown = [*board.keys, *board.repeats]
     rows: list[list[Cell]] = []
     for job in jobs:
@@ -266,7 +261,7 @@ def job_blocks(jobs: Sequence[Job], board: Leaderboard) -> list[Block]:
         rows.append(
             [
                 job["job"],
-                round(float(miou), 4) if is_number(miou) else "",
+                round(float(miou), 4) if miou is not None else "",
                 *(Code(values.get(key, UNSET)) for key in shown),
                 job["status"],
                 round(float(job["seconds"]), 1),
@@ -274,7 +269,7 @@ def job_blocks(jobs: Sequence[Job], board: Leaderboard) -> list[Block]:
             ]
         )
     blocks: list[Block] = [Table(["job", "mIoU", *shown, "state", "seconds", "folder"], rows)]
-    done = [job for job in jobs if is_number(job["miou"])]
+    done = [job for job in jobs if job["miou"] is not None]
     if len(done) > 2:
         numbers = [float(job["job"]) for job in done]
         best = [max(float(job["miou"]) for job in done[: at + 1]) for at in range(len(done))]

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy import stats
 
+from deeplabx.engine.metrics import metrics
 from deeplabx.engine.record.record import Record
 from deeplabx.errors import listed
 from deeplabx.report.statistics_draws import Drawn, Stratum, Whole, drawn
@@ -25,7 +27,6 @@ __all__ = [
     "bootstrap",
     "difference",
     "holm",
-    "spread_of_runs",
 ]
 
 LEVEL = 0.95
@@ -290,16 +291,11 @@ def variance_of_images(folds: Sequence[Fold], units: Sequence[Units], *, paired:
 
 
 def scores(record: Record) -> np.ndarray:
-    """float64 1 + C: mIoU, and the IoU of each class, 0 where it is neither labelled nor predicted."""
-    hits, labelled, predicted = (values.sum(axis=0).astype(np.float64) for values in record.class_pixels)
-    union = labelled + predicted - hits
-    iou = hits / np.maximum(union, 1)
-    return np.array([iou[union > 0].mean() if (union > 0).any() else 0.0, *iou])
-
-
-def spread_of_runs(mious: Sequence[float]) -> float | None:
-    """The sample standard deviation over runs; None for one run."""
-    return float(np.std(mious, ddof=1)) if len(mious) > 1 else None
+    """float64 1 + C: mIoU, and the IoU of each class, 0 where it is neither labelled nor predicted. Raises
+    DataError for a record that counts no pixel.
+    """
+    found = metrics(torch.from_numpy(record.counts.confusion()), record.classes)
+    return np.array([found.miou, *(value or 0.0 for value in found.per_class_iou.values())])
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,21 +1,20 @@
 """Images of the data set for a comparison's page, with what two entries predict on them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deeplabx.config import schema
-from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.record.record import Predictions, Record
 from deeplabx.errors import CheckpointError, DataError, DeeplabxError
 from deeplabx.report.compare.comparison import Comparison
 from deeplabx.report.compare.entries import Evaluated
 from deeplabx.report.compare.images import Example, Examples, gains, most_different, pairs_shown
-from deeplabx.run.build import dataset_of
+from deeplabx.report.run_page.folder import RESULT
 from deeplabx.run.description import config_from_plain
-from deeplabx.run.evaluated import RESULT, table_of
+from deeplabx.run.evaluated import table_of
+from deeplabx.run.evaluated_split import evaluated_split
 from deeplabx.run.folder import config_of
 
 
@@ -70,12 +69,9 @@ def opened(evaluated: Evaluated) -> tuple[ReadableSet | None, str]:
     """The split that was evaluated; None, with words, where it is not there or is another one now."""
     record = evaluated.record
     try:
-        config = config_behind(evaluated)
-        samples = dataset_of(config.dataset, split=record.split)
-        refuse_another(samples, record, config)
+        return evaluated_split(record, config_behind(evaluated).dataset), ""
     except DeeplabxError as error:
         return None, f"The data set cannot be read, so images and labels are not shown: {error.message}."
-    return samples, ""
 
 
 def config_behind(evaluated: Evaluated) -> schema.TrainConfig:
@@ -86,16 +82,3 @@ def config_behind(evaluated: Evaluated) -> schema.TrainConfig:
     if "config" not in table:
         raise CheckpointError(f"{path} names no config")
     return config_from_plain(table["config"])
-
-
-def refuse_another(samples: ReadableSet, record: Record, config: schema.TrainConfig) -> None:
-    """Raise DataError unless each image is where it was."""
-    names: Sequence[str] | None = image_names(samples, root=config.dataset.root)
-    if names is None:
-        names = [f"{samples.split} {index}" for index in range(len(samples))]
-    same = all(
-        0 <= index < len(names) and names[index] == name
-        for index, name in zip(record.indices.tolist(), record.names, strict=True)
-    )
-    if not same or list(samples.classes) != record.classes:
-        raise DataError("its images or classes have changed since the evaluation")

@@ -1,23 +1,23 @@
 """Evaluations that are read back from their folders, for `deeplabx compare`."""
 
 import hashlib
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from deeplabx.config import schema, stored
-from deeplabx.dataset.json_file import read_object
+from deeplabx.dataset.json_file import number, read_object
 from deeplabx.engine.checkpoint_folder import EXPORTED as EXPORTED_KINDS
 from deeplabx.engine.record.record import IMAGES, Record
-from deeplabx.errors import CheckpointError, DataError, quoted
+from deeplabx.errors import CheckpointError, DataError, listed, printable, quoted
 from deeplabx.report.compare.entries import EXPORTED, NUMBERS, Evaluated
-from deeplabx.run.evaluation import COST
+from deeplabx.report.next_commands import resume_sweep_words
+from deeplabx.report.run_page.folder import COST, RESULT
+from deeplabx.report.sweep_jobs import DONE, SUMMARY, read_jobs
 from deeplabx.run.folder import read_yaml
 
-SWEEP, RESULT, CONFIG = "sweep.json", "result.json", "config.yaml"
+CONFIG = "config.yaml"
 MOST_BYTES = 16 << 20  # of a file that is read here
-MOST_JOBS = 10_000
 # Settings that do not tell evaluations apart: none changes what a run learns.
 IGNORED = (
     *schema.FREE_ON_RESUME,
@@ -38,45 +38,19 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
             f"{folder} {what}; a comparison takes folders",
             hint="give folders of runs, of `deeplabx eval`, or of a sweep",
         )
-    if not (folder / SWEEP).is_file():
+    if not (folder / SUMMARY).is_file():
         return [evaluation_of(folder)], []
-    jobs = list(jobs_of(folder))
-    finished = [one for one, status in jobs if status == "done"]
+    jobs = read_jobs(folder)
+    finished = [folder / job["folder"] for job in jobs if job["status"] == DONE]
     if not finished:
-        raise CheckpointError(
-            f"{folder} is a sweep without a finished job", hint=f"deeplabx sweep resume {folder}"
-        )
-    left_out = [one.relative_to(folder).as_posix() for one, status in jobs if status != "done"]
+        raise CheckpointError(f"{folder} is a sweep without a finished job", hint=resume_sweep_words(folder))
+    left_out = [printable(job["folder"], 80) for job in jobs if job["status"] != DONE]
     words = (
-        [
-            f"{folder}: {len(left_out)} of {len(jobs)} jobs are not finished and left out: "
-            f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}"
-        ]
+        [f"{folder}: {len(left_out)} of {len(jobs)} jobs are not done and left out: {listed(left_out, 10)}"]
         if left_out
         else []
     )
     return [evaluation_of(one) for one in finished], words
-
-
-def jobs_of(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Folder and status of each job of a sweep."""
-    path = folder / SWEEP
-    jobs = table_of(path).get("jobs")
-    if not isinstance(jobs, list) or len(jobs) > MOST_JOBS:
-        raise CheckpointError(f"{path} is damaged: jobs is not a list of at most {MOST_JOBS:,} jobs")
-    for job in jobs:
-        name = job.get("folder") if isinstance(job, dict) else None
-        if not is_inside(name) or not isinstance(job, dict):
-            raise CheckpointError(f"{path} is damaged: {quoted(job)} names no folder inside the sweep's")
-        yield folder / name, str(job.get("status"))
-
-
-def is_inside(name: Any) -> TypeGuard[str]:
-    """Whether a name is a path that leads into a folder."""
-    if not isinstance(name, str) or "\0" in name or len(name) > 4096:
-        return False
-    path = Path(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def evaluation_of(folder: Path) -> Evaluated:
@@ -147,8 +121,7 @@ def cost_of(folder: Path) -> dict[str, Any]:
     found = table_of(path)
     for name in (*NUMBERS, "height", "width", "threads"):
         value = found.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and math.isfinite(value) and 0 <= value < 1e18):
+        if value is not None and (number(value) is None or not 0 <= value < 1e18):
             raise CheckpointError(f"{path} is damaged: {name}={quoted(value)}", hint="deeplabx eval RUN")
     if not isinstance(found.get("device", ""), str):
         raise CheckpointError(

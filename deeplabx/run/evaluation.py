@@ -17,9 +17,8 @@ from deeplabx.engine.record.record import write_predictions
 from deeplabx.engine.record.recorder import Recorder
 from deeplabx.model.size import convolutions, parameter_count
 from deeplabx.process.machine import cpu_model
+from deeplabx.report.run_page.folder import COST
 from deeplabx.run.build import model_of
-
-COST = "cost.json"
 
 
 def recorder_of(samples: ReadableSet, config: schema.TrainConfig, *, step: int) -> Recorder:
@@ -60,9 +59,14 @@ def cost_of(
         "width": width,
         "images_per_second": round(1 / median(recorder.seconds), 3),
         "peak_memory": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_memory(),
-        "device": torch.cuda.get_device_name() if on_gpu else cpu_model() or "cpu",
-        "threads": torch.get_num_threads(),
+        **machine_of(device),
     }
+
+
+def machine_of(device: torch.device) -> dict[str, Any]:
+    """On what a speed was measured: the name of the device, and the threads of a CPU's work."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_model() or "cpu"
+    return {"device": name, "threads": torch.get_num_threads()}
 
 
 def network_cost(

@@ -1,66 +1,38 @@
 """The report of a run or of an evaluation: what its folder holds, with the images of its data set."""
 
-import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deeplabx.config import schema, stored
-from deeplabx.dataset.fingerprint import image_names
+from deeplabx.config import schema
+from deeplabx.dataset.json_file import number
 from deeplabx.dataset.readable import ReadableSet
-from deeplabx.engine import durable
-from deeplabx.engine.checkpoint import fingerprint
-from deeplabx.engine.checkpoint_folder import MANIFEST, read_json
+from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import Metrics
-from deeplabx.engine.record.record import IMAGES, Record
+from deeplabx.engine.record.record import Record
 from deeplabx.errors import CheckpointError, ConfigError, DataError, printable
+from deeplabx.report.next_commands import evaluate_words, predict_words
 from deeplabx.report.page import Cell
 from deeplabx.report.run_page import Facts, write_run_page
-from deeplabx.report.run_page.facts import History, number
+from deeplabx.report.run_page.facts import History
 from deeplabx.report.run_page.folder import RESULT, Files
 from deeplabx.run import plugins
-from deeplabx.run.build import dataset_of
-from deeplabx.run.description import StoredModel, config_from_plain
-from deeplabx.run.environment import environment_of
-from deeplabx.run.folder import config_of, extensions_of, newest_root, overrides_of
-from deeplabx.run.paths import refuse_moved, with_absolute_paths
+from deeplabx.run.evaluated_split import evaluated_split
+from deeplabx.run.folder import extensions_of, newest_root
+from deeplabx.run.paths import refuse_moved
+from deeplabx.run.report_source import Change, Source, model_sha256, shell_words
 
-REPORT, EVALUATION = "report.html", "evaluation.json"
+REPORT = "report.html"
 SCALES = "eval.scales=[0.5,0.75,1.0,1.25,1.5,1.75]"
 PAUSE = 10.0  # seconds between two reports of a run that evaluates more often: one takes about 0.5 of a core
 MOST_UNREADABLE = 1000  # lines of unreadable.txt
-Change = Callable[[schema.TrainConfig], schema.TrainConfig]
 
 
 # --- written beside a run or an evaluation ------------------------------------------------------------------
-
-
-def write_source(folder: Path, found: StoredModel, overrides: Sequence[str], *, device: Any) -> None:
-    """Write evaluation.json: of what an evaluation outside a run was made, for its report."""
-    path = found.checkpoint.path.resolve()
-    source = {
-        "checkpoint": str(path),
-        "sha256": model_sha256(path),
-        "overrides": [one for one in overrides if one.partition("=")[0] != "ckpt"],
-        "environment": environment_of(found.config, device, workers=0),
-        "config": stored.to_plain(with_absolute_paths(found.config)),
-    }
-    durable.replace(folder / EVALUATION, json.dumps(source, indent=2) + "\n")
-
-
-def model_sha256(checkpoint: Path) -> str | None:
-    """Of the weights, by the checkpoint's manifest, or of an exported file; None where there is none."""
-    if checkpoint.is_file():
-        return str(fingerprint(checkpoint)["sha256"])
-    if not (checkpoint / MANIFEST).is_file():
-        return None
-    entry = read_json(checkpoint / MANIFEST).get("model.safetensors")
-    return str(entry.get("sha256")) if isinstance(entry, dict) else None
 
 
 def report_quietly(folder: Path, say: Callable[[str], None], **known: Any) -> bool:
@@ -157,102 +129,7 @@ def write_report(
     return folder / REPORT
 
 
-# --- what the folder is of ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Source:
-    """A run, or an evaluation outside one. config: None where it cannot be used, which `problems` says.
-
-    target: what eval and predict are given: a run's folder, or the checkpoint or file that was evaluated.
-    """
-
-    folder: Path
-    is_run: bool
-    config: schema.TrainConfig | None
-    stored: schema.TrainConfig | None  # as it is in the folder
-    problems: list[str]
-    target: Path | None
-    again: str
-    text: str  # of the config
-    overrides: Sequence[str]
-    environment: Mapping[str, Any]
-    sha256: str | None = None
-
-    @classmethod
-    def of(cls, folder: Path, *, change: Change | None = None) -> "Source":
-        if (folder / "config.yaml").is_file():
-            return cls.of_run(folder, change)
-        if any((folder / name).is_file() for name in (EVALUATION, IMAGES)):
-            return cls.of_evaluation(folder, change)
-        raise CheckpointError(
-            f"{folder} is neither the folder of a run nor of an evaluation: it has no config.yaml, and no "
-            f"{IMAGES}",
-            hint="give the folder that train or eval printed, such as outputs/train/NAME/STAMP",
-        )
-
-    @classmethod
-    def of_run(cls, folder: Path, change: Change | None) -> "Source":
-        problems: list[str] = []
-        config = before = None
-        try:
-            before = config_of(folder)
-            config = before if change is None else change(before)
-        except CheckpointError as error:
-            problems.append(str(error).replace("\n", "; "))
-        try:
-            overrides = overrides_of(folder)
-        except CheckpointError as error:
-            problems.append(error.message)
-            overrides = []
-        text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
-        again = f"deeplabx train {typed(overrides)}".strip() + plugins.as_overrides()
-        return cls(folder, True, config, before, problems, folder, again, text[:100_000], overrides, {})
-
-    @classmethod
-    def of_evaluation(cls, folder: Path, change: Change | None) -> "Source":
-        problems: list[str] = []
-        plain: dict[str, Any] = {}
-        config = before = None
-        try:
-            if (folder / EVALUATION).is_file():
-                plain = read_json(folder / EVALUATION)
-        except CheckpointError as error:
-            problems.append(error.message)
-        table = plain.get("environment")
-        environment = table if isinstance(table, dict) else {}
-        if "config" in plain:
-            try:
-                plugins.refuse_absent(environment.get("plugins", []), source=folder)
-                before = config_from_plain(plain["config"])
-                config = before if change is None else change(before)
-            except (CheckpointError, ConfigError) as error:
-                problems.append(f"{folder / EVALUATION}: {str(error).splitlines()[0]}")
-        path, sha256, given = plain.get("checkpoint"), plain.get("sha256"), plain.get("overrides")
-        target = Path(path) if isinstance(path, str) else None
-        overrides = [str(one) for one in given] if isinstance(given, list) else []
-        again = (
-            "" if target is None else f"deeplabx eval {shlex.quote(str(target))} {typed(overrides)}".strip()
-        )
-        text = "" if before is None else json.dumps(plain["config"], indent=2)
-        return cls(
-            folder,
-            False,
-            config,
-            before,
-            problems,
-            target,
-            again + (plugins.as_overrides() if again else ""),
-            text[:100_000],
-            overrides,
-            environment,
-            sha256 if isinstance(sha256, str) else None,
-        )
-
-
-def typed(overrides: Sequence[str]) -> str:
-    """Overrides for a shell. The quotes that Hydra needs around a plain value are added again by deeplabx."""
-    return shlex.join(re.sub(r"^([\w.+-]+=)'([^'\\]*)'$", r"\1\2", one) for one in overrides)
+# --- status and title ---------------------------------------------------------------------------------------
 
 
 def status_of(
@@ -321,26 +198,9 @@ def images_of(record: Record, source: Source, samples: ReadableSet | None) -> tu
                 command=f"deeplabx report {source.folder}",
                 newer_root=None if source.target is None else newest_root(source.target),
             )
-            samples = dataset_of(config.dataset, split=record.split)
-        refuse_other_images(record, samples, root=config.dataset.root)
+        return evaluated_split(record, config.dataset, samples=samples), ""
     except (DataError, ConfigError) as error:
         return None, str(error).replace("\n", "; ")
-    return ReadableSet(samples.samples, split=samples.split), ""
-
-
-def refuse_other_images(record: Record, samples: ReadableSet, *, root: str | None) -> None:
-    """Raise DataError for other images or classes than were evaluated."""
-    words = f"the images of {record.split} are not those that were evaluated:"
-    if list(samples.classes) != record.classes:
-        raise DataError(f"{words} the data set has other classes now")
-    if len(record.indices) and int(record.indices.max()) >= len(samples):
-        raise DataError(f"{words} there are {len(samples)} now")
-    names = image_names(samples, root=root)
-    if names is None:
-        return
-    for name, index in zip(record.names, record.indices.tolist(), strict=True):
-        if names[index] != name:
-            raise DataError(f"{words} image {index} was {name}, and is {names[index]} now")
 
 
 # --- rows of tables -----------------------------------------------------------------------------------------
@@ -362,7 +222,9 @@ def settings_of(config: schema.TrainConfig | None) -> list[tuple[str, Cell]]:
 
 
 def commands_of(folder: Path, source: Source, files: Files, *, finished: bool) -> list[tuple[str, str]]:
-    """What to type next. Commands that need a checkpoint are left out where there is none yet."""
+    """The next commands, with what each does. Those that need a checkpoint are left out where there is none
+    yet.
+    """
     here, given = shlex.quote(str(folder.resolve())), plugins.as_overrides()
     found = []
     trained = source.target is not None
@@ -371,16 +233,16 @@ def commands_of(folder: Path, source: Source, files: Files, *, finished: bool) -
         if trained and not finished:
             found.append(("Continue it", f"deeplabx resume {here}{given}"))
     if trained and source.target is not None:
-        target = shlex.quote(str(source.target.resolve()))
+        target = source.target.resolve()
         kept = [one for one in source.overrides if not re.match(r"eval\.(scales|flip)=", one)]
-        settings = typed([*([] if source.is_run else kept), SCALES, "eval.flip=true"])
-        scales = f"deeplabx eval {target} {settings}{given}"
+        settings = shell_words([*([] if source.is_run else kept), SCALES, "eval.flip=true"])
+        scales = f"{evaluate_words(target)} {settings}{given}"
         found += [
             ("More scales, and flipped images too: slower, and mostly better", scales),
-            ("Class ids and overlays of your images", f"deeplabx predict {target} IMAGE{given}"),
+            ("Class ids and overlays of your images", predict_words(target, plugins=given)),
         ]
         if not source.target.is_file():
-            found.append(("A file for other programs", f"deeplabx export {target}{given}"))
+            found.append(("A file for other programs", f"deeplabx export {shlex.quote(str(target))}{given}"))
     if files.record is not None:
         found.append(
             ("Is another run better, and how sure is that", f"deeplabx compare {here} OTHER_RUN{given}")

@@ -11,7 +11,7 @@ import numpy as np
 from deeplabx.config import schema
 from deeplabx.config.fields import builder_settings, walk
 from deeplabx.report.background import Background
-from deeplabx.report.curves import logged
+from deeplabx.report.metrics_file import logged
 from deeplabx.run.build import built
 from deeplabx.tracker.contract import Run, Tracker, in_a_line
 

@@ -66,7 +66,7 @@ def test_a_study_that_was_killed_has_the_trials_of_one_that_was_not(
     assert [trial.value for trial in trials_of(tmp_path / "whole")] == [job["miou"] for job in whole]
 
     assert deeplabx(*STUDY, "sweep.trials=4", "hydra.sweep.dir=killed").code == 0
-    # killed while the last one ran, before the study was told of it
+    # killed while the last one ran, before its end was recorded in the study
     change(tmp_path / "killed", lambda it: it["jobs"][3].update(status="running", miou=None))
     with sqlite3.connect(tmp_path / "killed" / "study.db") as base:
         base.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 3")

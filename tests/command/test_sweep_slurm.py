@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from deeplabx.command import sweep_slurm
-from deeplabx.command.sweep_record import Job, Sweep
+from deeplabx.command.sweep_record import Sweep
 from deeplabx.config import schema
+from deeplabx.report.sweep_jobs import SweepJob
 from tests.command.light_sweeps import without_composing
 from tests.conftest import TINY, Deeplabx
 
@@ -37,7 +38,7 @@ RESULT = '{"status": "done", "miou": 0.5, "seconds": 2.5}'
 def test_a_job_is_submitted_and_its_end_is_written_down(
     deeplabx: Deeplabx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def instead_of_training(sweep: Sweep, job: Job) -> list[str]:
+    def instead_of_training(sweep: Sweep, job: SweepJob) -> list[str]:
         return ["sh", "-c", f"echo working; echo '{RESULT}' > {sweep.job_folder(job).absolute()}/job.json"]
 
     without_composing(monkeypatch)

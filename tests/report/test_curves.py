@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -15,9 +14,8 @@ from deeplabx.report.curves import (
     draw_loss,
     draw_lr,
     draw_miou,
-    logged,
-    running_mean,
 )
+from deeplabx.report.metrics_file import logged
 
 NAMES = ["sky", "a$b_c^d", "道路", "x" * 300]
 
@@ -100,15 +98,3 @@ def test_a_log_axis_is_for_a_few_large_values(values: list[float], scale: str) -
     found = axes()
     draw_lr(found, [{"step": index, "lr": value} for index, value in enumerate(values)])
     assert found.get_yscale() == scale
-
-
-@pytest.mark.parametrize("count", [1, 3, 7, 31])
-def test_the_running_mean_is_that_of_a_loop(count: int) -> None:
-    values = np.random.default_rng(0).normal(size=20)
-    values[[3, 4, 5, 11]] = math.nan
-    expected = []
-    for index in range(20):
-        reach = min(count // 2, index, 19 - index)
-        near = [one for one in values[index - reach : index + reach + 1] if math.isfinite(one)]
-        expected.append(sum(near) / len(near) if near else math.nan)
-    assert running_mean(values, count) == pytest.approx(expected, nan_ok=True)

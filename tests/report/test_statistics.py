@@ -14,7 +14,6 @@ from deeplabx.report.statistics import (
     bootstrap,
     difference,
     holm,
-    spread_of_runs,
 )
 from deeplabx.report.statistics_draws import Stratum, blocks, drawn
 from deeplabx.report.statistics_units import Member, Units
@@ -276,11 +275,6 @@ def test_folds_are_drawn_apart_and_averaged() -> None:
 def test_holm_is_what_its_definition_says() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({"a": 0.7, "b": 0.6}) == {"a": 1.0, "b": 1.0}
-
-
-def test_the_spread_of_one_run_is_unknown() -> None:
-    assert spread_of_runs([0.5]) is None
-    assert spread_of_runs([0.5, 0.7]) == pytest.approx(np.sqrt(0.02))
 
 
 def test_intervals_cover_the_truth() -> None:

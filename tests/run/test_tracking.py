@@ -13,6 +13,7 @@ import pytest
 
 from deeplabx import registry
 from deeplabx.command import train as train_command
+from deeplabx.command import train_evaluations
 from deeplabx.config import schema
 from deeplabx.errors import ConfigError
 from deeplabx.run.tracking import Guarded, logged_values, tracked_run, tracker_of
@@ -203,8 +204,8 @@ def test_drawings_that_fail_cost_a_line_of_the_log_each(
     def fails(*_: Any) -> None:
         raise ValueError("no\nfont")
 
-    for name in ("draw_curves", "confusion_figure"):
-        monkeypatch.setattr(train_command, name, fails)
+    for module, name in ((train_command, "draw_curves"), (train_evaluations, "confusion_figure")):
+        monkeypatch.setattr(module, name, fails)
     folder = train_tiny("run", "trainer.samples=0")
     said = capsys.readouterr().out
     assert (folder / "DONE").is_file()

@@ -137,6 +137,8 @@ class Record:
             raise ValueError("its indices or sizes are out of range")
         if groups is not None and len(groups) != len(names):
             raise ValueError("it has not one group for each image")
+        if len(set(classes)) < count:
+            raise ValueError("two of its classes have the same name")
         if len(plain["palette"]) != count:
             raise ValueError("it has not one colour for each class")
         details = details_in(arrays, count) if "boundary" in arrays else None

@@ -135,7 +135,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     machines = {one.entry.machine for one in comparison.rows}
     if not one_machine(comparison):
-        known = ", ".join(sorted(one for one in machines if one)) or "unknown"
+        known = "; ".join(sorted(one for one in machines if one)) or "unknown"
         lines.append(f"images/s marked * were not all measured on one machine ({known}): do not compare them")
     sizes = {
         (run.cost.get("height"), run.cost.get("width")) for row in comparison.rows for run in row.entry.runs

@@ -11,9 +11,9 @@ import numpy as np
 
 from deeplabx.engine.record.record import Record
 from deeplabx.errors import ConfigError, DataError, listed, quoted
-from deeplabx.report.statistics import scores, spread_of_runs
+from deeplabx.report.repeats import FOLD, SEED, mean_over_folds, spread_of_runs
+from deeplabx.report.statistics import scores
 
-SEED, FOLD = "seed", "dataset.fold"
 EXPORTED, STEP, FOLDER = "exported", "step", "folder"  # what no config has
 NUMBERS = ("parameters", "multiply_adds", "images_per_second", "peak_memory")  # of cost.json
 
@@ -60,8 +60,7 @@ class Entry:
     @property
     def miou(self) -> float:
         """The mean over folds of the mean over seeds."""
-        means = [float(np.mean([one.miou for one in self.of_fold(fold)])) for fold in self.folds]
-        return float(np.mean(means))
+        return mean_over_folds((one.fold, one.miou) for one in self.runs)
 
     @property
     def std(self) -> float | None:
@@ -111,7 +110,7 @@ def entries_of(evaluated: Sequence[Evaluated], *, ignored: Sequence[str] = ()) -
         spread = spread_of_runs([one.miou for one in runs])
         raise ConfigError(
             f"the {len(runs)} runs differ in seed or fold alone, so there is nothing to compare: mIoU "
-            f"{np.mean([one.miou for one in runs]):.4f} ± {spread:.4f}",
+            f"{mean_over_folds((one.fold, one.miou) for one in runs):.4f} ± {spread:.4f}",
             hint="give runs with other settings too",
         )
     varying = varying_settings([dict(key) for key in groups])

@@ -336,7 +336,7 @@ def example_blocks(
         shown = label_overlay(below, ids, palette, ignore_index=ignore_index, side=SIDE)
         figures.append(Figure(shown, words, most=SIDE))
     name = Text(f"{example.name}: {points(example.gain, sign=True)} points")
-    return [name, Gallery(figures)] if figures else [name]
+    return [name, Gallery(figures, columns=4)] if figures else [name]
 
 
 # --- settings -----------------------------------------------------------------------------------------------

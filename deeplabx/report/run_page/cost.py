@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deeplabx.dataset.json_file import nan_number, number
 from deeplabx.errors import byte_words
 from deeplabx.report.page import Bars, Block, Cell, Code, Details, Fixed, Section, Table, Text
-from deeplabx.report.run_page.facts import Facts, nan_number, number
+from deeplabx.report.run_page.facts import Facts
 
 EXPLAINED = (
     "Multiply-adds are those of the convolutions, for one image of that size at one scale. Images per second "

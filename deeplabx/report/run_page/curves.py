@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from deeplabx.dataset.json_file import nan_number, number
 from deeplabx.report.page import Beside, Block, Details, Lines, Section, Table, Text
 from deeplabx.report.page.blocks import Cell
-from deeplabx.report.run_page.facts import Facts, nan_number, number
+from deeplabx.report.run_page.facts import Facts
+from deeplabx.report.smoothing import running_mean, window_of
 
 MOST_POINTS = 300  # of a curve; more are averaged
-SMOOTHED = 20  # parts of a run that one point of the smoothed loss averages
 FEWEST = 10  # steps that are worth smoothing
 IN_A_CHART = 6  # classes, one for each colour of curves
 MOST_CHARTS = 4
@@ -34,7 +35,8 @@ def training(lines: Sequence[dict[str, Any]]) -> list[Block]:
     series = {"loss": points(steps, loss)}
     behind = []
     if len(steps) >= FEWEST:
-        series = {"smoothed": points(steps, smoothed(loss)), "as logged": points(steps, loss)}
+        smoothed = running_mean(loss, window_of(len(loss)))
+        series = {"smoothed": points(steps, smoothed), "as logged": points(steps, loss)}
         behind = ["as logged"]
     blocks: list[Block] = [
         Beside(
@@ -48,19 +50,6 @@ def training(lines: Sequence[dict[str, Any]]) -> list[Block]:
     if lost:
         blocks.append(Text(f"At {lost:,} of the logged steps the loss was not a finite number: gaps."))
     return blocks
-
-
-def smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean of the values around each, over a twentieth of them; those that are nan do not count."""
-    half = max(1, len(values) // SMOOTHED) // 2
-    there = np.isfinite(values)
-    totals = np.concatenate([[0.0], np.cumsum(np.where(there, values, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(there)])
-    positions = np.arange(len(values))
-    first, last = np.maximum(positions - half, 0), np.minimum(positions + half + 1, len(values))
-    number = counts[last] - counts[first]
-    with np.errstate(invalid="ignore"):
-        return np.where(number > 0, (totals[last] - totals[first]) / np.maximum(number, 1), np.nan)
 
 
 def points(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:

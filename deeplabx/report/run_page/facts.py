@@ -1,11 +1,11 @@
 """What the report of a run or of an evaluation is made of."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.doctor import Alarm
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.record.record import Predictions, Record
 from deeplabx.report.page import Cell
@@ -18,14 +18,6 @@ class History(NamedTuple):
 
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
-
-
-class Alarm(NamedTuple):
-    """What a run said when it looked wrong. hint: what to do."""
-
-    step: int | None
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Facts:
     unreadable: Sequence[str] = ()
     problems: Sequence[str] = ()
     settings: Sequence[tuple[str, Cell]] = ()  # with which it was evaluated
-    commands: Sequence[tuple[str, str]] = ()  # what each does, and the line to type
+    commands: Sequence[tuple[str, str]] = ()  # what each does, and its command line
     cost: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -63,16 +55,3 @@ class Facts:
     config: str = ""  # the whole config, as YAML
     batch_size: int | None = None
     seconds: float | None = None  # that the run took
-
-
-def number(value: Any) -> float | None:
-    """A finite number of a JSON file; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def nan_number(value: Any) -> float:
-    """The same, with nan in place of None."""
-    found = number(value)
-    return math.nan if found is None else found

@@ -2,7 +2,6 @@
 report, which is made without it.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +9,16 @@ from typing import Any
 
 import torch
 
-from deeplabx.dataset.json_file import read_object, read_text, refuse_constant
+from deeplabx.dataset.json_file import number, read_object
+from deeplabx.engine.doctor import ALARMS, Alarm, read_alarms
 from deeplabx.engine.metrics import Metrics, metrics
 from deeplabx.engine.record.record import IMAGES, Predictions, Record
 from deeplabx.errors import CheckpointError, DataError, quoted
-from deeplabx.report.run_page.facts import Alarm, History, number
+from deeplabx.report.metrics_file import read_lines
+from deeplabx.report.run_page.facts import History
 
 MOST_BYTES = 16 << 20  # of a JSON file
-MOST_OF_HISTORY = 512 << 20  # bytes of metrics.jsonl
-MOST_STEPS = 2**31
-MOST_ALARMS = 100
-COST, VARIANTS, ALARMS, RESULT = "cost.json", "variants.json", "alarms.json", "result.json"
+COST, VARIANTS, RESULT = "cost.json", "variants.json", "result.json"
 SUMMARY = ("miou", "miou_gt_only", "pixel_accuracy", "mean_class_accuracy", "frequency_weighted_iou")
 
 
@@ -46,7 +44,7 @@ class Files:
         found = cls(folder)
         for name in ("result", "cost", "variants", "environment"):
             setattr(found, name, found.tried(read_object, folder / f"{name}.json", {}))
-        found.alarms = found.tried(read_alarms, folder / ALARMS, [])
+        found.alarms = found.tried(lambda path, **_: read_alarms(path), folder / ALARMS, [])
         found.history = found.tried(found.read_history, folder / "metrics.jsonl", History([], []))
         found.record = found.tried(lambda path, **_: Record.read(path.parent), folder / IMAGES, None)
         if found.record is not None:
@@ -90,52 +88,17 @@ class Files:
             )
 
     def read_history(self, path: Path, *, most_bytes: int) -> History:
-        found, damaged = History([], []), 0
-        text = read_text(path, most_bytes=max(most_bytes, MOST_OF_HISTORY))
-        for line in text[: text.rfind("\n") + 1].splitlines():  # the last may still be written
-            try:
-                one = json.loads(line, parse_constant=refuse_constant)
-            except (ValueError, RecursionError):
-                one = None
-            step = number(one.get("step")) if isinstance(one, dict) else None
-            if step is None or not 0 <= step <= MOST_STEPS:
-                damaged += 1
-            elif "miou" in one:
-                found.evaluations.append(one)
-            elif "loss" in one:
-                found.steps.append(one)
+        """most_bytes: of other files; the lines of a long run are more."""
+        lines, damaged = read_lines(path)
         if damaged:
             self.problems.append(f"{path}: {damaged} lines cannot be read, and are left out of the curves")
-        return found
+        evaluations = [one for one in lines if "miou" in one]
+        return History([one for one in lines if "loss" in one and "miou" not in one], evaluations)
 
 
 def words(value: Any) -> str:
     found = number(value)
     return quoted(value) if found is None else f"{found:.4f}"
-
-
-def read_alarms(path: Path, *, most_bytes: int) -> list[Alarm]:
-    """Raises DataError for anything that no run writes."""
-    text = read_text(path, most_bytes=most_bytes)
-    try:
-        found = json.loads(text, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not readable JSON: {' '.join(str(error).split())[:160]}") from None
-    if not (isinstance(found, list) and all(isinstance(one, dict) for one in found)):
-        raise DataError(f"{path} must hold a list of objects")
-    alarms = []
-    for one in found[:MOST_ALARMS]:
-        step = number(one.get("step"))
-        alarms.append(
-            Alarm(
-                None if step is None else int(step),
-                str(one.get("message", ""))[:1000],
-                str(one.get("hint", ""))[:1000],
-            )
-        )
-    if len(found) > MOST_ALARMS:
-        alarms.append(Alarm(None, f"{len(found) - MOST_ALARMS} more are in {path.name}", ""))
-    return alarms
 
 
 def of_plain(plain: dict[str, Any]) -> Metrics | None:

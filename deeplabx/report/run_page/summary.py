@@ -1,4 +1,4 @@
-"""What matters most: the numbers, what is wrong, and what to type next."""
+"""What matters most: the numbers, what is wrong, and the next commands."""
 
 from deeplabx.errors import listed
 from deeplabx.report.page import Block, Card, Cell, Command, Fixed, Names, Section, Table, Text, Tiles
@@ -35,7 +35,7 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
             [tiles, Text(facts.status)] if facts.is_run and facts.level not in ("good", "error") else [tiles]
         )
     if not facts.is_run:
-        return [Text("Of this evaluation, no file with its result can be read.")]
+        return [Text("No file with the result of this evaluation can be read.")]
     words = "There is no evaluation yet, so this page has only what the run has logged."
     return [tiles, Text(facts.status), Text(words)]
 
@@ -71,8 +71,8 @@ def warnings(facts: Facts) -> list[Section]:
     if facts.is_run and facts.level == "error":
         cards.insert(0, Card("error", facts.status))
     for alarm in facts.alarms:
-        step = [] if alarm.step is None else [Text(f"At step {alarm.step:,}.", quiet=True)]
-        cards.append(Card("warning", alarm.message, [*([Text(alarm.hint)] if alarm.hint else []), *step]))
+        step = Text(f"At step {alarm.step:,}.", quiet=True)
+        cards.append(Card("warning", alarm.message, [Text(alarm.hint), step]))
     if facts.unreadable:
         count = len(facts.unreadable)
         title = f"{count:,} {'image' if count == 1 else 'images'} could not be read, and were left out"

@@ -25,7 +25,7 @@ from deeplabx.report.run_page.boundaries import boundary_iou, trimap_miou
 from deeplabx.report.run_page.calibration import calibration_error
 from deeplabx.report.run_page.confusion import OTHERS, heatmap, worst_confusions
 from deeplabx.report.run_page.cost import training_seconds
-from deeplabx.report.run_page.curves import MOST_POINTS, points, smoothed
+from deeplabx.report.run_page.curves import MOST_POINTS, points
 from deeplabx.report.run_page.examples import SMALLEST, crop_around
 from deeplabx.report.run_page.folder import Files
 from deeplabx.report.run_page.images import chosen
@@ -242,15 +242,6 @@ def test_an_image_is_shown_once(count: int, monkeypatch: pytest.MonkeyPatch) -> 
         assert groups == {"Worst": [0, 1, 2, 3], "Median": [49, 50], "Best": [99, 98]}
 
 
-def test_smoothing_is_the_mean_around_each_value() -> None:
-    values = np.random.default_rng(0).random(100)
-    values[7] = np.nan
-    found = smoothed(values)
-    for at in range(100):
-        around = [one for one in values[max(0, at - 2) : at + 3] if np.isfinite(one)]
-        assert found[at] == pytest.approx(np.mean(around), rel=1e-9)
-
-
 def test_a_long_curve_has_few_points_with_the_same_mean() -> None:
     steps, values = np.arange(12_000.0), np.random.default_rng(0).random(12_000)
     x, y = points(steps, values)
@@ -418,7 +409,7 @@ def test_a_damaged_prediction_leaves_the_others(own_run: Path, monkeypatch: pyte
 def test_an_evaluation_of_which_nothing_can_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "images.npz").write_bytes(b"x")
     page = page_of(tmp_path)
-    assert "Of this evaluation, no file with its result can be read." in page.text
+    assert "No file with the result of this evaluation can be read." in page.text
     assert "running" not in page.text
 
 
@@ -429,7 +420,7 @@ def test_lines_that_no_run_writes_are_counted(own_run: Path) -> None:
         file.write('{"step": 5, "miou": {}, "per_class_iou": {"disc": "x", "ring": null, "bar": 0.25}}\n')
     page = page_of(own_run)
     assert "4 lines cannot be read" in page.text
-    assert "IoU, classes 1 to 3 from the lowest" in page.text
+    assert "IoU, classes 7 to 7 from the lowest" in page.text  # six of the run, and bar
 
 
 def test_a_data_set_that_is_gone_leaves_the_numbers(own_run: Path) -> None:
