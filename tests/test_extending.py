@@ -90,7 +90,7 @@ def test_show_list_and_help_know_its_options(story: Story) -> None:
 
 
 def test_it_is_swept_over(story: Story) -> None:
-    assert "2 jobs, summary in" in said(story, "-m loss.gamma=1,2")
+    assert "2 jobs: 2 done" in said(story, "-m loss.gamma=1,2")
 
 
 def test_two_processes_load_it(story: Story) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from deeplabx.dataset.json_file import number, read_json
 from deeplabx.engine import durable
-from deeplabx.engine.metrics import metrics
+from deeplabx.engine.metrics import Metrics, metrics
 from deeplabx.engine.record.record import Record
 from deeplabx.engine.state import Update
 from deeplabx.errors import DataError, listed, printable, quoted
@@ -26,7 +26,7 @@ WINDOW = 20  # steps whose losses and gradient norms are taken together
 FEWEST_STEPS = 200  # before which little can be said of what a run has learned
 FALLING = 0.97  # loss of the newest steps / of the first ones, above which it is not falling
 GROWING = 20.0  # gradient norm of the newest steps / of the first ones
-LEARNED = 0.5  # mIoU from which on a loss need not fall: the run may have started from good weights
+LEARNED = 0.5  # IoU from which on a loss need not fall, and from which on a class counts as learned
 IMPROVED = 0.02  # of mIoU since the first evaluation
 WAITING, WAITING_SECONDS = 0.3, 20.0  # share of the time, and how long, until waiting for data is said
 LR_FACTOR = 10.0  # between the learning rate and the recommended one
@@ -174,17 +174,18 @@ class RunDoctor:
         confusion, split, images = record.counts.confusion(), record.split, len(record.names)
         labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         self.predicted |= predicted > 0
-        miou = metrics(torch.from_numpy(confusion), list(self.classes)).miou
+        found = metrics(torch.from_numpy(confusion), list(self.classes))
+        miou = found.miou
         first = miou if self.first_miou is None else self.first_miou
         self.first_miou = first
         return [
-            *self.classes_found(step, labelled, predicted, split=split),
+            *self.classes_found(step, labelled, predicted, found, split=split),
             *self.loss(step, miou=miou, first_miou=first),
             *self.label_shares(step, labelled, split=split, images=images),
         ]
 
     def classes_found(
-        self, step: int, labelled: np.ndarray, predicted: np.ndarray, *, split: str
+        self, step: int, labelled: np.ndarray, predicted: np.ndarray, result: Metrics, *, split: str
     ) -> list[Alarm]:
         """Whether all pixels have one class, or a class has none."""
         if step < FEWEST_STEPS:
@@ -200,13 +201,14 @@ class RunDoctor:
                 "init_from), another optimizer.lr, or loss.class_balance",
             )
         missed = [self.classes[index] for index in np.flatnonzero(common & ~self.predicted).tolist()]
-        if not missed or step < self.max_iters / 2:
-            return []
+        others = [result.per_class_iou[name] or 0.0 for name in self.classes if name not in missed]
+        if not missed or step < self.max_iters / 2 or median(others) < LEARNED:
+            return []  # a run that has not learned the other classes yet may find these too
         return self.new(
             step,
             "class_missed",
             f"no evaluation has predicted {listed(missed)}",
-            "if longer training does not help: loss.class_balance, dataset.class_sampling, or check that the "
+            "if longer training does not help: loss.class_balance, augment.class_sampling, or check that the "
             "training split labels it (deeplabx data stats)",
         )
 

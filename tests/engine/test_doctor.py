@@ -89,9 +89,11 @@ def test_each_kind_is_said_once() -> None:
 
 
 def test_a_class_that_no_evaluation_has_predicted() -> None:
-    without_car = np.array([[95, 0, 5], [40, 0, 5], [10, 0, 40]])
+    without_car = np.array([[95, 0, 5], [20, 0, 5], [10, 0, 40]])
     own = doctor()
     assert own.evaluation(100, record(without_car)) == []  # too early to say
+    others_not_learned = np.array([[60, 0, 40], [20, 0, 5], [40, 0, 10]])
+    assert own.evaluation(200, record(others_not_learned)) == []
     (alarm,) = own.evaluation(200, record(without_car))
     assert alarm.kind == "class_missed"
     assert "car" in alarm.message
