@@ -21,6 +21,7 @@ from deeplabx.report.page import (
     Cell,
     Code,
     Command,
+    Fixed,
     Lines,
     Section,
     Table,
@@ -150,7 +151,7 @@ def table_lines(board: Leaderboard) -> list[str]:
         lines.append(f"... {len(board.rows) - MOST_ROWS} more rows in leaderboard.csv")
     if several and board.repeats:
         lines.append(
-            f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best of them"
+            f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best job of the row"
         )
     return lines
 
@@ -177,6 +178,8 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
             f"best: {place}, mIoU {best['miou']:.4f}",
             f"next: deeplabx eval {place}{plugins}   or   deeplabx predict {place} IMAGE{plugins}",
         ]
+    if sum(bool(row.done) for row in board.rows) > 1:
+        lines.append(f"which is better, and how sure: deeplabx compare {folder}")
     if unfinished:
         verb = "job is" if unfinished == 1 else "jobs are"
         lines.append(f"{unfinished} {verb} not finished: deeplabx sweep resume {folder}{plugins}")
@@ -206,7 +209,8 @@ def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None
     counted = Counter(job["status"] for job in jobs)
     tiles: list[tuple[str, Cell]] = [("jobs", len(jobs))]
     if board.best is not None and board.best.mean is not None:
-        tiles.append(("best mIoU", round(board.best.mean, 4)))
+        what = "best mean mIoU" if len(board.best.done) > 1 else "best mIoU"
+        tiles.append((what, Fixed(board.best.mean)))
     tiles += [(status, count) for status, count in counted.items() if status != "done" or len(counted) > 1]
     blocks: list[Block] = [
         Section(
@@ -233,6 +237,10 @@ def commands(board: Leaderboard, folder: Path, jobs: Sequence[Job], plugins: str
     if board.best is not None:
         place = folder / board.best.done[0]["folder"]
         found.append(Command(f"deeplabx eval {place}{plugins}", "Evaluate the best job:"))
+    if sum(bool(row.done) for row in board.rows) > 1:
+        found.append(
+            Command(f"deeplabx compare {folder}", "Is the best really better, and how sure is that:")
+        )
     if unfinished(jobs):
         found.append(Command(f"deeplabx sweep resume {folder}{plugins}", "Run what is not finished:"))
     return found
@@ -242,15 +250,15 @@ def board_blocks(board: Leaderboard) -> list[Block]:
     rows: list[list[Cell]] = []
     for rank, row in enumerate(board.rows, start=1):
         best = (row.done or row.jobs)[0]
-        scores: list[Cell] = ["" if value is None else round(value, 4) for value in (row.mean, row.std)]
+        scores: list[Cell] = [None if value is None else Fixed(value) for value in (row.mean, row.std)]
         rows.append(
             [rank, *scores, len(row.done), *map(Code, row.values), row.state, Code(str(best["folder"]))]
         )
-    blocks: list[Block] = [Table(["rank", "mIoU", "std", "n", *board.keys, "state", "best in"], rows)]
+    blocks: list[Block] = [Table(["rank", "mIoU", "std", "n", *board.keys, "state", "best job"], rows)]
     if board.repeats:
         blocks.append(
             Text(
-                f"Mean and standard deviation (of the sample) over {' and '.join(board.repeats)}, of the n "
+                f"Mean and sample standard deviation over {' and '.join(board.repeats)}, for the n "
                 "jobs that are done.",
                 quiet=True,
             )
@@ -266,10 +274,10 @@ def job_blocks(jobs: Sequence[Job], board: Leaderboard) -> list[Block]:
         rows.append(
             [
                 job["job"],
-                round(float(miou), 4) if is_number(miou) else "",
+                Fixed(float(miou)) if is_number(miou) else None,
                 *(Code(values.get(key, UNSET)) for key in shown),
                 job["status"],
-                round(float(job["seconds"]), 1),
+                Fixed(float(job["seconds"]), 0),
                 Code(str(job["folder"])),
             ]
         )

@@ -18,7 +18,7 @@ SWATCH, LONGEST = 15, 260  # pixels of a colour's side and of a class's name in 
 WHITE, BLACK, GREY, FRAME = (255, 255, 255), (25, 28, 33), (95, 102, 112), (235, 237, 240)
 HATCH = (150, 155, 162)  # of the stripes that void has
 VOID = (246, 247, 248)  # in the error map: lighter than what is right
-COLUMNS = ("image", "label", "prediction", "prediction over image", "errors: wrong pixels as predicted")
+COLUMNS = ("image", "label", "prediction", "overlay", "errors: wrong pixels as predicted")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def words(self) -> str:
-        return self.name if self.iou is None else f"{self.name}   IoU {self.iou:.3f}"
+        return self.name if self.iou is None else f"{self.name}   mIoU {self.iou:.3f}"
 
 
 def sample_sheet(

@@ -36,7 +36,7 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
         what = "is a file" if folder.is_file() else "does not exist"
         raise CheckpointError(
             f"{folder} {what}; a comparison takes folders",
-            hint="give folders of runs, of `deeplabx eval`, or of a sweep",
+            hint=hint_for(folder),
         )
     if not (folder / SWEEP).is_file():
         return [evaluation_of(folder)], []
@@ -77,6 +77,17 @@ def is_inside(name: Any) -> TypeGuard[str]:
         return False
     path = Path(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def hint_for(path: Path) -> str:
+    """What to give in place of a file."""
+    if path.name == SWEEP:
+        return f"type {path.parent}"
+    if path.is_file() and path.suffix in EXPORTED_KINDS:
+        return (
+            f"deeplabx eval {path} dataset.root=PATH evaluates it; then compare the folder that this prints"
+        )
+    return "give folders of runs, of `deeplabx eval`, or of a sweep"
 
 
 def evaluation_of(folder: Path) -> Evaluated:

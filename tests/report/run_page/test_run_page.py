@@ -418,7 +418,7 @@ def test_a_damaged_prediction_leaves_the_others(own_run: Path, monkeypatch: pyte
 def test_an_evaluation_of_which_nothing_can_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "images.npz").write_bytes(b"x")
     page = page_of(tmp_path)
-    assert "Of this evaluation, no file with its result can be read." in page.text
+    assert "The files with the result of this evaluation cannot be read." in page.text
     assert "running" not in page.text
 
 
@@ -429,7 +429,7 @@ def test_lines_that_no_run_writes_are_counted(own_run: Path) -> None:
         file.write('{"step": 5, "miou": {}, "per_class_iou": {"disc": "x", "ring": null, "bar": 0.25}}\n')
     page = page_of(own_run)
     assert "4 lines cannot be read" in page.text
-    assert "IoU, classes 1 to 3 from the lowest" in page.text
+    assert "IoU of the classes ranked 1 to 3, lowest first" in page.text
 
 
 def test_a_data_set_that_is_gone_leaves_the_numbers(own_run: Path) -> None:
