@@ -376,7 +376,7 @@ def commands_of(folder: Path, source: Source, files: Files, *, finished: bool) -
         settings = typed([*([] if source.is_run else kept), SCALES, "eval.flip=true"])
         scales = f"deeplabx eval {target} {settings}{given}"
         found += [
-            ("More scales, and flipped images too: slower, and mostly better", scales),
+            ("More scales, and flipped images too: slower, and usually better", scales),
             ("Class ids and overlays of your images", f"deeplabx predict {target} IMAGE{given}"),
         ]
         if not source.target.is_file():

@@ -87,8 +87,8 @@ def result_blocks(comparison: Comparison, words: Sequence[str]) -> list[Block]:
     blocks.append(
         Text(
             "mIoU is in percent, differences are in percentage points. ± is the standard deviation over n "
-            "runs that differ in seed or fold. p is the probability of a difference at least this large if there "
-            "were none in truth.",
+            "runs that differ in seed or fold. p is the probability of a difference at least this large if "
+            "there were none in truth.",
             quiet=True,
         )
     )
