@@ -103,7 +103,7 @@ def found_command(argv: list[str]) -> tuple[Command, list[str]]:
         )
     seconds = second_words(first)
     example = next(example for second in seconds for example, _ in BY_WORDS[f"{first} {second}"].examples)
-    words = f"deeplabx {first} needs a second word: {', '.join(seconds)}"
+    words = f"{first} needs a second word: {', '.join(seconds)}"
     if not rest:
         fail(words, f"as in deeplabx {example}")
     word = rest[0]

@@ -98,7 +98,7 @@ def refuse_not_given(command: Command, settings: list[str]) -> None:
     for key, meaning in command.needs.items():
         if key not in given:
             if key in (*command.first, command.rest) and key != "ckpt":  # which is given without its name
-                raise ConfigError(f"deeplabx {command.words} needs {meaning}")
+                raise ConfigError(f"{command.words} needs {meaning}")
             raise ConfigError(f"{key}= must be given: {meaning}")
 
 

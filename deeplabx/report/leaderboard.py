@@ -118,7 +118,8 @@ def text(jobs: Sequence[Job], folder: Path, *, progress: Mapping[int, str], plug
     """
     board = leaderboard(jobs)
     counted = Counter(job["status"] for job in jobs)
-    lines = [f"{len(jobs)} jobs: {', '.join(f'{count} {status}' for status, count in counted.items())}", ""]
+    states = ", ".join(f"{count} {status}" for status, count in counted.items())
+    lines = [f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {states}", ""]
     lines += table_lines(board)
     lines += [f"job {number}: {words}" for number, words in progress.items()]
     failed = [job for job in jobs if job["status"] == "failed"]
