@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from deeplabx import __version__
@@ -12,6 +13,18 @@ from deeplabx.command.table import BY_WORDS, FIRST_WORDS, Command, help_text, se
 from deeplabx.errors import nearest
 from deeplabx.process.ending import end_process
 from deeplabx.process.terminal import discard_terminal, show_any_text
+
+# What is typed by habit for a command of two words or of another name.
+OTHER_WORDS = {
+    "evaluate": "eval RUN",
+    "infer": "predict RUN INPUT",
+    "inference": "predict RUN INPUT",
+    "leaderboard": "sweep show DIR",
+    "optimize": "train -m sweep.trials=N ...",
+    "search": "train -m sweep.trials=N ...",
+    "test": "eval RUN",
+    "tune": "train -m sweep.trials=N ...",
+}
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -82,13 +95,15 @@ def found_command(argv: list[str]) -> tuple[Command, list[str]]:
     if first in BY_WORDS:
         return BY_WORDS[first], rest
     if first not in FIRST_WORDS:
+        if first in OTHER_WORDS:
+            fail(f"{first} is not a command of deeplabx.", f"type deeplabx {OTHER_WORDS[first]}")
         fail(
             f"{first} is not a command of deeplabx.{nearest(first, FIRST_WORDS)}",
             f"the commands are {', '.join(FIRST_WORDS)}",
         )
     seconds = second_words(first)
     example = next(example for second in seconds for example, _ in BY_WORDS[f"{first} {second}"].examples)
-    words = f"after deeplabx {first} comes {', '.join(seconds)}"
+    words = f"{first} needs a second word: {', '.join(seconds)}"
     if not rest:
         fail(words, f"as in deeplabx {example}")
     word = rest[0]
@@ -96,9 +111,15 @@ def found_command(argv: list[str]) -> tuple[Command, list[str]]:
         print(f"{words}, as in deeplabx {example}")
         sys.exit(0)
     if word not in seconds:
+        if first == "sweep" and Path(word).exists():
+            fail(
+                f"deeplabx sweep {word} does not say what to do",
+                f"deeplabx sweep show {word} prints its leaderboard; "
+                f"deeplabx sweep resume {word} runs the rest",
+            )
         fail(
             f"deeplabx {first} {word} is not a command.{nearest(word, seconds)}",
-            f"after {first} comes {', '.join(seconds)}",
+            words,
         )
     return BY_WORDS[f"{first} {word}"], rest[1:]
 

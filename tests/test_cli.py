@@ -74,7 +74,13 @@ def test_control_c_while_hydra_is_imported_is_one_line_and_exit_130(tmp_path: Pa
     ("line", "words"),
     [
         ("trian", ["trian is not a command of deeplabx. Did you mean train?", "train, eval, predict"]),
-        ("data fak", ["deeplabx data fak is not a command. Did you mean fake?", "after data comes check"]),
+        (
+            "data fak",
+            [
+                "deeplabx data fak is not a command. Did you mean fake?",
+                "data needs a second word: check",
+            ],
+        ),
         ("train camvid", ["'camvid' is not a setting", "dataset=camvid"]),
         ("train --mulitrun", ["--mulitrun is not an option. Did you mean --multirun?"]),
         ("train --multirun=2", ["--multirun=2 is not an option"]),
@@ -93,7 +99,7 @@ def test_a_wrong_word_is_answered_with_right_ones(deeplabx: Deeplabx, line: str,
 
 
 def test_the_first_word_of_two_asks_for_the_second(deeplabx: Deeplabx) -> None:
-    words = "after deeplabx data comes check, stats, preview, fake"
+    words = "data needs a second word: check, stats, preview, fake"
     example = "as in deeplabx data check"
     assert deeplabx("data", "--help") == Ended(0, f"{words}, {example}\n", "")
     assert deeplabx("data") == Ended(2, "", f"deeplabx: {words}\n  {example}\n")

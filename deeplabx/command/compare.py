@@ -53,7 +53,8 @@ def read(runs: Sequence[str]) -> tuple[list[Evaluated], list[str]]:
             place = one.folder.resolve()
             if place in found:
                 raise ConfigError(
-                    f"{one.folder} is given twice", hint="name each folder once; a sweep holds its jobs"
+                    f"{one.folder} is given twice",
+                    hint="name each folder once; a sweep already includes its jobs",
                 )
             found[place] = one
     return list(found.values()), said

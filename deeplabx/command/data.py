@@ -14,7 +14,7 @@ def fake(job: Job) -> None:
     write_fake(name, Path(config.out), images=config.images, seed=config.seed, labels=labels)
     chosen = name if labels == "masks" else f"{name} dataset.format={labels}"
     print(
-        f"{config.images} images per split of made-up {name} in {config.out}\n"
+        f"{config.images} made-up images per split, in the layout of {name}, in {config.out}\n"
         f"next: deeplabx train dataset={chosen} dataset.root={shlex.quote(config.out)} augment.crop_size=65 "
         "schedule.max_iters=20 trainer.batch_size=4"
     )

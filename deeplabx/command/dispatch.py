@@ -26,6 +26,8 @@ from deeplabx.errors import (
 from deeplabx.process import cluster
 from deeplabx.run import plugins
 
+SWEEP_FILE = "sweep.json"
+EXPORTED_SUFFIXES = (".onnx", ".pt2", ".xml")
 # With these flags a config is only printed, or the primary config is the user's own.
 NOT_RUN_AS_SHIPPED = {"--cfg", "--info", "--config-name", "--config-path"}
 
@@ -95,6 +97,8 @@ def refuse_not_given(command: Command, settings: list[str]) -> None:
     given = {one.partition("=")[0].lstrip("+") for one in settings}
     for key, meaning in command.needs.items():
         if key not in given:
+            if key in (*command.first, command.rest) and key != "ckpt":  # which is given without its name
+                raise ConfigError(f"{command.words} needs {meaning}")
             raise ConfigError(f"{key}= must be given: {meaning}")
 
 
@@ -175,9 +179,23 @@ def refuse_unknown_run(command: Command, flags: dict[str, str], settings: list[s
 
     if not is_one(Path(named[0])):
         around = [one for one in list(Path(named[0]).parents)[:2] if is_one(one)]
-        hint = (
-            f"type {around[0]}" if around else "give the folder that train printed, outputs/train/NAME/STAMP"
+        hint = f"type {around[0]}" if around else instead_of_run(Path(named[0]), command)
+        if len(command.holds) == 1:
+            raise CheckpointError(f"{named[0]} is not the folder of a run: it has no config.yaml", hint=hint)
+        raise CheckpointError(
+            f"{named[0]} is not the folder of a run or of an evaluation: it has none of "
+            f"{', '.join(command.holds)}",
+            hint=hint,
         )
-        what = "a run" if len(command.holds) == 1 else "a run or of an evaluation"
-        files = "no config.yaml" if len(command.holds) == 1 else f"none of {', '.join(command.holds)}"
-        raise CheckpointError(f"{named[0]} is not the folder of {what}: it has {files}", hint=hint)
+
+
+def instead_of_run(given: Path, command: Command) -> str:
+    """What to type where `given` is not the folder of a run: a sweep and an exported file are neither."""
+    sweep = given.parent if given.name == SWEEP_FILE else given
+    if os.path.isfile(sweep / SWEEP_FILE):  # noqa: PTH113 - pathlib raises where a name is too long
+        if command.words == "resume":
+            return f"it is a sweep: deeplabx sweep resume {sweep}"
+        return f"it is a sweep: deeplabx sweep show {sweep} names its best run"
+    if command.words == "report" and given.suffix in EXPORTED_SUFFIXES:
+        return f"deeplabx eval {given} dataset.root=PATH evaluates an exported file, and writes its report"
+    return "give the folder that train printed, outputs/train/NAME/STAMP"

@@ -178,7 +178,7 @@ def interval(distributions: Any, override: Override, value: IntervalSweep, *, wh
     if low is None or high is None or not low < high or (log and low <= 0):
         above = ", above 0 with the tag log" if log else ""
         raise ConfigError(
-            f"{override.input_line} is not a range", hint=f"the first number is the smaller one{above}"
+            f"{override.input_line} is not a range", hint=f"the first number must be the smaller one{above}"
         )
     if isinstance(low, int) and isinstance(high, int):
         return distributions.IntDistribution(low, high, log=log)

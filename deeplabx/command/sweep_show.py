@@ -1,6 +1,7 @@
 """deeplabx sweep show: the leaderboard of a sweep, also of one that runs, and of one that was killed."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from deeplabx.command.job import Job
@@ -8,7 +9,7 @@ from deeplabx.command.sweep_record import Sweep, is_at_work, read
 from deeplabx.errors import DataError, printable, resource_error
 from deeplabx.report import leaderboard
 from deeplabx.report.metrics_file import evaluations
-from deeplabx.report.sweep_jobs import RUNNING
+from deeplabx.report.sweep_jobs import RUNNING, STOPPED
 from deeplabx.run import plugins
 
 
@@ -23,13 +24,15 @@ def show(sweep: Sweep, *, at_work: bool) -> None:
     at_work: whether a process runs the jobs; otherwise those that sweep.json has as running were killed.
     """
     words = needed_words(sweep)
-    progress = {}
+    progress, jobs = {}, []
     for one in sweep.jobs:
+        runs = at_work or "slurm" in one
         if one["status"] == RUNNING:
-            progress[one["job"]] = running_words(sweep.job_folder(one), at_work=at_work or "slurm" in one)
-    print(leaderboard.text(sweep.jobs, sweep.folder, progress=progress, plugins=words))
+            progress[one["job"]] = running_words(sweep.job_folder(one), at_work=runs)
+        jobs.append(one if runs or one["status"] != RUNNING else {**one, "status": STOPPED})
+    print(leaderboard.text(jobs, sweep.folder, progress=progress, plugins=words))
     if any(one["miou"] is not None for one in sweep.jobs) or progress:
-        write(sweep, words)
+        write(sweep, jobs, words)
 
 
 def needed_words(sweep: Sweep) -> str:
@@ -44,12 +47,12 @@ def running_words(folder: Path, *, at_work: bool) -> str:
     return f"running, {reached}" if at_work else f"was killed, {reached}"
 
 
-def write(sweep: Sweep, words: str) -> None:
+def write(sweep: Sweep, jobs: Sequence[leaderboard.Job], words: str) -> None:
     """Write the files. Where that fails, as in another's folder, the reason is printed: the terminal has all
     that matters.
     """
     try:
-        leaderboard.write_files(sweep.jobs, sweep.folder, plugins=words)
+        leaderboard.write_files(jobs, sweep.folder, plugins=words)
     except (OSError, DataError) as error:
         known = error if isinstance(error, DataError) else resource_error(error)
         reason = str(error) if known is None else known.message

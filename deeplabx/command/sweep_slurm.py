@@ -143,8 +143,8 @@ class Slurm:
             lines = [line for line in str(error).splitlines() if line.strip()]
             words = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
             raise ConfigError(
-                f"SLURM does not take job {job['job']}: {printable(words, 200)}",
-                hint="the settings sweep.slurm.* are what it is asked for",
+                f"SLURM refused job {job['job']}: {printable(words, 200)}",
+                hint="check sweep.slurm.partition, gpus, cpus, memory, minutes and extra",
             ) from None
         self.handles[handle.job_id] = handle
         return str(handle.job_id)

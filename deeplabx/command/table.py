@@ -85,7 +85,7 @@ COMMANDS = (
         run="deeplabx.command.predict:main",
         schema="PredictConfig",
         overrides_stored=True,
-        needs={**CKPT, "input": "images, folders or videos, as in input=photo.jpg"},
+        needs={**CKPT, "input": "images, folders or videos, as in deeplabx predict RUN photo.jpg"},
         in_place_of_null={"eval.window": "auto"},
         first=("ckpt",),
         rest="input",
@@ -173,7 +173,7 @@ COMMANDS = (
         ),
         run="deeplabx.command.compare:main",
         schema="CompareConfig",
-        needs={"runs": "folders of evaluations, as in deeplabx compare RUN RUN"},
+        needs={"runs": "the folders of two or more runs, or of a sweep, as in deeplabx compare RUN RUN"},
         rest="runs",
     ),
     Command(

@@ -94,9 +94,8 @@ def measure_variants(folder: Path, *, images: int, change: Change) -> None:
         rows = []
         for variant, own in variants_of(found):
             rows.append(measured(variant, own, read, ignore_index=samples.ignore_index))
-            print(
-                f"{variant.name}: mIoU {rows[-1]['miou']:.4f}, {rows[-1]['seconds_per_image']:.3f} s an image"
-            )
+            seconds = rows[-1]["seconds_per_image"]
+            print(f"{variant.name}: mIoU {rows[-1]['miou']:.4f}, {seconds:.3f} s per image")
     device = resolve_device(found.config.trainer.devices)
     content = {
         "step": int(found.checkpoint.state["step"]),

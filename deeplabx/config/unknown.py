@@ -31,7 +31,10 @@ OTHER_NAMES = {
     "iters": "schedule.max_iters",
     "learning_rate": "optimizer.lr",
     "max_epochs": "trainer.epochs",
+    "logger": "tracker",
     "max_steps": "schedule.max_iters",
+    "n_jobs": "sweep.jobs",
+    "n_trials": "sweep.trials",
     "nproc": "trainer.devices",
     "num_epochs": "trainer.epochs",
     "num_workers": "trainer.workers",
@@ -49,6 +52,12 @@ OPTION_NAMES = {
     ("model", "deeplab"): "deeplabv3plus",
     ("model", "deeplabv3+"): "deeplabv3plus",
     ("optimizer", "adam"): "adamw",
+}
+OPTION_HINTS = {
+    ("tracker", "tensorboard"): "TensorBoard's files are always written: tensorboard --logdir outputs/train",
+    ("hydra/sweeper", "optuna"): "sweep.trials=N searches with Optuna: deeplabx help sweep.trials",
+    ("hydra/launcher", "submitit_slurm"): "sweep.launcher=slurm runs the jobs on SLURM",
+    ("hydra/launcher", "joblib"): "sweep.jobs=N runs N jobs at a time",
 }
 OTHER_VALUES = {
     "amp": "fp16",
@@ -71,7 +80,7 @@ ELSEWHERE = {
 def meant(name: str, known: list[str]) -> str:
     """' Did you mean X?': by what other programs call it, else the nearest name."""
     other = OTHER_NAMES.get(name.rpartition(".")[2].replace("-", "_").lower())
-    if other is not None and (other in known or other.startswith("hydra")):
+    if other is not None and (other in known or other.startswith(("hydra", "sweep."))):
         return f" Did you mean {other}?"
     return nearest(name, known)
 
@@ -111,6 +120,8 @@ def unknown_option(group: str, option: str, choices: list[str], *, groups: list[
         return ConfigError(
             f"{group} is not a group.{nearest(group, groups)}", hint=f"the groups are {', '.join(groups)}"
         )
+    if (group, option) in OPTION_HINTS:
+        return ConfigError(f"{group}={option} is not an option of {group}", hint=OPTION_HINTS[group, option])
     other = OPTION_NAMES.get((group, option.lower()))
     near = f" Did you mean {other}?" if other else nearest(option, choices)
     return ConfigError(

@@ -74,6 +74,8 @@ def other_content(folder: Path) -> str:
     names = sorted(one.name for one in folder.iterdir())
     if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
         return "images, not a checkpoint"
+    if "sweep.json" in names:
+        return f"a sweep, whose jobs are the runs: `deeplabx sweep show {folder}` names the best"
     if "config.yaml" in names:
         return "a run that has saved no checkpoint yet"
     return f"no checkpoint (found: {', '.join(names[:4]) or 'nothing'}{', ...' if len(names) > 4 else ''})"

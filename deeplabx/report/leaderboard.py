@@ -13,13 +13,19 @@ from pathlib import Path
 from deeplabx.engine.durable import replace
 from deeplabx.errors import printable
 from deeplabx.process.terminal import columns, padded
-from deeplabx.report.next_commands import evaluate_words, next_line, resume_sweep_words
+from deeplabx.report.next_commands import (
+    compare_words,
+    evaluate_words,
+    next_line,
+    resume_sweep_words,
+)
 from deeplabx.report.page import (
     Block,
     Card,
     Cell,
     Code,
     Command,
+    Fixed,
     Lines,
     Section,
     Table,
@@ -112,7 +118,8 @@ def text(jobs: Sequence[SweepJob], folder: Path, *, progress: Mapping[int, str],
     """
     board = leaderboard(jobs)
     counted = Counter(job["status"] for job in jobs)
-    lines = [f"{len(jobs)} jobs: {', '.join(f'{count} {status}' for status, count in counted.items())}", ""]
+    states = ", ".join(f"{count} {status}" for status, count in counted.items())
+    lines = [f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {states}", ""]
     lines += table_lines(board)
     lines += [f"job {number}: {words}" for number, words in progress.items()]
     failed = [job for job in jobs if job["status"] == FAILED]
@@ -145,7 +152,7 @@ def table_lines(board: Leaderboard) -> list[str]:
         lines.append(f"... {len(board.rows) - MOST_ROWS} more rows in leaderboard.csv")
     if several and board.repeats:
         lines.append(
-            f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best of them"
+            f"mean ± standard deviation over {' and '.join(board.repeats)}; folder: the best job of the row"
         )
     return lines
 
@@ -172,6 +179,8 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
             f"best: {place}, mIoU {best['miou']:.4f}",
             next_line(place, plugins=plugins),
         ]
+    if sum(bool(row.done) for row in board.rows) > 1:
+        lines.append(f"which is better, and how sure: {compare_words(folder)}")
     if unfinished:
         verb = "job is" if unfinished == 1 else "jobs are"
         lines.append(f"{unfinished} {verb} not finished: {resume_sweep_words(folder, plugins=plugins)}")
@@ -201,7 +210,8 @@ def write_files(jobs: Sequence[SweepJob], folder: Path, *, plugins: str = "") ->
     counted = Counter(job["status"] for job in jobs)
     tiles: list[tuple[str, Cell]] = [("jobs", len(jobs))]
     if board.best is not None and board.best.mean is not None:
-        tiles.append(("best mIoU", round(board.best.mean, 4)))
+        what = "best mean mIoU" if len(board.best.done) > 1 else "best mIoU"
+        tiles.append((what, Fixed(board.best.mean)))
     tiles += [(status, count) for status, count in counted.items() if status != DONE or len(counted) > 1]
     blocks: list[Block] = [
         Section(
@@ -228,6 +238,8 @@ def commands(board: Leaderboard, folder: Path, jobs: Sequence[SweepJob], plugins
     if board.best is not None:
         place = folder / board.best.done[0]["folder"]
         found.append(Command(evaluate_words(place, plugins=plugins), "Evaluate the best job:"))
+    if sum(bool(row.done) for row in board.rows) > 1:
+        found.append(Command(compare_words(folder), "Is the best really better, and how sure is that:"))
     if unfinished(jobs):
         found.append(Command(resume_sweep_words(folder, plugins=plugins), "Run what is not finished:"))
     return found
@@ -237,15 +249,15 @@ def board_blocks(board: Leaderboard) -> list[Block]:
     rows: list[list[Cell]] = []
     for rank, row in enumerate(board.rows, start=1):
         best = (row.done or row.jobs)[0]
-        scores: list[Cell] = ["" if value is None else round(value, 4) for value in (row.mean, row.std)]
+        scores: list[Cell] = [None if value is None else Fixed(value) for value in (row.mean, row.std)]
         rows.append(
             [rank, *scores, len(row.done), *map(Code, row.values), row.state, Code(str(best["folder"]))]
         )
-    blocks: list[Block] = [Table(["rank", "mIoU", "std", "n", *board.keys, "state", "best in"], rows)]
+    blocks: list[Block] = [Table(["rank", "mIoU", "std", "n", *board.keys, "state", "best job"], rows)]
     if board.repeats:
         blocks.append(
             Text(
-                f"Mean and standard deviation (of the sample) over {' and '.join(board.repeats)}, of the n "
+                f"Mean and sample standard deviation over {' and '.join(board.repeats)}, for the n "
                 "jobs that are done.",
                 quiet=True,
             )
@@ -261,10 +273,10 @@ def job_blocks(jobs: Sequence[SweepJob], board: Leaderboard) -> list[Block]:
         rows.append(
             [
                 job["job"],
-                round(float(miou), 4) if miou is not None else "",
+                Fixed(float(miou)) if miou is not None else None,
                 *(Code(values.get(key, UNSET)) for key in shown),
                 job["status"],
-                round(float(job["seconds"]), 1),
+                Fixed(float(job["seconds"]), 0),
                 Code(str(job["folder"])),
             ]
         )

@@ -20,3 +20,7 @@ def next_line(run: Path, *, plugins: str = "") -> str:
 
 def resume_sweep_words(sweep: Path, *, plugins: str = "") -> str:
     return f"deeplabx sweep resume {shlex.quote(str(sweep))}{plugins}"
+
+
+def compare_words(folder: Path) -> str:
+    return f"deeplabx compare {shlex.quote(str(folder))}"

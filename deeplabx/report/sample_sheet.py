@@ -26,7 +26,7 @@ GAP, MARGIN = 10, 16
 LETTERS, LINE = 15, 23  # height of letters and of a line
 LONGEST = 260  # pixels of a class's name in the legend
 VOID = (246, 247, 248)  # in the error map: lighter than what is right
-COLUMNS = ("image", "label", "prediction", "prediction over image", "errors: wrong pixels as predicted")
+COLUMNS = ("image", "label", "prediction", "overlay", "errors: wrong pixels as predicted")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def words(self) -> str:
-        return self.name if self.iou is None else f"{self.name}   IoU {self.iou:.3f}"
+        return self.name if self.iou is None else f"{self.name}   mIoU {self.iou:.3f}"
 
 
 def sample_sheet(

@@ -29,23 +29,23 @@ class Units:
         """The groups, where images have some and there are enough of them, else the images."""
         singles = np.arange(images, dtype=np.int64)
         if groups is None:
-            words = f"drawn over the {images:,} images of {split}, as if none were alike"
+            words = f"resampled over the {images:,} images of {split}, taken as independent of each other"
             return cls(singles, images, "images", words)
         names, of = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
         if len(names) == images:
-            words = f"drawn over the {images:,} images of {split}, each a group of its own"
+            words = f"resampled over the {images:,} images of {split}, each a group of its own"
             return cls(singles, images, "images", words)
         if len(names) < FEWEST_GROUPS:
             plural = "group" if len(names) == 1 else "groups"
             words = (
-                f"the {images:,} images of {split} are of {len(names)} {plural}, such as a sequence: images "
-                "of a group are alike, so the interval, which is drawn over images, is too narrow "
-                f"({FEWEST_GROUPS} groups or more would be drawn as wholes)"
+                f"the {images:,} images of {split} belong to {len(names)} {plural}, such as a sequence: "
+                "images of a group are alike, so the interval, resampled over images, is too narrow "
+                f"(with {FEWEST_GROUPS} groups or more, whole groups are resampled)"
             )
             return cls(singles, images, "images", words, alike=True)
         words = (
-            f"drawn over the {len(names):,} groups of the {images:,} images of {split}, as wholes: images "
-            "of a group are alike"
+            f"resampled over the {len(names):,} groups of the {images:,} images of {split}, because "
+            "images of a group are alike"
         )
         return cls(of.astype(np.int64), len(names), "groups", words)
 

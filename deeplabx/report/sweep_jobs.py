@@ -44,7 +44,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not os.path.isfile(path):  # noqa: PTH113 - pathlib raises where a name is too long
         raise CheckpointError(
             f"{folder} is not the folder of a sweep: it has no {SUMMARY}",
-            hint="give the folder that train -m printed, outputs/sweep/STAMP",
+            hint=f"type {folder.parent}"
+            if os.path.isfile(folder.parent / SUMMARY)  # noqa: PTH113
+            else "give the folder that train -m printed, outputs/sweep/STAMP",
         )
     try:
         size = path.stat().st_size

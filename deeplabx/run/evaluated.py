@@ -36,7 +36,7 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
         what = "is a file" if folder.is_file() else "does not exist"
         raise CheckpointError(
             f"{folder} {what}; a comparison takes folders",
-            hint="give folders of runs, of `deeplabx eval`, or of a sweep",
+            hint=hint_for(folder),
         )
     if not (folder / SUMMARY).is_file():
         return [evaluation_of(folder)], []
@@ -51,6 +51,17 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
         else []
     )
     return [evaluation_of(one) for one in finished], words
+
+
+def hint_for(path: Path) -> str:
+    """What to give in place of a file."""
+    if path.name == SUMMARY:
+        return f"type {path.parent}"
+    if path.is_file() and path.suffix in EXPORTED_KINDS:
+        return (
+            f"deeplabx eval {path} dataset.root=PATH evaluates it; then compare the folder that this prints"
+        )
+    return "give folders of runs, of `deeplabx eval`, or of a sweep"
 
 
 def evaluation_of(folder: Path) -> Evaluated:

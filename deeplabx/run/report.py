@@ -238,7 +238,7 @@ def commands_of(folder: Path, source: Source, files: Files, *, finished: bool) -
         settings = shell_words([*([] if source.is_run else kept), SCALES, "eval.flip=true"])
         scales = f"{evaluate_words(target)} {settings}{given}"
         found += [
-            ("More scales, and flipped images too: slower, and mostly better", scales),
+            ("More scales, and flipped images too: slower, and usually better", scales),
             ("Class ids and overlays of your images", predict_words(target, plugins=given)),
         ]
         if not source.target.is_file():

@@ -420,7 +420,7 @@ def test_a_verdict_on_frames_of_one_video_is_qualified(
     write_evaluation(pair[1], matrices(skill=0.8, seed=2), settings=settings, groups=["video"] * IMAGES)
     ended = compare(deeplabx, *pair)
     assert "worse, more than 99.9 % sure if its images were not alike" in ended.out
-    assert "the 30 images of val are of 1 group" in ended.out
+    assert "the 30 images of val belong to 1 group" in ended.out
     assert result(tmp_path)["entries"][1]["verdict"].endswith("if its images were not alike")
 
 

@@ -61,7 +61,7 @@ BEFORE_TORCH = [
     # command and flags
     row("trian", 2, "trian is not a command of deeplabx. Did you mean train?"),
     row("--train", 2, "--train is not a command of deeplabx. Did you mean train?"),
-    row("data", 2, "after deeplabx data comes check, stats, preview, fake"),
+    row("data", 2, "data needs a second word: check, stats, preview, fake"),
     row("train --lr 0.01", 2, "--lr is not an option", "type optimizer.lr=0.01"),
     row("train --epochs=10", 2, "--epochs is not an option", "type trainer.epochs=10"),
     row("train --gpus 2", 2, "type trainer.devices=2"),
@@ -155,7 +155,7 @@ BEFORE_TORCH = [
         "is a file; checkpoints are folders",
         "set ",
     ),
-    row("predict {run}", 2, "input= must be given"),
+    row("predict {run}", 2, "predict needs images, folders or videos"),
     row("predict {run} nope.jpg", 3, "input=nope.jpg does not exist"),
     row("predict ckpt=/nope input=/nope", 4, "ckpt=/nope does not exist; input=/nope does not exist"),
     row("resume", 2, "resume needs the folder of a run"),

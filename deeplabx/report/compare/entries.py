@@ -159,7 +159,10 @@ def varying_settings(keys: Sequence[Mapping[str, str]]) -> list[str]:
 
 def name_of(settings: Mapping[str, Any]) -> str:
     """Settings as on a command line."""
-    return " ".join(f"{name.removesuffix('.name')}={value_words(value)}" for name, value in settings.items())
+    return " ".join(
+        f"{name.removesuffix('.name')}={'no' if name == EXPORTED and value is None else value_words(value)}"
+        for name, value in settings.items()
+    )
 
 
 def value_words(value: Any) -> str:

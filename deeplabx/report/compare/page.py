@@ -28,6 +28,7 @@ from deeplabx.report.page import (
     Code,
     Details,
     Figure,
+    Fixed,
     Gallery,
     Intervals,
     Legend,
@@ -85,8 +86,9 @@ def result_blocks(comparison: Comparison, words: Sequence[str]) -> list[Block]:
     blocks += [Text(summary(comparison)), Tiles(tiles(comparison)), table(comparison)]
     blocks.append(
         Text(
-            "mIoU and differences are in percent points. ± is the standard deviation over n runs that differ "
-            "in seed or fold. p is the probability of a difference at least this large if there were none.",
+            "mIoU is in percent, differences are in percentage points. ± is the standard deviation over n "
+            "runs that differ in seed or fold. p is the probability of a difference at least this large if "
+            "there were none in truth.",
             quiet=True,
         )
     )
@@ -108,7 +110,7 @@ def summary(comparison: Comparison) -> str:
             f"{first.entry.name}: {gain_words(first)}."
         )
     if len(same) == len(others):
-        return f"{reference.name} is the best, but no difference to it can be shown with these images."
+        return f"{reference.name} has the highest mIoU, but these images do not show that it is the best."
     if same:
         names = ", ".join(row.entry.name for row in same[:3]) + (" and others" if len(same) > 3 else "")
         return f"{reference.name} is the best. No difference can be shown to {names}; all others are worse."
@@ -178,21 +180,23 @@ def cost_blocks(comparison: Comparison) -> list[Block]:
         ]
         if len(drawn) < len(bars):
             number = len(bars) - len(drawn)
-            said.append(f"Not drawn over {words}: {number} entries whose evaluation does not say.")
+            said.append(f"{number} entries have no {words} in their evaluation and are not in that chart.")
         if len(drawn) > 1:
             xs = [one.x for one in drawn]
             if min(xs) == max(xs):
                 said.append(f"All have the same {words}: {number_words(xs[0])}.")
                 continue
             wide = min(xs) > 0 and max(xs) > 8 * min(xs)
-            charts.append(Scatter(f"mIoU over {words}", drawn, words, "mIoU %", less=less, logarithmic=wide))
+            charts.append(
+                Scatter(f"mIoU against {words}", drawn, words, "mIoU %", less=less, logarithmic=wide)
+            )
     what = "Bars are the standard deviation over runs, or, of a single run, the 95 % interval over images."
     end: list[Block] = [Text(" ".join(said), quiet=True)] if said else []
     if not charts:
         return end
     return [
         Beside(charts) if len(charts) > 1 else charts[0],
-        Text(f"The line joins the entries that no other one beats in both. {what}", quiet=True),
+        Text(f"The line joins the Pareto front: entries that no other one beats in both. {what}", quiet=True),
         *end,
     ]
 
@@ -230,7 +234,7 @@ def class_blocks(comparison: Comparison) -> list[Block]:
     for number, row in enumerate(comparison.others):
         blocks = difference_blocks(row, comparison)
         first, second = numbered(row.entry, comparison), numbered(comparison.reference, comparison)
-        heading = f"{first}   minus   {second}"
+        heading = f"{first}, minus {second}"
         found.append(Section(heading, blocks) if number == 0 else Details(heading, blocks))
     return found
 
@@ -252,12 +256,12 @@ def difference_blocks(row: Row, comparison: Comparison) -> list[Block]:
         shown,
         [100 * values[name] for name in shown],
         [None if one is None else (100 * one.low, 100 * one.high) for one in ends],
-        "percent points",
+        "percentage points",
     )
     rows: list[list[Cell]] = [
         [
             Swatch(colours[name], name),
-            float(round(100 * values[name], 2)),
+            Fixed(100 * values[name], 2),
             interval_words(against.class_intervals[name]),
             p_words(against.class_p[name]),
         ]
@@ -267,8 +271,8 @@ def difference_blocks(row: Row, comparison: Comparison) -> list[Block]:
     blocks: list[Block] = [Beside([chart, Table(["class", "difference", "95 % interval", "p"], rows)])]
     blocks.append(
         Text(
-            "Above 0: the first is better. Intervals and p of classes are not adjusted for the number of "
-            "classes: of 20 equal ones, one is expected outside.",
+            "Above 0, the first is better. Intervals and p-values of classes are not adjusted for the number "
+            "of classes: of 20 classes without a difference, one interval is expected to miss 0.",
             quiet=True,
         )
     )
@@ -284,15 +288,15 @@ def image_blocks(comparison: Comparison, examples: Sequence[Examples]) -> list[B
     record = comparison.reference.runs[0].record
     blocks: list[Block] = [
         Text(
-            "By the mIoU of each image alone, over the classes that are in it; means over seeds, predictions "
-            "of the first.",
+            "Ranked by the mIoU of each image alone, over the classes that are in it. Differences are means "
+            "over seeds; predictions are those of the first seed.",
             quiet=True,
         ),
         Legend([Swatch(colour, name) for colour, name in zip(record.palette, record.classes, strict=True)]),
     ]
     for one in examples:
         first, second = numbered(one.row.entry, comparison), numbered(comparison.reference, comparison)
-        pair = f"{first}   against   {second}"
+        pair = f"{first}, against {second}"
         inside: list[Block] = [Text(one.words)] if one.words else []
         for better in (True, False):
             chosen = [each for each in one.examples if (each.gain > 0) == better]

@@ -17,7 +17,8 @@ def points(value: float | None, *, sign: bool = False) -> str:
     """An IoU, or a difference of two, in percent: the field's points."""
     if value is None:
         return ""
-    return f"{100 * value:+.2f}" if sign else f"{100 * value:.2f}"
+    rounded = round(100 * value, 2) + 0.0  # without the sign of -0.00
+    return f"{rounded:+.2f}" if sign and rounded else f"{rounded:.2f}"
 
 
 def interval_words(interval: Interval | None) -> str:

@@ -9,7 +9,7 @@ from deeplabx.report.run_page.facts import Facts
 EXPLAINED = (
     "The confidence of a pixel is the probability of its predicted class. The expected calibration error "
     f"(1706.04599) is the mean distance of accuracy and confidence over {BINS} bins of confidence, weighted "
-    "by their pixels. A curve below the diagonal: the model is too sure of itself."
+    "by their pixels. Below the diagonal, the model is overconfident."
 )
 
 
@@ -52,11 +52,11 @@ def calibration_section(facts: Facts) -> list[Section]:
                             "Reliability",
                             {
                                 "model": (sure.tolist(), accuracy.tolist()),
-                                "as sure as right": ([0.0, 1.0], [0.0, 1.0]),
+                                "perfect calibration": ([0.0, 1.0], [0.0, 1.0]),
                             },
                             "confidence",
                             "accuracy",
-                            behind=["as sure as right"],
+                            behind=["perfect calibration"],
                             dots=True,
                         ),
                         Histogram(

@@ -1,4 +1,4 @@
-"""Which class is taken for which: the confusion matrix, and the confusions of most pixels with an example."""
+"""Which class is mistaken for which: the confusion matrix, and the largest confusions with examples."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ def confusion_section(facts: Facts, examples: Examples) -> list[Section]:
     worst = worst_confusions(matrix)
     if not worst:
         return [Section("Confusions", [*blocks, Text("No pixel is predicted as another class.")])]
-    blocks.append(Section("Confusions of the most pixels", [worst_table(facts, worst)]))
+    blocks.append(Section("Largest confusions", [worst_table(facts, worst)]))
     if facts.samples is None:
         blocks.append(Text(f"No examples: {facts.no_images}"))
     else:
@@ -98,7 +98,7 @@ def example_section(facts: Facts, examples: Examples, one: Confusion) -> Section
     record = facts.record
     assert record is not None
     label, predicted = record.classes[one.label], record.classes[one.predicted]
-    title = f"{label} taken for {predicted}"
+    title = f"{label} mistaken for {predicted}"
     pixels = np.where(examples.has_prediction, record.counts.pixels_of(one.label, one.predicted), 0)
     if not pixels.any():
         return Section(title, [Text("No prediction was kept of an image that has it.", quiet=True)])

@@ -11,7 +11,7 @@ from deeplabx.report.run_page.facts import Facts
 
 EXPLAINED = (
     "Multiply-adds are those of the convolutions, for one image of that size at one scale. Images per second "
-    "is the prediction alone, by the median image; memory is the most that the process had."
+    "is prediction alone, from the median time of an image; memory is the peak of the process."
 )
 
 
@@ -32,11 +32,11 @@ def of_model(cost: Mapping[str, Any]) -> list[Block]:
         ["parameters", None if parameters is None else f"{parameters / 1e6:.2f} million"],
         [f"multiply-adds{size}", None if adds is None else f"{adds / 1e9:.2f} billion"],
         ["images per second", None if speed is None else f"{speed:.4g}"],
-        ["most memory", None if memory is None else byte_words(int(memory))],
+        ["peak memory", None if memory is None else byte_words(int(memory))],
         ["measured on", str(cost.get("device", ""))[:200] or None],
         ["threads", None if threads is None else int(threads)],
     ]
-    return [Table(["cost", ""], rows), Text(EXPLAINED, quiet=True)]
+    return [Table(["cost", "value"], rows), Text(EXPLAINED, quiet=True)]
 
 
 def of_variants(variants: Mapping[str, Any]) -> list[Block]:
@@ -64,13 +64,15 @@ def of_variants(variants: Mapping[str, Any]) -> list[Block]:
     words = f"Measured with step {str(variants.get('step'))[:20]} on {str(variants.get('device'))[:100]}"
     if images is not None and whole is not None:
         words += f" on {images:,.0f} of the {whole:,.0f} images of {str(variants.get('split'))[:100]}"
-        words += "" if images == whole else ", spread evenly over it: mIoU of so few differs from the split's"
-    columns = ["variant", "mIoU", "gain", "seconds per image", "times the cost"]
+        words += (
+            "" if images == whole else ", spread evenly over it: the mIoU of so few is not that of the split"
+        )
+    columns = ["variant", "mIoU", "gain", "seconds per image", "relative time"]
     settings: list[list[Cell]] = [
         [str(one.get("name", ""))[:100], Code(" ".join(map(str, as_list(one.get("settings"))))[:300])]
         for one in found[1:]
     ]
-    more = Details("Their settings of deeplabx eval", [Table(["variant", "settings"], settings)])
+    more = Details("Their settings for deeplabx eval", [Table(["variant", "settings"], settings)])
     return [Section("Cost against gain", [Table(columns, rows), Text(f"{words}.", quiet=True), more])]
 
 
@@ -88,11 +90,11 @@ def time_section(facts: Facts) -> list[Section]:
     if not computing + waiting:
         return []
     parts = {"computing steps": computing, "waiting for data": waiting}
-    words = "Computing and waiting are from metrics.jsonl, since the run began."
+    words = "Computing and waiting are summed from metrics.jsonl."
     one = number(facts.cost.get("evaluation_seconds"))
     if one is not None and facts.history.evaluations:
         parts["evaluating"] = one * len(facts.history.evaluations)
-        words += f" Evaluating: {len(facts.history.evaluations)} times the {one:.1f} s of the best one."
+        words += f" Evaluating: {len(facts.history.evaluations)} times {one:.1f} s, the time of the best one."
     rest = None if facts.seconds is None else facts.seconds - sum(parts.values())
     if rest is not None and rest >= 0:
         parts["start, saving, rest"] = rest

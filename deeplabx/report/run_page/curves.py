@@ -105,7 +105,8 @@ def class_charts(lines: Sequence[dict[str, Any]]) -> list[Block]:
     for first in range(0, min(len(order), IN_A_CHART * MOST_CHARTS), IN_A_CHART):
         chosen = order[first : first + IN_A_CHART]
         series = {str(name): (steps, [nan_number(table.get(name)) for table in tables]) for name in chosen}
-        words = f"IoU, classes {first + 1} to {first + len(chosen)} from the lowest"
+        ranks = f"{first + 1} to {first + len(chosen)}" if len(chosen) > 1 else f"{first + 1}"
+        words = f"IoU of the classes ranked {ranks}, lowest first"
         charts.append(Lines(words, series, "step", dots=True))
     left = len(order) - IN_A_CHART * MOST_CHARTS
     if left > 0:

@@ -15,12 +15,12 @@ def origin_section(facts: Facts) -> list[Section]:
         blocks.append(Command(facts.again, "The same again:"))
     rows: list[list[Cell]] = [[name, value] for name, value in facts.origin]
     if rows:
-        blocks.append(Table(["origin", ""], rows))
+        blocks.append(Table(["origin", "value"], rows))
     machine: list[list[Cell]] = [
         [name, plain(facts.environment[name])] for name in SHOWN if facts.environment.get(name) is not None
     ]
     if machine:
-        blocks.append(Table(["environment", ""], machine))
+        blocks.append(Table(["environment", "value"], machine))
     if facts.config:
         blocks.append(Details("The whole config", [Command(facts.config)]))
     return [Section("Provenance", blocks)] if blocks else []

@@ -18,7 +18,7 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
     if found is not None:
         shown.append(("mIoU", Fixed(found.miou)))
         if interval is not None:
-            shown.append((f"{LEVEL:.0%} interval", f"{interval.miou.low:.4f} – {interval.miou.high:.4f}"))
+            shown.append((f"{LEVEL:.0%} interval", f"{interval.miou.low:.4f}–{interval.miou.high:.4f}"))
         shown += [
             ("pixel accuracy", Fixed(found.pixel_accuracy)),
             ("mean class accuracy", Fixed(found.mean_class_accuracy)),
@@ -35,7 +35,7 @@ def tiles(facts: Facts, interval: Bootstrap | None) -> list[Block]:
             [tiles, Text(facts.status)] if facts.is_run and facts.level not in ("good", "error") else [tiles]
         )
     if not facts.is_run:
-        return [Text("No file with the result of this evaluation can be read.")]
+        return [Text("The files with the result of this evaluation cannot be read.")]
     words = "There is no evaluation yet, so this page has only what the run has logged."
     return [tiles, Text(facts.status), Text(words)]
 
@@ -44,16 +44,17 @@ def interval_words(interval: Bootstrap | None) -> list[Block]:
     if interval is None:
         return []
     words = (
-        f"The {LEVEL:.0%} intervals are a bootstrap over {interval.units:,} {interval.over}, with "
+        f"The {LEVEL:.0%} intervals come from a bootstrap over {interval.units:,} {interval.over}, with "
         f"{interval.resamples:,} resamples: they say how much the numbers would vary with other "
-        f"{interval.over} like these, not with other seeds of a training."
+        f"{interval.over} like these, not with another seed of the training."
     )
-    return [Text(f"{words} {interval.words}".strip(), quiet=True)]
+    more = f"{interval.words[:1].upper()}{interval.words[1:]}." if interval.words else ""
+    return [Text(f"{words} {more}".strip(), quiet=True)]
 
 
 def settings(facts: Facts) -> list[Block]:
     rows = [[name, value] for name, value in facts.settings]
-    return [Table(["evaluated", "with"], rows)] if rows else []
+    return [Table(["evaluated with", "value"], rows)] if rows else []
 
 
 def commands(facts: Facts) -> list[Section]:
@@ -90,8 +91,8 @@ def class_cards(facts: Facts) -> list[Card]:
     cards = []
     missed = [name for name, iou in facts.metrics.per_class_iou.items() if iou == 0]
     if missed:
-        hint = "No pixel of them is right. Look at their rows below: which class takes their pixels, and how "
-        hint += "many of them the training images have (deeplabx data stats)."
+        hint = "Not one of their pixels was predicted correctly. The tables below say what they were "
+        hint += "predicted as; deeplabx data stats says how many pixels the training images have of them."
         cards.append(Card("warning", f"IoU 0: {listed(missed, MOST_NAMES)}", [Text(hint)]))
     if facts.metrics.absent:
         title = f"Neither labelled nor predicted: {listed(facts.metrics.absent, MOST_NAMES)}"

@@ -409,7 +409,7 @@ def test_a_damaged_prediction_leaves_the_others(own_run: Path, monkeypatch: pyte
 def test_an_evaluation_of_which_nothing_can_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "images.npz").write_bytes(b"x")
     page = page_of(tmp_path)
-    assert "No file with the result of this evaluation can be read." in page.text
+    assert "The files with the result of this evaluation cannot be read." in page.text
     assert "running" not in page.text
 
 
@@ -420,7 +420,7 @@ def test_lines_that_no_run_writes_are_counted(own_run: Path) -> None:
         file.write('{"step": 5, "miou": {}, "per_class_iou": {"disc": "x", "ring": null, "bar": 0.25}}\n')
     page = page_of(own_run)
     assert "4 lines cannot be read" in page.text
-    assert "IoU, classes 7 to 7 from the lowest" in page.text  # six of the run, and bar
+    assert "IoU of the classes ranked 7 to 7, lowest first" in page.text  # six of the run, and bar
 
 
 def test_a_data_set_that_is_gone_leaves_the_numbers(own_run: Path) -> None:
