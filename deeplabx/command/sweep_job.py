@@ -59,7 +59,7 @@ def result(folder: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict) or set(found) - set(FIELDS):
         return None
     kinds = {**sweep_record.JOB_FIELDS, **sweep_record.OPTIONAL_FIELDS}
-    whole = all(isinstance(value, kinds[name]) for name, value in found.items())
+    whole = all(sweep_record.is_usable(name, value, kinds[name]) for name, value in found.items())
     return found if whole and found.get("status") in sweep_record.STATES and "seconds" in found else None
 
 

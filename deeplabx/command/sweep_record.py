@@ -37,6 +37,7 @@ JOB_FIELDS: dict[str, tuple[type, ...]] = {
     "seconds": (float, int),
 }
 OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {"exit_code": (int,), "error": (str,), "slurm": (str,)}
+RANGES = {"miou": (-1.0, 1.0), "seconds": (0.0, 1e12), "exit_code": (0, 255)}
 Job = dict[str, Any]  # JOB_FIELDS, and those of OPTIONAL_FIELDS that it has
 
 
@@ -214,9 +215,7 @@ def checked_job(path: Path, number: int, job: Any) -> Job:
     for name, kinds in {**JOB_FIELDS, **OPTIONAL_FIELDS}.items():
         if name not in job and name in OPTIONAL_FIELDS:
             continue
-        value = job.get(name)
-        wrong = not isinstance(value, kinds) or isinstance(value, bool)
-        if name not in job or wrong or (isinstance(value, float) and not math.isfinite(value)):
+        if name not in job or not is_usable(name, job[name], kinds):
             raise damaged(path, f"job {number} has no usable {name}")
     if unknown := set(job) - set(JOB_FIELDS) - set(OPTIONAL_FIELDS):
         raise damaged(
@@ -235,6 +234,14 @@ def checked_job(path: Path, number: int, job: Any) -> Job:
     if job["status"] == DONE and job["miou"] is None and job.get("error"):
         raise damaged(path, f"job {number} is done and has an error")
     return job
+
+
+def is_usable(name: str, value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a field of a job has a value of its type and in its range."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        return False
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    return not isinstance(value, int | float) or low <= value <= high  # not of nan
 
 
 def is_inside(folder: str) -> bool:

@@ -249,7 +249,7 @@ def alarms_of(folder: Path) -> list[Alarm]:
             Alarm(int(one["step"]), *(str(one[name]) for name in ("kind", "message", "hint")))
             for one in plain
         ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return []
 
 

@@ -196,7 +196,7 @@ def csv_text(jobs: Sequence[Job]) -> str:
         best = (row.done or row.jobs)[0]
         scores = ["" if value is None else f"{value:.6f}" for value in (row.mean, row.std)]
         writer.writerow([rank, *scores, len(row.done), len(row.jobs), *row.values, row.state, best["folder"]])
-    return written.getvalue()
+    return written.getvalue().encode("utf-8", "backslashreplace").decode()  # names may be no UTF-8
 
 
 def write_files(jobs: Sequence[Job], folder: Path, *, plugins: str = "") -> None:
