@@ -47,6 +47,7 @@ from deeplabx.errors import (
     report,
     resource_error,
 )
+from deeplabx.report.leaderboard import typed
 from deeplabx.run import plugins
 
 LOG = "job.log"  # in the folder of a job that runs in a process of its own
@@ -137,7 +138,7 @@ def refuse_old(folder: Path) -> None:
     if (folder / SUMMARY).is_file():
         raise ConfigError(
             f"{folder} holds a sweep already",
-            hint=f"deeplabx sweep resume {folder} runs what it has not finished; a new one needs another "
+            hint=f"deeplabx sweep resume {typed(folder)} runs what it has not finished; a new one needs another "
             "folder: hydra.sweep.dir=FOLDER",
         )
 
@@ -440,7 +441,7 @@ def drive(sweep: Sweep, source: Source, make_runner: Callable[[], Runner]) -> No
     """
     gc.enable()
     driver = Driver(sweep, source, make_runner())
-    hint = f"deeplabx sweep resume {sweep.folder}{plugins.as_overrides()}"
+    hint = f"deeplabx sweep resume {typed(sweep.folder)}{plugins.as_overrides()}"
     try:
         with driver.runner:
             driver.run()
@@ -476,5 +477,5 @@ def finish(sweep: Sweep, unwritten: OSError | None) -> None:
         raise SweepError(
             f"{len(bad)} of {len(sweep.jobs)} jobs failed; the others are done",
             hint=f"job {bad[0]['job']} ({overrides}): {error}\n"
-            f"deeplabx sweep resume {sweep.folder} runs what failed again",
+            f"deeplabx sweep resume {typed(sweep.folder)} runs what failed again",
         )

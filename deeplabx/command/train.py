@@ -1,6 +1,8 @@
 """deeplabx train."""
 
 import math
+import shlex
+import shutil
 import signal
 import sys
 import time
@@ -66,7 +68,14 @@ from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, w
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.environment import changed_words, environment_of
-from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
+from deeplabx.run.evaluation import (
+    PREVIOUS,
+    cost_of,
+    keep_previous,
+    recorder_of,
+    restore_previous,
+    write_evaluation,
+)
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -92,6 +101,12 @@ EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
 
 def main(job: Job) -> float:
+    if (job.folder / "sweep.json").is_file():
+        raise ConfigError(
+            f"{job.folder} holds a sweep, not a run",
+            hint=f"deeplabx sweep resume {shlex.quote(str(job.folder))} runs what it has not finished; a run "
+            "needs another folder: hydra.run.dir=FOLDER",
+        )
     return train(job.config, job.folder, overrides=job.overrides, watch=job.watch)
 
 
@@ -277,6 +292,7 @@ def run(
 
             def keep() -> None:
                 cost = cost_of(recorder, config, channels=validation.channels, device=device)
+                keep_previous(folder, saver.best_saved)
                 write_evaluation(folder, recorder, cost | {"evaluation_seconds": seconds})
 
             tried(keep, log, f"step {state.step}: the record of the evaluation", after="training continues")
@@ -297,6 +313,7 @@ def run(
             log.say(line)
         log.alarm(alarms_at_start(doctor, config, model, norm_images=norm_images))
         if is_main():
+            restore_record(folder, state, log)  # killed between an evaluation and its checkpoint
             log.text("config.yaml", (folder / "config.yaml").read_text(encoding="utf-8"))
         if state.step == 0:
             draw(SamplePanels(validation, count=config.trainer.samples))
@@ -312,6 +329,8 @@ def run(
         )
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
+            restore_record(folder, state, log)
+            shutil.rmtree(folder / PREVIOUS, ignore_errors=True)  # no step can need it any more
             log.result(state.best)
             drawing.run(write_curves, folder, log)
             reports.due(finished=True)
@@ -345,6 +364,16 @@ def show_confusion(result: Metrics, step: int, log: Log) -> None:
         log.image(step, "confusion", confusion_figure(counts, classes))
 
     tried(draw, log, f"step {step}: the confusion matrix", after="training continues")
+
+
+def restore_record(folder: Path, state: TrainState, log: Log) -> None:
+    """Have the record be that of the best checkpoint: an evaluation may not have been saved."""
+
+    def restore() -> None:
+        for line in restore_previous(folder, state.best):
+            log.say(line)
+
+    tried(restore, log, "the record of the best evaluation", after="the run does not need it")
 
 
 def write_curves(folder: Path, log: Log) -> None:

@@ -20,7 +20,7 @@ from deeplabx.engine import durable
 from deeplabx.engine.evaluator import refuse_other_classes
 from deeplabx.engine.metrics import confusion_matrix, metrics
 from deeplabx.engine.predictor import Predictor
-from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.errors import CheckpointError, ConfigError, DataError
 from deeplabx.process.machine import cpu_model
 from deeplabx.process.signals import ended_by_signals
 from deeplabx.report.run_page.folder import VARIANTS
@@ -87,6 +87,11 @@ def measure_variants(folder: Path, *, images: int, change: Change) -> None:
         count = min(images, len(samples))
         chosen = [number * len(samples) // count for number in range(count)]
         read = [one for one in map(samples.read, chosen) if one is not None]
+        if not read:
+            raise DataError(
+                f"none of {count} images of split {samples.split} can be read, so nothing is measured",
+                hint="deeplabx data check lists them; more may be readable: variant_images=N",
+            )
         rows = []
         for variant, own in variants_of(found):
             rows.append(measured(variant, own, read, ignore_index=samples.ignore_index))

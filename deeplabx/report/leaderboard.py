@@ -5,6 +5,7 @@ aggregated. As text, as CSV and as a page.
 import csv
 import io
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -175,12 +176,18 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
         place = folder / best["folder"]
         lines += [
             f"best: {place}, mIoU {best['miou']:.4f}",
-            f"next: deeplabx eval {place}{plugins}   or   deeplabx predict {place} IMAGE{plugins}",
+            f"next: deeplabx eval {typed(place)}{plugins}   or   "
+            f"deeplabx predict {typed(place)} IMAGE{plugins}",
         ]
     if unfinished:
         verb = "job is" if unfinished == 1 else "jobs are"
-        lines.append(f"{unfinished} {verb} not finished: deeplabx sweep resume {folder}{plugins}")
+        lines.append(f"{unfinished} {verb} not finished: deeplabx sweep resume {typed(folder)}{plugins}")
     return lines
+
+
+def typed(path: Path) -> str:
+    """A path as it is given to a shell."""
+    return shlex.quote(str(path))
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -232,9 +239,9 @@ def commands(board: Leaderboard, folder: Path, jobs: Sequence[Job], plugins: str
     found: list[Block] = []
     if board.best is not None:
         place = folder / board.best.done[0]["folder"]
-        found.append(Command(f"deeplabx eval {place}{plugins}", "Evaluate the best job:"))
+        found.append(Command(f"deeplabx eval {typed(place)}{plugins}", "Evaluate the best job:"))
     if unfinished(jobs):
-        found.append(Command(f"deeplabx sweep resume {folder}{plugins}", "Run what is not finished:"))
+        found.append(Command(f"deeplabx sweep resume {typed(folder)}{plugins}", "Run what is not finished:"))
     return found
 
 
