@@ -41,7 +41,12 @@ def run(command: Command, flags: dict[str, str], overrides: list[str], sweep: Se
     if "--multirun" in flags and not {"--cfg", "--info"} & set(flags):
         from deeplabx.command import sweep as sweeps  # which runs jobs itself
 
-        sweeps.start(command, flags, overrides, sweep)
+        try:
+            sweeps.start(command, flags, overrides, sweep)
+        except BrokenPipeError:  # the reader of what is printed has left
+            raise
+        except OSError as error:  # of the sweep's own files: those of its jobs are kept by `run_one`
+            raise unwritable(error) from error
         return
     outcome = run_one(command, flags, overrides)
     if outcome.raised is not None:

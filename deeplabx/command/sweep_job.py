@@ -20,7 +20,15 @@ from deeplabx.errors import DeeplabxError, PreemptedError, StoppedError, report
 from deeplabx.process.ending import end_process
 from deeplabx.process.signals import WATCHED, end_with_parent
 from deeplabx.process.terminal import discard_terminal, show_any_text
-from deeplabx.report.sweep_jobs import FAILED, JOB_FIELDS, OPTIONAL_FIELDS, RUNNING, STATES, SweepJob
+from deeplabx.report.sweep_jobs import (
+    FAILED,
+    JOB_FIELDS,
+    OPTIONAL_FIELDS,
+    RUNNING,
+    STATES,
+    SweepJob,
+    is_usable,
+)
 from deeplabx.run import plugins
 
 RESULT = "job.json"
@@ -60,7 +68,7 @@ def result(folder: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict) or set(found) - set(FIELDS):
         return None
     kinds = {**JOB_FIELDS, **OPTIONAL_FIELDS}
-    whole = all(isinstance(value, kinds[name]) for name, value in found.items())
+    whole = all(is_usable(name, value, kinds[name]) for name, value in found.items())
     return found if whole and found.get("status") in STATES and "seconds" in found else None
 
 

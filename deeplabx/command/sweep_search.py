@@ -6,6 +6,7 @@ trial's number, so a study that was killed continues with the trials of one that
 
 import logging
 import math
+import re
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,11 +26,14 @@ from deeplabx.command.sweep_record import Sweep
 from deeplabx.config import schema
 from deeplabx.config.fields import setting_type
 from deeplabx.engine.durable import replace
-from deeplabx.errors import CheckpointError, ConfigError, needed
+from deeplabx.errors import CheckpointError, ConfigError, DeeplabxError, ResourceError, needed
 from deeplabx.report.metrics_file import evaluations
 from deeplabx.report.sweep_jobs import DONE, PRUNED, SweepJob
 
 DATABASE = "study.db"
+NOT_WRITTEN = re.compile(
+    r"disk is full|disk I/O error|readonly database|database is locked"
+)  # SQLite's words
 STUDY = "sweep"
 STARTUP = 5  # finished jobs before the first is pruned
 RANDOM = 10  # jobs before TPE learns from them
@@ -92,7 +96,7 @@ class Search:
         """Open the study, and bring it and sweep.json together: a process may have been killed between
         writing one and the other.
         """
-        with quiet():
+        with using_study(sweep.folder):
             self.study = self.optuna.create_study(
                 study_name=STUDY,
                 storage=storage(self.optuna, sweep.folder),
@@ -106,12 +110,14 @@ class Search:
                 hint="restore both from a backup",
             )
         for trial in trials[len(sweep.jobs) :]:
-            if set(trial.params) != set(self.space):
+            if set(trial.params) - set(self.space):
                 raise CheckpointError(
                     f"{sweep.folder / DATABASE}: trial {trial.number} has other settings than this search",
                     hint="restore it from a backup",
                 )
-            self.add_job(sweep, trial.number, trial.params)
+            with using_study(sweep.folder):
+                params = self.completed(trial)
+            self.add_job(sweep, trial.number, params)
         for job in sweep.jobs:
             self.ended(sweep, job)
         sweep.write()
@@ -119,10 +125,30 @@ class Search:
     def next(self, sweep: Sweep) -> SweepJob | None:
         if len(sweep.jobs) >= (self.settings.trials or 0):
             return None
-        with quiet():
+        with using_study(sweep.folder):
             self.study.sampler = self.sampler(len(sweep.jobs))
             trial = self.study.ask(self.space)
         return self.add_job(sweep, trial.number, trial.params)
+
+    def completed(self, trial: Any) -> dict[str, Any]:
+        """The settings of a trial that was asked for. Optuna stores them one by one: those that a process did
+        not store before it was killed are drawn as it would have.
+        """
+        sampler, found, only = self.sampler(trial.number), dict(trial.params), first_values(self.space)
+        related = sampler.infer_relative_search_space(self.study, trial)
+        together = sampler.sample_relative(self.study, trial, related)
+        for name, distribution in self.space.items():
+            if distribution.single():
+                value = only[name]
+            elif name in together:
+                value = together[name]
+            else:  # also where it is stored, so that the random numbers of the next one are those it had
+                value = sampler.sample_independent(self.study, trial, name, distribution)
+            if name not in found:
+                stored = distribution.to_internal_repr(value)
+                self.study._storage.set_trial_param(trial._trial_id, name, stored, distribution)
+                found[name] = value
+        return found
 
     def add_job(self, sweep: Sweep, number: int, params: Mapping[str, Any]) -> SweepJob:
         overrides = self.overrides(params)
@@ -141,7 +167,7 @@ class Search:
     def ended(self, sweep: Sweep, job: SweepJob) -> None:
         """Record the end of a job in the study. One that failed stays open: `sweep resume` runs it again."""
         state = self.optuna.trial.TrialState
-        with quiet():
+        with using_study(sweep.folder):
             trial = self.study.get_trials(deepcopy=False)[job["job"]]
             if trial.state.is_finished() or job["status"] not in (DONE, PRUNED):
                 return
@@ -206,16 +232,31 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def storage(optuna: Any, folder: Path) -> Any:
-    """The database of a study. Raises CheckpointError where it is damaged."""
+@contextmanager
+def using_study(folder: Path) -> Iterator[None]:
+    """Raises CheckpointError where the study is damaged, and ResourceError where it cannot be written."""
     path = folder / DATABASE
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        url = f"sqlite:///{path.absolute()}"
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-    except Exception as error:  # noqa: BLE001 - SQLAlchemy's many
-        words = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        with quiet():
+            yield
+    except DeeplabxError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of Optuna, SQLAlchemy and SQLite, many
+        cause = error.__cause__ or error  # Optuna's own words do not say what SQLite said
+        words = (str(cause).splitlines() or [type(cause).__name__])[0][:200]
+        if NOT_WRITTEN.search(words):
+            raise ResourceError(
+                f"{path} cannot be written: {words}",
+                hint="free some space, change its permissions, or end what else has it open",
+            ) from None
         raise CheckpointError(f"{path} cannot be used: {words}", hint="restore it from a backup") from None
+
+
+def storage(optuna: Any, folder: Path) -> Any:
+    """The database of a study."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    url = f"sqlite:///{(folder / DATABASE).absolute()}"
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 # --- pruning ------------------------------------------------------------------------------------------------

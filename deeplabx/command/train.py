@@ -1,6 +1,7 @@
 """deeplabx train."""
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -60,6 +61,7 @@ from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, w
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.environment import changed_words, environment_of
+from deeplabx.run.evaluation import PREVIOUS, restore_previous
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -85,6 +87,12 @@ EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
 
 def main(job: Job) -> float:
+    if (job.folder / SUMMARY).is_file():
+        raise ConfigError(
+            f"{job.folder} holds a sweep, not a run",
+            hint=f"{resume_sweep_words(job.folder)} runs what it has not finished; a run "
+            "needs another folder: hydra.run.dir=FOLDER",
+        )
     return train(job.config, job.folder, overrides=job.overrides, watch=job.watch)
 
 
@@ -251,6 +259,7 @@ def run(
         drawing=drawing,
         reports=reports,
         unreadable=unreadable,
+        saver=saver,
         watch=watch,
     )
 
@@ -262,6 +271,7 @@ def run(
             log.say(line)
         log.alarm(alarms_at_start(doctor, config, model, norm_images=norm_images))
         if is_main():
+            restore_record(folder, state, log)  # killed between an evaluation and its checkpoint
             log.text("config.yaml", (folder / "config.yaml").read_text(encoding="utf-8"))
         if state.step == 0:
             evaluations.draw_untrained()
@@ -277,6 +287,8 @@ def run(
         )
         if is_main():
             write_result(folder, state, seconds=time.perf_counter() - started)
+            restore_record(folder, state, log)
+            shutil.rmtree(folder / PREVIOUS, ignore_errors=True)  # no step can need it any more
             log.result(state.best)
             drawing.run(write_curves, folder, log)
             reports.due(finished=True)
@@ -285,6 +297,16 @@ def run(
         for line in closing_words(state, folder):
             log.say(line)
     return state.best_miou
+
+
+def restore_record(folder: Path, state: TrainState, log: Log) -> None:
+    """Have the record be that of the best checkpoint: an evaluation may not have been saved."""
+
+    def restore() -> None:
+        for line in restore_previous(folder, state.best):
+            log.say(line)
+
+    tried(restore, log, "the record of the best evaluation", after="the run does not need it")
 
 
 def write_curves(folder: Path, log: Log) -> None:

@@ -16,6 +16,7 @@ from deeplabx.engine.log import Log
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.recorder import Recorder
+from deeplabx.engine.saver import Saver
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import DataError, resource_error
 from deeplabx.process.distributed import broadcast_buffers, gathered, is_main
@@ -24,7 +25,7 @@ from deeplabx.report.background import Background
 from deeplabx.report.confusion import confusion_figure
 from deeplabx.report.curves import import_matplotlib
 from deeplabx.report.samples import SamplePanels
-from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
+from deeplabx.run.evaluation import cost_of, keep_previous, recorder_of, write_evaluation
 from deeplabx.run.report import Reports
 from deeplabx.tracker.contract import in_a_line
 
@@ -51,6 +52,7 @@ class Evaluations:
     drawing: Background
     reports: Reports
     unreadable: Iterable[str]
+    saver: Saver
     watch: Watch | None = None
 
     def run(self) -> Metrics:
@@ -89,6 +91,7 @@ class Evaluations:
             cost = cost_of(
                 recorder, self.config, channels=self.samples.channels, device=self.predictor.device
             )
+            keep_previous(self.folder, self.saver.best_saved)
             write_evaluation(self.folder, recorder, cost | {"evaluation_seconds": seconds})
 
         tried(write, self.log, f"step {self.state.step}: the record of the evaluation", after=CONTINUES)

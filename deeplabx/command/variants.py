@@ -90,7 +90,10 @@ def measure_variants(folder: Path, *, images: int, change: Change) -> None:
         chosen = [number * len(samples) // count for number in range(count)]
         read = [one for one in map(samples.read, chosen) if one is not None]
         if not read:
-            raise DataError(f"none of {count} images of {samples.split} can be read")
+            raise DataError(
+                f"none of {count} images of split {samples.split} can be read, so nothing is measured",
+                hint="deeplabx data check lists them; more may be readable: variant_images=N",
+            )
         rows = []
         for variant, own in variants_of(found):
             rows.append(measured(variant, own, read, ignore_index=samples.ignore_index))

@@ -15,6 +15,7 @@ from deeplabx.config.paths import expanded_paths
 from deeplabx.errors import ConfigError, quoted
 
 MOST_VALUES, MOST_DEPTH = 1000, 20  # of a table, such as one of augment.transforms
+LARGEST = 2**1023  # of a whole number where a float is asked for: a larger one is none
 SettingsOf = Callable[
     [str, str], type
 ]  # group and option to the dataclass of its settings; raises ConfigError
@@ -70,7 +71,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and is_small(value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -5,6 +5,7 @@ aggregated. As text, as CSV and as a page.
 import csv
 import io
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -187,6 +188,11 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
     return lines
 
 
+def typed(path: Path) -> str:
+    """A path as it is given to a shell."""
+    return shlex.quote(str(path))
+
+
 # --- files --------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +206,7 @@ def csv_text(jobs: Sequence[SweepJob]) -> str:
         best = (row.done or row.jobs)[0]
         scores = ["" if value is None else f"{value:.6f}" for value in (row.mean, row.std)]
         writer.writerow([rank, *scores, len(row.done), len(row.jobs), *row.values, row.state, best["folder"]])
-    return written.getvalue()
+    return written.getvalue().encode("utf-8", "backslashreplace").decode()  # names may be no UTF-8
 
 
 def write_files(jobs: Sequence[SweepJob], folder: Path, *, plugins: str = "") -> None:

@@ -47,7 +47,8 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def evaluations(folder: Path) -> dict[int, float]:
-    """The mIoU of each evaluation of a run, by its step."""
+    """The mIoU of each evaluation of a run, by its step; without values that no evaluation has."""
     path = folder / "metrics.jsonl"
     lines = logged(path) if path.is_file() else []
-    return {line["step"]: miou for line in lines if (miou := number(line.get("miou"))) is not None}
+    found = {line["step"]: number(line.get("miou")) for line in lines}
+    return {step: miou for step, miou in found.items() if miou is not None and 0 <= miou <= 1}

@@ -1,12 +1,13 @@
 """The jobs of a sweep, as its sweep.json holds them."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deeplabx.dataset.json_file import number, refuse_constant
+from deeplabx.dataset.json_file import refuse_constant
 from deeplabx.errors import CheckpointError, ConfigError, printable
 
 SUMMARY = "sweep.json"
@@ -26,6 +27,7 @@ JOB_FIELDS: dict[str, tuple[type, ...]] = {
     "seconds": (float, int),
 }
 OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {"exit_code": (int,), "error": (str,), "slurm": (str,)}
+RANGES = {"miou": (-1.0, 1.0), "seconds": (0.0, 1e12), "exit_code": (0, 255)}
 SweepJob = dict[str, Any]  # JOB_FIELDS, and those of OPTIONAL_FIELDS that it has
 
 
@@ -84,9 +86,7 @@ def checked_job(path: Path, at: int, job: Any) -> SweepJob:
     for name, kinds in {**JOB_FIELDS, **OPTIONAL_FIELDS}.items():
         if name not in job and name in OPTIONAL_FIELDS:
             continue
-        value = job.get(name)
-        wrong = not isinstance(value, kinds) or isinstance(value, bool)
-        if name not in job or wrong or (isinstance(value, float | int) and number(value) is None):
+        if name not in job or not is_usable(name, job[name], kinds):
             raise damaged(path, f"job {at} has no usable {name}")
     if unknown := set(job) - set(JOB_FIELDS) - set(OPTIONAL_FIELDS):
         raise damaged(path, f"job {at} has {printable(min(map(str, unknown)), 40)}, which no sweep writes")
@@ -103,6 +103,14 @@ def checked_job(path: Path, at: int, job: Any) -> SweepJob:
     if job["status"] == DONE and job["miou"] is None and job.get("error"):
         raise damaged(path, f"job {at} is done and has an error")
     return job
+
+
+def is_usable(name: str, value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a field of a job has a value of its type and in its range."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        return False
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    return not isinstance(value, int | float) or low <= value <= high  # not of nan
 
 
 def is_inside(folder: str) -> bool:

@@ -1,7 +1,10 @@
 """What evaluations of runs, checkpoints and exported files leave in a folder, beside result.json."""
 
+import hashlib
 import json
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,12 +16,16 @@ from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.groups import image_groups
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import durable
-from deeplabx.engine.record.record import write_predictions
+from deeplabx.engine.record.record import IMAGES, PREDICTIONS, Record, write_predictions
 from deeplabx.engine.record.recorder import Recorder
+from deeplabx.errors import CheckpointError
 from deeplabx.model.size import convolutions, parameter_count
 from deeplabx.process.machine import cpu_model
 from deeplabx.report.run_page.folder import COST
 from deeplabx.run.build import model_of
+
+KEPT = (PREDICTIONS, COST, IMAGES)  # files of an evaluation, in the order in which they are written
+PREVIOUS = ".previous-evaluation"  # folder in a run's: of the best checkpoint that is saved
 
 
 def recorder_of(samples: ReadableSet, config: schema.TrainConfig, *, step: int) -> Recorder:
@@ -39,6 +46,46 @@ def write_evaluation(folder: Path, recorder: Recorder, cost: dict[str, Any]) -> 
     write_predictions(folder, recorder.predictions)
     durable.replace(folder / COST, json.dumps(cost, indent=2) + "\n")
     recorder.record.write(folder)  # the last one: where it is, the others are too
+
+
+def keep_previous(folder: Path, saved: Mapping[str, Any]) -> None:
+    """Copy the evaluation of a run's folder before it is replaced, if it is that of the best checkpoint that
+    is saved: that of a step which is never saved may be replaced.
+    """
+    if saved and is_of(folder, saved):
+        (folder / PREVIOUS).mkdir(exist_ok=True)
+        copied(folder, folder / PREVIOUS)
+
+
+def restore_previous(folder: Path, best: Mapping[str, Any]) -> list[str]:
+    """Have a run's folder hold the evaluation of its best checkpoint again, where it has that of a step that
+    was not saved, as of a run that was killed. Returns what is said where that evaluation is not kept.
+    """
+    if not best or not (folder / IMAGES).is_file() or is_of(folder, best):
+        return []
+    if is_of(folder / PREVIOUS, best):
+        copied(folder / PREVIOUS, folder)
+        return []
+    return [
+        f"{IMAGES} is not of the best evaluation, step {best.get('step')}: deeplabx eval {folder} makes one "
+        "for reports and comparisons"
+    ]
+
+
+def is_of(folder: Path, best: Mapping[str, Any]) -> bool:
+    """Whether the evaluation in a folder is the one with these results."""
+    try:
+        record = Record.read(folder)
+    except CheckpointError:
+        return False
+    sha256 = hashlib.sha256(record.counts.confusion().tobytes()).hexdigest()
+    return (record.step, sha256) == (best.get("step"), best.get("confusion_sha256"))
+
+
+def copied(source: Path, target: Path) -> None:
+    for name in KEPT:
+        with durable.arriving_file(target / name) as path:
+            shutil.copyfile(source / name, path)
 
 
 def cost_of(

@@ -121,7 +121,7 @@ def extensions_of(folder: Path) -> list[dict[str, Any]]:
             {name: int(one[name]) for name in ("at_step", "from", "to")}
             for one in json.loads(path.read_text(encoding="utf-8"))
         ]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error!r}") from None
 
 

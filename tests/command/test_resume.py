@@ -1,14 +1,22 @@
+import hashlib
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
+from deeplabx.command import train
 from deeplabx.command.extend import extend
 from deeplabx.command.resume import resume
+from deeplabx.engine.metrics import Metrics
+from deeplabx.engine.record.record import Record
+from deeplabx.engine.saver import Saver
 from deeplabx.errors import CheckpointError, ConfigError
-from tests.conftest import times
+from deeplabx.run.evaluation import restore_previous
+from tests.conftest import TINY, Deeplabx, compose_plain, times
 
 
 def test_a_damaged_config_is_a_checkpoint_error(tmp_path: Path) -> None:
@@ -88,3 +96,38 @@ def test_a_result_that_is_none_is_a_checkpoint_error(own_run: Path) -> None:
     (own_run / "result.json").write_text('{"miou": "high"}')
     with pytest.raises(CheckpointError, match=r"result.json holds no mIoU"):
         resume(own_run, change=lambda config: config)
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+def test_the_record_is_of_the_best_checkpoint_where_a_better_evaluation_was_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deeplabx: Deeplabx
+) -> None:
+    mious, evaluate, save = iter([0.1, 0.9, 0.05]), train.evaluate, Saver.save
+
+    def kill_before_the_second(saver: Saver) -> None:
+        if saver.state.step == 4:
+            raise Killed
+        save(saver)
+
+    def evaluated(*arguments: Any, **keywords: Any) -> Metrics:
+        return replace(evaluate(*arguments, **keywords), miou=next(mious))
+
+    monkeypatch.setattr(train, "evaluate", evaluated)
+    settings = [*TINY, "trainer.eval_every=2", "trainer.save_every=2", "trainer.samples=0"]
+    with mock.patch.object(Saver, "save", kill_before_the_second), pytest.raises(Killed):
+        train.train(compose_plain(*settings), tmp_path, overrides=settings)
+    assert Record.read(tmp_path).step == 4
+    assert deeplabx("resume", str(tmp_path)).code == 0
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    record = Record.read(tmp_path)
+    assert record.step == result["step"] == 2
+    confusion = record.counts.confusion()
+    assert hashlib.sha256(confusion.tobytes()).hexdigest() == result["confusion_sha256"]
+    (tmp_path / "images.npz").write_bytes(b"damaged")
+    assert not (tmp_path / ".previous-evaluation").exists()
+    words = restore_previous(tmp_path, result)
+    assert len(words) == 1
+    assert "is not of the best evaluation, step 2" in words[0]

@@ -1,5 +1,6 @@
 """Sweeps that are continued: what is run again, what is refused, and that the result is the same."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deeplabx.command import resume, sweep_record, train
+from deeplabx.command import resume, sweep, sweep_record, train
 from deeplabx.command.job import Job
 from deeplabx.engine.lock import locked
 from deeplabx.errors import DataError
@@ -206,7 +207,11 @@ BAD: dict[str, tuple[Change, int]] = {
     "an absolute folder": (put_job(folder="/tmp/outside"), 4),
     "the sweep's own folder": (put_job(folder="."), 4),
     "a status": (put_job(status="won"), 4),
-    "a huge number": (put_job(miou="9" * 400), 4),
+    "a text as a number": (put_job(miou="9" * 400), 4),
+    "a huge number": (put_job(miou=10**400), 4),
+    "a number out of range": (put_job(miou=1e308), 4),
+    "a time that no clock shows": (put_job(seconds=-1), 4),
+    "a huge exit code": (put_job(status="failed", error="x", exit_code=10**400), 4),
     "another number": (put_job(job=7), 4),
     "an override of Hydra": (put_job(overrides=["hydra.run.dir=/tmp/outside"]), 4),
     "a field": (put_job(code="x"), 4),
@@ -289,3 +294,24 @@ def test_what_cannot_be_changed_by_a_resume(
     assert ended.code in (2, 5)
     assert said in ended.err
     assert calls == []
+
+
+def test_a_run_is_not_written_into_the_folder_of_a_sweep(deeplabx: Deeplabx, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(GOOD), encoding="utf-8")
+    ended = deeplabx("train", "dataset=shapes", "hydra.run.dir=sweep")
+    assert ended.code == 2
+    assert "sweep holds a sweep, not a run" in ended.err
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["sweep.json"]
+
+
+def test_a_sweep_whose_own_files_cannot_be_written_ends_in_words(
+    deeplabx: Deeplabx, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(sweep, "alone", full)
+    ended = deeplabx("train", "-m", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert (ended.code, calls) == (6, [])
+    assert ended.err.startswith("deeplabx: sweep: No space left on device")

@@ -198,3 +198,53 @@ def test_a_training_that_is_pruned_is_saved_and_has_a_status_of_its_own(
     assert (
         sorted(one.name for one in (tmp_path / "sweep/0/checkpoints").glob("step-*"))[-1] == "step-00000003"
     )
+
+
+@pytest.mark.parametrize("stored", [0, 1, 3])
+def test_settings_that_were_not_drawn_before_a_kill_are_drawn_as_they_would_have_been(
+    deeplabx: Deeplabx, tmp_path: Path, evaluated: list[float], monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
+    monkeypatch.setattr(sweep_search, "RANDOM", 1)
+    assert deeplabx(*STUDY, "sweep.trials=3", "hydra.sweep.dir=sweep").code == 0
+    whole = jobs_of(tmp_path / "sweep")
+    change(tmp_path / "sweep", lambda it: it.update(jobs=it["jobs"][:2]))
+    with sqlite3.connect(tmp_path / "sweep" / "study.db") as base:
+        base.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 2")
+        base.execute("DELETE FROM trial_values WHERE trial_id = 3")
+        first = "SELECT param_id FROM trial_params WHERE trial_id = 3 ORDER BY param_id LIMIT ?"
+        base.execute(
+            f"DELETE FROM trial_params WHERE trial_id = 3 AND param_id NOT IN ({first})",
+            (stored,),
+        )
+    ended = deeplabx("sweep", "resume", "sweep")
+    assert ended.code == 0, ended.err
+    assert [job["overrides"] for job in jobs_of(tmp_path / "sweep")] == [job["overrides"] for job in whole]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("UPDATE trial_params SET distribution_json = '{}'", 4),
+        ("UPDATE trial_params SET param_value = 1e300", 4),
+        ("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk is full'); END", 6),
+    ],
+)
+def test_a_study_that_cannot_be_used_or_written_is_said(
+    deeplabx: Deeplabx, tmp_path: Path, evaluated: list[float], statement: str, code: int
+) -> None:
+    assert deeplabx(*STUDY[:4], "sweep.trials=1", "hydra.sweep.dir=sweep").code == 0
+    with sqlite3.connect(tmp_path / "sweep" / "study.db") as base:
+        base.execute(statement)
+    ended = deeplabx("sweep", "resume", "sweep", "sweep.trials=2")
+    assert (ended.code, len(ended.err.splitlines())) == (code, 2)
+    assert "study.db cannot be" in ended.err
+
+
+def test_steps_and_mious_that_no_run_has_are_not_given_to_the_study(tmp_path: Path) -> None:
+    lines = [
+        '{"step": 2, "miou": 0.5}',
+        '{"step": 1' + "0" * 30 + ', "miou": 0.5}',
+        '{"step": 4, "miou": 1e300}',
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert sweep_search.evaluations(tmp_path) == {2: 0.5}

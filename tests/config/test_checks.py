@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 
 import pytest
 from omegaconf import OmegaConf
@@ -177,6 +177,7 @@ def test_a_config_comes_back_from_json(compose: Compose, overrides: list[str]) -
     [
         ({"seed": "1"}, "seed='1' is not a whole number"),
         ({"seed": True}, "seed=True is not a whole number"),
+        ({"eval": {**asdict(schema.EvalConfig()), "scales": [10**400]}}, "scales=.* is not"),
         ({"extra": 1}, r"unknown \['extra'\]"),
         ({"model": 3}, "model is not a table"),
         ({"backbone": {"name": "evil"}}, "backbone=evil is not known"),

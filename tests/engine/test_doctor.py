@@ -203,3 +203,10 @@ def test_alarms_are_kept_in_the_folder(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "alarms.json").read_text(encoding="utf-8"))[1]["step"] == 5
     (tmp_path / "alarms.json").write_text("[1]", encoding="utf-8")
     assert alarms_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["1e999", "NaN", '"x"', "[]"])
+def test_alarms_with_steps_that_are_none_are_not_read(step: str, tmp_path: Path) -> None:
+    text = f'[{{"step": {step}, "kind": "norm", "message": "", "hint": ""}}]'
+    (tmp_path / "alarms.json").write_text(text, encoding="utf-8")
+    assert alarms_of(tmp_path) == []

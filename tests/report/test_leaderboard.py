@@ -121,3 +121,14 @@ def test_evaluations_are_read_from_a_file_that_is_being_written(tmp_path: Path) 
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert evaluations(tmp_path) == {2: 0.25, 4: 0.5}
+
+
+def test_names_that_are_no_utf_8_are_written_as_escapes(tmp_path: Path) -> None:
+    leaderboard.write_files([job(0, 0.5, dataset__root="\udcff"), job(1, 0.4, dataset__root="b")], tmp_path)
+    assert r"\udcff" in (tmp_path / "leaderboard.csv").read_text(encoding="utf-8")
+
+
+def test_commands_have_folders_as_a_shell_takes_them(tmp_path: Path) -> None:
+    words = leaderboard.text([job(0, 0.5), job(1, None, "failed")], Path("a b"), progress={})
+    assert "deeplabx eval 'a b/0'" in words
+    assert "deeplabx sweep resume 'a b'" in words

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from deeplabx.engine.record.calibration import BINS as CONFIDENCE_BINS
 from deeplabx.engine.record.counts import ClassPixels, ImageCounts
 from deeplabx.engine.record.details import Details
 from deeplabx.engine.record.objects import BINS as OBJECT_BINS
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, quoted
 
 IMAGES, PREDICTIONS = "images.npz", "predictions.zip"
 VERSION = 1
@@ -30,7 +31,9 @@ MOST_OF_PNG = 4 << 20  # bytes of a kept prediction: of 512 x 512 random ids wit
 DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, OverflowError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, cv2.error),
+    *(SyntaxError, tokenize.TokenError),  # of an array's header, which NumPy reads as Python
 )
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others have errors of their own
 MOST_PREDICTIONS = 64 << 20  # bytes that kept predictions may have in all; those of later images are left out
 
 
@@ -192,8 +195,16 @@ def refuse_large(path: Path) -> None:
     """
     with zipfile.ZipFile(path) as file:
         claimed = sum(one.file_size for one in file.infolist())
+        refuse_method(file)
     if claimed > MOST_BYTES:
         raise ValueError(f"its arrays have {claimed:,} bytes, more than {MOST_BYTES:,}")
+
+
+def refuse_method(file: zipfile.ZipFile) -> None:
+    """Raise ValueError for a compression that no evaluation writes."""
+    for one in file.infolist():
+        if one.compress_type not in METHODS:
+            raise ValueError(f"{quoted(one.filename)} is compressed with method {one.compress_type}")
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -235,6 +246,7 @@ class Predictions:
                 if self.path.stat().st_size > 2 * MOST_PREDICTIONS:
                     raise ValueError(f"it has more than {2 * MOST_PREDICTIONS:,} bytes")
                 self.file = zipfile.ZipFile(io.BytesIO(self.path.read_bytes()))
+                refuse_method(self.file)
                 self.names = {int(name.removesuffix(".png")): name for name in self.file.namelist()}
             except DAMAGE as error:
                 raise self.damaged(error) from None

@@ -40,9 +40,14 @@ class Drawing(NamedTuple):
 
 
 def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
-    """At most `most` + 1 round numbers that enclose low..high: multiples of 1, 2 or 5 times a power of 10."""
-    if not high > low:
-        low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+    """At most `most` + 1 round numbers that enclose low..high: multiples of 1, 2 or 5 times a power of 10.
+
+    Numbers that differ by no more than the noise of their arithmetic count as one, with room around it.
+    """
+    largest = max(abs(low), abs(high))
+    if not high - low > max(1e-9 * largest, 1e-300):
+        room = max(0.5, 0.1 * largest)
+        low, high = (low - room, high + room) if largest > 1e-300 else (0.0, 1.0)
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     for factor in (1, 2, 5, 10, 20):

@@ -190,6 +190,26 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path: Pa
     refused(tmp_path)
 
 
+@pytest.mark.parametrize("header", ["(((", "{'descr': 1 +}", "  x\n y"])
+def test_a_header_that_is_not_pythons_is_refused(header: str, tmp_path: Path) -> None:
+    content = header.encode().ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / IMAGES, "w") as file:
+        file.writestr("record.npy", b"\x93NUMPY\x01\x00\x76\x00" + content)
+    refused(tmp_path)
+
+
+def test_a_compression_that_no_evaluation_writes_is_refused(tmp_path: Path) -> None:
+    for name in (IMAGES, PREDICTIONS):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_LZMA) as file:
+            file.writestr("0.png", bytes(1000))
+        content = bytearray((tmp_path / name).read_bytes())
+        content[50:60] = bytes(10)  # for which LZMA has an error of its own
+        (tmp_path / name).write_bytes(content)
+    refused(tmp_path)
+    with pytest.raises(CheckpointError, match="compressed with method 14"):
+        Predictions(tmp_path)
+
+
 def test_arrays_that_are_together_too_large_are_refused(tmp_path: Path) -> None:
     record().write(tmp_path)
     with (

@@ -217,6 +217,16 @@ def test_a_card_has_one_of_the_levels() -> None:
 # --- charts -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1 / 300, np.nextafter(1 / 300, 1)), (1e20, 1e20), (-1e300, 1e300), (0, 1e-320), (7e5, 7e5)],
+)
+def test_numbers_that_hardly_differ_and_huge_ones_have_ticks(low: float, high: float) -> None:
+    marks = ticks(low, high)
+    assert 2 <= len(set(marks)) <= 6
+    assert marks[0] <= low <= high <= marks[-1]
+
+
 def test_ticks_are_few_round_and_enclose() -> None:
     for _ in range(2000):
         low, high = sorted(RNG.normal(size=2) * 10.0 ** RNG.integers(-6, 9))

@@ -16,6 +16,7 @@ import torch
 
 from deeplabx.command import variants
 from deeplabx.command.table import BY_WORDS
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.metrics import metrics
 from deeplabx.engine.record.record import IMAGES, Predictions, Record, as_png, write_predictions
 from deeplabx.errors import CheckpointError
@@ -523,6 +524,15 @@ def test_a_data_set_that_has_moved_is_found_again(tmp_path: Path, deeplabx: Deep
     assert deeplabx("report", "run", "dataset.root=moved").code == 0
     assert len(parsed(tmp_path / "run").all("img")) >= 4
     assert deeplabx("report", "run", "variants=true").code == 3
+
+
+def test_variants_of_images_that_cannot_be_read_are_not_measured(
+    own_run: Path, deeplabx: Deeplabx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReadableSet, "read", lambda self, index: None)
+    ended = deeplabx("report", str(own_run), "variants=true", "variant_images=2")
+    assert ended.code == 3
+    assert "none of 2 images of split val can be read" in ended.err
 
 
 @pytest.mark.slow
