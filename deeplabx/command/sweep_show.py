@@ -9,7 +9,7 @@ from deeplabx.command.sweep_record import Sweep, is_at_work, read
 from deeplabx.errors import DataError, printable, resource_error
 from deeplabx.report import leaderboard
 from deeplabx.report.metrics_file import evaluations
-from deeplabx.report.sweep_jobs import RUNNING, STOPPED
+from deeplabx.report.sweep_jobs import RUNNING, STOPPED, SweepJob
 from deeplabx.run import plugins
 
 
@@ -47,7 +47,7 @@ def running_words(folder: Path, *, at_work: bool) -> str:
     return f"running, {reached}" if at_work else f"was killed, {reached}"
 
 
-def write(sweep: Sweep, jobs: Sequence[leaderboard.Job], words: str) -> None:
+def write(sweep: Sweep, jobs: Sequence[SweepJob], words: str) -> None:
     """Write the files. Where that fails, as in another's folder, the reason is printed: the terminal has all
     that matters.
     """

@@ -44,7 +44,8 @@ from deeplabx.process.launch import launch, restarts
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.background import Background
 from deeplabx.report.curves import draw_curves
-from deeplabx.report.next_commands import evaluate_words, next_line
+from deeplabx.report.next_commands import evaluate_words, next_line, resume_sweep_words
+from deeplabx.report.sweep_jobs import SUMMARY
 from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,

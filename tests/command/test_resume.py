@@ -105,7 +105,7 @@ class Killed(BaseException):
 def test_the_record_is_of_the_best_checkpoint_where_a_better_evaluation_was_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deeplabx: Deeplabx
 ) -> None:
-    mious, evaluate, save = iter([0.1, 0.9, 0.05]), train.evaluate, Saver.save
+    mious, evaluate, save = iter([0.1, 0.9, 0.05]), train_evaluations.evaluate, Saver.save
 
     def kill_before_the_second(saver: Saver) -> None:
         if saver.state.step == 4:
@@ -115,7 +115,7 @@ def test_the_record_is_of_the_best_checkpoint_where_a_better_evaluation_was_not_
     def evaluated(*arguments: Any, **keywords: Any) -> Metrics:
         return replace(evaluate(*arguments, **keywords), miou=next(mious))
 
-    monkeypatch.setattr(train, "evaluate", evaluated)
+    monkeypatch.setattr(train_evaluations, "evaluate", evaluated)
     settings = [*TINY, "trainer.eval_every=2", "trainer.save_every=2", "trainer.samples=0"]
     with mock.patch.object(Saver, "save", kill_before_the_second), pytest.raises(Killed):
         train.train(compose_plain(*settings), tmp_path, overrides=settings)

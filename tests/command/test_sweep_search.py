@@ -247,4 +247,4 @@ def test_steps_and_mious_that_no_run_has_are_not_given_to_the_study(tmp_path: Pa
         '{"step": 4, "miou": 1e300}',
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert sweep_search.evaluations(tmp_path) == {2: 0.5}
+    assert evaluations(tmp_path) == {2: 0.5}
