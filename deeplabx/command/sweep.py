@@ -138,8 +138,8 @@ def refuse_old(folder: Path) -> None:
     if (folder / SUMMARY).is_file():
         raise ConfigError(
             f"{folder} holds a sweep already",
-            hint=f"deeplabx sweep resume {typed(folder)} runs what it has not finished; a new one needs another "
-            "folder: hydra.sweep.dir=FOLDER",
+            hint=f"deeplabx sweep resume {typed(folder)} runs what it has not finished; a new one needs "
+            "another folder: hydra.sweep.dir=FOLDER",
         )
 
 

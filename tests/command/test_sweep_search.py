@@ -11,6 +11,7 @@ import pytest
 from deeplabx.command import sweep_record, sweep_search, train
 from deeplabx.command.job import Job
 from deeplabx.errors import ConfigError
+from deeplabx.report.metrics_file import evaluations
 from tests.command.light_sweeps import value_of, without_composing
 from tests.command.test_sweep_resume import GOOD, change
 from tests.conftest import Deeplabx
@@ -247,4 +248,4 @@ def test_steps_and_mious_that_no_run_has_are_not_given_to_the_study(tmp_path: Pa
         '{"step": 4, "miou": 1e300}',
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert sweep_search.evaluations(tmp_path) == {2: 0.5}
+    assert evaluations(tmp_path) == {2: 0.5}
