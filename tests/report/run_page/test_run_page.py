@@ -430,7 +430,7 @@ def test_lines_that_no_run_writes_are_counted(own_run: Path) -> None:
         file.write('{"step": 5, "miou": {}, "per_class_iou": {"disc": "x", "ring": null, "bar": 0.25}}\n')
     page = page_of(own_run)
     assert "4 lines cannot be read" in page.text
-    assert "IoU, classes 1 to 3 from the lowest" in page.text
+    assert "IoU, classes 7 to 7 from the lowest" in page.text
 
 
 def test_a_data_set_that_is_gone_leaves_the_numbers(own_run: Path) -> None:
