@@ -11,6 +11,7 @@ import pytest
 from deeplabx.command import train
 from deeplabx.command.extend import extend
 from deeplabx.command.resume import resume
+from deeplabx.engine.evaluator import evaluate
 from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.record.record import Record
 from deeplabx.engine.saver import Saver
@@ -105,7 +106,7 @@ class Killed(BaseException):
 def test_the_record_is_of_the_best_checkpoint_where_a_better_evaluation_was_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deeplabx: Deeplabx
 ) -> None:
-    mious, evaluate, save = iter([0.1, 0.9, 0.05]), train_evaluations.evaluate, Saver.save
+    mious, save = iter([0.1, 0.9, 0.05]), Saver.save
 
     def kill_before_the_second(saver: Saver) -> None:
         if saver.state.step == 4:

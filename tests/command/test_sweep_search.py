@@ -11,6 +11,7 @@ import pytest
 from deeplabx.command import sweep_record, sweep_search, train
 from deeplabx.command.job import Job
 from deeplabx.errors import ConfigError
+from deeplabx.report.metrics_file import evaluations
 from tests.command.light_sweeps import value_of, without_composing
 from tests.command.test_sweep_resume import GOOD, change
 from tests.conftest import Deeplabx
