@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from deeplabx.command import train
+from deeplabx.command import train, train_evaluations
 from deeplabx.command.extend import extend
 from deeplabx.command.resume import resume
 from deeplabx.engine.evaluator import evaluate
