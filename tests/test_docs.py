@@ -33,6 +33,7 @@ from tests.conftest import TINY, Deeplabx, compose_plain
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = ("augmentation", "models", "training")  # pages of many trainings
 FENCE = re.compile(r"^```(.*)$")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -214,7 +215,16 @@ def shortened(words: list[str]) -> list[str]:
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name_of)
+def of_pages_with_commands() -> list[Any]:
+    """The pages; those with many trainings are slow tests, and their commands are composed in fast ones."""
+    return [
+        pytest.param(page, marks=pytest.mark.slow if page.stem in SLOW else (), id=name_of(page))
+        for page in PAGES
+        if blocks(page, "sh")
+    ]
+
+
+@pytest.mark.parametrize("page", of_pages_with_commands())
 def test_the_commands_of_a_page_run_one_after_the_other(
     deeplabx: Deeplabx,
     place: Path,
@@ -260,7 +270,7 @@ def starts_processes(word: str) -> bool:
 
 def documented(page: Path) -> Iterator[tuple[str, str]]:
     """Where, and what: the commands of a page that are not run."""
-    for block in blocks(page, "sh", "data"):
+    for block in [*blocks(page, "sh", "data"), *(blocks(page, "sh") if page.stem in SLOW else [])]:
         for line in lines_of(block):
             if deeplabx_words(line) is not None:
                 yield block.where, line
@@ -286,6 +296,7 @@ def test_the_other_commands_of_a_page_parse_and_compose(
         if " ".join(words) in (*BY_WORDS, *FIRST_WORDS, ""):  # a command is only named
             continue
         words = [filled_in(word, run) for word in spread(words, place) if not starts_processes(word)]
+        words = [re.sub(r"^sweep\.trials=\d+$", "sweep.trials=2", word) for word in words]
         ended = deeplabx(*words)
         assert ended.code == 0, f"{where}: {line}\n{ended.err}"
         made = [word.removeprefix("out=") for word in words if word.startswith("out=")]

@@ -1,9 +1,11 @@
 """What evaluations of runs, checkpoints and exported files leave in a folder, beside result.json."""
 
+import contextlib
 import hashlib
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -11,6 +13,7 @@ from typing import Any
 
 import torch
 
+from deeplabx import registry
 from deeplabx.config import schema
 from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.groups import image_groups
@@ -25,6 +28,7 @@ from deeplabx.report.run_page.folder import COST
 from deeplabx.run.build import model_of
 
 KEPT = (PREDICTIONS, COST, IMAGES)  # files of an evaluation, in the order in which they are written
+COUNTED: dict[tuple[Any, ...], dict[str, int | None]] = {}  # by network and size of the image
 PREVIOUS = ".previous-evaluation"  # folder in a run's: of the best checkpoint that is saved
 
 
@@ -95,8 +99,8 @@ def cost_of(
     with one scale, images per second of predicting alone, and the most memory that there was.
     """
     assert recorder.record is not None, "the evaluation is not finished"
-    sizes = [tuple(size) for size in recorder.record.sizes.tolist()]
-    height, width = max(set(sizes), key=lambda size: (sizes.count(size), size))
+    sizes = Counter((height, width) for height, width in recorder.record.sizes.tolist())
+    height, width = max(sizes, key=lambda size: (sizes[size], size))
     on_gpu = device.type == "cuda"
     return {
         **network_cost(
@@ -119,16 +123,21 @@ def machine_of(device: torch.device) -> dict[str, Any]:
 def network_cost(
     config: schema.TrainConfig, *, classes: int, channels: int, height: int, width: int
 ) -> dict[str, int | None]:
-    """Parameters and multiply-adds; None for those of a network that torch's meta device cannot run."""
-    with torch.device("meta"):
-        model = model_of(config, num_classes=classes, in_channels=channels).eval()
-    found: dict[str, int | None] = {"parameters": parameter_count(model), "multiply_adds": None}
-    try:
-        ran = convolutions(model, height=height, width=width)
-        found["multiply_adds"] = sum(one.multiply_adds for one in ran)
-    except (RuntimeError, NotImplementedError, StopIteration):
-        pass  # it computes with values, or has no convolution
-    return found
+    """Parameters and multiply-adds; None for those of a network that torch's meta device cannot run.
+
+    They are counted once in a process: a run has many evaluations.
+    """
+    builders = [registry.option(group, getattr(config, group).name) for group in ("model", "backbone")]
+    key = (*builders, repr((config.model, config.backbone, classes, channels, height, width)))
+    if key not in COUNTED:
+        with torch.device("meta"):
+            model = model_of(config, num_classes=classes, in_channels=channels).eval()
+        COUNTED[key] = {"parameters": parameter_count(model), "multiply_adds": None}
+        with contextlib.suppress(RuntimeError, NotImplementedError, StopIteration):
+            # it may compute with values, or have no convolution
+            ran = convolutions(model, height=height, width=width)
+            COUNTED[key]["multiply_adds"] = sum(one.multiply_adds for one in ran)
+    return dict(COUNTED[key])
 
 
 def peak_resident_memory() -> int:

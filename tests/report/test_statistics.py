@@ -179,7 +179,7 @@ def test_too_few_groups_are_not_drawn_and_that_is_said() -> None:
     alone = record_of(made(images=40, seed=1), groups=["a"] * 40)
     assert difference([Fold([alone], [alone])]).alike
     one = bootstrap(record_of(made(images=40), groups=["a"] * 40))
-    assert "the 40 images of val are of 1 group" in one.words
+    assert "the 40 images of val belong to 1 group" in one.words
 
 
 def test_a_class_in_few_images_has_no_interval_and_is_named() -> None:
