@@ -112,6 +112,6 @@ def measured(found: StoredModel, progress: bool, folder: Path | None) -> Metrics
             name = signal.Signals(interrupted.number).name
             raise stopped(interrupted.number, f"{name} received: stopped, no result") from None
     if folder is not None and recorder is not None and is_main():
-        cost = cost_of(recorder, found.config, channels=samples.channels, device=predictor.device)
+        cost = cost_of(recorder, found.config, predictor)
         write_evaluation(folder, recorder, cost)
     return result

@@ -88,9 +88,7 @@ class Evaluations:
         """Write the record of the best evaluation so far."""
 
         def write() -> None:
-            cost = cost_of(
-                recorder, self.config, channels=self.samples.channels, device=self.predictor.device
-            )
+            cost = cost_of(recorder, self.config, self.predictor)
             keep_previous(self.folder, self.saver.best_saved)
             write_evaluation(self.folder, recorder, cost | {"evaluation_seconds": seconds})
 

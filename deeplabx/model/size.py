@@ -1,5 +1,7 @@
 """Size of a model: parameters, multiply-adds, and the stride and rate of each convolution."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil, log2
@@ -39,8 +41,9 @@ class Convolution:
         )
 
 
-def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convolution]:
-    """Every convolution of a forward pass on one image, in execution order."""
+@contextmanager
+def noted_convolutions(model: nn.Module) -> Iterator[list[Convolution]]:
+    """Every convolution that `model` runs in the block, in execution order."""
     ran: list[Convolution] = []
 
     def note(name: str, module: nn.Conv2d, output: Tensor) -> None:
@@ -61,13 +64,18 @@ def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convoluti
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
-    first_kernel = next(parameter for parameter in model.parameters() if parameter.ndim == 4)
     try:
-        with torch.no_grad():
-            model(torch.zeros(1, first_kernel.shape[1], height, width, device=first_kernel.device))
+        yield ran
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def convolutions(model: nn.Module, *, height: int, width: int) -> list[Convolution]:
+    """Every convolution of a forward pass on one image, in execution order."""
+    first_kernel = next(parameter for parameter in model.parameters() if parameter.ndim == 4)
+    with noted_convolutions(model) as ran, torch.no_grad():
+        model(torch.zeros(1, first_kernel.shape[1], height, width, device=first_kernel.device))
     return ran
 
 

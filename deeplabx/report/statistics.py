@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit  # of scipy.stats, which takes half a second to import
 
 from deeplabx.engine.metrics import metrics
 from deeplabx.engine.record.record import Record
@@ -265,7 +265,7 @@ class TrainingNoise(NamedTuple):
         if not self.degrees:
             return found.draws
         rest = np.sqrt(np.maximum(0.0, found.error**2 - self.images[at]))
-        noise = np.multiply.outer(stats.t.ppf(self.uniform, self.degrees), np.sqrt(self.variance[at]))
+        noise = np.multiply.outer(stdtrit(self.degrees, self.uniform), np.sqrt(self.variance[at]))
         return found.value - found.pivots * rest + noise
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -13,12 +12,12 @@ from typing import Any
 
 import torch
 
-from deeplabx import registry
 from deeplabx.config import schema
 from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.groups import image_groups
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import durable
+from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.record import IMAGES, PREDICTIONS, Record, write_predictions
 from deeplabx.engine.record.recorder import Recorder
 from deeplabx.errors import CheckpointError
@@ -28,7 +27,6 @@ from deeplabx.report.run_page.folder import COST
 from deeplabx.run.build import model_of
 
 KEPT = (PREDICTIONS, COST, IMAGES)  # files of an evaluation, in the order in which they are written
-COUNTED: dict[tuple[Any, ...], dict[str, int | None]] = {}  # by network and size of the image
 PREVIOUS = ".previous-evaluation"  # folder in a run's: of the best checkpoint that is saved
 
 
@@ -92,25 +90,27 @@ def copied(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, path)
 
 
-def cost_of(
-    recorder: Recorder, config: schema.TrainConfig, *, channels: int, device: torch.device
-) -> dict[str, Any]:
-    """What an evaluation has cost, on this machine: parameters, multiply-adds of an image of the usual size
-    with one scale, images per second of predicting alone, and the most memory that there was.
+def cost_of(recorder: Recorder, config: schema.TrainConfig, predictor: Predictor) -> dict[str, Any]:
+    """What an evaluation has cost, on this machine: parameters, multiply-adds of all passes for the first
+    image, whose height and width are given, images per second of predicting alone, and the peak of memory.
     """
     assert recorder.record is not None, "the evaluation is not finished"
-    sizes = Counter((height, width) for height, width in recorder.record.sizes.tolist())
-    height, width = max(sizes, key=lambda size: (sizes[size], size))
-    on_gpu = device.type == "cuda"
+    height, width = recorder.record.sizes[0].tolist()
+    cost: dict[str, int | None] = {
+        "parameters": parameter_count(predictor.model),
+        "multiply_adds": recorder.multiply_adds,
+    }
+    if not recorder.multiply_adds:  # an exported graph
+        classes, channels = len(recorder.record.classes), len(predictor.normalization.mean)
+        cost = network_cost(config, classes=classes, channels=channels, height=height, width=width)
+    on_gpu = predictor.device.type == "cuda"
     return {
-        **network_cost(
-            config, classes=len(recorder.record.classes), channels=channels, height=height, width=width
-        ),
+        **cost,
         "height": height,
         "width": width,
         "images_per_second": round(1 / median(recorder.seconds), 3),
         "peak_memory": torch.cuda.max_memory_allocated() if on_gpu else peak_resident_memory(),
-        **machine_of(device),
+        **machine_of(predictor.device),
     }
 
 
@@ -123,21 +123,17 @@ def machine_of(device: torch.device) -> dict[str, Any]:
 def network_cost(
     config: schema.TrainConfig, *, classes: int, channels: int, height: int, width: int
 ) -> dict[str, int | None]:
-    """Parameters and multiply-adds; None for those of a network that torch's meta device cannot run.
-
-    They are counted once in a process: a run has many evaluations.
+    """Parameters, and multiply-adds of one pass; None for those of a network that torch's meta device cannot
+    run.
     """
-    builders = [registry.option(group, getattr(config, group).name) for group in ("model", "backbone")]
-    key = (*builders, repr((config.model, config.backbone, classes, channels, height, width)))
-    if key not in COUNTED:
-        with torch.device("meta"):
-            model = model_of(config, num_classes=classes, in_channels=channels).eval()
-        COUNTED[key] = {"parameters": parameter_count(model), "multiply_adds": None}
-        with contextlib.suppress(RuntimeError, NotImplementedError, StopIteration):
-            # it may compute with values, or have no convolution
-            ran = convolutions(model, height=height, width=width)
-            COUNTED[key]["multiply_adds"] = sum(one.multiply_adds for one in ran)
-    return dict(COUNTED[key])
+    with torch.device("meta"):
+        model = model_of(config, num_classes=classes, in_channels=channels).eval()
+    found: dict[str, int | None] = {"parameters": parameter_count(model), "multiply_adds": None}
+    with contextlib.suppress(RuntimeError, NotImplementedError, StopIteration):
+        # it may compute with values, or have no convolution
+        ran = convolutions(model, height=height, width=width)
+        found["multiply_adds"] = sum(one.multiply_adds for one in ran)
+    return found
 
 
 def peak_resident_memory() -> int:

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.counts import Cells, ImageCounts
 from deeplabx.engine.record.details import Details, details_of
 from deeplabx.engine.record.record import MOST_PREDICTIONS, Record, as_png, shrunk
+from deeplabx.model.size import noted_convolutions
 from deeplabx.process.distributed import cores, gathered, world_size
 
 MOST_THREADS = 8  # that measure details beside a GPU
@@ -59,12 +61,16 @@ class Recorder:
         self.predictions: dict[int, bytes] = {}  # PNGs, by index
         self.record: Record | None = None
         self.seconds: list[float] = []  # that each image took to be predicted
+        self.multiply_adds = 0  # of the first image; 0 for a file whose convolutions are not modules
 
     def predict(self, predictor: Predictor, index: int, sample: Sample) -> Tensor:
         """Predict a sample, and note how long that takes."""
         started = time.perf_counter()
         confidence = self.measures and not predictor.gives_ids
-        (prediction,) = predictor.predict([sample.image], confidence=confidence)
+        with nullcontext([]) if self.found else noted_convolutions(predictor.model) as ran:
+            (prediction,) = predictor.predict([sample.image], confidence=confidence)
+        if not self.found:
+            self.multiply_adds = sum(one.multiply_adds for one in ran)
         ids = prediction.ids.cpu().numpy().astype(id_dtype(len(self.samples.classes)))  # waits for a GPU
         seconds = time.perf_counter() - started
         empty = Cells(np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -10,8 +10,8 @@ from deeplabx.report.page import Bars, Block, Cell, Code, Details, Fixed, Sectio
 from deeplabx.report.run_page.facts import Facts
 
 EXPLAINED = (
-    "Multiply-adds are those of the convolutions, for one image of that size at one scale. Images per second "
-    "is prediction alone, from the median time of an image; memory is the peak of the process."
+    "Multiply-adds are those of the convolutions, in all passes for the first image, which has that size. "
+    "Images per second is prediction alone, from the median time of an image; memory is the process's peak."
 )
 
 
