@@ -14,7 +14,7 @@ from deeplabx.errors import nearest
 from deeplabx.process.ending import end_process
 from deeplabx.process.terminal import discard_terminal, show_any_text
 
-# What is typed by habit for a command of two words or of another name.
+# What people enter by habit for a command of two words or of another name.
 OTHER_WORDS = {
     "evaluate": "eval RUN",
     "infer": "predict RUN INPUT",

@@ -33,7 +33,7 @@ from tests.conftest import TINY, Deeplabx, compose_plain
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("augmentation", "models", "training")  # pages of many trainings
+SLOW = ("augmentation", "data", "extending", "models", "training")  # pages of many trainings
 FENCE = re.compile(r"^```(.*)$")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

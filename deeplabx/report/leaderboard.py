@@ -5,7 +5,6 @@ aggregated. As text, as CSV and as a page.
 import csv
 import io
 import math
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -186,11 +185,6 @@ def next_lines(board: Leaderboard, folder: Path, *, unfinished: int, plugins: st
         verb = "job is" if unfinished == 1 else "jobs are"
         lines.append(f"{unfinished} {verb} not finished: {resume_sweep_words(folder, plugins=plugins)}")
     return lines
-
-
-def typed(path: Path) -> str:
-    """A path as it is given to a shell."""
-    return shlex.quote(str(path))
 
 
 # --- files --------------------------------------------------------------------------------------------------
