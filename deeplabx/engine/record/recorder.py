@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.counts import Cells, ImageCounts
 from deeplabx.engine.record.details import Details, details_of
 from deeplabx.engine.record.record import MOST_PREDICTIONS, Record, as_png, shrunk
-from deeplabx.model.size import noted_convolutions
+from deeplabx.model.size import Convolution, noted_convolutions
 from deeplabx.process.distributed import cores, gathered, world_size
 
 MOST_THREADS = 8  # that measure details beside a GPU
@@ -67,10 +67,12 @@ class Recorder:
         """Predict a sample, and note how long that takes."""
         started = time.perf_counter()
         confidence = self.measures and not predictor.gives_ids
-        with nullcontext([]) if self.found else noted_convolutions(predictor.model) as ran:
-            (prediction,) = predictor.predict([sample.image], confidence=confidence)
+        first: AbstractContextManager[list[Convolution]] = nullcontext([])
         if not self.found:
-            self.multiply_adds = sum(one.multiply_adds for one in ran)
+            first = noted_convolutions(predictor.model)
+        with first as ran:
+            (prediction,) = predictor.predict([sample.image], confidence=confidence)
+        self.multiply_adds += sum(one.multiply_adds for one in ran)
         ids = prediction.ids.cpu().numpy().astype(id_dtype(len(self.samples.classes)))  # waits for a GPU
         seconds = time.perf_counter() - started
         empty = Cells(np.zeros(0, np.int64), np.zeros(0, np.int64))
