@@ -117,6 +117,7 @@ def test_a_training_without_a_folder_is_where_the_command_would_put_it(
     assert (result.folder / "DONE").is_file()
 
 
+@pytest.mark.slow
 def test_two_trainings_in_two_threads_end_as_each_does_alone(tmp_path: Path) -> None:
     settings = {name: [*TINY, *DROPOUT, f"seed={seed}"] for seed, name in enumerate(("one", "two"))}
     with ThreadPoolExecutor(2) as threads:

@@ -81,6 +81,7 @@ def test_two_processes_whose_data_stop_arriving_hear_a_signal_and_save(tmp_path:
     assert right, words
 
 
+@pytest.mark.slow
 def test_a_full_shared_memory_is_worked_around(tmp_path: Path, deeplabx: Deeplabx) -> None:
     if not loading.can_mount():
         pytest.skip("no /dev/shm of another size can be mounted here")

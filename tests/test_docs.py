@@ -33,7 +33,16 @@ from tests.conftest import TINY, Deeplabx, compose_plain
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("augmentation", "data", "extending", "models", "training")  # pages of many trainings
+SLOW = (
+    "augmentation",
+    "comparing",
+    "data",
+    "evaluation",
+    "extending",
+    "models",
+    "reliability",
+    "training",
+)  # pages of many trainings
 FENCE = re.compile(r"^```(.*)$")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -16,6 +16,7 @@ from tests.wheel import ROOT, installed_in
 DOCUMENT = (ROOT / "docs" / "extending.md").read_text()
 FILE = re.search(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[1]  # type: ignore[index]
 COMMAND = next(line for line in DOCUMENT.splitlines() if line.startswith("deeplabx train plugins=parts.py"))
+pytestmark = pytest.mark.slow  # a wheel is installed, and twelve commands are run
 SHORT = "trainer.batch_size=4 schedule.max_iters=2 dataset.images=4 trainer.samples=0 trainer.workers=1"
 # One process for all commands, so that torch is imported once. `SITE` is where the wheel is unpacked.
 RUNNER = """

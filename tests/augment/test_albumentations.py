@@ -321,6 +321,7 @@ def test_batches_depend_neither_on_workers_nor_on_where_a_run_was_resumed() -> N
 # --- commands -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_resumes_exactly_with_transforms_mix_and_class_sampling(
     train_tiny: TrainTiny, tmp_path: Path
 ) -> None:

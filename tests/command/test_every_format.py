@@ -49,6 +49,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize("name", EVERY)
+@pytest.mark.slow
 def test_a_made_up_data_set_of_every_layout(name: str, deeplabx: Deeplabx, tmp_path: Path) -> None:
     settings = f"dataset={name}".split()
     ended = deeplabx("data", "fake", *settings, "out=data", "images=2")

@@ -37,6 +37,7 @@ def trained(folder: Path, *settings: str) -> Path:
 
 
 @pytest.mark.parametrize("name", [pytest.param("voc", marks=pytest.mark.slow), "cityscapes"])
+@pytest.mark.slow
 def test_xception65_trains_and_evaluates(name: str, fake_root: Root, tmp_path: Path) -> None:
     run = trained(
         tmp_path / "run",

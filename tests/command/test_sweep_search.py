@@ -111,6 +111,7 @@ def test_a_space_that_cannot_be_searched_is_refused(
     assert said in ended.err
 
 
+@pytest.mark.slow
 def test_a_damaged_study_is_refused(deeplabx: Deeplabx, tmp_path: Path, evaluated: list[float]) -> None:
     assert deeplabx("train", "-m", SPACE[0], "sweep.trials=1", "hydra.sweep.dir=sweep").code == 0
     database = tmp_path / "sweep" / "study.db"
@@ -202,6 +203,7 @@ def test_a_training_that_is_pruned_is_saved_and_has_a_status_of_its_own(
 
 
 @pytest.mark.parametrize("stored", [0, 1, 3])
+@pytest.mark.slow
 def test_settings_that_were_not_drawn_before_a_kill_are_drawn_as_they_would_have_been(
     deeplabx: Deeplabx, tmp_path: Path, evaluated: list[float], monkeypatch: pytest.MonkeyPatch, stored: int
 ) -> None:
@@ -230,6 +232,7 @@ def test_settings_that_were_not_drawn_before_a_kill_are_drawn_as_they_would_have
         ("CREATE TRIGGER full BEFORE INSERT ON trials BEGIN SELECT RAISE(ABORT, 'disk is full'); END", 6),
     ],
 )
+@pytest.mark.slow
 def test_a_study_that_cannot_be_used_or_written_is_said(
     deeplabx: Deeplabx, tmp_path: Path, evaluated: list[float], statement: str, code: int
 ) -> None:

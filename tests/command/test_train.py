@@ -307,6 +307,7 @@ def test_init_from_takes_what_fits_and_lists_the_rest(train_tiny: TrainTiny, tin
     assert "decoder.*" in log
 
 
+@pytest.mark.slow
 def test_shapes_are_learned_beyond_a_constant_answer(tmp_path: Path) -> None:
     config = compose_plain(
         "schedule.max_iters=60",

@@ -163,6 +163,7 @@ for words in (["train", "-m", *sys.argv[1:]], ["train", *sys.argv[1:]]):
 """
 
 
+@pytest.mark.slow
 def test_torchrun_trains_what_two_devices_do_and_an_error_comes_once(
     run_of_two: Path, tmp_path: Path
 ) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from deeplabx.run.report import write_report
-from tests.report.page.test_browser import contrast
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from tests.report.page.test_browser import contrast  # noqa: E402 - it needs playwright too
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
