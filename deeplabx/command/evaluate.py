@@ -9,7 +9,6 @@ from pathlib import Path
 
 from deeplabx.command.job import Job
 from deeplabx.command.weights import checkpoint_of
-from deeplabx.config.stored import to_plain
 from deeplabx.dataset.check.headers import check_headers
 from deeplabx.engine.evaluator import InterruptedEvaluationError, refuse_other_classes
 from deeplabx.engine.evaluator import evaluate as evaluate_split
@@ -45,7 +44,6 @@ def main(job: Job) -> float:
         "split": config.dataset.split,
         "output_stride": config.backbone.output_stride,
         "eval": vars(config.eval),
-        "config": to_plain(config),
     }
     (job.folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} images\n")

@@ -71,8 +71,7 @@ class Evaluations:
             predicted_one=panels.add,
             recorder=recorder,
         )
-        assert recorder.record is not None
-        self.log.alarm(self.doctor.evaluation(step, recorder.record))
+        self.log.alarm(self.doctor.evaluation(step, result, split=self.samples.split))
         if is_main() and result.miou > self.state.best_miou:
             self.keep(recorder, seconds=time.perf_counter() - began)
         self.log.unreadable([*gathered(list(self.unreadable)), *result.unreadable])

@@ -11,12 +11,10 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from deeplabx.dataset.json_file import number, read_json
 from deeplabx.engine import durable
-from deeplabx.engine.metrics import Metrics, metrics
-from deeplabx.engine.record.record import Record
+from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import Update
 from deeplabx.errors import DataError, listed, printable, quoted
 
@@ -170,18 +168,17 @@ class RunDoctor:
 
     # --- evaluations ----------------------------------------------------------------------------------------
 
-    def evaluation(self, step: int, record: Record) -> list[Alarm]:
-        confusion, split, images = record.counts.confusion(), record.split, len(record.names)
+    def evaluation(self, step: int, result: Metrics, *, split: str) -> list[Alarm]:
+        assert result.confusion is not None
+        confusion = result.confusion.numpy()
         labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         self.predicted |= predicted > 0
-        found = metrics(torch.from_numpy(confusion), list(self.classes))
-        miou = found.miou
-        first = miou if self.first_miou is None else self.first_miou
+        first = result.miou if self.first_miou is None else self.first_miou
         self.first_miou = first
         return [
-            *self.classes_found(step, labelled, predicted, found, split=split),
-            *self.loss(step, miou=miou, first_miou=first),
-            *self.label_shares(step, labelled, split=split, images=images),
+            *self.classes_found(step, labelled, predicted, result, split=split),
+            *self.loss(step, miou=result.miou, first_miou=first),
+            *self.label_shares(step, labelled, split=split, images=result.images),
         ]
 
     def classes_found(

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,9 +75,14 @@ def metrics(confusion: Tensor, classes: list[str]) -> Metrics:
             for name, value, there in zip(classes, iou, seen, strict=True)
         },
         absent=[name for name, there in zip(classes, seen, strict=True) if not there],
-        confusion_sha256=hashlib.sha256(confusion.long().contiguous().numpy().tobytes()).hexdigest(),
+        confusion_sha256=sha256_of(confusion.long().numpy()),
         confusion=confusion,
     )
+
+
+def sha256_of(confusion: np.ndarray) -> str:
+    """The `confusion_sha256` of an int64 C x C confusion matrix: the same for the same evaluation."""
+    return hashlib.sha256(confusion.tobytes()).hexdigest()
 
 
 def mean(values: Tensor) -> float:

@@ -1,6 +1,5 @@
 """Evaluations that are read back from their folders, for `deeplabx compare`."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 from deeplabx.config import schema, stored
 from deeplabx.dataset.json_file import number, read_object
 from deeplabx.engine.checkpoint_folder import EXPORTED as EXPORTED_KINDS
+from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.record.record import IMAGES, Record
 from deeplabx.errors import CheckpointError, DataError, listed, printable, quoted
 from deeplabx.report.compare.entries import EXPORTED, NUMBERS, Evaluated
 from deeplabx.report.next_commands import resume_sweep_words
-from deeplabx.report.run_page.folder import COST, RESULT
+from deeplabx.report.run_page.folder import COST, EVALUATION, RESULT
 from deeplabx.report.sweep_jobs import DONE, SUMMARY, read_jobs
 from deeplabx.run.folder import read_yaml
 
@@ -80,7 +80,7 @@ def evaluation_of(folder: Path) -> Evaluated:
     confusion = record.counts.confusion()
     if not confusion.any():
         raise CheckpointError(f"{folder / IMAGES} counts no pixel", hint=f"deeplabx eval {folder}")
-    if result.get("confusion_sha256") != hashlib.sha256(confusion.tobytes()).hexdigest():
+    if result.get("confusion_sha256") != sha256_of(confusion):
         raise CheckpointError(
             f"{folder / RESULT} and {IMAGES} are not of the same evaluation: the run is still training, or a "
             "file was changed",
@@ -92,7 +92,7 @@ def evaluation_of(folder: Path) -> Evaluated:
 
 def settings_of(folder: Path, result: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """The settings of an evaluation, and whether a run made it. Those of `deeplabx eval` are in its
-    result.json.
+    evaluation.json.
     """
     checkpoint = result.get("checkpoint")
     if checkpoint is None:
@@ -102,8 +102,9 @@ def settings_of(folder: Path, result: Mapping[str, Any]) -> tuple[dict[str, Any]
         if path.stat().st_size > MOST_BYTES:
             raise CheckpointError(f"{path} has more than {MOST_BYTES:,} bytes")
         return {**flat(read_yaml(path), source=path), EXPORTED: None}, True
-    settings = flat(result["config"], source=folder / RESULT) if "config" in result else {}
-    settings = settings or {"checkpoint": str(checkpoint)[:500]}
+    settings: dict[str, Any] = {"checkpoint": str(checkpoint)[:500]}
+    if (folder / EVALUATION).is_file():
+        settings = flat(table_of(folder / EVALUATION).get("config"), source=folder / EVALUATION)
     name = str(checkpoint).rpartition("/")[2][:200]
     kind = EXPORTED_KINDS.get(Path(name).suffix)
     return {**settings, EXPORTED: None if kind is None else name}, False

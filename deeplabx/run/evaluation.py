@@ -1,7 +1,6 @@
 """What evaluations of runs, checkpoints and exported files leave in a folder, beside result.json."""
 
 import contextlib
-import hashlib
 import json
 import shutil
 import sys
@@ -17,6 +16,7 @@ from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.groups import image_groups
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import durable
+from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.record import IMAGES, PREDICTIONS, Record, write_predictions
 from deeplabx.engine.record.recorder import Recorder
@@ -60,8 +60,8 @@ def keep_previous(folder: Path, saved: Mapping[str, Any]) -> None:
 
 
 def restore_previous(folder: Path, best: Mapping[str, Any]) -> list[str]:
-    """Have a run's folder hold the evaluation of its best checkpoint again, where it has that of a step that
-    was not saved, as of a run that was killed. Returns what is said where that evaluation is not kept.
+    """Restore the evaluation of a run's best checkpoint where its folder holds that of a step that was not
+    saved, as a killed run leaves it. Returns a line for the log where there is nothing to restore from.
     """
     if not best or not (folder / IMAGES).is_file() or is_of(folder, best):
         return []
@@ -80,8 +80,8 @@ def is_of(folder: Path, best: Mapping[str, Any]) -> bool:
         record = Record.read(folder)
     except CheckpointError:
         return False
-    sha256 = hashlib.sha256(record.counts.confusion().tobytes()).hexdigest()
-    return (record.step, sha256) == (best.get("step"), best.get("confusion_sha256"))
+    own = record.step, sha256_of(record.counts.confusion())
+    return own == (best.get("step"), best.get("confusion_sha256"))
 
 
 def copied(source: Path, target: Path) -> None:

@@ -14,18 +14,18 @@ from deeplabx.engine.checkpoint import fingerprint
 from deeplabx.engine.checkpoint_folder import MANIFEST, read_json
 from deeplabx.engine.record.record import IMAGES
 from deeplabx.errors import CheckpointError, ConfigError
+from deeplabx.report.run_page.folder import EVALUATION
 from deeplabx.run import plugins
 from deeplabx.run.description import StoredModel, config_from_plain
 from deeplabx.run.environment import environment_of
 from deeplabx.run.folder import config_of, overrides_of
 from deeplabx.run.paths import with_absolute_paths
 
-EVALUATION = "evaluation.json"
 Change = Callable[[schema.TrainConfig], schema.TrainConfig]
 
 
 def write_source(folder: Path, found: StoredModel, overrides: Sequence[str], *, device: Any) -> None:
-    """Write evaluation.json: of what an evaluation outside a run was made, for its report."""
+    """Write evaluation.json: what `deeplabx eval` has evaluated, for its report and for comparisons."""
     path = found.checkpoint.path.resolve()
     source = {
         "checkpoint": str(path),

@@ -1,7 +1,6 @@
 """deeplabx compare, on folders of made-up evaluations."""
 
 import csv
-import hashlib
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.record.counts import Cells, ImageCounts
 from deeplabx.engine.record.record import Record, as_png, write_predictions
 from deeplabx.report.compare.entries import value_words
@@ -65,7 +65,7 @@ def write_evaluation(
     folder.mkdir(parents=True)
     record = record_of(counts, **changed)
     record.write(folder)
-    sha256 = hashlib.sha256(record.counts.confusion().tobytes()).hexdigest()
+    sha256 = sha256_of(record.counts.confusion())
     result = {"miou": 0.5, "confusion_sha256": sha256, "images": len(counts)}
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed": 0, **(settings or {})}), encoding="utf-8")
@@ -269,13 +269,15 @@ def test_a_baseline_by_folder_and_by_name(
 def test_the_same_training_evaluated_twice_is_paired(
     deeplabx: Deeplabx, tmp_path: Path, pair: tuple[Path, Path]
 ) -> None:
-    """By `deeplabx eval`, which keeps its settings in result.json."""
+    """By `deeplabx eval`, which keeps its settings in evaluation.json."""
     for folder, flip in zip(pair, (False, True), strict=True):
         (folder / "config.yaml").unlink()
         path = folder / "result.json"
         table = json.loads(path.read_text(encoding="utf-8"))
-        table |= {"checkpoint": "run/checkpoints/step-1", "config": {"seed": 0, "eval": {"flip": flip}}}
+        table |= {"checkpoint": "run/checkpoints/step-1"}
         path.write_text(json.dumps(table), encoding="utf-8")
+        source = {"config": {"seed": 0, "eval": {"flip": flip}}}
+        (folder / "evaluation.json").write_text(json.dumps(source), encoding="utf-8")
     assert compare(deeplabx, *pair).code == 0
     table = result(tmp_path)
     assert [one["name"] for one in table["entries"]] == ["eval.flip=true", "eval.flip=false"]

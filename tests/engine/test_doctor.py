@@ -1,10 +1,12 @@
 """The run doctor: each fault is said once, and a healthy run is silent."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deeplabx.engine.doctor import (
     BATCHES,
@@ -15,8 +17,7 @@ from deeplabx.engine.doctor import (
     alarms_of,
     write_alarms,
 )
-from deeplabx.engine.record.counts import Cells, ImageCounts
-from deeplabx.engine.record.record import Record
+from deeplabx.engine.metrics import Metrics, metrics
 from deeplabx.engine.state import Update
 
 CLASSES = ["road", "car", "sky"]
@@ -27,24 +28,8 @@ def doctor(**settings: object) -> RunDoctor:
     return RunDoctor(CLASSES, **{"max_iters": 400, "ignore_index": 255, **settings})  # type: ignore[arg-type]
 
 
-def record(confusion: np.ndarray, *, images: int = 20) -> Record:
-    cell = np.flatnonzero(confusion)
-    first = Cells(cell, confusion.flat[cell].astype(np.int64))
-    none = Cells(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return Record(
-        classes=CLASSES,
-        palette=[(0, 0, 0), (1, 1, 1), (2, 2, 2)],
-        ignore_index=255,
-        dataset="made",
-        split="val",
-        step=0,
-        names=[f"image {number}" for number in range(images)],
-        groups=None,
-        indices=np.arange(images),
-        sizes=np.full((images, 2), 8),
-        counts=ImageCounts.of([first, *[none] * (images - 1)], num_classes=3),
-        details=None,
-    )
+def result(confusion: np.ndarray, *, images: int = 20) -> Metrics:
+    return replace(metrics(torch.from_numpy(confusion), CLASSES), images=images)
 
 
 def kinds(alarms: list[Alarm]) -> list[str]:
@@ -72,39 +57,39 @@ def test_a_healthy_run_is_silent() -> None:
     losses = (np.linspace(1.5, 0.3, 400) * abs(noise)).tolist()
     alarms += trained(own, losses, (1 + 4 * np.abs(noise)).tolist())
     for step in (100, 200, 300, 400):
-        alarms += own.evaluation(step, record(HEALTHY))
+        alarms += own.evaluation(step, result(HEALTHY), split="val")
     assert alarms == []
 
 
 def test_each_kind_is_said_once() -> None:
     own = doctor()
     only_road = np.array([[100, 0, 0], [45, 0, 0], [50, 0, 0]])
-    assert own.evaluation(FEWEST_STEPS - 1, record(only_road)) == []
-    (alarm,) = own.evaluation(FEWEST_STEPS, record(only_road))
+    assert own.evaluation(FEWEST_STEPS - 1, result(only_road), split="val") == []
+    (alarm,) = own.evaluation(FEWEST_STEPS, result(only_road), split="val")
     assert alarm.kind == "one_class"
     assert "every pixel of val is predicted as road" in alarm.words
-    assert own.evaluation(FEWEST_STEPS + 50, record(only_road)) == []
+    assert own.evaluation(FEWEST_STEPS + 50, result(only_road), split="val") == []
     again = doctor(known=["one_class"], first_step=300)
-    assert again.evaluation(FEWEST_STEPS + 50, record(only_road)) == []
+    assert again.evaluation(FEWEST_STEPS + 50, result(only_road), split="val") == []
 
 
 def test_a_class_that_no_evaluation_has_predicted() -> None:
     without_car = np.array([[95, 0, 5], [20, 0, 5], [10, 0, 40]])
     own = doctor()
-    assert own.evaluation(100, record(without_car)) == []  # too early to say
+    assert own.evaluation(100, result(without_car), split="val") == []  # too early to say
     others_not_learned = np.array([[60, 0, 40], [20, 0, 5], [40, 0, 10]])
-    assert own.evaluation(200, record(others_not_learned)) == []
-    (alarm,) = own.evaluation(200, record(without_car))
+    assert own.evaluation(200, result(others_not_learned), split="val") == []
+    (alarm,) = own.evaluation(200, result(without_car), split="val")
     assert alarm.kind == "class_missed"
     assert "car" in alarm.message
     found_before = doctor()
-    found_before.evaluation(100, record(HEALTHY))
-    assert found_before.evaluation(200, record(without_car)) == []
+    found_before.evaluation(100, result(HEALTHY), split="val")
+    assert found_before.evaluation(200, result(without_car), split="val") == []
 
 
 def test_a_class_of_hardly_any_pixels_may_be_missed() -> None:
     rare = np.array([[100_000, 0, 5], [50, 0, 5], [10, 0, 40_000]])
-    assert doctor().evaluation(400, record(rare)) == []
+    assert doctor().evaluation(400, result(rare), split="val") == []
 
 
 @pytest.mark.parametrize(
@@ -120,17 +105,17 @@ def test_a_loss_that_does_not_fall(losses: np.ndarray, alarms: list[str]) -> Non
     own = doctor()
     bad = np.array([[40, 30, 30], [20, 10, 15], [20, 15, 15]])
     trained(own, losses.tolist())
-    assert kinds(own.evaluation(400, record(bad))) == alarms
+    assert kinds(own.evaluation(400, result(bad), split="val")) == alarms
 
 
 def test_a_loss_need_not_fall_where_the_run_started_from_good_weights_or_was_resumed() -> None:
     own = doctor()
     trained(own, [0.2] * 400)
-    assert own.evaluation(400, record(HEALTHY)) == []
+    assert own.evaluation(400, result(HEALTHY), split="val") == []
     resumed = doctor(first_step=200)
     trained(resumed, [1.5] * 400)
     bad = np.array([[40, 30, 30], [20, 10, 15], [20, 15, 15]])
-    assert resumed.evaluation(400, record(bad)) == []
+    assert resumed.evaluation(400, result(bad), split="val") == []
 
 
 def test_a_gradient_that_grows() -> None:
@@ -186,13 +171,13 @@ def test_labels_of_two_splits_that_are_unlike() -> None:
     for _ in range(BATCHES):
         own.batch(np.full((2, 8, 8), 1, np.uint8))
     own.batch(np.full((2, 8, 8), 2, np.uint8))  # after the first ones none is counted
-    (alarm,) = own.evaluation(20, record(HEALTHY))
+    (alarm,) = own.evaluation(20, result(HEALTHY), split="val")
     assert alarm.kind == "label_shares"
     assert "car has 100.0% of the training pixels and 23.1% of val's" in alarm.message
     few = doctor()
     for _ in range(BATCHES):
         few.batch(np.full((2, 8, 8), 1, np.uint8))
-    assert few.evaluation(20, record(HEALTHY, images=3)) == []
+    assert few.evaluation(20, result(HEALTHY, images=3), split="val") == []
 
 
 def test_alarms_are_kept_in_the_folder(tmp_path: Path) -> None:

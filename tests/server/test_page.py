@@ -1,8 +1,6 @@
 """The page in a browser: needs playwright (`pip install playwright`) and a Chromium."""
 
 import base64
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,10 @@ import numpy as np
 import pytest
 
 from deeplabx.server.contract import Segmentation
+from tests.browser import chromium
 from tests.server.stub import CLASSES, LIMITS, file_of, listening, photo, stub
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM=PATH names one"),
-]
+pytestmark = pytest.mark.slow
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 LEFT, RIGHT = 0.25, 0.75  # of the width: where the stub image is of its first and of its second class
 
@@ -33,10 +27,8 @@ def halves() -> bytes:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as one:
         yield one
-        one.close()
 
 
 @pytest.fixture(params=SIZES)

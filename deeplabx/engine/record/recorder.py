@@ -2,9 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -24,21 +25,47 @@ WAITING = 4  # images for each thread
 
 
 class Found(NamedTuple):
-    """What is kept of one image."""
+    """What is known of one image once it is predicted."""
 
     image: int  # its index in the split
     size: tuple[int, int]  # height, width
     cells: Cells
-    png: bytes  # of the predicted ids
     seconds: float  # of the prediction
+
+
+class Measured(NamedTuple):
+    """What is made of one image's prediction afterwards. png: of its ids; details: None: not measured."""
+
+    image: int
+    png: bytes
+    details: Details | None
+
+
+def measured(
+    image: int,
+    label: np.ndarray,
+    ids: np.ndarray,
+    confidence: np.ndarray | None,
+    *,
+    details: bool,
+    num_classes: int,
+    ignore_index: int,
+) -> Measured:
+    png = as_png(shrunk(ids))
+    if not details:
+        return Measured(image, png, None)
+    if label.dtype != ids.dtype:
+        label, ids = label.astype(np.uint16), ids.astype(np.uint16)
+    found = details_of(label, ids, confidence, num_classes=num_classes, ignore_index=ignore_index)
+    return Measured(image, png, found)
 
 
 class Recorder:
     """Keeps, of each image of this process, what the record of an evaluation holds.
 
     names, groups: of the split's images; None where they are not files, or the data set does not say.
-    details: whether boundaries, objects and calibration are measured too: beside a GPU in threads, so that it
-    does not wait for them.
+    details: whether boundaries, objects and calibration are measured too. Beside a GPU, threads measure them
+    and compress the predictions, so that it does not wait for that.
     """
 
     def __init__(
@@ -55,10 +82,9 @@ class Recorder:
         self.dataset, self.step, self.measures = dataset, step, details
         self.found: list[Found] = []
         self.details: Details | None = None
-        self.waiting: deque[Future[Details]] = deque()
-        self.threads: ThreadPoolExecutor | None = None
-        self.most = WAITING
         self.predictions: dict[int, bytes] = {}  # PNGs, by index
+        self.waiting: deque[Future[Measured]] = deque()
+        self.threads: ThreadPoolExecutor | None = None
         self.record: Record | None = None
         self.seconds: list[float] = []  # that each image took to be predicted
         self.multiply_adds = 0  # of the first image; 0 for a file whose convolutions are not modules
@@ -73,13 +99,26 @@ class Recorder:
         with first as ran:
             (prediction,) = predictor.predict([sample.image], confidence=confidence)
         self.multiply_adds += sum(one.multiply_adds for one in ran)
-        ids = prediction.ids.cpu().numpy().astype(id_dtype(len(self.samples.classes)))  # waits for a GPU
+        num_classes = len(self.samples.classes)
+        ids = prediction.ids.cpu().numpy().astype(id_dtype(num_classes))  # waits for a GPU
         seconds = time.perf_counter() - started
         empty = Cells(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self.found.append(Found(index, ids.shape, empty, as_png(shrunk(ids)), seconds))
-        if self.measures:
-            sure = None if prediction.confidence is None else prediction.confidence.float().cpu().numpy()
-            self.measure(sample.label, ids, sure, beside=predictor.device.type != "cpu")
+        self.found.append(Found(index, ids.shape, empty, seconds))
+        sure = None if prediction.confidence is None else prediction.confidence.float().cpu().numpy()
+        work = partial(
+            measured,
+            index,
+            sample.label,
+            ids,
+            sure,
+            details=self.measures,
+            num_classes=num_classes,
+            ignore_index=self.samples.ignore_index,
+        )
+        if predictor.device.type == "cpu":  # a thread would take the cores from the network
+            self.now(work)
+        else:
+            self.later(work)
         return prediction.ids
 
     def count(self, confusion: Tensor) -> None:
@@ -88,25 +127,22 @@ class Recorder:
         cell = np.flatnonzero(pixels)
         self.found[-1] = self.found[-1]._replace(cells=Cells(cell, pixels[cell]))
 
-    def measure(
-        self, label: np.ndarray, ids: np.ndarray, confidence: np.ndarray | None, *, beside: bool
-    ) -> None:
-        settings = {"num_classes": len(self.samples.classes), "ignore_index": self.samples.ignore_index}
-        if label.dtype != ids.dtype:
-            label, ids = label.astype(np.uint16), ids.astype(np.uint16)
-        if not beside:
-            self.add(details_of(label, ids, confidence, **settings))
-            return
+    def now(self, work: Callable[[], Measured]) -> None:
+        self.add(work())
+
+    def later(self, work: Callable[[], Measured]) -> None:
+        """Do it in a thread; where the threads are behind, wait for the oldest."""
+        count = max(1, min(MOST_THREADS, cores() // world_size() - 1))
         if self.threads is None:
-            count = max(1, min(MOST_THREADS, cores() // world_size() - 1))
             self.threads = ThreadPoolExecutor(count, thread_name_prefix="details")
-            self.most = WAITING * count
-        self.waiting.append(self.threads.submit(details_of, label, ids, confidence, **settings))
-        while len(self.waiting) > self.most:
+        self.waiting.append(self.threads.submit(work))
+        while len(self.waiting) > WAITING * count:
             self.add(self.waiting.popleft().result())
 
-    def add(self, details: Details) -> None:
-        self.details = details if self.details is None else self.details.plus(details)
+    def add(self, one: Measured) -> None:
+        self.predictions[one.image] = one.png
+        if one.details is not None:
+            self.details = one.details if self.details is None else self.details.plus(one.details)
 
     def close(self) -> None:
         """Wait for the threads, and end them."""
@@ -121,15 +157,9 @@ class Recorder:
         """
         found = sorted(gathered(self.found), key=lambda one: one.image)
         parts = gathered([] if self.details is None else [self.details])
-        details = None
-        for part in parts:
-            details = part if details is None else details.plus(part)
+        details = reduce(Details.plus, parts) if parts else None
         self.seconds = [one.seconds for one in found]
-        room = MOST_PREDICTIONS
-        for one in found:
-            room -= len(one.png)
-            if room >= 0:
-                self.predictions[one.image] = one.png
+        self.predictions = first_ones(dict(gathered(list(self.predictions.items()))))
         samples, indices = self.samples, [one.image for one in found]
         names = self.names or [f"{samples.split} {index}" for index in range(len(samples))]
         self.record = Record(
@@ -146,3 +176,14 @@ class Recorder:
             counts=ImageCounts.of([one.cells for one in found], num_classes=len(samples.classes)),
             details=details,
         )
+
+
+def first_ones(predictions: dict[int, bytes]) -> dict[int, bytes]:
+    """The predictions of the first images, as many as MOST_PREDICTIONS bytes hold."""
+    kept, room = {}, MOST_PREDICTIONS
+    for index in sorted(predictions):
+        room -= len(predictions[index])
+        if room < 0:
+            break
+        kept[index] = predictions[index]
+    return kept

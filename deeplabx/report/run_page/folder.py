@@ -18,7 +18,7 @@ from deeplabx.report.metrics_file import read_lines
 from deeplabx.report.run_page.facts import History
 
 MOST_BYTES = 16 << 20  # of a JSON file
-COST, VARIANTS, RESULT = "cost.json", "variants.json", "result.json"
+COST, VARIANTS, RESULT, EVALUATION = "cost.json", "variants.json", "result.json", "evaluation.json"
 SUMMARY = ("miou", "miou_gt_only", "pixel_accuracy", "mean_class_accuracy", "frequency_weighted_iou")
 
 

@@ -144,12 +144,7 @@ def test_threads_beside_a_gpu_measure_the_same(
     samples: ReadableSet, evaluated: tuple[Metrics, Recorder]
 ) -> None:
     recorder = recorder_of(samples)
-    measure = recorder.measure
-
-    def beside(label: np.ndarray, ids: np.ndarray, confidence: np.ndarray | None, **_: bool) -> None:
-        measure(label, ids, confidence, beside=True)
-
-    with mock.patch.object(recorder, "measure", beside):
+    with mock.patch.object(recorder, "now", recorder.later):
         evaluate(predictor(samples), samples, recorder=recorder)
     same(recorder, evaluated[1])
 
@@ -187,7 +182,11 @@ def test_the_shares_of_two_processes_are_one_record(
             if one != samples.ignore_index:
                 matrix[one, other] += 1
         recorder.count(matrix)
-    answers = [[*parts[0].found, *parts[1].found], [part.details for part in parts]]
+    answers = [
+        [one for part in parts for one in part.found],
+        [part.details for part in parts],
+        [one for part in parts for one in part.predictions.items()],
+    ]
     with mock.patch.object(recorders, "gathered", side_effect=answers):
         parts[0].finish()
     same(parts[0], evaluated[1])

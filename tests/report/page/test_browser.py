@@ -1,7 +1,5 @@
 """Pages in a browser: needs playwright (`pip install playwright`) and a Chromium."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,45 +7,26 @@ from typing import Any
 import pytest
 
 from deeplabx.report.page import write_page
+from tests.browser import VIEWS, chromium, shown
 from tests.report.page.test_page import every_block
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM=PATH names one"),
-]
+pytestmark = pytest.mark.slow
 CELLS = "[...document.querySelector('table.sortable').tBodies[0].rows].map((row) => row.cells[5])"
 LONG = "a/very/long/path/" + "without_a_space_" * 12 + "<b>.png"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as one:
         yield one
-        one.close()
 
 
-@pytest.fixture(params=[(1280, "light"), (390, "light"), (390, "dark"), (1280, "dark")], ids=str)
+@pytest.fixture(params=VIEWS, ids=str)
 def page(request: pytest.FixtureRequest, browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """A page with a block of each kind. It must log nothing, request nothing, and not scroll sideways."""
-    width, scheme = request.param
+    """A page with a block of each kind."""
     write_page(tmp_path / "page.html", "title", every_block(LONG))
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    one, complaints = context.new_page(), []
-    one.on("pageerror", lambda error: complaints.append(str(error)))
-    one.on("console", lambda message: complaints.append(message.text))
-    one.on("request", lambda sent: complaints.append(sent.url) if not is_own(sent.url) else None)
-    one.goto(f"file://{tmp_path / 'page.html'}")
-    yield one
-    assert one.evaluate("document.documentElement.scrollWidth") <= width
-    context.close()
-    assert complaints == []
-
-
-def is_own(url: str) -> bool:
-    return url.startswith("data:") or (url.startswith("file:") and url.endswith("page.html"))
+    with shown(browser, tmp_path / "page.html", request.param) as one:
+        yield one
 
 
 def contrast(page: Any, selector: str) -> float:

@@ -1,6 +1,5 @@
 """The report of a run in a browser: needs playwright (`pip install playwright`) and a Chromium."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +8,10 @@ from typing import Any
 import pytest
 
 from deeplabx.run.report import write_report
+from tests.browser import VIEWS, chromium, shown
+from tests.report.page.test_browser import contrast
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-from tests.report.page.test_browser import contrast  # noqa: E402 - it needs playwright too
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM=PATH names one"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -29,27 +22,14 @@ def report(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as one:
         yield one
-        one.close()
 
 
-@pytest.fixture(params=[(1280, "light"), (390, "light"), (390, "dark"), (1280, "dark")], ids=str)
+@pytest.fixture(params=VIEWS, ids=str)
 def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
-    """The report. It must log nothing, request nothing, and not scroll sideways."""
-    width, scheme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    one, complaints = context.new_page(), []
-    one.on("pageerror", lambda error: complaints.append(str(error)))
-    one.on("console", lambda message: complaints.append(message.text))
-    own = ("data:", f"file://{report}")
-    one.on("request", lambda sent: None if sent.url.startswith(own) else complaints.append(sent.url))
-    one.goto(f"file://{report}")
-    yield one
-    assert one.evaluate("document.documentElement.scrollWidth") <= width
-    context.close()
-    assert complaints == []
+    with shown(browser, report, request.param) as one:
+        yield one
 
 
 def test_everything_is_shown(page: Any) -> None:
