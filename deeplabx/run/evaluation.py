@@ -20,7 +20,7 @@ from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.record import IMAGES, PREDICTIONS, Record, write_predictions
 from deeplabx.engine.record.recorder import Recorder
-from deeplabx.errors import CheckpointError
+from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.model.size import convolutions, parameter_count
 from deeplabx.process.machine import cpu_model
 from deeplabx.report.run_page.folder import COST
@@ -123,12 +123,17 @@ def machine_of(device: torch.device) -> dict[str, Any]:
 def network_cost(
     config: schema.TrainConfig, *, classes: int, channels: int, height: int, width: int
 ) -> dict[str, int | None]:
-    """Parameters, and multiply-adds of one pass; None for those of a network that torch's meta device cannot
-    run.
+    """Parameters, and multiply-adds of one pass, of the network that a graph was exported from. None for what
+    cannot be counted: its package is not installed, which the graph does not need, or torch's meta device
+    cannot run it.
     """
-    with torch.device("meta"):
-        model = model_of(config, num_classes=classes, in_channels=channels).eval()
-    found: dict[str, int | None] = {"parameters": parameter_count(model), "multiply_adds": None}
+    found: dict[str, int | None] = {"parameters": None, "multiply_adds": None}
+    try:
+        with torch.device("meta"):
+            model = model_of(config, num_classes=classes, in_channels=channels).eval()
+    except ConfigError:
+        return found
+    found["parameters"] = parameter_count(model)
     with contextlib.suppress(RuntimeError, NotImplementedError, StopIteration):
         # it may compute with values, or have no convolution
         ran = convolutions(model, height=height, width=width)
