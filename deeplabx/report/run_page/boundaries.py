@@ -8,11 +8,12 @@ from deeplabx.report.page import Bars, Beside, Block, Cell, Details, Fixed, Line
 from deeplabx.report.run_page.facts import Facts
 
 MOST_BARS = 40  # classes
+TABLE = (1, 2, 3, 5, 7, 10, 15, 20, 30, WIDEST)  # widths in the table
 EXPLAINED = (
     f"Boundary IoU (2103.16562) is the IoU of the pixels that lie within {RATIO:.0%} of the image's diagonal "
     "of a class's boundary, in the label and in the prediction. The curve is that of figure 5 of the v3+ "
-    "paper (1802.02611): the mIoU of the pixels at most so far from a boundary of the label, its trimap. It "
-    "rises to the right where errors lie along boundaries."
+    "paper (1802.02611): the mIoU of the pixels within each distance of a boundary of the label, its trimap. "
+    "It rises to the right where errors lie along boundaries."
 )
 
 
@@ -77,6 +78,3 @@ def boundary_section(facts: Facts) -> list[Section]:
             ],
         )
     ]
-
-
-TABLE = (1, 2, 3, 5, 7, 10, 15, 20, 30, WIDEST)  # widths in the table
