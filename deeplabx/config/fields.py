@@ -56,12 +56,15 @@ def number(
 def choice_or_number(
     *options: str,
     words: str = "",
+    source: str = "",
     at_least: float | None = None,
     at_most: float | None = None,
     default: Any = MISSING,
+    parts: tuple[str, ...] = (),
 ) -> Any:
-    """A field whose value must be one of `options`, or a whole number within the range."""
-    metadata = {"options": options, "at_least": at_least, "at_most": at_most, "words": words}
+    """A field whose value must be one of `options`, or a whole number within the range; else as `setting`."""
+    bounds = {"at_least": at_least, "at_most": at_most}
+    metadata = {"options": options, **bounds, "words": words, "source": source, "parts": parts}
     return field(default=default, metadata=metadata)
 
 

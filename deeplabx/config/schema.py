@@ -125,12 +125,14 @@ class ASPPSettings(ModelSettings):
         "[6,12,18] (of deeplabv3 on mobilenetv2: none)",
         source="v3, section 4.1",
     )
-    image_pooling: int | None = number(
+    image_pooling: int | str | None = choice_or_number(
+        "none",
         at_least=8,
         at_most=100_000,
         default=None,
         parts=("aspp",),
-        words="side in pixels of the squares that image pooling averages; null: the whole image",
+        words="side in pixels of the squares that image pooling averages; null: the whole image; none: no "
+        "image pooling",
         source="the released code: the crop of training, such as 769",
     )
     channels: int = number(
@@ -152,8 +154,10 @@ class ASPPSettings(ModelSettings):
 
     def norm_sees_one_value(self, *, crop_size: int, output_stride: int) -> bool:
         """Image pooling over the whole crop leaves a single value to the norm behind it."""
+        if self.image_pooling == "none":
+            return ModelSettings.norm_sees_one_value(self, crop_size=crop_size, output_stride=output_stride)
         features = ceil(crop_size / output_stride)
-        return self.image_pooling is None or ceil(self.image_pooling / output_stride) >= features
+        return self.image_pooling is None or ceil(int(self.image_pooling) / output_stride) >= features
 
 
 @dataclass

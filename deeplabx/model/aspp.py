@@ -42,7 +42,8 @@ class ASPP(nn.Module):
     channels h w.
 
     atrous_rates: for output stride 16. image_pooling: side in image pixels of the window to average, None
-    for the whole image. projection_kernel: kernel size of the projection, 1 in the paper.
+    for the whole image, "none" for no such branch. projection_kernel: kernel size of the projection, 1 in the
+    paper.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class ASPP(nn.Module):
         *,
         atrous_rates: Sequence[int],
         separable: bool,
-        image_pooling: int | None = None,
+        image_pooling: int | str | None = None,
         projection_kernel: int = 1,
         align_corners: bool = True,
     ) -> None:
@@ -60,14 +61,15 @@ class ASPP(nn.Module):
         self.channels = channels
         inputs, stride = backbone.channels, backbone.output_stride
         rates = scaled_rates(atrous_rates, output_stride=stride, reference_stride=REFERENCE_STRIDE)
-        window = ceil(image_pooling / stride) if image_pooling else None
         self.branches = nn.ModuleList(
             [
                 conv_norm_act(inputs, channels, kernel_size=1),
                 *(conv3x3(inputs, channels, separable=separable, rate=rate) for rate in rates),
-                ImagePooling(inputs, channels, window=window, align_corners=align_corners),
             ]
         )
+        if image_pooling != "none":
+            window = None if image_pooling is None else ceil(int(image_pooling) / stride)
+            self.branches.append(ImagePooling(inputs, channels, window=window, align_corners=align_corners))
         self.project = conv_norm_act(channels * len(self.branches), channels, kernel_size=projection_kernel)
         self.dropout = nn.Dropout(DROPOUT)
 

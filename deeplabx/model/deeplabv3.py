@@ -30,7 +30,7 @@ class DeepLabV3(DeepLab):
         num_classes: int,
         separable: bool | None = None,
         atrous_rates: Sequence[int] | None = None,
-        image_pooling: int | None = None,
+        image_pooling: int | str | None = None,
         channels: int = CHANNELS,
         projection_kernel: int = 1,
         aspp: bool = True,

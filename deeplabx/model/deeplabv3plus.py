@@ -28,7 +28,7 @@ class DeepLabV3Plus(DeepLab):
         num_classes: int,
         separable: bool | None = None,
         atrous_rates: Sequence[int] | None = None,
-        image_pooling: int | None = None,
+        image_pooling: int | str | None = None,
         channels: int = CHANNELS,
         projection_kernel: int = 1,
         decoder_convolutions: int = 2,

@@ -146,6 +146,7 @@ def test_what_a_data_set_recommends_is_beaten_by_what_is_typed(compose: Compose)
         (["model=deeplabv3", "model.norm=group"], True),
         (["model=deeplabv3", "model.image_pooling=65"], False),  # the crop's side: still one value
         (["model=deeplabv3", "model.image_pooling=33"], True),
+        (["model=deeplabv3", "model.image_pooling=none"], True),
         (["model=deeplabv3", "model.aspp=false"], True),
         (["model=lraspp"], True),  # no norm behind its pooling
         (["model=deeplabv2"], True),

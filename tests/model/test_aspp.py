@@ -30,6 +30,19 @@ def test_branches_are_1x1_the_rates_and_image_pooling() -> None:
     assert aspp.dropout.p == 0.1
 
 
+def test_without_image_pooling_the_other_branches_stay() -> None:
+    aspp = ASPP(
+        build("backbone", "resnet18", output_stride=16),
+        8,
+        atrous_rates=[6, 12, 18],
+        separable=False,
+        image_pooling="none",
+    )
+    assert not [module for module in aspp.modules() if isinstance(module, ImagePooling)]
+    assert aspp.project[0].in_channels == 4 * 8
+    assert aspp.eval()(torch.zeros(1, 512, 5, 7)).shape == (1, 8, 5, 7)
+
+
 def test_the_projections_kernel_may_be_a_3x3_of_any_width() -> None:
     aspp = ASPP(
         build("backbone", "resnet18", output_stride=16),
