@@ -738,8 +738,8 @@ class TrainerConfig:
         at_least=2,
         at_most=MOST_IMAGES,
         default=None,
-        words="measure the statistics of folded batch norms, of Google's weights; on this number of crops, such "
-        "as 128, before step 0; null: they stay folded",
+        words="measure the statistics of folded batch norms; over this number of crops, such as 128, before "
+        "step 0; null: they stay folded",
     )
     on_nonfinite: str = choice(
         "abort",
