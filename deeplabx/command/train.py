@@ -81,6 +81,7 @@ from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.report import REPORT, Reports
 from deeplabx.run.resolve import images_per_norm, resolved
 from deeplabx.run.tracking import tracked_run, tracker_of
+from deeplabx.run.unfolding import unfold
 from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
 from deeplabx.tracker.contract import Tracker
 
@@ -199,6 +200,7 @@ def run(
     config, absent = with_class_weights(config, training, stored, workers=loading.workers)
     config = with_absolute_paths(replace(config, accept_changed_images=False))  # as it is stored
 
+    unfolded = unfold(config, model, training, device=device) if is_main() and not found else []
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
     freeze(config.trainer, model)
     norm_images = images_per_norm(config, synchronized=synchronized)
@@ -266,7 +268,7 @@ def run(
 
     with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        before = [*complaints, *killed, *moved, *changes, *initial.words]
+        before = [*complaints, *killed, *moved, *changes, *initial.words, *unfolded]
         where = [tracker.where] if tracker.where else []
         for line in [*before, *opening, *where, *absent, *skipped, *loading.words]:
             log.say(line)

@@ -250,6 +250,7 @@ def check_training(config: schema.TrainConfig) -> None:
         raise ConfigError(
             "trainer.freeze_backbone_norm=true, but model.norm=group leaves no batch norm to freeze"
         )
+    check_unfold_norm(config)
     one_process = config.model.norm == "batch" or (
         config.model.norm == "auto" and device_count(trainer.devices) == 1
     )
@@ -259,6 +260,23 @@ def check_training(config: schema.TrainConfig) -> None:
             "at least two values per channel",
             hint=f"set trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
+        )
+
+
+def check_unfold_norm(config: schema.TrainConfig) -> None:
+    crops, norm = config.trainer.unfold_norm, config.model.norm
+    if crops is None:
+        return
+    if norm in ("frozen", "group"):
+        why = "never uses new statistics" if norm == "frozen" else "has none"
+        raise ConfigError(
+            f"trainer.unfold_norm={crops} measures statistics of batch norms, but model.norm={norm} {why}",
+            hint="set trainer.unfold_norm=null or model.norm=auto",
+        )
+    if config.init_from is None and config.backbone.weights in (None, "none"):
+        raise ConfigError(
+            f"trainer.unfold_norm={crops}, but no weights are loaded: random batch norms are not folded",
+            hint="set trainer.unfold_norm=null, or init_from=deeplabv3_mobilenetv2_voc_google",
         )
 
 

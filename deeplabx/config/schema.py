@@ -738,6 +738,13 @@ class TrainerConfig:
     freeze_backbone_norm: bool = setting(
         words="freeze the backbone's batch norms, statistics and affine; those of the head are trained"
     )
+    unfold_norm: int | None = number(
+        at_least=2,
+        at_most=MOST_IMAGES,
+        default=None,
+        words="measure the statistics of folded batch norms; over this number of crops, such as 128, before "
+        "step 0; null: they stay folded",
+    )
     on_nonfinite: str = choice(
         "abort",
         "skip",

@@ -49,18 +49,19 @@ def set_momentum(model: nn.Module, momentum: float) -> None:
             module.momentum = momentum
 
 
-def has_folded_norm(model: nn.Module) -> bool:
-    """Whether the statistics of some batch norm were folded into its convolution: importers then write mean 0
-    and variance 1 - eps.
+def folded_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The batch norms whose statistics were folded into their convolutions, by name: importers then write
+    mean 0 and variance 1 - eps. Those of a randomly initialised layer have variance 1.
     """
-    return any(
-        isinstance(module, nn.BatchNorm2d)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
         and module.running_mean is not None
         and module.running_var is not None
         and not module.running_mean.any()
         and bool((module.running_var == 1 - module.eps).all())
-        for module in model.modules()
-    )
+    }
 
 
 NORMS: dict[str, Callable[[nn.Module], None]] = {"frozen": freeze_norm, "group": group_norm}

@@ -16,7 +16,7 @@ from deeplabx.config import schema
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.errors import CheckpointError, printable
 from deeplabx.model.contract import DeepLab
-from deeplabx.model.norm import has_folded_norm
+from deeplabx.model.norm import folded_norms
 from deeplabx.run.build import meta_network, model_of, published_classes
 from deeplabx.run.description import Description
 from deeplabx.weights.contract import Imported
@@ -249,9 +249,11 @@ def filled_words(
 
 def folded_words(config: schema.TrainConfig, model: DeepLab) -> list[str]:
     """A warning where batch norms that came without statistics are to be trained."""
-    if not has_folded_norm(model) or config.model.norm == "frozen" or config.trainer.freeze_backbone_norm:
+    trainer = config.trainer
+    kept = config.model.norm == "frozen" or trainer.freeze_backbone_norm or trainer.unfold_norm is not None
+    if kept or not folded_norms(model):
         return []
     return [
-        "  their batch norms are folded, without statistics: trainer.freeze_backbone_norm=true keeps what "
-        "they compute"
+        "  their batch norms are folded, without statistics: trainer.unfold_norm=128 measures some, "
+        "trainer.freeze_backbone_norm=true keeps what they compute"
     ]

@@ -15,7 +15,10 @@ STEM = "MobilenetV2/Conv"
 UNITS = 17  # inverted residuals; the first has no expansion
 IMAGE_POOLING = 256  # channels, which come first in concat_projection; last in ours
 SOURCE = "Google's DeepLabv3 on MobileNetV2"
-NOTE = "its batch norms are folded and have no statistics: train with trainer.freeze_backbone_norm=true"
+NOTE = (
+    "its batch norms are folded and have no statistics: train with trainer.unfold_norm=128 or "
+    "trainer.freeze_backbone_norm=true"
+)
 
 
 def google_deeplabv3_mobilenetv2(foreign: Mapping[str, Tensor], build: Build) -> Imported | None:
