@@ -58,6 +58,7 @@ class Experiment(NamedTuple):
     gpu: bool = False
 
 
+THREE_SCALES = ("backbone.output_stride=8", "eval.scales=[0.75,1.0,1.25]", "eval.flip=true")
 # The settings of `+recipe=camvid_deeplabv3plus_mobilenetv2_google`, spelled out, so that these rows stay what
 # they are when the recipe gets better.
 CAMVID = (
@@ -74,6 +75,15 @@ CAMVID = (
     "eval.flip=true",
 )
 SHORT = ("trainer.batch_size=4", "schedule.max_iters=300", "trainer.eval_every=300")
+LONG = (
+    "augment.crop_size=481",
+    "trainer.freeze_stride=null",
+    "trainer.freeze_backbone_norm=false",
+    "trainer.unfold_norm=256",
+    "trainer.ema_decay=0.998",
+    "schedule.max_iters=2500",
+    "schedule.warmup_iters=100",
+)
 BALANCED = ("loss.class_balance=enet", "loss.keep_priors=true")
 TWO = (0, 1)
 EXPERIMENTS = (
@@ -124,11 +134,85 @@ EXPERIMENTS = (
             Entry("output stride 8", ("dataset=voc", "backbone.output_stride=8"), ckpt=GOOGLE),
             Entry(
                 "output stride 8, three scales and flip",
-                ("dataset=voc", "backbone.output_stride=8", "eval.scales=[0.75,1.0,1.25]", "eval.flip=true"),
+                ("dataset=voc", *THREE_SCALES),
                 ckpt=GOOGLE,
                 published=77.33,
             ),
         ),
+    ),
+    Experiment(
+        "camvid_best",
+        "camvid",
+        ("+recipe=camvid_best",),
+        (
+            Entry("Keras's ResNet-50"),
+            Entry(
+                "Google's MobileNetV2",
+                (
+                    "backbone=mobilenetv2",
+                    "backbone.weights=null",
+                    f"init_from={GOOGLE}",
+                    "trainer.unfold_norm=256",
+                    "optimizer.lr=2e-4",
+                    "schedule.max_iters=6000",
+                ),
+            ),
+        ),
+        gpu=True,
+    ),
+    Experiment(
+        "camvid_losses",
+        "camvid",
+        (*CAMVID, *LONG, f"init_from={GOOGLE}"),
+        (
+            Entry("cross-entropy", seeds=(0, 1, 2)),
+            Entry("balanced, priors kept", BALANCED, seeds=(0, 1, 2)),
+            *(
+                Entry(f"`loss={name}`", (f"loss={name}",), seeds=(0, 1, 2))
+                for name in ("ohem", "focal", "boundary", "rmi")
+            ),
+            *(
+                Entry(
+                    f"cross-entropy + `{name}`",
+                    (
+                        "loss=composite",
+                        f"loss.parts=[{{name: cross_entropy}}, {{name: {name}, weight: 0.5}}]",
+                    ),
+                    seeds=(0, 1, 2),
+                )
+                for name in ("lovasz", "dice", "tversky")
+            ),
+        ),
+        baseline="cross-entropy",
+        gpu=True,
+    ),
+    Experiment(
+        "voc_part",
+        "voc",
+        (
+            "model=deeplabv3plus",
+            "backbone=resnet50_keras",
+            "backbone.weights=imagenet",
+            "dataset=voc",
+            "schedule.max_iters=3000",
+            "trainer.eval_every=3000",
+        ),
+        (
+            Entry("output stride 16", published=78.85),
+            Entry(
+                "output stride 8",
+                ("backbone.output_stride=8",),
+                ckpt="run of output stride 16",
+                published=79.35,
+            ),
+            Entry(
+                "output stride 8, three scales and flip",
+                THREE_SCALES,
+                ckpt="run of output stride 16",
+                published=80.57,
+            ),
+        ),
+        gpu=True,
     ),
 )
 
