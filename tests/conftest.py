@@ -20,8 +20,7 @@ import pytest
 import torch
 
 from deeplabx import cli, registry
-from deeplabx.command.compose import composed
-from deeplabx.config import checks
+from deeplabx.command.compose import checked, composed
 from deeplabx.process.signals import WATCHED
 
 TINY = [
@@ -64,7 +63,7 @@ TORCHVISION = declared_operators()  # the operators are declared as long as this
 
 def compose_plain(*overrides: str, command: str = "train") -> Any:
     """The checked config of `deeplabx <command> <overrides>`."""
-    return checks.checked(composed(command, overrides))
+    return checked(composed(command, overrides))
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from deeplabx import registry
 from deeplabx.command.overrides import HYDRA_PATHS, prepared
 from deeplabx.command.table import BY_WORDS, Command
 from deeplabx.command.yaml_files import choices, conf_dir
-from deeplabx.config import checks, schema, trusted
+from deeplabx.config import checks, loss_parts, schema, trusted
 from deeplabx.config.fields import path_keys
 from deeplabx.config.paths import expanded, expanded_paths
 from deeplabx.config.words import explained
@@ -275,7 +275,19 @@ def training_config(
 
     folders: further config folders, as --config-dir. Raises ConfigError naming the setting that is wrong.
     """
-    return checks.checked(composed("train", overrides, folders=folders))
+    return checked(composed("train", overrides, folders=folders))
+
+
+def checked(config: DictConfig) -> Any:
+    """The composed config as plain dataclasses, every value in its range, those of the parts of a loss too.
+    Raises ConfigError naming the setting.
+    """
+    plain = checks.checked(config)
+    if isinstance(plain, schema.TrainConfig):
+        for index, part in enumerate(loss_parts.parts_of(plain.loss, settings_of=registry.settings_of)):
+            checks.refuse_contradicting_weights(part.settings, key=loss_parts.key_of(plain.loss, index))
+        plain.loss = loss_parts.completed(plain.loss, settings_of=registry.settings_of)
+    return plain
 
 
 def in_words(error: Exception, command: Command) -> ConfigError:

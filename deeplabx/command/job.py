@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from deeplabx.command.compose import checked
 from deeplabx.command.table import Command
 from deeplabx.config import checks, schema, stored
 from deeplabx.errors import ConfigError
@@ -39,7 +40,7 @@ class Job:
             require(config, key, meaning)
         hydra = HydraConfig.get()
         overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-        plain = config if command.overrides_stored else checks.checked(config)
+        plain = config if command.overrides_stored else checked(config)
         return cls(command, plain, Path(hydra.runtime.output_dir), [str(one) for one in overrides])
 
     @property

@@ -52,22 +52,22 @@ def checked_section(config: DictConfig, name: str) -> Any:
     return section
 
 
-def refuse_contradicting_weights(loss: schema.LossSettings) -> None:
+def refuse_contradicting_weights(loss: schema.LossSettings, *, key: str = "loss") -> None:
     """Raise ConfigError if class weights are both given and computed, or if there are none for keep_priors to
-    use. A saved run's config has both: there, the given weights are the computed ones.
+    use. A saved run's config has both: there, the given weights are the computed ones. key: of the loss.
     """
     if not isinstance(loss, schema.ClassWeightedLossSettings):
         return
     if loss.class_weights is not None and loss.class_balance is not None:
         raise ConfigError(
-            f"loss.class_weights={loss.class_weights} and loss.class_balance={loss.class_balance}: set "
+            f"{key}.class_weights={loss.class_weights} and {key}.class_balance={loss.class_balance}: set "
             "only one of them",
             hint="leave the other null",
         )
     if getattr(loss, "keep_priors", False) and loss.class_weights is None and loss.class_balance is None:
         raise ConfigError(
-            "loss.keep_priors=true, but there are no class weights",
-            hint="set loss.class_balance=enet or loss.keep_priors=false",
+            f"{key}.keep_priors=true, but there are no class weights",
+            hint=f"set {key}.class_balance=enet or {key}.keep_priors=false",
         )
 
 

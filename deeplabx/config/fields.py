@@ -159,7 +159,7 @@ def type_words(hint: Any, options: Sequence[Any] = ()) -> str:
             return f"{', '.join(options)}{null} or {type_words(int)}"
         return " or ".join(type_words(kind) for kind in kinds)
     if typing.get_origin(hint) is list and typing.get_origin(typing.get_args(hint)[0]) is dict:
-        return "a list such as [{name: HorizontalFlip, p: 0.5}]"
+        return "a list such as [{name: NAME, KEY: VALUE}]"
     if typing.get_origin(hint) is list:
         texts = typing.get_args(hint) == (str,)
         return "a list of texts such as [a,b]" if texts else "a list of numbers such as [6,12]"

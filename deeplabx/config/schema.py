@@ -2,9 +2,9 @@
 meaning and range, from which help and docs/settings.md are made.
 
 Settings that all options of a group share have their defaults here, so that an option needs no YAML file; the
-defaults of an option's own settings are in conf/<group>/<option>.yaml, those of a command in
-conf/<command>.yaml. Standard library only: a wrong setting is answered before torch is imported, help before
-Hydra is.
+defaults of an option's own settings are in conf/<group>/<option>.yaml (those of a loss are here, because a
+loss can be a part of a composite one), those of a command in conf/<command>.yaml. Standard library only: a
+wrong setting is answered before torch is imported, help before Hydra is.
 """
 
 from dataclasses import dataclass
@@ -567,6 +567,32 @@ class CrossEntropySettings(ClassWeightedLossSettings):
         words="class weights change what is learned, not how often a class is predicted",
         source="after 2007.07314",
     )
+    label_smoothing: float = number(
+        at_least=0,
+        below=1,
+        default=0.0,
+        words="share of each pixel's label that is spread over all classes, such as 0.1",
+        source="1512.00567, section 7",
+    )
+
+
+@dataclass
+class LovaszSettings(LossSettings):
+    pass
+
+
+@dataclass
+class CompositeSettings(LossSettings):
+    parts: list[dict[str, Any]] = setting(
+        words="losses that are added up; each with its name, its weight (1) and its settings",
+    )
+
+
+@dataclass
+class LossPartSettings:
+    """What a part of a composite loss has beside the settings of its loss."""
+
+    weight: float = number(above=0, at_most=1e6, default=1.0, words="factor of a loss in a composite one")
 
 
 @dataclass

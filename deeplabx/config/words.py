@@ -61,6 +61,8 @@ def better_value(key: str, value: str) -> str:
         return f"to continue a run: deeplabx resume {value}"
     if key == "augment.transforms":
         return "quote it for the shell: 'augment.transforms=[{name: HorizontalFlip, p: 0.5}]'"
+    if key == "loss.parts":
+        return "quote it for the shell: 'loss.parts=[{name: cross_entropy}, {name: lovasz, weight: 0.5}]'"
     if re.fullmatch(r"\d+(\.\d*)?e\+?\d", value) and float(value).is_integer():
         return f"set {key}={int(float(value))}"
     return ""

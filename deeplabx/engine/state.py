@@ -191,7 +191,9 @@ class TrainState:
         valid = (labels != self.ignore_index).flatten(1).sum(dim=1)  # of each image
         counts = distributed.sum_in_place(torch.stack([valid.sum(), (valid > 0).sum()]))
         pixels, with_pixels = counts.unbind()
-        divisor = (pixels if self.loss.per == "pixel" else with_pixels).clamp(min=1).float()
+        divisors = torch.stack([pixels if one.per == "pixel" else with_pixels for _, one in self.loss.parts])
+        divisors = divisors.clamp(min=1).float()  # of each part of the loss
+        self.loss.at_step(self.step)
         can_be_undone = self.on_nonfinite == "skip" or self.accumulate > 1
         untouched = [buffer.clone() for buffer in self.model.buffers()] if can_be_undone else []
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -203,7 +205,7 @@ class TrainState:
                     self.optimizer.zero_grad(set_to_none=True)
                     return None, between
                 with self.no_sync(last=number == self.accumulate):
-                    part = self.forward_loss(some_images, some_labels) / divisor
+                    part = (self.forward_loss(some_images, some_labels) / divisors).sum()
                     # The processes' gradients are averaged, the loss is a sum.
                     self.scaler.scale(part * distributed.world_size()).backward()
                 loss += part.detach()
@@ -224,16 +226,25 @@ class TrainState:
         return nullcontext()
 
     def forward_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The summed loss of one pass, with its autograd graph."""
+        """The summed loss of one pass, for each part of the loss, times its weight; with its autograd
+        graph.
+        """
         images, labels = self.normalization(images), labels.long()  # channels_last in memory
         with self.autocast():
             outputs = self.network(images)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        losses = [self.loss(logits.float(), labels, ignore_index=self.ignore_index) for logits in outputs]
+        outputs = [one.float() for one in (outputs if isinstance(outputs, list) else [outputs])]
+        return torch.stack(
+            [weight * self.part_sum(part, outputs, labels) for weight, part in self.loss.parts]
+        )
+
+    def part_sum(self, part: Loss, outputs: list[Tensor], labels: Tensor) -> Tensor:
+        """The summed loss of one part over the model's outputs, each times its weight, 0-d."""
+        losses = [part(logits, labels, ignore_index=self.ignore_index) for logits in outputs]
         for loss in losses:
             if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
+                whole = "" if part is self.loss else f", a part of the loss {type(self.loss).__name__},"
                 raise ConfigError(
-                    f"the loss {type(self.loss).__name__} returned {described(loss)}, but must return a "
+                    f"the loss {type(part).__name__}{whole} returned {described(loss)}, but must return a "
                     "sum over pixels or images: a scalar with a gradient"
                 )
         weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]

@@ -25,3 +25,16 @@ class Loss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
         raise NotImplementedError
+
+    @property
+    def parts(self) -> "list[tuple[float, Loss]]":
+        """What the step computes and adds up: (weight, loss), each loss divided as its own `per` says. A loss
+        that is no sum of others is its own only part.
+        """
+        return [(1.0, self)]
+
+    def at_step(self, step: int) -> None:
+        """Called before the passes of each optimizer step with the number of steps taken so far: for a loss
+        that changes during training. What it sets must be a function of the step alone, so that a resumed run
+        computes the same.
+        """

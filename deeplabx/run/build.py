@@ -11,7 +11,7 @@ from deeplabx import registry
 from deeplabx.augment.mix import REGIONS, Mix
 from deeplabx.backbone.contract import Backbone
 from deeplabx.backbone.normalization import Normalization
-from deeplabx.config import schema
+from deeplabx.config import loss_parts, schema
 from deeplabx.config.fields import builder_settings
 from deeplabx.dataset.contract import SegmentationSet, label_dtype
 from deeplabx.dataset.files import LabelledFiles
@@ -273,7 +273,11 @@ def normalization_of(model: DeepLab, samples: ReadableSet, of_weights: Normaliza
 
 
 def loss_of(config: schema.LossSettings) -> Loss:
-    return built("loss", config.name, **builder_settings(config))
+    settings = builder_settings(config)
+    parts = loss_parts.parts_of(config, settings_of=registry.settings_of)
+    if parts:  # of a composite loss, whose builder takes losses
+        settings["parts"] = [(one.weight, loss_of(one.settings)) for one in parts]
+    return built("loss", config.name, **settings)
 
 
 def schedule_of(config: schema.ScheduleSettings) -> Schedule:

@@ -9,7 +9,7 @@ import torch
 
 from deeplabx import registry
 from deeplabx.backbone.normalization import Normalization
-from deeplabx.config import schema, stored
+from deeplabx.config import loss_parts, schema, stored
 from deeplabx.dataset.contract import is_class_name
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.checkpoint_folder import exported_file
@@ -90,16 +90,22 @@ class Description(NamedTuple):
             raise ValueError("preprocess is not a finite mean and a positive std")
 
 
-def options_of(config: schema.TrainConfig) -> dict[str, str]:
-    """The name of the option that a config has of each group."""
-    return {group: getattr(config, group).name for group in registry.GROUPS}
+def options_of(config: schema.TrainConfig) -> list[tuple[str, str]]:
+    """The options of a config, as (group, name): one of each group, and the parts of a composite loss."""
+    parts = loss_parts.parts_of(config.loss, settings_of=registry.settings_of)
+    return [
+        *((group, getattr(config, group).name) for group in registry.GROUPS),
+        *dict.fromkeys(("loss", one.settings.name) for one in parts),
+    ]
 
 
 def config_from_plain(plain: Any) -> schema.TrainConfig:
     """A stored config as dataclasses. Raises ConfigError."""
     if isinstance(plain, dict):
         plain = {"tracker": {"name": "none"}, **plain}  # of a version that had none
-    return stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
+    found: schema.TrainConfig = stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
+    found.loss = loss_parts.completed(found.loss, settings_of=registry.settings_of)
+    return found
 
 
 class StoredModel(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from deeplabx.config import schema
+from deeplabx.config.loss_parts import key_of
 from deeplabx.dataset.check.quick import quick_check
 from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
@@ -15,6 +16,7 @@ from deeplabx.errors import listed
 from deeplabx.model.norm import norm_summary
 from deeplabx.process.distributed import is_main, world_size
 from deeplabx.process.launch import restarts
+from deeplabx.run.class_weights import losses_of
 
 
 def opening_words(
@@ -45,19 +47,9 @@ def opening_words(
         lines.append(f"using 1 of {gpus} GPUs; trainer.devices={gpus} uses all of them")
     if restarts():
         lines.append(f"restarted after a worker died, {restarts()} times so far")
-    if not state.loss.exact and (trainer.accumulate > 1 or world_size() > 1):
-        lines.append(
-            f"loss={config.loss.name} is computed for each pass of each process separately: its gradient is "
-            "not that of the whole batch"
-        )
-    weights = getattr(config.loss, "class_weights", None)
-    if weights is not None:
-        named = listed(
-            (f"{name} {weight:.4g}" for name, weight in zip(training.classes, weights, strict=True)), 30
-        )
-        lines.append(
-            f"class weights: {named}{'; priors kept' if getattr(config.loss, 'keep_priors', False) else ''}"
-        )
+    if trainer.accumulate > 1 or world_size() > 1:
+        lines += inexact_words(config.loss, state)
+    lines += weight_words(config.loss, training.classes)
     if trainer.freeze_stride is not None:
         frozen = sum(size for size, trained in sizes if not trained)
         lines.append(f"frozen: {frozen:.2f} M parameters, the backbone up to stride {trainer.freeze_stride}")
@@ -72,6 +64,31 @@ def opening_words(
             command = f"deeplabx data check dataset={config.dataset.name}{root}"
             lines += quick_check(training, validation, command=command)
     return [*lines, training.note] if training.note else lines
+
+
+def inexact_words(loss: schema.LossSettings, state: TrainState) -> list[str]:
+    """A line for a loss, or for each part of a composite one, that depends on how a batch is split."""
+    names = [one.name for one in losses_of(loss)]
+    return [
+        f"loss={name} is computed for each pass of each process separately: its gradient is not that of the "
+        "whole batch"
+        for name, (_, part) in zip(names, state.loss.parts, strict=True)
+        if not part.exact
+    ]
+
+
+def weight_words(loss: schema.LossSettings, classes: list[str]) -> list[str]:
+    """A line with the class weights of a loss, or of each part of a composite one that has some."""
+    lines = []
+    for index, one in enumerate(losses_of(loss)):
+        weights = getattr(one, "class_weights", None)
+        if weights is None:
+            continue
+        whose = "" if one is loss else f" of {key_of(loss, index)} ({one.name})"
+        named = listed((f"{name} {weight:.4g}" for name, weight in zip(classes, weights, strict=True)), 30)
+        priors = "; priors kept" if getattr(one, "keep_priors", False) else ""
+        lines.append(f"class weights{whose}: {named}{priors}")
+    return lines
 
 
 def momentum_words(config: schema.TrainConfig) -> list[str]:

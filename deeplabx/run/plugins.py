@@ -240,10 +240,10 @@ def version_of(module: ModuleType) -> str | None:
 # --- what a checkpoint says of them -------------------------------------------------------------------------
 
 
-def needed(chosen: dict[str, str]) -> list[Record]:
-    """The plug-ins of a run's options. chosen: the name of the option by group."""
+def needed(chosen: list[tuple[str, str]]) -> list[Record]:
+    """The plug-ins of a run's options. chosen: their groups and names."""
     found: dict[str, list[registry.Option]] = {}
-    for group, name in chosen.items():
+    for group, name in chosen:
         option = registry.option(group, name)
         if not option.built_in:
             found.setdefault(owner(option), []).append(option)
@@ -294,7 +294,8 @@ def changes(records: Any, *, source: object) -> list[str]:
     """What differs between the plug-ins that `source` was made with and those that are loaded, in words."""
     words = []
     for record in checked(records, source=source):
-        chosen = dict(option.split("=", 1) for option in record["options"])
+        split = [option.partition("=") for option in record["options"]]
+        chosen = [(group, name) for group, _, name in split]
         for now in needed(chosen) or [{"name": "deeplabx"}]:
             for key in ("name", "version", "sha256"):
                 if record.get(key) != now.get(key):

@@ -84,7 +84,7 @@ BEFORE_TORCH = [
     row(
         "train augment=albumentations augment.transforms=[name:NoOp]",  # what bash makes of [{name:NoOp,p:1}]
         2,
-        "must be a list such as [{{name: HorizontalFlip, p: 0.5}}]",
+        "must be a list such as [{{name: NAME, KEY: VALUE}}]",
         "quote it for the shell",
     ),
     row("train augment.transforms=[{{'name':NoOp}}]", 2, "cannot be read", "names in {{ }} have no quotes"),

@@ -22,6 +22,7 @@ import deeplabx
 from deeplabx import registry
 from deeplabx.config import schema
 from deeplabx.engine.state import TrainState
+from deeplabx.loss import lovasz
 from deeplabx.loss.contract import Loss
 from deeplabx.model import resize
 from deeplabx.run.build import freeze, state_of
@@ -80,8 +81,6 @@ NONDETERMINISTIC: dict[str, str] = {
     "put_": "ALERT ../TensorAdvancedIndexing.cpp",
     "_embedding_bag_dense_backward": "ALERT EmbeddingBag.cu, for mode max",
     "histc": "ALERT SummaryOps.cu, for floating point",
-    "cumsum": "ALERT ScanKernels.cpp, for floating point",
-    "cumsum_": "ALERT ScanKernels.cpp, for floating point",
     "median": "ALERT Sorting.cpp, for the index",
     "nanmedian": "ALERT Sorting.cpp, for the index",
     "kthvalue": "ALERT Sorting.cpp",
@@ -101,6 +100,14 @@ DEPENDS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], str]] = {
     "index_put_": (
         lambda given: not given["accumulate"] and not is_mask(given["indices"]),
         "DOCS Indexing.cu: accumulate=False with duplicate indices; accumulate=True sorts on CUDA",
+    ),
+    "cumsum": (
+        lambda given: (given["dtype"] or given["self"].dtype).is_floating_point,
+        "ALERT ScanKernels.cpp, for floating point; whole numbers add up to the same in any order",
+    ),
+    "cumsum_": (
+        lambda given: given["self"].is_floating_point(),
+        "ALERT ScanKernels.cpp, for floating point",
     ),
     "bincount": (
         lambda given: given["weights"] is not None,
@@ -199,8 +206,9 @@ def origin() -> str:
 
 @pytest.fixture(autouse=True)
 def kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resizing takes the path that it takes on a GPU."""
+    """Resizing, and what may make the host wait on a CPU, take the path that they take on a GPU."""
     monkeypatch.setattr(resize, "needs_own_backward", lambda x: True)
+    monkeypatch.setattr(lovasz, "waits_are_free", lambda logits: False)
 
 
 @functools.cache
@@ -343,6 +351,7 @@ HARMLESS: dict[str, Callable[[Tensor], Any]] = {
         x, torch.zeros(2, 5, 5, dtype=torch.long), reduction="none"
     ),
     "rows by their numbers": lambda x: x[ROW],  # its backward: index_put with accumulate=True
+    "a running count": lambda x: x * (x > 0).cumsum(0),
     "one value through a mask": lambda x: x.clone().masked_fill_(x > 0, 0.0),
     "where": lambda x: torch.where(x > 0, x, 0.0),
 }

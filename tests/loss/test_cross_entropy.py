@@ -69,3 +69,32 @@ def test_a_batch_without_valid_pixels_has_loss_zero_and_a_graph() -> None:
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("keep_priors", [False, True])
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 4.0]])
+def test_label_smoothing_spreads_a_share_of_the_truth(weights: list[float] | None, keep_priors: bool) -> None:
+    if keep_priors and weights is None:
+        return
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 4, 6, dtype=torch.float64), torch.randint(0, 3, (2, 4, 6))
+    labels[1, 1:3] = 255
+    share, expected = 0.3, 0.0
+    for image, label in zip(logits, labels, strict=True):
+        for row in range(4):
+            for column in range(6):
+                own = int(label[row, column])
+                if own == 255:
+                    continue
+                scores = [math.exp(float(value)) for value in image[:, row, column]]
+                if keep_priors and weights:
+                    scores = [score * weight for score, weight in zip(scores, weights, strict=True)]
+                logs = [math.log(score / sum(scores)) for score in scores]
+                truth = [share / 3 + (1 - share if index == own else 0.0) for index in range(3)]
+                value = -sum(part * log for part, log in zip(truth, logs, strict=True))
+                expected += value * (weights[own] if weights else 1.0)
+    loss = build(
+        "loss", "cross_entropy", class_weights=weights, keep_priors=keep_priors, label_smoothing=share
+    )
+    # float32 weights: those of a loss are kept as the config has them
+    assert math.isclose(float(loss(logits, labels, ignore_index=255)), expected, rel_tol=1e-6)
