@@ -109,6 +109,20 @@ EXPERIMENTS = (
         (
             Entry("cross-entropy", BALANCED, seeds=TWO),
             Entry("without class balance", seeds=TWO),
+            Entry(
+                "+ 0.5 `lovasz`",
+                (
+                    "loss=composite",
+                    "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true},"
+                    "{name: lovasz, weight: 0.5}]",
+                ),
+                seeds=TWO,
+            ),
+            Entry(
+                "unfolded batch norms",
+                (*BALANCED, "trainer.unfold_norm=128", "trainer.freeze_backbone_norm=false"),
+                seeds=TWO,
+            ),
             Entry("`schedule=step`", (*BALANCED, "schedule=step", "schedule.every=100"), seeds=TWO),
             Entry("`backbone.output_stride=8`", (*BALANCED, "backbone.output_stride=8"), seeds=TWO),
         ),
