@@ -34,7 +34,7 @@ trackers: setup  ## add MLflow and W&B to .venv; without them their tests are sk
 	$(BIN)/python -m pip install --quiet --editable '.[mlflow,wandb]'
 
 test: setup  ## the test suite, on two cores; on real data where DEEPLABX_TEST_DATA is set
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 test-slow: setup trackers  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
