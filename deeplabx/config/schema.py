@@ -577,8 +577,111 @@ class CrossEntropySettings(ClassWeightedLossSettings):
 
 
 @dataclass
+class OHEMSettings(CrossEntropySettings):
+    share: float = number(
+        above=0,
+        at_most=1,
+        default=0.25,
+        words="share of the pixels that count, those with the largest loss",
+        source="the released code of v3+: top_k_percent_pixels, with 0.25 as its example",
+    )
+    anneal_steps: int = number(
+        at_least=0,
+        default=0,
+        words="steps over which that share falls linearly from 1; 0: it is used from the first step on",
+        source="the released code of v3+: hard_example_mining_step",
+    )
+    exact: bool = setting(
+        default=True,
+        words="each image gives its share; false: each pass, as the released code, whatever it holds",
+    )
+
+
+@dataclass
+class FocalSettings(ClassWeightedLossSettings):
+    gamma: float = number(
+        at_least=0,
+        at_most=20,
+        default=2.0,
+        words="how much less easy pixels count; 0: not at all, which is cross-entropy",
+        source="1708.02002, section 5.1",
+    )
+
+
+@dataclass
+class BoundarySettings(CrossEntropySettings):
+    amount: float = number(
+        at_least=0, at_most=1000, default=2.0, words="what a boundary adds to a pixel's factor of 1"
+    )
+    sigma: float = number(
+        above=0,
+        at_most=50,
+        default=5.0,
+        words="standard deviation, in pixels, of how that falls with the distance",
+        source="1505.04597, section 3: about 5",
+    )
+    ignored_edges: bool = setting(
+        default=False,
+        words="whether the edge of ignored pixels is a boundary; as in VOC, where boundaries are ignored",
+    )
+
+
+@dataclass
+class DiceSettings(LossSettings):
+    smooth: float = number(
+        at_least=0, at_most=1e6, default=1.0, words="pixels added to numerator and denominator of Dice"
+    )
+
+
+@dataclass
+class TverskySettings(LossSettings):
+    alpha: float = number(
+        at_least=0,
+        at_most=1000,
+        default=0.3,
+        words="weight of false positives",
+        source="1706.05721, section 3",
+    )
+    beta: float = number(
+        above=0,
+        at_most=1000,
+        default=0.7,
+        words="weight of false negatives",
+        source="1706.05721, section 3",
+    )
+    smooth: float = number(
+        at_least=0, at_most=1e6, default=1.0, words="pixels added to numerator and denominator"
+    )
+
+
+@dataclass
 class LovaszSettings(LossSettings):
     pass
+
+
+@dataclass
+class RMISettings(LossSettings):
+    cross_entropy_weight: float = number(
+        above=0,
+        below=1,
+        default=0.5,
+        words="weight of the binary cross-entropy; the region term has the rest",
+        source="1910.12037: 0.5",
+    )
+    radius: int = number(
+        at_least=1,
+        at_most=10,
+        default=3,
+        words="side of a region, in downsampled pixels",
+        source="1910.12037: 3",
+    )
+    downsampling: int = number(
+        at_least=1,
+        at_most=32,
+        default=3,
+        words="factor by which labels and prediction are averaged first",
+        source="the released code's default; the paper also has 4",
+    )
 
 
 @dataclass

@@ -23,11 +23,16 @@ class Composite(Loss):
 
     @property
     def parts(self) -> list[tuple[float, Loss]]:
-        return list(zip(self.weights, self.losses, strict=True))  # type: ignore[arg-type]
+        """Those of its losses: one of them may be a sum itself."""
+        return [
+            (weight * own, part)
+            for weight, loss in zip(self.weights, self.losses, strict=True)
+            for own, part in loss.parts  # type: ignore[union-attr]
+        ]
 
     def at_step(self, step: int) -> None:
-        for _, loss in self.parts:
-            loss.at_step(step)
+        for loss in self.losses:
+            loss.at_step(step)  # type: ignore[operator]
 
     def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
         valid = (labels != ignore_index).flatten(1).sum(dim=1)  # of each image

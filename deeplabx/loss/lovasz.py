@@ -13,7 +13,7 @@ def waits_are_free(logits: Tensor) -> bool:
 
 class LovaszSoftmax(Loss):
     """1 - IoU of each image, in its Lovasz extension: the mean over the classes in its labels, summed over
-    the images (1705.08790, equations 8 to 11, with its "classes present", for each image on its own).
+    the images (1705.08790; the paper's code can also take a batch for one image, which would not be exact).
 
     The errors of a class, 1 - p at its own pixels and p at all others, are sorted, the largest first; each
     pixel's weight is how much 1 - IoU grows when the pixel joins those before it that are predicted wrong.

@@ -69,11 +69,12 @@ def opening_words(
 def inexact_words(loss: schema.LossSettings, state: TrainState) -> list[str]:
     """A line for a loss, or for each part of a composite one, that depends on how a batch is split."""
     names = [one.name for one in losses_of(loss)]
+    built = state.loss.losses if isinstance(loss, schema.CompositeSettings) else [state.loss]
     return [
         f"loss={name} is computed for each pass of each process separately: its gradient is not that of the "
         "whole batch"
-        for name, (_, part) in zip(names, state.loss.parts, strict=True)
-        if not part.exact
+        for name, one in zip(names, built, strict=True)  # type: ignore[arg-type]
+        if not one.exact
     ]
 
 

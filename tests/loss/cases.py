@@ -34,7 +34,19 @@ SINGLE = [
     Case("cross_entropy", {"class_weights": WEIGHTS, "keep_priors": True}),
     Case("cross_entropy", {"label_smoothing": 0.1}),
     Case("cross_entropy", {"class_weights": WEIGHTS, "keep_priors": True, "label_smoothing": 0.2}),
+    Case("ohem", {"share": 0.3}),
+    Case("ohem", {"share": 0.3, "class_weights": WEIGHTS, "keep_priors": True}),
+    Case("ohem", {"share": 0.2, "anneal_steps": 10, "label_smoothing": 0.1}, step=4),
+    Case("ohem", {"share": 0.3, "exact": False}),
+    Case("focal"),
+    Case("focal", {"gamma": 0.5, "class_weights": WEIGHTS}),
+    Case("boundary"),
+    Case("boundary", {"sigma": 1.0, "ignored_edges": True, "class_weights": WEIGHTS}),
+    Case("dice"),
+    Case("tversky"),
     Case("lovasz"),
+    Case("rmi"),
+    Case("rmi", {"radius": 2, "downsampling": 1}),
 ]
 
 

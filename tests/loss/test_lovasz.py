@@ -12,7 +12,7 @@ from tests.loss.cases import IGNORE, batch, gradient, mean
 
 def by_hand(logits: Tensor, labels: Tensor) -> float:
     """The mean over images of the mean over present classes; 1 - IoU of each set of largest errors, and the
-    drops of the sorted errors between them (equation 9), pixel by pixel.
+    drops of the sorted errors between them, pixel by pixel.
     """
     images = []
     for scores, label in zip(logits.numpy(), labels.numpy(), strict=True):

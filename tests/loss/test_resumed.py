@@ -11,12 +11,14 @@ from tests.conftest import TrainTiny
 @pytest.mark.parametrize(
     "settings",
     [
+        ["loss=ohem", "loss.share=0.2", "loss.anneal_steps=3"],
         [
             "loss=composite",
-            "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true}, {name: lovasz}]",
+            "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true}, "
+            "{name: ohem, anneal_steps: 3}, {name: lovasz}]",
         ],
     ],
-    ids=["composite"],
+    ids=["ohem", "composite"],
 )
 def test_a_resumed_run_has_every_bit_of_one_that_was_not_interrupted(
     train_tiny: TrainTiny, tmp_path: Path, settings: list[str]
