@@ -1,7 +1,6 @@
 """Every YAML composes and builds; found by glob, so a new file is tested without a line here."""
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,10 @@ def options(*groups: str) -> list[object]:
 def overrides_of(group: str, name: str) -> list[str]:
     if (group, name) == ("backbone", "timm"):
         return ["backbone=timm", "backbone.model=resnet18d"]
-    return [f"+recipe={name}"] if group == "recipe" else [f"{group}={name}"]
+    return [f"{group}={name}"]
 
 
-@pytest.mark.parametrize(("group", "name"), options(*GROUPS, "recipe"))
+@pytest.mark.parametrize(("group", "name"), options(*GROUPS))
 def test_every_option_composes_and_builds(compose: Compose, group: str, name: str) -> None:
     if (group, name) == ("backbone", "timm"):
         pytest.importorskip("timm")
@@ -69,18 +68,6 @@ def test_an_option_is_named_as_its_file(group: str, name: str) -> None:
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_a_yaml_says_in_its_first_line_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")
-
-
-@pytest.mark.parametrize("option", choices("recipe"))
-def test_a_recipe_says_how_to_run_it_what_to_expect_and_whose_number_it_is(option: str) -> None:
-    package, command, *rest = (CONF / "recipe" / f"{option}.yaml").read_text().splitlines()
-    expected = " ".join(line.removeprefix("# ") for line in rest if line.startswith("# "))
-    assert package == "# @package _global_"
-    assert command.startswith(f"# deeplabx train +recipe={option} ")
-    assert re.match(
-        r"Expected: val mIoU [\d.]+ .*(the paper's number|the released model's number|measured by us)",
-        expected,
-    )
 
 
 def test_a_recipe_beats_the_data_set_and_what_is_typed_beats_the_recipe(compose: Compose) -> None:

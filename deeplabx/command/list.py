@@ -5,6 +5,7 @@ from deeplabx.command.yaml_files import choices, head_comments
 from deeplabx.errors import ConfigError, nearest
 
 RECIPE = "recipe"
+EXPECTED = "Expected: "
 
 
 def main(words: list[str]) -> str:
@@ -26,17 +27,18 @@ def main(words: list[str]) -> str:
 
 
 def described_options(group: str) -> list[str]:
-    """Each option's name and what it is: as registered, or, of a recipe, in the comments at the head of its
-    file.
+    """One line for each option, with its name and what it is: as registered, or, of a recipe, the number that
+    it is expected to reach, whose number that is, and whether it was measured by us.
     """
     names = choices(group)
     width = max(map(len, names))
-    lines = []
-    for name in names:
-        known = registry.OPTIONS.get(group, {})
-        said = [known[name].words] if name in known else head_comments(f"{group}/{name}")
-        lines += [
-            f"{first:<{width}}  {words}"
-            for first, words in zip([name, *[""] * len(said)], said, strict=False)
-        ]
-    return lines
+    known = registry.OPTIONS.get(group, {})
+    return [
+        f"{name:<{width}}  {known[name].words if name in known else expected_words(name)}" for name in names
+    ]
+
+
+def expected_words(recipe: str) -> str:
+    """What the head of a recipe's file says after "Expected: "."""
+    comments = head_comments(f"{RECIPE}/{recipe}")
+    return next((line.removeprefix(EXPECTED) for line in comments if line.startswith(EXPECTED)), "")

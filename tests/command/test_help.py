@@ -22,7 +22,7 @@ from deeplabx.config.schema import LossSettings
 from deeplabx.errors import ConfigError
 from deeplabx.registry import GROUPS, families
 from deeplabx.run.description import stored_model
-from tests.conftest import Compose
+from tests.recipes import recipe_config
 
 EACH = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.key)
 TRAIN = BY_WORDS["train"]
@@ -170,8 +170,8 @@ def test_the_choices_are_the_ones_that_are_enforced(key: str) -> None:
 
 
 @pytest.mark.parametrize("name", choices("recipe"))
-def test_a_recipe_is_named_with_the_values_that_it_gives(compose: Compose, name: str) -> None:
-    config = flat(OmegaConf.to_container(composed("train", [f"+recipe={name}"]), resolve=False))
+def test_a_recipe_is_named_with_the_values_that_it_gives(name: str) -> None:
+    config = flat(OmegaConf.to_container(recipe_config(name), resolve=False))
     for key in (
         "optimizer.weight_decay",
         "trainer.head_lr_factor",

@@ -26,7 +26,7 @@ def fold(model: nn.Module) -> None:
 
 
 @pytest.fixture
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     """Float64; the last norm sees one value of each image, as that of image pooling does."""
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -41,7 +41,7 @@ def network() -> nn.Module:
         nn.BatchNorm2d(4),
     ).double()
     fold(model)
-    nn.init.zeros_(model[0].weight[DEAD])  # type: ignore[arg-type]
+    nn.init.zeros_(model.get_parameter("0.weight")[DEAD])
     return model.eval()
 
 
@@ -65,7 +65,9 @@ def inputs_of_norms(model: nn.Module, images: list[Tensor]) -> dict[str, Tensor]
     return seen
 
 
-def test_the_network_computes_the_same_in_evaluation_mode(network: nn.Module, images: list[Tensor]) -> None:
+def test_the_network_computes_the_same_in_evaluation_mode(
+    network: nn.Sequential, images: list[Tensor]
+) -> None:
     others = torch.randn(3, 3, 21, 19, dtype=torch.float64)
     before = network(others)
     assert unfold_norm(network, images) == ["1", "4", "8"]
@@ -73,7 +75,9 @@ def test_the_network_computes_the_same_in_evaluation_mode(network: nn.Module, im
     torch.testing.assert_close(network(others), before, rtol=0, atol=1e-12)
 
 
-def test_the_statistics_are_those_that_torch_accumulates(network: nn.Module, images: list[Tensor]) -> None:
+def test_the_statistics_are_those_that_torch_accumulates(
+    network: nn.Sequential, images: list[Tensor]
+) -> None:
     seen = inputs_of_norms(network, images)
     unfold_norm(network, images)
     for name, values in seen.items():
@@ -84,7 +88,7 @@ def test_the_statistics_are_those_that_torch_accumulates(network: nn.Module, ima
         torch.testing.assert_close(norm.running_var, peer.running_var, rtol=1e-12, atol=1e-13)
 
 
-def test_a_channel_without_variance_stays_finite(network: nn.Module, images: list[Tensor]) -> None:
+def test_a_channel_without_variance_stays_finite(network: nn.Sequential, images: list[Tensor]) -> None:
     unfold_norm(network, images)
     norm = network[1]
     assert isinstance(norm, nn.BatchNorm2d)
@@ -94,7 +98,7 @@ def test_a_channel_without_variance_stays_finite(network: nn.Module, images: lis
     unfold_norm(network, images[:1])  # nothing is folded any more
 
 
-def test_a_single_value_is_its_mean_and_has_no_variance(network: nn.Module, images: list[Tensor]) -> None:
+def test_a_single_value_is_its_mean_and_has_no_variance(network: nn.Sequential, images: list[Tensor]) -> None:
     before = network(images[0])
     unfold_norm(network, images[:1])
     norm = network[8]
@@ -126,7 +130,7 @@ def far(one: Tensor, other: Tensor) -> float:
 
 
 def test_norms_with_statistics_and_random_ones_stay_and_so_do_modes(
-    network: nn.Module, images: list[Tensor]
+    network: nn.Sequential, images: list[Tensor]
 ) -> None:
     trained, new = network[1], network[8]
     assert isinstance(trained, nn.BatchNorm2d)
