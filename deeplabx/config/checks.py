@@ -1,6 +1,7 @@
 """From a composed config to checked dataclasses: every value in its range, then the rules across settings."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -227,11 +228,7 @@ def check_training(config: schema.TrainConfig) -> None:
             f"backbone.output_stride={backbone.output_stride}",
             hint="the network needs a crop of at least one output stride; 513 and 512 both work",
         )
-    if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
-        raise ConfigError(
-            f"schedule.warmup_iters={config.schedule.warmup_iters} must be smaller than "
-            f"schedule.max_iters={config.schedule.max_iters}"
-        )
+    check_schedule(config.schedule, length_is_known=trainer.epochs is None)
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
         raise ConfigError(
@@ -259,6 +256,32 @@ def check_training(config: schema.TrainConfig) -> None:
             "at least two values per channel",
             hint=f"set trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
+        )
+
+
+def check_schedule(schedule: schema.ScheduleSettings, *, length_is_known: bool) -> None:
+    """Raise ConfigError for a schedule whose settings do not go together. length_is_known: whether max_iters
+    is not yet to be computed from trainer.epochs.
+    """
+    if length_is_known and schedule.warmup_iters >= schedule.max_iters:
+        raise ConfigError(
+            f"schedule.warmup_iters={schedule.warmup_iters} must be smaller than "
+            f"schedule.max_iters={schedule.max_iters}"
+        )
+    if schedule.warmup_iters and schedule.warmup == "constant" and schedule.warmup_factor is None:
+        raise ConfigError(
+            "schedule.warmup=constant needs schedule.warmup_factor", hint="as in schedule.warmup_factor=0.1"
+        )
+    if schedule.warmup_iters and isinstance(schedule, schema.OneCycleSettings):
+        raise ConfigError(
+            f"schedule.warmup_iters={schedule.warmup_iters}, but schedule=one_cycle has its own warm-up",
+            hint="set schedule.rise and schedule.start_factor, and schedule.warmup_iters=0",
+        )
+    milestones = schedule.milestones if isinstance(schedule, schema.MultistepSettings) else []
+    if any(after <= before for before, after in itertools.pairwise(milestones)):
+        raise ConfigError(
+            f"schedule.milestones={milestones} is not increasing",
+            hint="as in 'schedule.milestones=[0.6,0.9]'",
         )
 
 

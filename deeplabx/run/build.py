@@ -1,5 +1,6 @@
 """From a config to objects: the only place where the name of an option becomes what it builds."""
 
+import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ from deeplabx.process.signals import ignore_signals
 from deeplabx.run import contracts
 from deeplabx.run.class_sampling import class_sampling_of
 from deeplabx.schedule.contract import Schedule
+from deeplabx.schedule.warmup import linear, slow_start
 from deeplabx.tracker.contract import Run, Tracker
 
 # What an option of a group must be an instance of; the others are functions.
@@ -277,7 +279,24 @@ def loss_of(config: schema.LossSettings) -> Loss:
 
 
 def schedule_of(config: schema.ScheduleSettings) -> Schedule:
-    return partial(registry.option("schedule", config.name).builder, **builder_settings(config))
+    """The factor on the learning rate in each step, warm-up included. A plug-in's schedule that takes
+    warmup_iters does its own.
+    """
+    builder = registry.option("schedule", config.name).builder
+    settings, steps, start = builder_settings(config), config.warmup_iters, config.warmup_factor
+    if "warmup_iters" in inspect.signature(builder).parameters:
+        if (config.warmup, start) != ("linear", None):
+            raise ConfigError(
+                f"schedule.warmup={config.warmup} schedule.warmup_factor={start}, but "
+                f"schedule={config.name} does its own warm-up",
+                hint="leave both unset",
+            )
+        return partial(builder, **settings, warmup_iters=steps)
+    if steps and config.warmup == "constant" and start is not None:
+        rest = partial(builder, **{**settings, "max_iters": config.max_iters - steps})
+        return partial(slow_start, schedule=rest, warmup_iters=steps, warmup_factor=start)
+    whole = partial(builder, **settings)
+    return partial(linear, schedule=whole, warmup_iters=steps, warmup_factor=start) if steps else whole
 
 
 def optimizer_of(config: schema.TrainConfig, model: DeepLab) -> torch.optim.Optimizer:
