@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import range_words, walk
+from deeplabx.config.torch_optimizers import check_algorithm
 from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
 
@@ -228,6 +229,7 @@ def check_training(config: schema.TrainConfig) -> None:
             f"backbone.output_stride={backbone.output_stride}",
             hint="the network needs a crop of at least one output stride; 513 and 512 both work",
         )
+    check_optimizer(config)
     check_schedule(config.schedule, length_is_known=trainer.epochs is None)
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
@@ -256,6 +258,23 @@ def check_training(config: schema.TrainConfig) -> None:
             "at least two values per channel",
             hint=f"set trainer.batch_size={2 * passes}, a smaller trainer.accumulate, model.norm=group or "
             "model.norm=frozen",
+        )
+
+
+def check_optimizer(config: schema.TrainConfig) -> None:
+    """Raise ConfigError for settings of the optimizer that do not go together."""
+    optimizer, schedule = config.optimizer, config.schedule
+    if isinstance(optimizer, schema.SGDSettings) and optimizer.nesterov and not optimizer.momentum:
+        raise ConfigError(
+            "optimizer.nesterov=true has no effect with optimizer.momentum=0", hint="leave it unset"
+        )
+    if not isinstance(optimizer, schema.TorchOptimizerSettings):
+        return
+    check_algorithm(optimizer.algorithm, optimizer.settings)
+    if optimizer.algorithm == "Rprop" and (optimizer.weight_decay or schedule.name != "constant"):
+        raise ConfigError(
+            "optimizer.algorithm=Rprop uses optimizer.lr in its first step only, and has no weight decay",
+            hint="set schedule=constant optimizer.weight_decay=0",
         )
 
 

@@ -582,14 +582,46 @@ class OptimizerSettings:
         at_least=0,
         default=1e-4,
         builder=False,
-        words="weight decay; norm layers, biases and depthwise kernels have none",
+        words="weight decay, of all parameters but those of optimizer.no_decay",
         source="v3 and v3+: 1e-4 with ResNet, 4e-5 with Xception and MobileNetV2",
+    )
+    no_decay: list[str] | None = choice(
+        "norm",
+        "bias",
+        "depthwise",
+        default=["norm", "bias", "depthwise"],
+        builder=False,
+        words="kinds of parameters without weight decay; norm: norm layers and other vectors; bias: "
+        "of convolutions; depthwise: kernels; null: all are decayed",
+        source="all three in the released code of v3 and v3+; [bias] in that of v1 and v2",
+    )
+    layer_decay: float | None = number(
+        above=0,
+        below=1,
+        default=None,
+        builder=False,
+        words="factor on the learning rate of each unit of the backbone, once more with each unit before it, "
+        "such as 0.75; null: none",
+        source="1801.06146 and 2003.10555; 2106.08254",
     )
 
 
 @dataclass
 class SGDSettings(OptimizerSettings):
     momentum: float = number(at_least=0, at_most=1, words="momentum of SGD")
+    nesterov: bool = setting(words="Nesterov's momentum, as PyTorch has it")
+
+
+@dataclass
+class TorchOptimizerSettings(OptimizerSettings):
+    algorithm: str = setting(
+        words="name of the algorithm; ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, NAdam, RAdam, "
+        "RMSprop, Rprop or SGD"
+    )
+    settings: dict[str, Any] = setting(
+        default={},
+        words="its settings beside lr and weight_decay, as PyTorch names them, such as {momentum: 0.9}",
+    )
 
 
 @dataclass

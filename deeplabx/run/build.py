@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeplabx import registry
 from deeplabx.augment.mix import REGIONS, Mix
@@ -28,7 +28,7 @@ from deeplabx.model.contract import DeepLab
 from deeplabx.model.crf import DenseCRF
 from deeplabx.model.freeze import freeze_up_to
 from deeplabx.model.norm import apply_norm, freeze_norm
-from deeplabx.optimizer.groups import parameter_groups
+from deeplabx.optimizer.groups import layer_factors, parameter_groups
 from deeplabx.process.distributed import is_main, rank, world_size
 from deeplabx.process.memory import memory_words
 from deeplabx.process.signals import ignore_signals
@@ -306,8 +306,24 @@ def optimizer_of(config: schema.TrainConfig, model: DeepLab) -> torch.optim.Opti
         weight_decay=config.optimizer.weight_decay,
         head_lr_factor=config.trainer.head_lr_factor,
         head_bias_lr_factor=config.trainer.head_bias_lr_factor,
+        no_decay=config.optimizer.no_decay or (),
+        layer_factors=layer_factors_of(config, model),
     )
     return built("optimizer", config.optimizer.name, groups, **builder_settings(config.optimizer))
+
+
+def layer_factors_of(config: schema.TrainConfig, model: DeepLab) -> dict[Tensor, float] | None:
+    """The factor that optimizer.layer_decay gives each parameter of the backbone; None for none."""
+    decay = config.optimizer.layer_decay
+    if decay is None:
+        return None
+    try:
+        return layer_factors(model.backbone.units(), decay)
+    except NotImplementedError:
+        raise ConfigError(
+            f"optimizer.layer_decay={decay}, but backbone={config.backbone.name} does not list its layers",
+            hint="its class needs the method `layers`, as deeplabx.backbone.contract.Backbone says",
+        ) from None
 
 
 def state_of(
