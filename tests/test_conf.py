@@ -27,6 +27,8 @@ def options(*groups: str) -> list[object]:
 def overrides_of(group: str, name: str) -> list[str]:
     if (group, name) == ("backbone", "timm"):
         return ["backbone=timm", "backbone.model=resnet18d"]
+    if (group, name) == ("optimizer", "torch"):
+        return ["optimizer=torch", "optimizer.algorithm=NAdam"]
     return [f"{group}={name}"]
 
 

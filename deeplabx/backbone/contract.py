@@ -57,3 +57,16 @@ class Backbone(nn.Module):
         layers = list(self.layers())
         outputs = accumulate((own for _, own in layers), mul)
         return [layer for (layer, _), output in zip(layers, outputs, strict=True) if output <= stride]
+
+    def units(self) -> list[list[nn.Module]]:
+        """The layers in execution order, in groups that begin with a convolution or a whole unit: what
+        layer-wise decay of the learning rate counts. Layers without parameters are left out.
+        """
+        units: list[list[nn.Module]] = []
+        for layer, _ in self.layers():
+            dimensions = [parameter.ndim for parameter in layer.parameters()]
+            if dimensions and (max(dimensions) > 1 or not units):
+                units.append([])
+            if dimensions:
+                units[-1].append(layer)
+        return units

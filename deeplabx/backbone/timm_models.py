@@ -85,10 +85,10 @@ class TimmBackbone(Backbone):
         chained = others == [min(first * 2**level, self.output_stride) for level in range(1, len(others) + 1)]
         if not (chained and hasattr(self.network, "return_layers")):
             raise ConfigError(
-                "trainer.freeze_stride: timm does not say which layers of this network come before which "
-                "stride",
-                hint="set trainer.freeze_stride=32 to freeze the whole network, or use resnet50d or "
-                "convnext_tiny, which can be frozen in part",
+                "timm does not say in which order the layers of this network run, which "
+                "trainer.freeze_stride and optimizer.layer_decay need",
+                hint="leave them unset (trainer.freeze_stride=32 freezes the whole network), or use "
+                "resnet50d or convnext_tiny",
             )
         stride = first
         for name, child in self.network.named_children():

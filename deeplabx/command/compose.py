@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 import threading
+import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -228,8 +229,20 @@ def store_once(group: str, name: str, settings: type) -> None:
     """Store a dataclass, outside the schemas with its name set. Storing is slow: not what Hydra has."""
     if STORED.get((group, name)) is not settings:
         node = settings if group.startswith("schema") else settings(name=name)
-        ConfigStore.instance().store(group=group, name=name, node=node)
+        ConfigStore.instance().store(group=group, name=name, node=with_open_tables(node, settings))
         STORED[group, name] = settings
+
+
+def with_open_tables(node: Any, settings: type) -> Any:
+    """The schema, such that a table in it may be given any key, as `optimizer.settings.momentum=0.9`."""
+    hints = typing.get_type_hints(settings)
+    tables = [name for name, hint in hints.items() if typing.get_origin(hint) is dict]
+    if not tables:
+        return node
+    opened = OmegaConf.structured(node)
+    for name in tables:
+        OmegaConf.set_struct(opened[name], False)
+    return opened
 
 
 # --- a config, or a command's jobs --------------------------------------------------------------------------

@@ -63,10 +63,11 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
         (folder / "DONE").unlink(missing_ok=True)
     old, new = schedule_of(before.schedule), schedule_of(replace(before.schedule, max_iters=max_iters))
     lr = after.optimizer.lr
+    ended, there = lr * old(min(step, planned - 1)), lr * new(step)
+    rises = ": it rises, and decays again" if there > ended else ""
     print(
-        f"{folder} is at step {step} of {planned}, with a learning rate of "
-        f"{lr * old(min(step, planned - 1)):.3g}.\n"
-        f"In a schedule of {max_iters} steps it is {lr * new(step):.3g} there: it rises, and decays again. "
+        f"{folder} is at step {step} of {planned}, with a learning rate of {ended:.3g}.\n"
+        f"In a schedule of {max_iters} steps it is {there:.3g} there{rises}. "
         f"The weights will not be those of a run of\n{max_iters} steps from the start; {EXTENSIONS} in the "
         f"run's folder records it. For those, train a new run with schedule.max_iters={max_iters}."
     )

@@ -105,6 +105,12 @@ def known_keys(command: Command) -> set[str]:
     return {".".join(part[:length]) for part in parts for length in range(1, len(part) + 1)}
 
 
+def is_in_table(command: Command, key: str) -> bool:
+    """Whether `key` is one of a setting that holds a table, such as optimizer.settings.momentum."""
+    owner = key.rpartition(".")[0]
+    return typing.get_origin(setting_type(command.settings, owner, registry.families())) is dict
+
+
 def is_unknown_option(command: Command, key: str, value: str) -> bool:
     """Whether `key` is a group of the command, and `value` a plain word that is none of its options."""
     groups = {one.name for one in dataclasses.fields(command.settings)} & set(registry.GROUPS)
@@ -118,7 +124,7 @@ def refuse_unknown(command: Command, key: str, value: str, *, known: set[str], o
         raise ConfigError("a recipe is added, with a plus", hint=f"type +recipe={value or 'NAME'}")
     if key.split(".")[0] == "hydra":
         return
-    if key not in known:
+    if key not in known and not is_in_table(command, key):
         raise unknown_setting(key, command.settings, registry.families())
     if is_unknown_option(command, key, value) and not own_folder:
         raise unknown_option(key, value, choices(key), groups=[*registry.GROUPS])

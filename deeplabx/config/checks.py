@@ -1,6 +1,7 @@
 """From a composed config to checked dataclasses: every value in its range, then the rules across settings."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import range_words, walk
+from deeplabx.config.torch_optimizers import check_algorithm
 from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
 
@@ -227,11 +229,8 @@ def check_training(config: schema.TrainConfig) -> None:
             f"backbone.output_stride={backbone.output_stride}",
             hint="the network needs a crop of at least one output stride; 513 and 512 both work",
         )
-    if trainer.epochs is None and config.schedule.warmup_iters >= config.schedule.max_iters:
-        raise ConfigError(
-            f"schedule.warmup_iters={config.schedule.warmup_iters} must be smaller than "
-            f"schedule.max_iters={config.schedule.max_iters}"
-        )
+    check_optimizer(config)
+    check_schedule(config.schedule, length_is_known=trainer.epochs is None)
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
         raise ConfigError(
@@ -277,6 +276,49 @@ def check_unfold_norm(config: schema.TrainConfig) -> None:
         raise ConfigError(
             f"trainer.unfold_norm={crops}, but no weights are loaded: random batch norms are not folded",
             hint="set trainer.unfold_norm=null, or init_from=deeplabv3_mobilenetv2_voc_google",
+        )
+
+
+def check_optimizer(config: schema.TrainConfig) -> None:
+    """Raise ConfigError for settings of the optimizer that do not go together."""
+    optimizer, schedule = config.optimizer, config.schedule
+    if isinstance(optimizer, schema.SGDSettings) and optimizer.nesterov and not optimizer.momentum:
+        raise ConfigError(
+            "optimizer.nesterov=true has no effect with optimizer.momentum=0", hint="leave it unset"
+        )
+    if not isinstance(optimizer, schema.TorchOptimizerSettings):
+        return
+    check_algorithm(optimizer.algorithm, optimizer.settings)
+    if optimizer.algorithm == "Rprop" and (optimizer.weight_decay or schedule.name != "constant"):
+        raise ConfigError(
+            "optimizer.algorithm=Rprop uses optimizer.lr in its first step only, and has no weight decay",
+            hint="set schedule=constant optimizer.weight_decay=0",
+        )
+
+
+def check_schedule(schedule: schema.ScheduleSettings, *, length_is_known: bool) -> None:
+    """Raise ConfigError for a schedule whose settings do not go together. length_is_known: whether max_iters
+    is not yet to be computed from trainer.epochs.
+    """
+    if length_is_known and schedule.warmup_iters >= schedule.max_iters:
+        raise ConfigError(
+            f"schedule.warmup_iters={schedule.warmup_iters} must be smaller than "
+            f"schedule.max_iters={schedule.max_iters}"
+        )
+    if schedule.warmup_iters and schedule.warmup == "constant" and schedule.warmup_factor is None:
+        raise ConfigError(
+            "schedule.warmup=constant needs schedule.warmup_factor", hint="as in schedule.warmup_factor=0.1"
+        )
+    if schedule.warmup_iters and isinstance(schedule, schema.OneCycleSettings):
+        raise ConfigError(
+            f"schedule.warmup_iters={schedule.warmup_iters}, but schedule=one_cycle has its own warm-up",
+            hint="set schedule.rise and schedule.start_factor, and schedule.warmup_iters=0",
+        )
+    milestones = schedule.milestones if isinstance(schedule, schema.MultistepSettings) else []
+    if any(after <= before for before, after in itertools.pairwise(milestones)):
+        raise ConfigError(
+            f"schedule.milestones={milestones} is not increasing",
+            hint="as in 'schedule.milestones=[0.6,0.9]'",
         )
 
 

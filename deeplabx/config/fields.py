@@ -32,6 +32,8 @@ def setting(
     which one must be true for this one to have an effect.
     """
     metadata = {"words": words, "source": source, "builder": builder, "path": path, "parts": parts}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -76,8 +78,10 @@ def choice(
     builder: bool = True,
     parts: tuple[str, ...] = (),
 ) -> Any:
-    """A field whose value must be one of `options`; else as `setting`."""
+    """A field whose value (or whose every element) must be one of `options`; else as `setting`."""
     metadata = {"options": options, "words": words, "source": source, "builder": builder, "parts": parts}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -160,6 +164,8 @@ def type_words(hint: Any, options: Sequence[Any] = ()) -> str:
         return " or ".join(type_words(kind) for kind in kinds)
     if typing.get_origin(hint) is list and typing.get_origin(typing.get_args(hint)[0]) is dict:
         return "a list such as [{name: NAME, KEY: VALUE}]"
+    if typing.get_origin(hint) is dict:
+        return "a table such as {KEY: VALUE}"
     if typing.get_origin(hint) is list:
         texts = typing.get_args(hint) == (str,)
         return "a list of texts such as [a,b]" if texts else "a list of numbers such as [6,12]"

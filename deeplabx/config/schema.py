@@ -715,14 +715,46 @@ class OptimizerSettings:
         at_least=0,
         default=1e-4,
         builder=False,
-        words="weight decay; norm layers, biases and depthwise kernels have none",
+        words="weight decay, of all parameters but those of optimizer.no_decay",
         source="v3 and v3+: 1e-4 with ResNet, 4e-5 with Xception and MobileNetV2",
+    )
+    no_decay: list[str] | None = choice(
+        "norm",
+        "bias",
+        "depthwise",
+        default=["norm", "bias", "depthwise"],
+        builder=False,
+        words="kinds of parameters without weight decay; norm: norm layers and other vectors; bias: "
+        "of convolutions; depthwise: kernels; null: all are decayed",
+        source="all three in the released code of v3 and v3+; [bias] in that of v1 and v2",
+    )
+    layer_decay: float | None = number(
+        above=0,
+        below=1,
+        default=None,
+        builder=False,
+        words="factor on the learning rate of each unit of the backbone, once more with each unit before it, "
+        "such as 0.75; null: none",
+        source="1801.06146 and 2003.10555; 2106.08254",
     )
 
 
 @dataclass
 class SGDSettings(OptimizerSettings):
     momentum: float = number(at_least=0, at_most=1, words="momentum of SGD")
+    nesterov: bool = setting(words="Nesterov's momentum, as PyTorch has it")
+
+
+@dataclass
+class TorchOptimizerSettings(OptimizerSettings):
+    algorithm: str = setting(
+        words="name of the algorithm; ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, NAdam, RAdam, "
+        "RMSprop, Rprop or SGD"
+    )
+    settings: dict[str, Any] = setting(
+        default={},
+        words="its settings beside lr and weight_decay, as PyTorch names them, such as {momentum: 0.9}",
+    )
 
 
 @dataclass
@@ -741,8 +773,22 @@ class ScheduleSettings:
         default="${dataset.recommended.max_iters}",
         words="number of optimizer steps; trainer.epochs replaces it",
     )
-    warmup_iters: int = number(
-        at_least=0, default=0, words="steps over which the learning rate rises linearly to its full value"
+    warmup_iters: int = number(at_least=0, default=0, builder=False, words="steps of warm-up; 0: none")
+    warmup: str = choice(
+        "linear",
+        "constant",
+        default="linear",
+        builder=False,
+        words="linear: the schedule times a ramp up to 1; constant: a small learning rate, then the schedule "
+        "from its first step",
+        source="constant: slow_start_step of the released code of v3 and v3+",
+    )
+    warmup_factor: float | None = number(
+        above=0,
+        at_most=1,
+        default=None,
+        builder=False,
+        words="factor on the learning rate at the start of warm-up; null: 1 / warmup_iters (linear only)",
     )
 
 
@@ -751,6 +797,12 @@ class PolySettings(ScheduleSettings):
     power: float = number(
         at_least=0, words="power of 1 - step / max_iters", source="ParseNet; v2, section 4.1"
     )
+    end_factor: float = number(
+        at_least=0,
+        at_most=1,
+        words="share of the learning rate that it falls to; 0: the last step is just above zero",
+        source="0 in the papers; end_learning_rate of the released code, eta_min / lr of mmsegmentation",
+    )
 
 
 @dataclass
@@ -758,6 +810,45 @@ class StepSettings(ScheduleSettings):
     every: int = number(at_least=1, words="steps after which the learning rate falls", source="v1, section 4")
     factor: float = number(
         above=0, at_most=1, words="factor by which it falls each time", source="v1, section 4"
+    )
+
+
+@dataclass
+class MultistepSettings(ScheduleSettings):
+    milestones: list[float] = number(
+        above=0,
+        below=1,
+        words="shares of the steps after which the learning rate falls, increasing, such as [0.6,0.9]",
+    )
+    factor: float = number(above=0, at_most=1, words="factor by which it falls each time")
+
+
+@dataclass
+class CosineSettings(ScheduleSettings):
+    end_factor: float = number(
+        at_least=0,
+        at_most=1,
+        words="share of the learning rate that it falls to; 0: the last step is just above zero",
+        source="1608.03983, equation 5",
+    )
+
+
+@dataclass
+class OneCycleSettings(ScheduleSettings):
+    rise: float = number(
+        above=0, below=1, words="share of the steps in which the learning rate rises", source="PyTorch: 0.3"
+    )
+    start_factor: float = number(
+        above=0, at_most=1, words="factor of the first step", source="PyTorch: 1 / 25"
+    )
+    end_factor: float = number(
+        above=0, at_most=1, words="factor of the last step", source="PyTorch: 1 / 250,000"
+    )
+    shape: str = choice(
+        "cosine",
+        "linear",
+        words="shape of rise and fall",
+        source="linear in 1708.07120, cosine in PyTorch and fastai",
     )
 
 

@@ -4,6 +4,7 @@ import typing
 
 from deeplabx.config.fields import Families, setting_keys
 from deeplabx.config.schema import ResumeConfig, TrainConfig
+from deeplabx.config.torch_optimizers import ALGORITHMS
 from deeplabx.errors import ConfigError, nearest
 
 # What other programs call our settings.
@@ -55,6 +56,12 @@ OPTION_NAMES = {
 }
 OPTION_HINTS = {
     ("tracker", "tensorboard"): "TensorBoard's files are always written: tensorboard --logdir outputs/train",
+    **{
+        ("optimizer", typed): f"optimizer=torch optimizer.algorithm={name} chooses it"
+        for name in ALGORITHMS
+        for typed in (name, name.lower())
+        if name not in ("SGD", "Adam", "AdamW")
+    },
     ("hydra/sweeper", "optuna"): "sweep.trials=N searches with Optuna: deeplabx help sweep.trials",
     ("hydra/launcher", "submitit_slurm"): "sweep.launcher=slurm runs the jobs on SLURM",
     ("hydra/launcher", "joblib"): "sweep.jobs=N runs N jobs at a time",

@@ -104,6 +104,7 @@ class TrainState:
         self.normalization, self.ignore_index, self.device = normalization, ignore_index, device
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite, self.deterministic = clip_norm, on_nonfinite, deterministic
+        self.state_is_saved = False  # whether a step has shown that checkpoints hold the optimizer's state
         self.unrepeatable: set[str] = set()  # operators of the first step that may not repeat on a GPU
         self.pending: deque[Pending] = deque()  # steps whose reports have not been read
         self.ended: torch.cuda.Event | None = None  # of the newest step
@@ -273,15 +274,20 @@ class TrainState:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the newest step, the backbone's unless all of it is frozen."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The learning rate of the newest step, before layer-wise decay; the backbone's unless all of it is
+        frozen.
+        """
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"]) / float(group.get("layer_factor", 1.0))
 
     def take_step(self, left_out: Tensor) -> None:
         """Change optimizer and EMA, but not where `left_out` (bool, 0-d, on the device) is true."""
         factor = self.schedule(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        optimizer_step.step(self.optimizer, left_out=left_out)
+        with optimizer_step.refuse_lost_state(self.optimizer, check=not self.state_is_saved):
+            optimizer_step.step(self.optimizer, left_out=left_out)
+        self.state_is_saved = bool(self.optimizer.state)
         self.scaler.update()
         if self.ema:
             self.ema.update(self.model, left_out=left_out)

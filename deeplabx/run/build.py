@@ -1,11 +1,12 @@
 """From a config to objects: the only place where the name of an option becomes what it builds."""
 
+import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeplabx import registry
 from deeplabx.augment.mix import REGIONS, Mix
@@ -27,13 +28,14 @@ from deeplabx.model.contract import DeepLab
 from deeplabx.model.crf import DenseCRF
 from deeplabx.model.freeze import freeze_up_to
 from deeplabx.model.norm import apply_norm, freeze_norm
-from deeplabx.optimizer.groups import parameter_groups
+from deeplabx.optimizer.groups import layer_factors, parameter_groups
 from deeplabx.process.distributed import is_main, rank, world_size
 from deeplabx.process.memory import memory_words
 from deeplabx.process.signals import ignore_signals
 from deeplabx.run import contracts
 from deeplabx.run.class_sampling import class_sampling_of
 from deeplabx.schedule.contract import Schedule
+from deeplabx.schedule.warmup import linear, slow_start
 from deeplabx.tracker.contract import Run, Tracker
 
 # What an option of a group must be an instance of; the others are functions.
@@ -281,7 +283,24 @@ def loss_of(config: schema.LossSettings) -> Loss:
 
 
 def schedule_of(config: schema.ScheduleSettings) -> Schedule:
-    return partial(registry.option("schedule", config.name).builder, **builder_settings(config))
+    """The factor on the learning rate in each step, warm-up included. A plug-in's schedule that takes
+    warmup_iters does its own.
+    """
+    builder = registry.option("schedule", config.name).builder
+    settings, steps, start = builder_settings(config), config.warmup_iters, config.warmup_factor
+    if "warmup_iters" in inspect.signature(builder).parameters:
+        if (config.warmup, start) != ("linear", None):
+            raise ConfigError(
+                f"schedule.warmup={config.warmup} schedule.warmup_factor={start}, but "
+                f"schedule={config.name} does its own warm-up",
+                hint="leave both unset",
+            )
+        return partial(builder, **settings, warmup_iters=steps)
+    if steps and config.warmup == "constant" and start is not None:
+        rest = partial(builder, **{**settings, "max_iters": config.max_iters - steps})
+        return partial(slow_start, schedule=rest, warmup_iters=steps, warmup_factor=start)
+    whole = partial(builder, **settings)
+    return partial(linear, schedule=whole, warmup_iters=steps, warmup_factor=start) if steps else whole
 
 
 def optimizer_of(config: schema.TrainConfig, model: DeepLab) -> torch.optim.Optimizer:
@@ -291,8 +310,24 @@ def optimizer_of(config: schema.TrainConfig, model: DeepLab) -> torch.optim.Opti
         weight_decay=config.optimizer.weight_decay,
         head_lr_factor=config.trainer.head_lr_factor,
         head_bias_lr_factor=config.trainer.head_bias_lr_factor,
+        no_decay=config.optimizer.no_decay or (),
+        layer_factors=layer_factors_of(config, model),
     )
     return built("optimizer", config.optimizer.name, groups, **builder_settings(config.optimizer))
+
+
+def layer_factors_of(config: schema.TrainConfig, model: DeepLab) -> dict[Tensor, float] | None:
+    """The factor that optimizer.layer_decay gives each parameter of the backbone; None for none."""
+    decay = config.optimizer.layer_decay
+    if decay is None:
+        return None
+    try:
+        return layer_factors(model.backbone.units(), decay)
+    except NotImplementedError:
+        raise ConfigError(
+            f"optimizer.layer_decay={decay}, but backbone={config.backbone.name} does not list its layers",
+            hint="its class needs the method `layers`, as deeplabx.backbone.contract.Backbone says",
+        ) from None
 
 
 def state_of(

@@ -14,6 +14,7 @@ from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import listed
 from deeplabx.model.norm import norm_summary
+from deeplabx.optimizer.groups import NO_DECAY
 from deeplabx.process.distributed import is_main, world_size
 from deeplabx.process.launch import restarts
 from deeplabx.run.class_weights import losses_of
@@ -55,6 +56,7 @@ def opening_words(
         lines.append(f"frozen: {frozen:.2f} M parameters, the backbone up to stride {trainer.freeze_stride}")
     if trainer.ema_decay is not None:
         lines.append(f"evaluating and saving EMA weights, decay {trainer.ema_decay}")
+    lines += group_words(config, state)
     lines += momentum_words(config)
     lines += dict.fromkeys([*training.left_out, *validation.left_out])
     if is_main():  # which says it; files are read for it
@@ -90,6 +92,28 @@ def weight_words(loss: schema.LossSettings, classes: list[str]) -> list[str]:
         priors = "; priors kept" if getattr(one, "keep_priors", False) else ""
         lines.append(f"class weights{whose}: {named}{priors}")
     return lines
+
+
+def group_words(config: schema.TrainConfig, state: TrainState) -> list[str]:
+    """The groups of parameters in one line, where they differ from the default."""
+    trainer, optimizer, said = config.trainer, config.optimizer, []
+    if trainer.head_lr_factor != 1:
+        said.append(f"the head's learning rate is {trainer.head_lr_factor:g} times that of the rest")
+    if trainer.head_bias_lr_factor is not None:
+        said.append(f"its biases' {trainer.head_bias_lr_factor:g} times")
+    if optimizer.layer_decay is not None:
+        factors = {group.get("layer_factor", 1.0) for group in state.optimizer.param_groups} - {1.0}
+        said.append(
+            f"layer decay {optimizer.layer_decay:g}, over {len(factors)} units of the backbone down to "
+            f"{min(factors):.3g} times"
+            if factors
+            else f"layer decay {optimizer.layer_decay:g} of no unit: the backbone is frozen"
+        )
+    if optimizer.no_decay is None:
+        said.append("all parameters are decayed")
+    elif set(optimizer.no_decay) != set(NO_DECAY):
+        said.append(f"no weight decay of {', '.join(optimizer.no_decay)}")
+    return [f"parameter groups: {'; '.join(said)}"] if said else []
 
 
 def momentum_words(config: schema.TrainConfig) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from deeplabx.config import schema
-from deeplabx.config.checks import norm_sees_one_value
+from deeplabx.config.checks import check_schedule, norm_sees_one_value
 from deeplabx.errors import ConfigError, DataError
 from deeplabx.process.distributed import resolve_precision, world_size
 
@@ -17,7 +17,8 @@ def resolved(config: schema.TrainConfig, *, images: int, device: torch.device) -
     """`config` with trainer.precision=auto as what the device computes in, and trainer.epochs as
     schedule.max_iters.
 
-    images: of the training split. Raises DataError when there are none.
+    images: of the training split. Raises DataError when there are none, and ConfigError where the epochs are
+    fewer steps than the warm-up.
     """
     if images == 0:
         raise DataError(f"split {config.dataset.train_split} of {config.dataset.name} holds no images")
@@ -26,6 +27,7 @@ def resolved(config: schema.TrainConfig, *, images: int, device: torch.device) -
     if config.trainer.epochs is not None:
         steps = math.ceil(config.trainer.epochs * images / config.trainer.batch_size)
         schedule = replace(schedule, max_iters=max(1, steps))
+        check_schedule(schedule, length_is_known=True)
     trainer = replace(config.trainer, precision=precision, epochs=None)
     return replace(config, trainer=trainer, schedule=schedule)
 

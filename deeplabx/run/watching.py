@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from deeplabx.config import schema
+from deeplabx.config.torch_optimizers import USUAL_LR
 from deeplabx.engine.doctor import Alarm, RunDoctor, alarms_of
 from deeplabx.engine.state import TrainState
 from deeplabx.model.norm import FrozenBatchNorm2d
@@ -33,6 +34,9 @@ def alarms_at_start(
         "sgd": (recommended.lr, f"dataset={config.dataset.name}", recommended.batch_size),
         "adamw": (ADAMW_LR, "AdamW", trainer.batch_size),
     }
+    algorithm = getattr(config.optimizer, "algorithm", "")
+    if algorithm in USUAL_LR:
+        usual["torch"] = (USUAL_LR[algorithm], algorithm, trainer.batch_size)
     found = doctor.norm(norm_images, trained_norms=trained_norms(model))
     if config.optimizer.name in usual:  # of a plug-in's optimizer none is known
         found += doctor.learning_rate(lr, *usual[config.optimizer.name], batch_size=trainer.batch_size)

@@ -1,8 +1,6 @@
 """The polynomial decay of DeepLab (ParseNet; v2, section 4.1)."""
 
-from deeplabx.schedule.contract import warmup
 
-
-def poly(step: int, *, max_iters: int, warmup_iters: int = 0, power: float = 0.9) -> float:
-    """(1 - step / max_iters) ** power, after a linear warm-up."""
-    return warmup(step, warmup_iters=warmup_iters) * (1 - step / max_iters) ** power
+def poly(step: int, *, max_iters: int, power: float = 0.9, end_factor: float = 0.0) -> float:
+    """(1 - step / max_iters) ** power from 1 down to `end_factor`, which step max_iters would have."""
+    return end_factor + (1 - end_factor) * (1 - step / max_iters) ** power

@@ -42,7 +42,7 @@ from tests.conftest import Compose
         ("eval.scales=[]", r"eval.scales=\[\] is empty"),
         ("eval.scales=[1.0,-1.0]", r"eval.scales=-1.0 is out of range"),
         ("schedule.warmup_iters=9999", r"schedule.warmup_iters=9999 must be smaller than schedule.max_iters"),
-        ("+optimizer.nesterov=true", r"optimizer.nesterov is not a setting"),
+        ("+optimizer.trust=true", r"optimizer.trust is not a setting"),
         ("trainer.ema_decay=1", r"trainer.ema_decay=1.0 is out of range: it must be above 0 and below 1"),
         ("trainer.freeze_stride=3", r"trainer.freeze_stride=3 is not one of 2, 4, 8, 16, 32"),
         (
