@@ -62,7 +62,7 @@ from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, w
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.environment import changed_words, environment_of
-from deeplabx.run.evaluation import PREVIOUS, restore_previous
+from deeplabx.run.evaluation import PREVIOUS, add_seconds, restore_previous
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -287,8 +287,9 @@ def run(
             save_every=config.trainer.save_every,
         )
         if is_main():
-            write_result(folder, state, seconds=time.perf_counter() - started)
+            write_result(folder, state)
             restore_record(folder, state, log)
+            write_seconds(folder, time.perf_counter() - started, log)
             shutil.rmtree(folder / PREVIOUS, ignore_errors=True)  # no step can need it any more
             log.result(state.best)
             drawing.run(write_curves, folder, log)
@@ -308,6 +309,10 @@ def restore_record(folder: Path, state: TrainState, log: Log) -> None:
             log.say(line)
 
     tried(restore, log, "the record of the best evaluation", after="the run does not need it")
+
+
+def write_seconds(folder: Path, seconds: float, log: Log) -> None:
+    tried(lambda: add_seconds(folder, seconds), log, "the seconds of the run", after="its result is complete")
 
 
 def write_curves(folder: Path, log: Log) -> None:

@@ -217,8 +217,8 @@ def next_command(folder: Path) -> str:
     return f"deeplabx resume {folder}{plugins.as_overrides()}"
 
 
-def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:
-    """result.json: the metrics of the best evaluation, at its step."""
-    durable.replace(
-        folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n"
-    )
+def write_result(folder: Path, state: TrainState) -> None:
+    """result.json: the metrics of the best evaluation, at its step. The same run gives the same bytes: what it
+    took is in cost.json.
+    """
+    durable.replace(folder / "result.json", json.dumps(state.best, indent=2) + "\n")
