@@ -94,7 +94,9 @@ def main(job: Job) -> float:
             hint=f"{resume_sweep_words(job.folder)} runs what it has not finished; a run "
             "needs another folder: hydra.run.dir=FOLDER",
         )
-    return train(job.config, job.folder, overrides=job.overrides, watch=job.watch)
+    from deeplabx.command.stages import train_all  # here, because it builds on this module
+
+    return train_all(job.config, job.folder, overrides=job.overrides, watch=job.watch)
 
 
 def train(

@@ -98,7 +98,7 @@ def options_of(config: schema.TrainConfig) -> dict[str, str]:
 def config_from_plain(plain: Any) -> schema.TrainConfig:
     """A stored config as dataclasses. Raises ConfigError."""
     if isinstance(plain, dict):
-        plain = {"tracker": {"name": "none"}, **plain}  # of a version that had none
+        plain = {"tracker": {"name": "none"}, "stages": None, **plain}  # of a version that had none
     return stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
 
 
