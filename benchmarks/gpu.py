@@ -381,7 +381,7 @@ def check_command(run: Run) -> None:
         whole, seconds = run.work / "whole", time.perf_counter()
         deeplabx_process(run, "train", *settings, folder=whole).succeed()
         seconds = time.perf_counter() - seconds
-        inner = json.loads((whole / "result.json").read_text(encoding="utf-8"))["seconds"]
+        inner = json.loads((whole / "cost.json").read_text(encoding="utf-8"))["seconds"]
         run.row(
             "command",
             "a run, start to end",

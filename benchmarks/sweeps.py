@@ -79,9 +79,7 @@ def jobs_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def outcome(folder: Path) -> list[tuple[Any, ...]]:
-    """Of each job: what it was, how it ended, the weights of its last checkpoint, and its result without the
-    seconds.
-    """
+    """Of each job: what it was, how it ended, the weights of its last checkpoint, and its result."""
     found = []
     for job in jobs_of(folder):
         own = folder / job["folder"]
@@ -89,7 +87,6 @@ def outcome(folder: Path) -> list[tuple[Any, ...]]:
         weights = hashlib.sha256((last / "model.safetensors").read_bytes()).hexdigest()
         result = own / "result.json"
         values = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
-        values.pop("seconds", None)
         found.append((job["overrides"], job["status"], job["miou"], last.name, weights, values))
     return found
 

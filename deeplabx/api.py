@@ -21,8 +21,8 @@ from deeplabx.command.compose import claimed, composed, run_folder, training_con
 from deeplabx.command.job import Job
 from deeplabx.command.overrides import prepared
 from deeplabx.command.quoting import in_quotes
+from deeplabx.command.stages import train_all
 from deeplabx.command.table import BY_WORDS
-from deeplabx.command.train import train as train_in
 from deeplabx.command.weights import checkpoint_of
 from deeplabx.config.paths import expanded
 from deeplabx.dataset.contract import id_dtype
@@ -76,7 +76,7 @@ def train(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Re
         place = Path(expanded("folder", str(folder))).absolute()
         place.mkdir(parents=True, exist_ok=True)
     try:
-        miou = train_in(config, place, overrides=own)
+        miou = train_all(config, place, overrides=own)
     finally:
         if not any(place.iterdir()):
             place.rmdir()  # a run that did not begin leaves nothing

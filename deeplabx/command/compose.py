@@ -42,7 +42,7 @@ from deeplabx import registry
 from deeplabx.command.overrides import HYDRA_PATHS, prepared
 from deeplabx.command.table import BY_WORDS, Command
 from deeplabx.command.yaml_files import choices, conf_dir
-from deeplabx.config import checks, loss_parts, schema, trusted
+from deeplabx.config import checks, loss_parts, schema, stages, trusted
 from deeplabx.config.fields import path_keys
 from deeplabx.config.paths import expanded, expanded_paths
 from deeplabx.config.words import explained
@@ -113,6 +113,7 @@ class CommandLoader(ConfigLoader):
         if config_name is not None or overrides:  # neither: Hydra's own config alone, as it is shipped
             trusted.refuse_code(config)
             expand_home(config, self.paths)
+            settle_stages(config)
             if self.claims:
                 claim_folder(config, self.claims)
         return config
@@ -121,6 +122,7 @@ class CommandLoader(ConfigLoader):
         config = self.loader.load_sweep_config(master_config, sweep_overrides)
         trusted.refuse_code(config)
         expand_home(config, self.paths)
+        settle_stages(config)
         set_value(config, "hydra.sweep.dir", master_config.hydra.sweep.dir)  # as it was claimed
         return config
 
@@ -158,6 +160,16 @@ def expand_home(config: DictConfig, paths: Collection[str]) -> None:
         whole = expanded_paths(key, value)
         if whole != value:
             set_value(config, key, whole)
+
+
+def settle_stages(config: DictConfig) -> None:
+    """What the command line sets for the whole run replaces what a recipe sets in its stages; in place."""
+    if not config.get(stages.KEY):
+        return
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    tables, overrides = plain[stages.KEY], plain["hydra"]["overrides"]["task"]
+    if isinstance(tables, dict):
+        set_value(config, stages.KEY, stages.with_command_line(tables, plain, overrides))
 
 
 def set_value(config: DictConfig, key: str, value: Any) -> None:

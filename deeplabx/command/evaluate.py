@@ -20,7 +20,7 @@ from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of
 from deeplabx.run.changed_data import evaluation_warnings
 from deeplabx.run.description import Description, StoredModel, stored_model
-from deeplabx.run.evaluation import cost_of, recorder_of, write_evaluation
+from deeplabx.run.evaluation import add_seconds, cost_of, recorder_of, write_evaluation
 from deeplabx.run.folder import newest_root
 from deeplabx.run.loading import reader_of, workers_to_evaluate
 from deeplabx.run.paths import refuse_moved
@@ -39,13 +39,13 @@ def main(job: Job) -> float:
     summary = {
         **result.to_plain(),
         "step": int(found.checkpoint.state["step"]),
-        "seconds": round(time.perf_counter() - started, 1),
-        "checkpoint": str(path),
+        "checkpoint": path.name,  # evaluation.json has its folder, and cost.json the seconds
         "split": config.dataset.split,
         "output_stride": config.backbone.output_stride,
         "eval": vars(config.eval),
     }
     (job.folder / "result.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    add_seconds(job.folder, time.perf_counter() - started)
     print(f"{path}, split {config.dataset.split} of {config.dataset.name}, {result.images} images\n")
     print(table(result))
     if result.unreadable:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deeplabx.command.job import Job
+from deeplabx.command.stages import in_last_stage
 from deeplabx.command.train import train
 from deeplabx.config import schema
 from deeplabx.engine import checkpoint as checkpoints
@@ -27,7 +28,11 @@ from deeplabx.run.paths import refuse_moved, with_absolute_paths
 
 def main(job: Job) -> float:
     max_iters = int(job.config.schedule.max_iters)
-    return extend(job.folder, max_iters=max_iters, change=lambda config: job.changed(config, training=True))
+
+    def work(folder: Path) -> float:
+        return extend(folder, max_iters=max_iters, change=lambda config: job.changed(config, training=True))
+
+    return in_last_stage(job.folder, work)
 
 
 def extend(folder: Path, *, max_iters: int, change: Change) -> float:

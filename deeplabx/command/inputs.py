@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.command.table import Command
+from deeplabx.config.stages import stages_of
 from deeplabx.dataset.inputs import refuse_absent as refuse_absent_input
 from deeplabx.engine.checkpoint_folder import exported_file, place
 from deeplabx.errors import CheckpointError, DataError, DeeplabxError
@@ -31,7 +32,8 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
             yield error
     if command.words == "train":
         own = (None, "none", "imagenet")
-        for key, path in (("init_from", config.init_from), ("backbone.weights", config.backbone.weights)):
+        first = next((one.config for one in stages_of(config)), config)  # later stages start from this one
+        for key, path in (("init_from", first.init_from), ("backbone.weights", first.backbone.weights)):
             if path not in (*own, *BY_NAME) and not Path(path).exists():
                 yield CheckpointError(
                     f"{key}={path} does not exist", hint="leave it unset to start from random weights"

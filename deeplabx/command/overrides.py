@@ -21,6 +21,7 @@ from deeplabx.run import plugins
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
 PLUGINS = "plugins"
+STAGE = re.compile(r"stages\.\w+\.")
 
 
 def prepared(
@@ -36,6 +37,9 @@ def prepared(
     rest = load_plugins(settings)
     plain = [one.partition("=") for one in rest if re.match(r"[\w.]+=", one)]
     known = known_keys(command)
+    if "stages" in known:
+        refuse_in_stage(command, plain, own_folder=own_folder)
+        plain = [(key, equals, value) for key, equals, value in plain if key == of_stage(key)]
     if any(key not in known or is_unknown_option(command, key, value) for key, _, value in plain):
         plugins.load_installed()  # only now, because it takes a while; before composing, all are loaded
         known = known_keys(command)
@@ -45,12 +49,13 @@ def prepared(
     families = registry.families()
     paths = path_keys(command.settings, families)
     rest = with_plus(command, rest) if command.overrides_stored else rest
+    rest = [f"++{one}" if re.match(r"stages[.=]", one) else one for one in rest]  # which may be a new one
     return [written(one, hint=type_of(command, one, known), paths=paths, sweep=sweep) for one in rest]
 
 
 def type_of(command: Command, setting: str, known: set[str]) -> Any:
     """The declared type of an override's setting; None for Hydra's own."""
-    key = setting.partition("=")[0].lstrip("+~")
+    key = of_stage(setting.partition("=")[0].lstrip("+~"))
     return setting_type(command.settings, key, registry.families()) if key in known else None
 
 
@@ -66,6 +71,31 @@ def with_plus(command: Command, settings: Sequence[str]) -> list[str]:
         f"+{one}" if key in of_options and key.partition(".")[0] not in groups else one
         for key, one in zip(keys, settings, strict=True)
     ]
+
+
+# --- stages -------------------------------------------------------------------------------------------------
+
+
+def of_stage(key: str) -> str:
+    """The setting that a key such as stages.second.optimizer.lr sets in a stage; any other key as it is, and
+    nothing for a stage as a whole.
+    """
+    return STAGE.sub("", f"{key}.").rstrip(".")
+
+
+def refuse_in_stage(command: Command, plain: Sequence[tuple[str, str, str]], *, own_folder: bool) -> None:
+    """Raise ConfigError for a setting of a stage that no schema has."""
+    of_stages = [(key, of_stage(key), value) for key, _, value in plain if key != of_stage(key)]
+    if any(own and own not in known_keys(command) for _, own, _ in of_stages):
+        plugins.load_installed()
+    for key, own, value in of_stages:
+        if not own:
+            continue
+        try:
+            refuse_unknown(command, own, value, known=known_keys(command), own_folder=own_folder)
+        except ConfigError as error:
+            error.message = f"{key.removesuffix(f'.{own}')}: {error.message}"
+            raise
 
 
 # --- plug-ins -----------------------------------------------------------------------------------------------
@@ -162,7 +192,12 @@ def written(setting: str, *, hint: Any, paths: Collection[str], sweep: bool) -> 
     """An override as Hydra's grammar needs it. hint: the declared type of its setting."""
     key, _, value = setting.partition("=")
     is_list = holds_list(hint)
-    if not sweep and not is_list and key.lstrip("+~") not in paths and re.match(r"[\w.+-]+,", value):
+    if (
+        not sweep
+        and not is_list
+        and of_stage(key.lstrip("+~")) not in paths
+        and re.match(r"[\w.+-]+,", value)
+    ):
         raise ConfigError(
             f"{setting} holds several values", hint="add -m to sweep over them, or write a decimal point"
         )
@@ -183,7 +218,7 @@ def quoted(setting: str, *, paths: Collection[str], sweep: bool, is_list: bool =
     in a sweep a comma separates values.
     """
     key, _, value = setting.partition("=")
-    is_path = key.lstrip("+~") in (*paths, *HYDRA_PATHS)
+    is_path = of_stage(key.lstrip("+~")) in (*paths, *HYDRA_PATHS)
     if not (is_path or is_list) or value in ("", "null", "none"):
         return setting
     if is_path and is_list and re.fullmatch(r"\[[^\[\]]*\]", value):

@@ -5,13 +5,14 @@ from pathlib import Path
 from deeplabx.command.job import Job
 from deeplabx.command.variants import Settings, measure_variants
 from deeplabx.config import schema
+from deeplabx.engine.stage_folders import newest_stage
 from deeplabx.run.report import write_report
 
 
 def main(job: Job) -> None:
     """Write report.html into the folder, after the variants were measured if that is asked for."""
     settings = Settings.of(job)
-    folder = job.folder
+    folder = newest_stage(job.folder)
 
     def change(config: schema.TrainConfig) -> schema.TrainConfig:
         return job.changed(config)

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from deeplabx.command.job import Job, Watch
+from deeplabx.command.stages import resume_all
 from deeplabx.command.train import train
+from deeplabx.engine.stage_folders import is_staged
 from deeplabx.run.description import Change
 from deeplabx.run.folder import config_of, overrides_of, refuse_links_out
 from deeplabx.run.paths import refuse_moved
@@ -18,6 +20,8 @@ def resume(folder: Path, *, change: Change, watch: Watch | None = None) -> float
     """Continue the run in `folder`. change: of its config, where that does not affect its weights. watch: of
     its evaluations.
     """
+    if is_staged(folder):
+        return resume_all(folder, change=change, watch=watch)
     refuse_links_out(folder)
     stored = config_of(folder)
     config = replace(change(stored), resume=True)

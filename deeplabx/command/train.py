@@ -62,7 +62,7 @@ from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, w
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
 from deeplabx.run.environment import changed_words, environment_of
-from deeplabx.run.evaluation import PREVIOUS, restore_previous
+from deeplabx.run.evaluation import PREVIOUS, add_seconds, restore_previous
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -95,7 +95,9 @@ def main(job: Job) -> float:
             hint=f"{resume_sweep_words(job.folder)} runs what it has not finished; a run "
             "needs another folder: hydra.run.dir=FOLDER",
         )
-    return train(job.config, job.folder, overrides=job.overrides, watch=job.watch)
+    from deeplabx.command.stages import train_all  # here, because it builds on this module
+
+    return train_all(job.config, job.folder, overrides=job.overrides, watch=job.watch)
 
 
 def train(
@@ -289,8 +291,9 @@ def run(
             save_every=config.trainer.save_every,
         )
         if is_main():
-            write_result(folder, state, seconds=time.perf_counter() - started)
+            write_result(folder, state)
             restore_record(folder, state, log)
+            write_seconds(folder, time.perf_counter() - started, log)
             shutil.rmtree(folder / PREVIOUS, ignore_errors=True)  # no step can need it any more
             log.result(state.best)
             drawing.run(write_curves, folder, log)
@@ -310,6 +313,10 @@ def restore_record(folder: Path, state: TrainState, log: Log) -> None:
             log.say(line)
 
     tried(restore, log, "the record of the best evaluation", after="the run does not need it")
+
+
+def write_seconds(folder: Path, seconds: float, log: Log) -> None:
+    tried(lambda: add_seconds(folder, seconds), log, "the seconds of the run", after="its result is complete")
 
 
 def write_curves(folder: Path, log: Log) -> None:

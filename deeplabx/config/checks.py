@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import range_words, walk
+from deeplabx.config.stages import stages_of
 from deeplabx.config.torch_optimizers import check_algorithm
 from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
@@ -35,7 +36,20 @@ def checked(config: DictConfig) -> Any:
     check(plain)
     if isinstance(plain, schema.TrainConfig):
         refuse_contradicting_weights(plain.loss)
+        plain.stages = plain.stages or None
+        check_stages(plain)
     return plain
+
+
+def check_stages(config: schema.TrainConfig) -> None:
+    """Check the config of every stage of a run before the first one begins. Raises ConfigError."""
+    for stage in stages_of(config):
+        try:
+            check(stage.config)
+            refuse_contradicting_weights(stage.config.loss)
+        except ConfigError as error:
+            error.message = f"stage {stage.name}: {error.message}"
+            raise
 
 
 def checked_section(config: DictConfig, name: str) -> Any:

@@ -1056,6 +1056,12 @@ class TrainConfig:
     accept_changed_images: bool = setting(
         words="continue although the list of training images has changed; a later resume compares again"
     )
+    stages: dict[str, Any] | None = setting(
+        default=None,
+        words="stages of the run, by name, in their order; each with the settings that differ in it; {}: "
+        "none",
+        source="v3, section 4.1: output stride 16, then 8 with frozen batch norm",
+    )
 
 
 @dataclass

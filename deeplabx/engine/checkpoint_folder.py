@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.dataset.listing import IMAGE_SUFFIXES
+from deeplabx.engine.stage_folders import stage_folders
 from deeplabx.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
@@ -87,7 +88,9 @@ def chosen_in(folder: Path) -> Path | None:
     """
     if (folder / "model.safetensors").is_file() or (folder / MANIFEST).is_file():
         return folder
-    pointers = (pointed(one, name) for one in (folder / "checkpoints", folder) for name in ("best", "last"))
+    runs = stage_folders(folder)[::-1] or [folder]  # of a staged run, its newest stage that has a checkpoint
+    places = (place for run in runs for place in (run / "checkpoints", run))
+    pointers = (pointed(one, name) for one in places for name in ("best", "last"))
     return next((target for target in pointers if target is not None), None)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabx.dataset.json_file import number
+from deeplabx.engine.stage_folders import newest_stage
 from deeplabx.errors import DataError
 
 MOST_BYTES = 512 << 20
@@ -47,8 +48,10 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def evaluations(folder: Path) -> dict[int, float]:
-    """The mIoU of each evaluation of a run, by its step; without values that no evaluation has."""
-    path = folder / "metrics.jsonl"
+    """The mIoU of each evaluation of a run, by its step; without values that no evaluation has. Of a staged
+    run, those of its newest stage.
+    """
+    path = newest_stage(folder) / "metrics.jsonl"
     lines = logged(path) if path.is_file() else []
     found = {line["step"]: number(line.get("miou")) for line in lines}
     return {step: miou for step, miou in found.items() if miou is not None and 0 <= miou <= 1}

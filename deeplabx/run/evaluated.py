@@ -9,6 +9,7 @@ from deeplabx.dataset.json_file import number, read_object
 from deeplabx.engine.checkpoint_folder import EXPORTED as EXPORTED_KINDS
 from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.record.record import IMAGES, Record
+from deeplabx.engine.stage_folders import newest_stage
 from deeplabx.errors import CheckpointError, DataError, listed, printable, quoted
 from deeplabx.report.compare.entries import EXPORTED, NUMBERS, Evaluated
 from deeplabx.report.next_commands import resume_sweep_words
@@ -39,7 +40,7 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
             hint=hint_for(folder),
         )
     if not (folder / SUMMARY).is_file():
-        return [evaluation_of(folder)], []
+        return [evaluation_of(newest_stage(folder))], []
     jobs = read_jobs(folder)
     finished = [folder / job["folder"] for job in jobs if job["status"] == DONE]
     if not finished:
@@ -50,7 +51,7 @@ def evaluations_of(folder: Path) -> tuple[list[Evaluated], list[str]]:
         if left_out
         else []
     )
-    return [evaluation_of(one) for one in finished], words
+    return [evaluation_of(newest_stage(one)) for one in finished], words
 
 
 def hint_for(path: Path) -> str:

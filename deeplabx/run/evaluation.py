@@ -16,6 +16,7 @@ from deeplabx.dataset.fingerprint import image_names
 from deeplabx.dataset.groups import image_groups
 from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import durable
+from deeplabx.engine.checkpoint_folder import read_json
 from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.record import IMAGES, PREDICTIONS, Record, write_predictions
@@ -48,6 +49,17 @@ def write_evaluation(folder: Path, recorder: Recorder, cost: dict[str, Any]) -> 
     write_predictions(folder, recorder.predictions)
     durable.replace(folder / COST, json.dumps(cost, indent=2) + "\n")
     recorder.record.write(folder)  # the last one: where it is, the others are too
+
+
+def add_seconds(folder: Path, seconds: float) -> None:
+    """Write into cost.json what the whole run or evaluation took, which result.json does not hold. Raises
+    CheckpointError for a cost.json that is damaged.
+    """
+    path = folder / COST
+    cost = (
+        read_json(path) if path.is_file() else {}
+    )  # a disk that was full may have kept it from being written
+    durable.replace(path, json.dumps({**cost, "seconds": round(seconds, 1)}, indent=2) + "\n")
 
 
 def keep_previous(folder: Path, saved: Mapping[str, Any]) -> None:

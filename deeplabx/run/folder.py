@@ -13,6 +13,7 @@ from deeplabx.config.fields import walk
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
 from deeplabx.engine.checkpoint_folder import read_json
+from deeplabx.engine.stage_folders import newest_stage, run_of
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, ConfigError
 from deeplabx.run import plugins
@@ -212,13 +213,14 @@ def mark(folder: Path, name: str, words: str, *, before: object) -> None:
 
 def next_command(folder: Path) -> str:
     """What to type after a run was stopped."""
-    if not (folder / "config.yaml").is_file():
+    run = run_of(folder)  # a stage is continued with the run that it belongs to
+    if not (newest_stage(run) / "config.yaml").is_file():
         return "the run had not begun: start it again"
-    return f"deeplabx resume {folder}{plugins.as_overrides()}"
+    return f"deeplabx resume {run}{plugins.as_overrides()}"
 
 
-def write_result(folder: Path, state: TrainState, *, seconds: float) -> None:
-    """result.json: the metrics of the best evaluation, at its step."""
-    durable.replace(
-        folder / "result.json", json.dumps({**state.best, "seconds": round(seconds, 1)}, indent=2) + "\n"
-    )
+def write_result(folder: Path, state: TrainState) -> None:
+    """result.json: the metrics of the best evaluation, at its step. The same run gives the same bytes: how
+    long it took is in cost.json.
+    """
+    durable.replace(folder / "result.json", json.dumps(state.best, indent=2) + "\n")

@@ -11,6 +11,7 @@ from deeplabx.config.loss_parts import key_of
 from deeplabx.dataset.check.quick import quick_check
 from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.stage_folders import stage_words
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import listed
 from deeplabx.model.norm import norm_summary
@@ -37,6 +38,7 @@ def opening_words(
     gpus = torch.cuda.device_count()
     where = str(state.device.type) if world_size() == 1 else f"{world_size()} x {state.device.type}"
     lines = [
+        *(stage_words(folder) if is_main() else ()),
         f"{config.model.name} on {config.backbone.name}, output stride {stride}, "
         f"{sum(size for size, _ in sizes):.2f} M parameters, {trainer.precision} on {where}",
         f"{config.dataset.name}: {len(training)} training images, {len(validation)} of "

@@ -97,7 +97,7 @@ def write_report(
     found, no_images = None, ""
     if record is not None:
         found, no_images = images_of(record, source, samples)
-    seconds = number(files.result.get("seconds"))
+    seconds = number(files.cost.get("seconds"))
     facts = Facts(
         title=title_of(folder, config),
         words=words_of(folder, config, record),

@@ -29,7 +29,7 @@ from deeplabx.engine.state import TrainState
 from deeplabx.errors import ConfigError, ResourceError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.build import batches_of, open_dataset
-from tests.conftest import TINY, Root, TrainTiny, compose_plain, python, signalled_run, times
+from tests.conftest import TINY, Deeplabx, Root, TrainTiny, compose_plain, python, signalled_run, times
 
 
 def weights(folder: Path) -> bytes:
@@ -61,10 +61,24 @@ def test_the_files_of_a_run(tiny_run: Path) -> None:
         "confusion_sha256",
         "images",
         "step",
-        "seconds",
     } <= set(result)
+    assert json.loads((tiny_run / "cost.json").read_text())["seconds"] > 0
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_two_runs_of_a_seed_and_their_evaluations_give_the_same_results_to_the_byte(
+    train_tiny: TrainTiny, tiny_run: Path, tmp_path: Path, deeplabx: Deeplabx
+) -> None:
+    runs = [tiny_run, train_tiny("again")]
+    assert runs[0].joinpath("result.json").read_bytes() == runs[1].joinpath("result.json").read_bytes()
+    evaluated = [tmp_path / "first", tmp_path / "second"]
+    for run, folder in zip(runs, evaluated, strict=True):
+        assert deeplabx("eval", str(run), f"hydra.run.dir={folder}").code == 0
+        assert json.loads((folder / "cost.json").read_text(encoding="utf-8"))["seconds"] > 0
+    assert (
+        evaluated[0].joinpath("result.json").read_bytes() == evaluated[1].joinpath("result.json").read_bytes()
+    )
 
 
 def test_workers_change_no_bit_of_the_weights(train_tiny: TrainTiny, tiny_run: Path) -> None:
