@@ -285,7 +285,7 @@ def commit() -> str:
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", *words], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
         ).stdout.strip()
 
     return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
