@@ -113,9 +113,7 @@ BEFORE_TORCH = [
         "model.scales is not a setting of the model chosen",
         "help model.scales",
     ),
-    row(
-        "train +recipe=voc_deeplabv3", 2, "Did you mean voc_deeplabv3_mobilenetv2 or voc_deeplabv3_resnet101"
-    ),
+    row("train +recipe=voc_deeplabv3", 2, "Did you mean voc_deeplabv3_mobilenetv2 or "),
     row("train recipe=voc_deeplabv3_resnet101", 2, "with a plus", "type +recipe=voc_deeplabv3_resnet101"),
     row("list losses", 2, "losses is not a group. Did you mean loss?"),
     row("help trainer.emadecay", 2, "Did you mean trainer.ema_decay?"),
