@@ -157,7 +157,7 @@ EXPERIMENTS = (
     Experiment(
         "camvid_best",
         "camvid",
-        ("+recipe=camvid_best",),
+        ("+recipe=camvid_deeplabv3plus_resnet50_keras_gpu",),
         (
             Entry("Keras's ResNet-50"),
             Entry(

@@ -34,4 +34,4 @@ def recipe_config(recipe: str) -> DictConfig:
             group = key.removeprefix("override /")
             assert group != key, f"{recipe}: a recipe replaces options, {key} does not"
             config[group] = section(group, name)
-    return OmegaConf.merge(config, own)  # type: ignore[return-value]
+        return OmegaConf.merge(config, own)  # type: ignore[return-value]
