@@ -960,7 +960,7 @@ class TrainerConfig:
     )
     unfold_norm: int | None = number(
         at_least=2,
-        at_most=MOST_IMAGES,
+        at_most=2048,  # one process measures, and the others wait for it
         default=None,
         words="measure the statistics of folded batch norms; over this number of crops, such as 128, before "
         "step 0; null: they stay folded",
