@@ -46,6 +46,7 @@ STEPPED = ("cityscapes_lraspp_mobilenetv3_small", "camvid_deeplabv3plus_mobilene
 NUMBER = r"val mIoU [\d.]+( \([\d.]+ with eval\.crf=true\))?"
 SOURCE = r"the paper \(\d{4}\.\d{4,5}\)|the released model|from [^;]+, \d+ steps"
 NO_NUMBER = (
+    "no val number, because the second stage trains on val",
     "no number published for this setting",
     "no measured source was found for this combination",
     "no number of ours or the papers; settings after mmsegmentation",
