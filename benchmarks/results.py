@@ -118,6 +118,7 @@ EXPERIMENTS = (
                 ),
                 seeds=TWO,
             ),
+            Entry("`ohem`, the hardest quarter", ("loss=ohem", *BALANCED), seeds=TWO),
             Entry(
                 "unfolded batch norms",
                 (*BALANCED, "trainer.unfold_norm=128", "trainer.freeze_backbone_norm=false"),
