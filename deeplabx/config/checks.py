@@ -246,6 +246,17 @@ def check_training(config: schema.TrainConfig) -> None:
             f"schedule.warmup_iters={config.schedule.warmup_iters} must be smaller than "
             f"schedule.max_iters={config.schedule.max_iters}"
         )
+    if trainer.swa_start is not None and trainer.ema_decay is not None:
+        raise ConfigError(
+            f"trainer.swa_start={trainer.swa_start} and trainer.ema_decay={trainer.ema_decay}: only one "
+            "average of the weights is kept",
+            hint="set the other one to null",
+        )
+    if trainer.swa_start is None and trainer.swa_every != 1:
+        raise ConfigError(
+            f"trainer.swa_every={trainer.swa_every} has no effect without trainer.swa_start",
+            hint="set trainer.swa_start too, as in trainer.swa_start=0.75",
+        )
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
         raise ConfigError(

@@ -97,8 +97,10 @@ def options_of(config: schema.TrainConfig) -> dict[str, str]:
 
 def config_from_plain(plain: Any) -> schema.TrainConfig:
     """A stored config as dataclasses. Raises ConfigError."""
-    if isinstance(plain, dict):
-        plain = {"tracker": {"name": "none"}, "stages": None, **plain}  # of a version that had none
+    if isinstance(plain, dict):  # of a version that did not have these settings
+        plain = {"tracker": {"name": "none"}, "stages": None, **plain}
+        if isinstance(plain.get("trainer"), dict):
+            plain["trainer"] = {"swa_start": None, "swa_every": 1, "patience": None, **plain["trainer"]}
     return stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
 
 

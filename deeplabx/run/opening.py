@@ -10,6 +10,7 @@ from deeplabx.config import schema
 from deeplabx.dataset.check.quick import quick_check
 from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.averages import SWA
 from deeplabx.engine.stage_folders import stage_words
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import listed
@@ -65,6 +66,9 @@ def opening_words(
         lines.append(f"frozen: {frozen:.2f} M parameters, the backbone up to stride {trainer.freeze_stride}")
     if trainer.ema_decay is not None:
         lines.append(f"evaluating and saving EMA weights, decay {trainer.ema_decay}")
+    if isinstance(state.average, SWA):
+        each = "each step" if trainer.swa_every == 1 else f"every {trainer.swa_every} steps"
+        lines.append(f"evaluating and saving the mean of the weights of {each} from {state.average.start} on")
     lines += momentum_words(config)
     lines += dict.fromkeys([*training.left_out, *validation.left_out])
     if is_main():  # which says it; files are read for it
