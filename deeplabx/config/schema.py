@@ -726,7 +726,7 @@ class TrainerConfig:
         above=0,
         below=1,
         default=None,
-        words="share of the run after which SWA averages the weights, such as 0.75; they are evaluated and "
+        words="share of the run after which SWA averages weights; such as 0.75; the average is evaluated and "
         "saved; null: no SWA",
         source="1803.05407",
     )
@@ -734,7 +734,7 @@ class TrainerConfig:
     patience: int | None = number(
         at_least=1,
         default=None,
-        words="evaluations without a better mIoU after which the run ends; null: it has its whole length",
+        words="evaluations without a better mIoU after which a run ends; null: it has its whole length",
     )
     freeze_stride: int | None = choice(
         2,
