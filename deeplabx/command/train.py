@@ -208,7 +208,7 @@ def run(
     if found:
         refuse_changed(config, found, extensions_of(folder))
     checkpoints.restore(state, found)
-    count_anew(state, broadcast(extensions_of(folder) if is_main() else None))
+    count_anew(state, broadcast(extensions_of(folder) if is_main() else []))
     tracked = tracked_run(config, folder, overrides, first_step=state.step)
     moved: list[str] = []
     if is_main():

@@ -72,8 +72,9 @@ class TrainState:
     precision: fp32, tf32, bf16 or fp16. accumulate: number of passes per batch. on_nonfinite: abort or skip a
     step whose loss or gradient is not finite. ema_decay: decay of the EMA weights, None for no EMA.
     swa_start, swa_every: from step swa_start on, the weights of every swa_every-th step are averaged; None
-    for no SWA. patience: number of evaluations without a better mIoU after which the run ends, None for no end
-    before max_iters. deterministic: whether a GPU uses only kernels that repeat to the bit (`engine.kernels`).
+    for no SWA. patience: number of evaluations without a better mIoU after which the run ends, None for no
+    end before max_iters. deterministic: whether a GPU uses only kernels that repeat to the bit
+    (`engine.kernels`).
     """
 
     def __init__(
