@@ -154,6 +154,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
 
 
 ELSEWHERE = [
+    (NAMES[1], random.Random(22).randint(1, 2)),
     (NAMES[0], random.Random(21).randint(0, 2)),
     (NAMES[0], 3),  # before the first stage is done
     (NAMES[1], 0),  # before the first step of the second one
@@ -166,7 +167,6 @@ JOINT = (NAMES[1], -1)  # the first stage is done, and the second one has not be
     ("name", "step"),
     [
         JOINT,
-        (NAMES[1], random.Random(22).randint(1, 2)),
         *(pytest.param(*place, marks=pytest.mark.slow) for place in ELSEWHERE),
     ],
 )
@@ -217,7 +217,6 @@ def test_a_signal_ends_the_whole_in_the_middle_of_a_stage(
 
 
 def test_a_stage_that_fails_says_so_in_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-
     def failing(config: schema.TrainConfig, folder: Path, **keywords: object) -> float:
         if folder.name == NAMES[1]:
             raise DataError("the disk is gone")
