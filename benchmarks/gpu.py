@@ -343,8 +343,8 @@ def fingerprints(state: TrainState) -> dict[str, str]:
         **{f"model {name}": tensor for name, tensor in state.model.state_dict().items()},
         **{f"optimizer {name}": tensor for name, tensor in state.optimizer_tensors().items()},
     }
-    if state.ema:
-        tensors |= {f"ema {name}": tensor for name, tensor in state.ema.model.state_dict().items()}
+    if state.average:
+        tensors |= {f"ema {name}": tensor for name, tensor in state.average.model.state_dict().items()}
     return {
         name: hashlib.sha256(
             tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()

@@ -46,10 +46,11 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
             hint="train it first, with the schedule.max_iters you want",
         )
     step, planned = int(found.state["step"]), before.schedule.max_iters
-    if max_iters <= planned:
+    stopped_early = (folder / "DONE").is_file() and step < planned
+    if max_iters < planned + (not stopped_early):
         raise ConfigError(
             f"schedule.max_iters={max_iters} does not extend a run of {planned}",
-            hint=f"give more than {planned}",
+            hint=f"give at least {planned}" if stopped_early else f"give more than {planned}",
         )
     after = change(before)
     after = replace(after, schedule=replace(after.schedule, max_iters=max_iters), resume=True)
@@ -66,6 +67,12 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
         write_extensions(folder, record)
         write_config(folder, with_absolute_paths(replace(after, accept_changed_images=False)))
         (folder / "DONE").unlink(missing_ok=True)
+    if max_iters == planned:
+        print(
+            f"{folder} ended at step {step} of {planned}, for trainer.patience={before.trainer.patience}. "
+            "Its evaluations are counted anew from there."
+        )
+        return train(after, folder, overrides=overrides_of(folder))
     old, new = schedule_of(before.schedule), schedule_of(replace(before.schedule, max_iters=max_iters))
     lr = after.optimizer.lr
     ended, there = lr * old(min(step, planned - 1)), lr * new(step)

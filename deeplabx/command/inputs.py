@@ -32,7 +32,7 @@ def wrong_paths(command: Command, config: Any) -> Iterator[DeeplabxError]:
             yield error
     if command.words == "train":
         own = (None, "none", "imagenet")
-        first = next((one.config for one in stages_of(config)), config)  # later stages start from this one
+        first: Any = next((one.config for one in stages_of(config)), config)  # later ones start from it
         for key, path in (("init_from", first.init_from), ("backbone.weights", first.backbone.weights)):
             if path not in (*own, *BY_NAME) and not Path(path).exists():
                 yield CheckpointError(

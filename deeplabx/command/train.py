@@ -210,6 +210,7 @@ def run(
     if found:
         refuse_changed(config, found, extensions_of(folder))
     checkpoints.restore(state, found)
+    count_anew(state, broadcast(extensions_of(folder) if is_main() else []))
     tracked = tracked_run(config, folder, overrides, first_step=state.step)
     moved: list[str] = []
     if is_main():
@@ -303,6 +304,12 @@ def run(
         for line in closing_words(state, folder):
             log.say(line)
     return state.best_miou
+
+
+def count_anew(state: TrainState, extensions: list[dict[str, int]]) -> None:
+    """Let a run that was extended at this step have its whole patience again."""
+    if extensions and extensions[-1]["at_step"] == state.step:
+        state.without_better = 0
 
 
 def restore_record(folder: Path, state: TrainState, log: Log) -> None:

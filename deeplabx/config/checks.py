@@ -245,6 +245,17 @@ def check_training(config: schema.TrainConfig) -> None:
         )
     check_optimizer(config)
     check_schedule(config.schedule, length_is_known=trainer.epochs is None)
+    if trainer.swa_start is not None and trainer.ema_decay is not None:
+        raise ConfigError(
+            f"trainer.swa_start={trainer.swa_start} and trainer.ema_decay={trainer.ema_decay}: only one "
+            "average of the weights is kept",
+            hint="set the other one to null",
+        )
+    if trainer.swa_start is None and trainer.swa_every != 1:
+        raise ConfigError(
+            f"trainer.swa_every={trainer.swa_every} has no effect without trainer.swa_start",
+            hint="set trainer.swa_start too, as in trainer.swa_start=0.75",
+        )
     passes = device_count(trainer.devices) * trainer.accumulate
     if trainer.batch_size % passes:
         raise ConfigError(

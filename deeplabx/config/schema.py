@@ -946,6 +946,20 @@ class TrainerConfig:
         default=None,
         words="decay of the EMA weights, such as 0.999; they are evaluated and saved; null: no EMA",
     )
+    swa_start: float | None = number(
+        above=0,
+        below=1,
+        default=None,
+        words="share of the run after which SWA averages weights; such as 0.75; the average is evaluated and "
+        "saved; null: no SWA",
+        source="1803.05407",
+    )
+    swa_every: int = number(at_least=1, default=1, words="steps between the weights that SWA averages")
+    patience: int | None = number(
+        at_least=1,
+        default=None,
+        words="evaluations without a better mIoU after which a run ends; null: it has its whole length",
+    )
     freeze_stride: int | None = choice(
         2,
         4,
@@ -1236,6 +1250,7 @@ FREE_ON_RESUME = (
     "trainer.backend",
     "trainer.max_restarts",
     "trainer.on_nonfinite",
+    "trainer.patience",
     "trainer.eval_every",
     "trainer.save_every",
     "trainer.log_every",

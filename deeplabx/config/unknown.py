@@ -21,6 +21,7 @@ OTHER_NAMES = {
     "data_root": "dataset.root",
     "device": "trainer.devices",
     "ema": "trainer.ema_decay",
+    "early_stopping": "trainer.patience",
     "epoch": "trainer.epochs",
     "fp16": "trainer.precision",
     "gpu": "trainer.devices",
@@ -43,6 +44,7 @@ OTHER_NAMES = {
     "pretrained": "backbone.weights",
     "random_seed": "seed",
     "steps": "schedule.max_iters",
+    "swa": "trainer.swa_start",
     "wd": "optimizer.weight_decay",
 }
 OPTION_NAMES = {

@@ -4,8 +4,8 @@
         model.safetensors  optimizer.safetensors  state.json  config.json  MANIFEST.json
     checkpoints/best.json  checkpoints/last.json  {"checkpoint": "step-00001000", "step": 1000, "miou": 0.7}
 
-model.safetensors holds the weights for evaluation and prediction. With EMA, raw.safetensors holds the trained
-weights.
+model.safetensors holds the weights for evaluation and prediction. With EMA or SWA, raw.safetensors holds the
+trained weights.
 
 Everything is read as data: no pickle, and no code is looked up by a name in a file.
 """
@@ -35,7 +35,8 @@ STATE_TYPES = {
     "step": int,
     "evaluated": int,
     "skipped_in_a_row": int,
-    "ema_updates": int,
+    "ema_updates": int,  # or those of SWA
+    "without_better": int,
     "best": dict,
     "scaler": dict,
 }
@@ -68,7 +69,7 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        state = self.refuse_other_version()
+        state = {"without_better": 0, **self.refuse_other_version()}  # of a version that did not count them
         best = state.get("best")
         best_types = {"step": int, "miou": float} if best else {}
         for table, types in ((state, STATE_TYPES), (best, best_types)):
@@ -88,7 +89,7 @@ class Checkpoint:
         return load_tensors(self.path / "optimizer.safetensors")
 
     def raw_tensors(self) -> dict[str, Tensor] | None:
-        """The trained weights if `model_tensors` are their EMA, else None."""
+        """The trained weights if `model_tensors` are their average, else None."""
         path = self.path / RAW
         return load_tensors(path) if path.name in read_json(self.path / MANIFEST) else None
 
@@ -103,7 +104,7 @@ def save(state: TrainState, folder: Path, *, description: dict[str, Any]) -> Pat
     """
     assert not state.pending, "a checkpoint was to be saved before all steps were reported"
     models = {"model.safetensors": on_cpu(state.evaluated_model.state_dict())}
-    if state.ema:
+    if state.average:
         models[RAW] = on_cpu(state.model.state_dict())
     for tensors in models.values():
         refuse_nonfinite(tensors)
@@ -306,10 +307,10 @@ def restore(state: TrainState, checkpoint: Checkpoint | None) -> None:
     if content is None:
         return
     path = content.path
-    if (content.raw is None) != (state.ema is None):
+    if (content.raw is None) != (state.average is None):
         raise CheckpointError(
-            f"{path} does not match its run: {RAW} and trainer.ema_decay belong together, but one "
-            "of them is missing"
+            f"{path} does not match its run: {RAW} and trainer.ema_decay (or trainer.swa_start) belong "
+            "together, but one of them is missing"
         )
     fill(state.evaluated_model, content.model, source=path)
     if content.raw is not None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.engine import optimizer_step
-from deeplabx.engine.ema import EMA
+from deeplabx.engine.averages import EMA, SWA, Average
 from deeplabx.engine.kernels import computing, repeating
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.pending import Pending, recorded
@@ -62,7 +62,7 @@ def described(value: Any) -> str:
 
 
 class TrainState:
-    """Model, EMA weights, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
+    """Model, its average, optimizer, step and best evaluation, and `update`, which takes one optimizer step.
     Everything else is fixed at construction.
 
     A step is enqueued on the device, and the host does not wait for it: `reports` gives its loss later. The
@@ -71,7 +71,10 @@ class TrainState:
 
     precision: fp32, tf32, bf16 or fp16. accumulate: number of passes per batch. on_nonfinite: abort or skip a
     step whose loss or gradient is not finite. ema_decay: decay of the EMA weights, None for no EMA.
-    deterministic: whether a GPU uses only kernels that repeat to the bit (`engine.kernels`).
+    swa_start, swa_every: from step swa_start on, the weights of every swa_every-th step are averaged; None
+    for no SWA. patience: number of evaluations without a better mIoU after which the run ends, None for no
+    end before max_iters. deterministic: whether a GPU uses only kernels that repeat to the bit
+    (`engine.kernels`).
     """
 
     def __init__(
@@ -91,12 +94,16 @@ class TrainState:
         clip_norm: float | None = None,
         on_nonfinite: str = "abort",
         ema_decay: float | None = None,
+        swa_start: int | None = None,
+        swa_every: int = 1,
+        patience: int | None = None,
         deterministic: bool = True,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.step = 0
         self.evaluated = 0  # the step of the newest evaluation
         self.best: dict[str, Any] = {}  # step and metrics of the best one
+        self.without_better = 0  # evaluations since the best one
         self.skipped_in_a_row = 0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
@@ -105,15 +112,20 @@ class TrainState:
         self.seed, self.precision, self.accumulate = seed, precision, accumulate
         self.clip_norm, self.on_nonfinite, self.deterministic = clip_norm, on_nonfinite, deterministic
         self.state_is_saved = False  # whether a step has shown that checkpoints hold the optimizer's state
+        self.patience = patience
         self.unrepeatable: set[str] = set()  # operators of the first step that may not repeat on a GPU
         self.pending: deque[Pending] = deque()  # steps whose reports have not been read
         self.ended: torch.cuda.Event | None = None  # of the newest step
         self.upload = Upload(device)
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer_step.prepare(optimizer)
-        # Gives all processes the main one's weights, from which the EMA starts.
+        # Gives all processes the main one's weights, from which an average starts.
         self.network = distributed.parallel(model, device)
-        self.ema = None if ema_decay is None else EMA(model, decay=ema_decay)
+        self.average: Average | None = None
+        if ema_decay is not None:
+            self.average = EMA(model, decay=ema_decay)
+        elif swa_start is not None:
+            self.average = SWA(model, start=swa_start, every=swa_every)
 
     @property
     def best_miou(self) -> float:
@@ -121,12 +133,17 @@ class TrainState:
 
     @property
     def evaluated_model(self) -> DeepLab:
-        """What is evaluated and saved: the EMA weights where there are any, else the model itself."""
-        return self.model if self.ema is None else self.ema.model
+        """What is evaluated and saved: the average of the weights where there is one, else the model."""
+        return self.model if self.average is None else self.average.model
 
     @property
     def finished(self) -> bool:
-        return self.step == self.max_iters
+        return self.step == self.max_iters or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `patience` has ended the run."""
+        return self.patience is not None and self.without_better >= self.patience
 
     @property
     def is_best(self) -> bool:
@@ -281,7 +298,7 @@ class TrainState:
         return float(group["lr"]) / float(group.get("layer_factor", 1.0))
 
     def take_step(self, left_out: Tensor) -> None:
-        """Change optimizer and EMA, but not where `left_out` (bool, 0-d, on the device) is true."""
+        """Change optimizer and average, but not where `left_out` (bool, 0-d, on the device) is true."""
         factor = self.schedule(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -289,8 +306,8 @@ class TrainState:
             optimizer_step.step(self.optimizer, left_out=left_out)
         self.state_is_saved = bool(self.optimizer.state)
         self.scaler.update()
-        if self.ema:
-            self.ema.update(self.model, left_out=left_out)
+        if self.average:
+            self.average.update(self.model, step=self.step + 1, left_out=left_out)
 
     def reports(self, *, behind: int = 0) -> Iterator[Update]:
         """The updates that were not reported yet, in their order, but for the newest `behind`, which the
@@ -364,12 +381,14 @@ class TrainState:
             "best": self.best,
             "skipped_in_a_row": self.skipped_in_a_row,
             "scaler": self.scaler.state_dict(),
-            "ema_updates": int(self.ema.updates) if self.ema else 0,
+            "ema_updates": int(self.average.updates) if self.average else 0,
+            "without_better": self.without_better,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.best = state["step"], state["best"]
         self.evaluated, self.skipped_in_a_row = state["evaluated"], state["skipped_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
-        if self.ema:
-            self.ema.updates.fill_(state["ema_updates"])
+        self.without_better = state["without_better"]
+        if self.average:
+            self.average.updates.fill_(state["ema_updates"])

@@ -27,8 +27,8 @@ def fit(
     eval_every: int,
     save_every: int,
 ) -> None:
-    """Train to `state.max_iters`, one batch a step; evaluate and save at the given intervals and at the end.
-    None in `batches`: the next one has not arrived within another second.
+    """Train to `state.max_iters`, one batch a step, or until `state.stopped_early`; evaluate and save at the
+    given intervals and at the end. None in `batches`: the next one has not arrived within another second.
 
     On a signal, finish the pass (of the last pass, the step) or the waiting, save, and raise PreemptedError
     or StoppedError. `evaluate` raises InterruptedEvaluationError when `stop` interrupts it; that evaluation
@@ -66,6 +66,8 @@ def updates(
     """
     if evaluation_due(state, eval_every):
         yield None
+    if state.finished:  # by that evaluation, or by the one that it was saved after
+        return
     waited = 0.0  # seconds in which this process or another had no batch
     for batch in log.timed(arriving(state, batches, saver, log)):
         while (attempt := attempted(state, batch, stop=stop)).is_repeated:
@@ -160,6 +162,12 @@ def evaluated(state: TrainState, evaluate: Callable[[], Metrics], log: Log) -> i
         return interrupted.number
     state.evaluated = state.step
     log.evaluation(state.step, result)
+    state.without_better += 1
     if result.miou > state.best_miou:
-        state.best = {"step": state.step, **result.to_plain()}
+        state.best, state.without_better = {"step": state.step, **result.to_plain()}, 0
+    if state.stopped_early and state.step < state.max_iters:
+        log.say(
+            f"ends at step {state.step} of {state.max_iters}: the last {state.without_better} evaluations "
+            f"were not better than that of step {state.best['step']} (trainer.patience={state.patience})"
+        )
     return None

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
+from math import ceil
 from typing import Any
 
 import torch
@@ -333,6 +334,7 @@ def layer_factors_of(config: schema.TrainConfig, model: DeepLab) -> dict[Tensor,
 def state_of(
     config: schema.TrainConfig, model: DeepLab, *, ignore_index: int, device: torch.device
 ) -> TrainState:
+    trainer, share = config.trainer, config.trainer.swa_start
     return TrainState(
         model,
         optimizer_of(config, model),
@@ -347,7 +349,10 @@ def state_of(
         accumulate=config.trainer.accumulate,
         clip_norm=config.trainer.clip_norm,
         on_nonfinite=config.trainer.on_nonfinite,
-        ema_decay=config.trainer.ema_decay,
+        ema_decay=trainer.ema_decay,
+        swa_start=None if share is None else max(1, ceil(share * config.schedule.max_iters)),
+        swa_every=trainer.swa_every,
+        patience=trainer.patience,
         deterministic=config.trainer.deterministic,
     )
 

@@ -101,8 +101,6 @@ def options_of(config: schema.TrainConfig) -> list[tuple[str, str]]:
 
 def config_from_plain(plain: Any) -> schema.TrainConfig:
     """A stored config as dataclasses. Raises ConfigError."""
-    if isinstance(plain, dict):
-        plain = {"tracker": {"name": "none"}, "stages": None, **plain}  # of a version that had none
     found: schema.TrainConfig = stored.from_plain(schema.TrainConfig, plain, settings_of=registry.settings_of)
     found.loss = loss_parts.completed(found.loss, settings_of=registry.settings_of)
     return found

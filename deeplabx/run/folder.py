@@ -148,13 +148,20 @@ def killed_words(folder: Path, found: checkpoints.Checkpoint | None) -> list[str
     if not began or any((folder / name).is_file() for name in ("DONE", "FAILED", "INTERRUPTED")):
         return []
     reached, step = logged_step(folder), int(found.state["step"]) if found else 0
-    if found and reached <= step == Description.of(found).config.schedule.max_iters:
-        return []  # it was complete, and is extended
+    if found and reached <= step and was_complete(folder, found):
+        return []  # and is extended
     where = f"continuing from {found.path.name}" if found else "it had saved no checkpoint: starting again"
     return [
         "the process before this one was killed, or its machine stopped (memory, a time limit, power): its "
         f"log ends at step {reached}; {where}"
     ]
+
+
+def was_complete(folder: Path, found: checkpoints.Checkpoint) -> bool:
+    """Whether a run had ended with its newest checkpoint, at its last step or, stopped early, before it."""
+    step = int(found.state["step"])
+    extended = [one["at_step"] for one in extensions_of(folder)][-1:] == [step]
+    return extended or step == Description.of(found).config.schedule.max_iters
 
 
 def leads_into(link: Path, home: Path) -> bool:

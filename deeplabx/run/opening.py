@@ -11,6 +11,7 @@ from deeplabx.config.loss_parts import key_of
 from deeplabx.dataset.check.quick import quick_check
 from deeplabx.dataset.check.shared_images import shared_images
 from deeplabx.dataset.readable import ReadableSet
+from deeplabx.engine.averages import SWA
 from deeplabx.engine.stage_folders import stage_words
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import listed
@@ -59,6 +60,9 @@ def opening_words(
     if trainer.ema_decay is not None:
         lines.append(f"evaluating and saving EMA weights, decay {trainer.ema_decay}")
     lines += group_words(config, state)
+    if isinstance(state.average, SWA):
+        each = "each step" if trainer.swa_every == 1 else f"every {trainer.swa_every} steps"
+        lines.append(f"evaluating and saving the mean of the weights of {each} from {state.average.start} on")
     lines += momentum_words(config)
     lines += dict.fromkeys([*training.left_out, *validation.left_out])
     if is_main():  # which says it; files are read for it

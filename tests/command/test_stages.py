@@ -8,7 +8,6 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from deeplabx.engine.state import TrainState
 from deeplabx.errors import CheckpointError, ConfigError, DataError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.evaluated import evaluations_of
+from deeplabx.run.folder import write_result
 from deeplabx.run.report import Reports
 from tests.conftest import TINY, Deeplabx, compose_plain, python, times
 
@@ -83,14 +83,14 @@ def marks(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two stages that tests may read, not change."""
     folder = tmp_path_factory.mktemp("staged") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_command, "draw_curves", lambda folder: None)
         patch.setattr(Reports, "due", lambda *arguments, **keywords: None)
         started(folder)
-    yield folder
+    return folder
 
 
 @pytest.fixture
@@ -129,8 +129,7 @@ class Killed(BaseException):
 def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
     """Before the (step + 1)-th step of a stage; at step 3, before its DONE; at -1, before it has begun."""
     monkeypatch.setattr(staging, "settle", lambda *arguments: None)
-    attempted, write_result = trainer.attempted, train_command.write_result
-    start = staging.train
+    attempted = trainer.attempted
 
     def attempt(state: TrainState, *arguments: object, **keywords: object) -> object:
         if (now[0], state.step) == (name, step):
@@ -146,7 +145,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
         now[0] = folder.name
         if (folder.name, step) == (name, -1):
             raise Killed
-        return start(config, folder, **keywords)  # type: ignore[arg-type]
+        return train(config, folder, **keywords)  # type: ignore[arg-type]
 
     now = [""]
     monkeypatch.setattr(trainer, "attempted", attempt)
@@ -155,6 +154,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
 
 
 ELSEWHERE = [
+    (NAMES[1], random.Random(22).randint(1, 2)),
     (NAMES[0], random.Random(21).randint(0, 2)),
     (NAMES[0], 3),  # before the first stage is done
     (NAMES[1], 0),  # before the first step of the second one
@@ -167,7 +167,6 @@ JOINT = (NAMES[1], -1)  # the first stage is done, and the second one has not be
     ("name", "step"),
     [
         JOINT,
-        (NAMES[1], random.Random(22).randint(1, 2)),
         *(pytest.param(*place, marks=pytest.mark.slow) for place in ELSEWHERE),
     ],
 )
@@ -218,12 +217,10 @@ def test_a_signal_ends_the_whole_in_the_middle_of_a_stage(
 
 
 def test_a_stage_that_fails_says_so_in_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = staging.train
-
     def failing(config: schema.TrainConfig, folder: Path, **keywords: object) -> float:
         if folder.name == NAMES[1]:
             raise DataError("the disk is gone")
-        return start(config, folder, **keywords)  # type: ignore[arg-type]
+        return train(config, folder, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(staging, "train", failing)
     with pytest.raises(DataError, match=r"stage second: the disk is gone"):

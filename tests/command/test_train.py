@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,10 +22,14 @@ import yaml
 from torch import Tensor
 
 from deeplabx.command import train as train_command
+from deeplabx.command.extend import extend
+from deeplabx.command.resume import resume
+from deeplabx.command.train_evaluations import Evaluations
 from deeplabx.command.yaml_files import choices
 from deeplabx.dataset.class_balance import balanced_weights, count_pixels
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
+from deeplabx.engine.metrics import Metrics
 from deeplabx.engine.state import TrainState
 from deeplabx.errors import ConfigError, ResourceError, StoppedError
 from deeplabx.process.signals import StopRequest
@@ -131,6 +136,7 @@ def test_a_run_that_is_interrupted_at_each_step_equals_one_that_was_not(
             "trainer.freeze_backbone_norm=true",
             "trainer.head_lr_factor=10",
         ],
+        ["trainer.swa_start=0.5", "trainer.swa_every=2"],  # of steps 2 and 4: before and after the signal
     ],
 )
 def test_a_resumed_run_has_every_bit_of_one_that_was_not_interrupted(
@@ -144,8 +150,51 @@ def test_a_resumed_run_has_every_bit_of_one_that_was_not_interrupted(
         {path.name: path.read_bytes() for path in run.glob("checkpoints/step-00000004/*.safetensors")}
         for run in (whole, folder)
     ]
-    assert len(files[0]) == (3 if "trainer.ema_decay=0.9" in settings else 2)
+    averaged = any(one.startswith(("trainer.ema", "trainer.swa")) for one in settings)
+    assert len(files[0]) == (3 if averaged else 2)
     assert files[0] == files[1]
+
+
+def evaluated_as(monkeypatch: pytest.MonkeyPatch, mious: list[float]) -> None:
+    """Let the evaluation after step n have the n-th of these results."""
+    evaluate = Evaluations.run
+
+    def run(evaluations: Evaluations) -> Metrics:
+        return replace(evaluate(evaluations), miou=mious[evaluations.state.step - 1])
+
+    monkeypatch.setattr(Evaluations, "run", run)
+
+
+def test_a_run_ends_when_patience_does_and_is_extended_and_resumed_as_it_was(
+    train_tiny: TrainTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: Path
+) -> None:
+    evaluated_as(monkeypatch, [0.2, 0.1, 0.2, 0.15])
+    settings = ["trainer.patience=2", "trainer.eval_every=1", "trainer.samples=0"]
+    folder = train_tiny("run", *settings)
+    assert (folder / "DONE").is_file()
+    assert json.loads((folder / "result.json").read_text())["step"] == 1
+    words = (
+        "ends at step 3 of 4: the last 2 evaluations were not better than that of step 1 (trainer.patience=2)"
+    )
+    assert words in (folder / "train.log").read_text()
+    stopped_run(tmp_path / "stopped", *settings)  # at step 1, which counts after it is resumed
+    resumed = train_tiny("stopped", *settings, "resume=true")
+    newest = [run / "checkpoints" / "step-00000003" / "model.safetensors" for run in (folder, resumed)]
+    assert newest[0].read_bytes() == newest[1].read_bytes()
+    before = times(folder)
+    assert resume(folder, change=lambda config: config) == 0.2  # finished
+    assert times(folder) == before
+    (folder / "DONE").unlink()  # killed before it was marked
+    (folder / "result.json").unlink()
+    assert resume(folder, change=lambda config: config) == 0.2
+    assert max(folder.glob("checkpoints/step-*")).name == "step-00000003"
+    with pytest.raises(
+        ConfigError, match=r"schedule.max_iters=3 does not extend a run of 4\ngive at least 4"
+    ):
+        extend(folder, max_iters=3, change=lambda config: config)
+    extend(folder, max_iters=4, change=lambda config: config)
+    assert weights(folder) == weights(tiny_run)
+    assert (folder / "train.log").read_text().count("was killed") == 1  # that one, and not the extended one
 
 
 @pytest.mark.slow

@@ -43,6 +43,8 @@ from tests.conftest import Compose
         ("eval.scales=[1.0,-1.0]", r"eval.scales=-1.0 is out of range"),
         ("schedule.warmup_iters=9999", r"schedule.warmup_iters=9999 must be smaller than schedule.max_iters"),
         ("+optimizer.trust=true", r"optimizer.trust is not a setting"),
+        ("trainer.swa_start=1", r"trainer.swa_start=1.0 is out of range: it must be above 0 and below 1"),
+        ("trainer.swa_every=2", r"trainer.swa_every=2 has no effect without trainer.swa_start"),
         ("trainer.ema_decay=1", r"trainer.ema_decay=1.0 is out of range: it must be above 0 and below 1"),
         ("trainer.freeze_stride=3", r"trainer.freeze_stride=3 is not one of 2, 4, 8, 16, 32"),
         (

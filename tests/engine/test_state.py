@@ -160,7 +160,7 @@ def test_a_skipped_step_leaves_no_trace(optimizer: str, position: int, loss: boo
     for name, value in of_expected.items():
         assert torch.equal(of_found[name], value), name
         assert torch.equal(of_resumed[name], value), name
-    assert (found.step, int(found.ema.updates)) == (5, 4)  # type: ignore[union-attr]
+    assert (found.step, int(found.average.updates)) == (5, 4)  # type: ignore[union-attr]
 
 
 def test_an_optimizer_that_is_not_fused_skips_too() -> None:
@@ -234,7 +234,7 @@ def test_fp16_reduces_its_scale_where_a_gradient_overflows_and_resumes_exactly(t
         assert not taken(found).skipped  # which is not an error in fp16
     assert all(torch.equal(value, before[name]) for name, value in found.model.named_parameters())
     assert found.scaler.get_scale() == 32768
-    assert int(found.ema.updates) == 0  # type: ignore[union-attr]
+    assert int(found.average.updates) == 0  # type: ignore[union-attr]
     assert all(torch.isfinite(value).all() for value in found.evaluated_model.state_dict().values())
     found.model.load_state_dict(state().model.state_dict())
     taken(found)
