@@ -763,6 +763,20 @@ class TrainerConfig:
     accumulate: int = number(
         at_least=1, words="passes that each batch is split into; the gradient is that of the whole batch"
     )
+    scale_lr: str | None = choice(
+        "linear",
+        "sqrt",
+        default=None,
+        words="scale optimizer.lr from the batch it is meant for to trainer.batch_size; sqrt suits AdamW and "
+        "its kin; null: not",
+        source="linear 1706.02677",
+    )
+    lr_batch_size: int | None = number(
+        at_least=1,
+        at_most=MOST_IMAGES,
+        default=None,
+        words="images per step that optimizer.lr is meant for; null: the recipe's batch, else the data set's",
+    )
     epochs: float | None = number(
         above=0, default=None, words="length of the run in epochs; replaces schedule.max_iters"
     )
