@@ -64,6 +64,7 @@ from deeplabx.run.description import Description
 from deeplabx.run.effective_batch import norm_words, with_scaled_lr
 from deeplabx.run.environment import changed_words, environment_of
 from deeplabx.run.evaluation import PREVIOUS, restore_previous
+from deeplabx.run.find_lr import with_found_lr
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -204,6 +205,9 @@ def run(
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
     freeze(config.trainer, model)
     norm_images = images_per_norm(config, synchronized=synchronized)
+    config, searched = with_found_lr(
+        config, model, training, stored, folder, loading=loading, device=device, stop=stop
+    )
     state = state_of(config, model, ignore_index=training.ignore_index, device=device)
     if found:
         refuse_changed(config, found, extensions_of(folder))
@@ -269,7 +273,7 @@ def run(
     with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
         before = [*complaints, *killed, *moved, *changes, *initial.words]
-        opening += [*scaled, *norm_words(config, model, norm_images=norm_images)]
+        opening += [*scaled, *searched, *norm_words(config, model, norm_images=norm_images)]
         where = [tracker.where] if tracker.where else []
         for line in [*before, *opening, *where, *absent, *skipped, *loading.words]:
             log.say(line)

@@ -777,6 +777,14 @@ class TrainerConfig:
         default=None,
         words="images per step that optimizer.lr is meant for; null: the recipe's batch, else the data set's",
     )
+    find_lr: bool = setting(
+        default=False,
+        words="find optimizer.lr by a range test before the first step; it replaces the one that is set",
+        source="1506.01186",
+    )
+    find_lr_steps: int = number(
+        at_least=20, at_most=10_000, default=100, words="largest number of steps of that test"
+    )
     epochs: float | None = number(
         above=0, default=None, words="length of the run in epochs; replaces schedule.max_iters"
     )

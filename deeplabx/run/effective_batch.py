@@ -16,6 +16,8 @@ def with_scaled_lr(config: schema.TrainConfig) -> tuple[schema.TrainConfig, list
     """
     trainer, lr = config.trainer, config.optimizer.lr
     meant, batch = trainer.lr_batch_size or config.dataset.recommended.batch_size, trainer.batch_size
+    if trainer.find_lr:  # for this batch
+        meant = batch
     if trainer.scale_lr is None or meant == batch:
         config = replace(config, trainer=replace(trainer, lr_batch_size=meant, scale_lr=None))
         if meant == batch:
