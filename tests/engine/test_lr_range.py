@@ -1,6 +1,7 @@
 """The rule of the range test, on curves whose answer is known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -27,9 +28,7 @@ def test_the_learning_rate_rises_by_the_same_factor_in_each_step() -> None:
     rates = [rising(step, steps=50) for step in range(50)]
     assert rates[0] == pytest.approx(1e-6)
     assert rates[-1] == pytest.approx(10)
-    assert {round(after / before, 9) for before, after in zip(rates, rates[1:], strict=False)} == {
-        round(1e7 ** (1 / 49), 9)
-    }
+    assert {round(after / before, 9) for before, after in pairwise(rates)} == {round(1e7 ** (1 / 49), 9)}
 
 
 def test_the_result_is_between_the_careful_and_the_bold_rule() -> None:

@@ -26,6 +26,7 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(newest.glob("*.safetensors"))}
 
 
+@pytest.mark.slow
 def test_the_training_is_that_of_the_found_learning_rate(
     train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
