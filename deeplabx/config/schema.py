@@ -767,7 +767,7 @@ class TrainerConfig:
         "linear",
         "sqrt",
         default=None,
-        words="scale optimizer.lr from the batch it is meant for to trainer.batch_size; sqrt suits AdamW and "
+        words="scale optimizer.lr to the batch size; from trainer.lr_batch_size; sqrt is usual for AdamW and "
         "its kin; null: not",
         source="linear 1706.02677",
     )

@@ -20,7 +20,8 @@ TORCH = "optimizer=torch optimizer.algorithm="
 OPTIONS = [
     "optimizer=sgd optimizer.nesterov=true schedule=poly schedule.end_factor=0.1 schedule.warmup_iters=3",
     "optimizer=adamw schedule=cosine optimizer.layer_decay=0.75",
-    f"{TORCH}ASGD schedule=constant schedule.warmup=constant schedule.warmup_iters=2 schedule.warmup_factor=0.1",
+    f"{TORCH}ASGD schedule=constant schedule.warmup=constant schedule.warmup_iters=2 "
+    "schedule.warmup_factor=0.1",
     f"{TORCH}Adadelta schedule=step schedule.every=2",
     f"{TORCH}Adafactor schedule=multistep",
     f"{TORCH}Adagrad schedule=one_cycle",
