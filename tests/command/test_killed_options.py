@@ -37,6 +37,12 @@ OPTIONS = [
 ]
 
 
+def name_of(options: str) -> str:
+    """The algorithm, or the first setting."""
+    found = re.search(r"algorithm=(\w+)", options)
+    return found[1] if found else options.split()[0]
+
+
 def started(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "deeplabx", *words]
     return subprocess.Popen(
@@ -62,7 +68,7 @@ def weights(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(newest.glob("*.safetensors"))}
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", OPTIONS, ids=name_of)
 def test_a_killed_run_is_resumed_to_the_same_weights(options: str, tmp_path: Path) -> None:
     settings = [
         *TINY[:-1],
