@@ -114,6 +114,7 @@ class CommandLoader(ConfigLoader):
             trusted.refuse_code(config)
             expand_home(config, self.paths)
             settle_stages(config)
+            self.note_batch_of_recipe(config)
             if self.claims:
                 claim_folder(config, self.claims)
         return config
@@ -123,8 +124,22 @@ class CommandLoader(ConfigLoader):
         trusted.refuse_code(config)
         expand_home(config, self.paths)
         settle_stages(config)
+        self.note_batch_of_recipe(config)
         set_value(config, "hydra.sweep.dir", master_config.hydra.sweep.dir)  # as it was claimed
         return config
+
+    def note_batch_of_recipe(self, config: DictConfig) -> None:
+        """Set trainer.lr_batch_size to the batch of the recipe: its learning rate is meant for that, and the
+        command line may have another batch.
+        """
+        chosen = OmegaConf.select(config, "hydra.runtime.choices.recipe")
+        if self.command.settings is not schema.TrainConfig or chosen is None:
+            return
+        recipe = self.loader.repository.load_config(f"recipe/{chosen}")
+        table: Any = OmegaConf.to_container(recipe.config, resolve=False) if recipe else {}
+        batch = (table.get("trainer") or {}).get("batch_size")
+        if isinstance(batch, int) and OmegaConf.select(config, "trainer.lr_batch_size") is None:
+            set_value(config, "trainer.lr_batch_size", batch)
 
     def get_search_path(self) -> ConfigSearchPath:
         return self.loader.get_search_path()

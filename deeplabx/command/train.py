@@ -61,8 +61,10 @@ from deeplabx.run.build import (
 from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, write_names
 from deeplabx.run.class_weights import with_class_weights
 from deeplabx.run.description import Description
+from deeplabx.run.effective_batch import norm_words, with_scaled_lr
 from deeplabx.run.environment import changed_words, environment_of
 from deeplabx.run.evaluation import PREVIOUS, add_seconds, restore_previous
+from deeplabx.run.find_lr import with_found_lr
 from deeplabx.run.folder import (
     beginning,
     extensions_of,
@@ -179,6 +181,7 @@ def run(
     refuse_different_classes(training, validation)
     skipped = [words for one in (training, validation) for words in check_headers(one)] if is_main() else []
     config = resolved(config, images=len(training), device=device)
+    config, scaled = with_scaled_lr(config)
     # The main process reads for all: the others may be on machines that do not have the run's folder. A run's
     # own newest valid checkpoint comes first, then init_from, then backbone.weights.
     found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
@@ -206,6 +209,9 @@ def run(
     synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
     freeze(config.trainer, model)
     norm_images = images_per_norm(config, synchronized=synchronized)
+    config, searched = with_found_lr(
+        config, model, training, stored, folder, loading=loading, device=device, stop=stop
+    )
     state = state_of(config, model, ignore_index=training.ignore_index, device=device)
     if found:
         refuse_changed(config, found, extensions_of(folder))
@@ -272,6 +278,7 @@ def run(
     with stop, log, closing(batches), closing(reader), drawing:
         opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
         before = [*complaints, *killed, *moved, *changes, *initial.words, *unfolded]
+        opening += [*scaled, *searched, *norm_words(config, model, norm_images=norm_images)]
         where = [tracker.where] if tracker.where else []
         for line in [*before, *opening, *where, *absent, *skipped, *loading.words]:
             log.say(line)

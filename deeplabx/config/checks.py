@@ -311,6 +311,11 @@ def check_optimizer(config: schema.TrainConfig) -> None:
         raise ConfigError(
             "optimizer.nesterov=true has no effect with optimizer.momentum=0", hint="leave it unset"
         )
+    if config.trainer.find_lr and config.trainer.scale_lr is not None:
+        raise ConfigError(
+            f"trainer.find_lr=true and trainer.scale_lr={config.trainer.scale_lr}: set only one of them",
+            hint="the learning rate that is found is that of the run's own batch",
+        )
     if not isinstance(optimizer, schema.TorchOptimizerSettings):
         return
     check_algorithm(optimizer.algorithm, optimizer.settings)
@@ -318,6 +323,11 @@ def check_optimizer(config: schema.TrainConfig) -> None:
         raise ConfigError(
             "optimizer.algorithm=Rprop uses optimizer.lr in its first step only, and has no weight decay",
             hint="set schedule=constant optimizer.weight_decay=0",
+        )
+    if optimizer.algorithm == "Rprop" and config.trainer.find_lr:
+        raise ConfigError(
+            "trainer.find_lr=true, but optimizer.algorithm=Rprop uses optimizer.lr in its first step only",
+            hint="set optimizer.lr",
         )
 
 

@@ -896,6 +896,28 @@ class TrainerConfig:
     accumulate: int = number(
         at_least=1, words="passes that each batch is split into; the gradient is that of the whole batch"
     )
+    scale_lr: str | None = choice(
+        "linear",
+        "sqrt",
+        default=None,
+        words="scale optimizer.lr to the batch size; from trainer.lr_batch_size; sqrt is usual for AdamW and "
+        "its kin; null: not",
+        source="linear 1706.02677",
+    )
+    lr_batch_size: int | None = number(
+        at_least=1,
+        at_most=MOST_IMAGES,
+        default=None,
+        words="images per step that optimizer.lr is meant for; null: the recipe's batch, else the data set's",
+    )
+    find_lr: bool = setting(
+        default=False,
+        words="find optimizer.lr by a range test before the first step; it replaces the one that is set",
+        source="1506.01186",
+    )
+    find_lr_steps: int = number(
+        at_least=20, at_most=10_000, default=100, words="largest number of steps of that test"
+    )
     epochs: float | None = number(
         above=0, default=None, words="length of the run in epochs; replaces schedule.max_iters"
     )

@@ -11,10 +11,10 @@ from deeplabx.errors import ConfigError, nearest, printable, quoted
 
 
 class Rule(NamedTuple):
-    """What a setting can be: numbers of a range, as many as `count`; or, for `flag`, true or false."""
+    """What a setting can be: numbers of a range, as many as `length`; or, for `flag`, true or false."""
 
     bounds: Mapping[str, float] = {}
-    count: int | None = None  # of a list; None: a single value
+    length: int | None = None  # of a list; None: a single value
     flag: bool = False
 
     @property
@@ -22,15 +22,15 @@ class Rule(NamedTuple):
         if self.flag:
             return "true or false"
         said = range_words(self.bounds)
-        if self.count is not None:
-            return f"a list of {self.count} numbers, each {said}"
+        if self.length is not None:
+            return f"a list of {self.length} numbers, each {said}"
         return f"a number that is {said}"
 
     def allows(self, value: Any) -> bool:
         if self.flag:
             return isinstance(value, bool)
-        values = [value] if self.count is None else value
-        if not isinstance(values, list) or (self.count is not None and len(values) != self.count):
+        values = [value] if self.length is None else value
+        if not isinstance(values, list) or (self.length is not None and len(values) != self.length):
             return False
         return all(is_number(one) and within(one, self.bounds) for one in values)
 
@@ -51,14 +51,14 @@ def within(value: float, bounds: Mapping[str, float]) -> bool:
 FLAG = Rule(flag=True)
 POSITIVE, NOT_NEGATIVE = Rule({"above": 0}), Rule({"at_least": 0})
 SHARE = Rule({"at_least": 0, "below": 1})
-ADAM = {"betas": Rule({"at_least": 0, "below": 1}, count=2), "eps": NOT_NEGATIVE}
+ADAM = {"betas": Rule({"at_least": 0, "below": 1}, length=2), "eps": NOT_NEGATIVE}
 # By name: the settings beside optimizer.lr and optimizer.weight_decay.
 ALGORITHMS: dict[str, dict[str, Rule]] = {
     "ASGD": {"lambd": NOT_NEGATIVE, "alpha": NOT_NEGATIVE, "t0": NOT_NEGATIVE},
     "Adadelta": {"rho": Rule({"at_least": 0, "at_most": 1}), "eps": NOT_NEGATIVE},
     "Adafactor": {
         "beta2_decay": Rule({"at_most": 0}),
-        "eps": Rule({"above": 0}, count=2),
+        "eps": Rule({"above": 0}, length=2),
         "d": Rule({"at_least": 1}),
     },
     "Adagrad": {"lr_decay": NOT_NEGATIVE, "initial_accumulator_value": NOT_NEGATIVE, "eps": NOT_NEGATIVE},
@@ -68,7 +68,7 @@ ALGORITHMS: dict[str, dict[str, Rule]] = {
     "NAdam": {**ADAM, "momentum_decay": NOT_NEGATIVE, "decoupled_weight_decay": FLAG},
     "RAdam": {**ADAM, "decoupled_weight_decay": FLAG},
     "RMSprop": {"alpha": SHARE, "eps": NOT_NEGATIVE, "momentum": SHARE, "centered": FLAG},
-    "Rprop": {"etas": Rule({"above": 0}, count=2), "step_sizes": Rule({"above": 0}, count=2)},
+    "Rprop": {"etas": Rule({"above": 0}, length=2), "step_sizes": Rule({"above": 0}, length=2)},
     "SGD": {"momentum": SHARE, "dampening": SHARE, "nesterov": FLAG},
 }
 # torch's own learning rates, of which a run's may differ for good reasons.

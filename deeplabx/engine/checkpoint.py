@@ -69,7 +69,7 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        state = {"without_better": 0, **self.refuse_other_version()}  # of a version that did not count them
+        state = self.refuse_other_version()
         best = state.get("best")
         best_types = {"step": int, "miou": float} if best else {}
         for table, types in ((state, STATE_TYPES), (best, best_types)):

@@ -1,7 +1,6 @@
 """optimizer=torch: names, settings, and that a resumed run is the same run."""
 
 import inspect
-import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -240,11 +239,10 @@ def test_the_name_of_an_algorithm_as_optimizer_leads_to_it(compose: Compose, nam
 def test_what_torch_does_not_accept_is_a_config_error() -> None:
     """From Python, and from a stored config, which is not checked again."""
     groups = parameter_groups(Small(), lr=0.1, weight_decay=0)
-    for algorithm, settings in itertools.product(
-        ["Adam"], [{"betas": [0.9, 2.0]}, {"eps": "x"}, {"no": 1}, {"foreach": True}]
-    ):
+    wrong: list[dict[str, Any]] = [{"betas": [0.9, 2.0]}, {"eps": "x"}, {"no": 1}, {"foreach": True}]
+    for settings in wrong:
         with pytest.raises(ConfigError, match=r"optimizer.settings"):
-            torch_optimizer(groups, algorithm=algorithm, settings=settings)
+            torch_optimizer(groups, algorithm="Adam", settings=settings)
     with pytest.raises(ConfigError, match="optimizer.algorithm=LBFGS is not offered"):
         torch_optimizer(groups, algorithm="LBFGS", settings={})
     with pytest.raises(ConfigError, match="Nesterov"):

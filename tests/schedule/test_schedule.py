@@ -86,7 +86,7 @@ def torchs(scheduler: Callable[[torch.optim.Optimizer], Any]) -> list[float]:
                     pct_start=0.3,
                     div_factor=10,
                     final_div_factor=100,
-                    anneal_strategy=theirs,
+                    anneal_strategy=theirs,  # type: ignore[arg-type]
                 ),
             )
             for shape, theirs in (("cosine", "cos"), ("linear", "linear"))
