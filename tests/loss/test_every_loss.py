@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from deeplabx import registry
-from deeplabx.loss import lovasz
+from deeplabx.loss import one_hot
 from tests.engine.test_repeatable_step import Watch
 from tests.loss.cases import CLASSES, IGNORE, SINGLE, Case, batch, composite, gradient, mean
 
@@ -123,7 +123,7 @@ def test_one_step_against_the_gradient_lowers_the_loss(case: Case) -> None:
 def test_no_operator_varies_on_a_gpu_or_makes_the_host_wait(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lovasz, "waits_are_free", lambda logits: False)
+    monkeypatch.setattr(one_hot, "waits_are_free", lambda tensor: False)
     logits, labels = batch()
     loss, logits = case.build(), logits.float().requires_grad_()
     with Watch() as watch:
