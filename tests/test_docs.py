@@ -39,6 +39,7 @@ SLOW = (
     "data",
     "evaluation",
     "extending",
+    "losses",
     "models",
     "reliability",
     "training",

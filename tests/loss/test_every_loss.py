@@ -87,6 +87,18 @@ def test_the_order_in_memory_does_not_matter(case: Case) -> None:
 
 
 @every
+def test_labels_that_are_strided_and_a_wide_ignore_index_are_the_same(case: Case) -> None:
+    """A model may use every eighth label only; a data set of many classes ignores 65535."""
+    logits, labels = batch()
+    loss = case.build()
+    finer = labels.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    expected = loss(logits, labels, ignore_index=IGNORE)
+    assert torch.equal(loss(logits, finer[:, ::8, ::8], ignore_index=IGNORE), expected)
+    wide = torch.where(labels == IGNORE, 65535, labels)
+    assert torch.equal(loss(logits, wide, ignore_index=65535), expected)
+
+
+@every
 def test_the_gradient_of_many_classes_is_finite_and_only_some_are_there(case: Case) -> None:
     torch.manual_seed(0)
     weights = {"class_weights": [1.0] * 150} if "class_weights" in case.settings else {}
