@@ -90,26 +90,26 @@ def register(group: str, name: str, *, build: Builder | str, settings: type, wor
         from dataclasses import dataclass
 
         import deeplabx
+        from torch.nn.functional import cross_entropy
         from deeplabx.config.fields import number
         from deeplabx.config.schema import LossSettings
         from deeplabx.loss.contract import Loss
 
         @dataclass
-        class FocalSettings(LossSettings):
-            gamma: float = number(above=0, at_most=10, default=2.0)
+        class PolySettings(LossSettings):
+            epsilon: float = number(at_least=-1, at_most=10, default=1.0)
 
-        class Focal(Loss):
-            def __init__(self, *, gamma):
+        class Poly(Loss):
+            def __init__(self, *, epsilon):
                 super().__init__()
-                self.gamma = gamma
+                self.epsilon = epsilon
 
             def forward(self, logits, labels, *, ignore_index):
-                valid = labels != ignore_index
-                chosen = logits.log_softmax(1).gather(1, labels.where(valid, 0)[:, None])[:, 0]
-                return -((1 - chosen.exp()) ** self.gamma * chosen)[valid].sum()
+                losses = cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+                return (losses + self.epsilon * (1 - (-losses).exp())).sum()
 
-        deeplabx.register("loss", "focal", build=Focal, settings=FocalSettings, words="Focal loss")
-        config = deeplabx.compose(["loss=focal", "loss.gamma=3"])
+        deeplabx.register("loss", "poly1", build=Poly, settings=PolySettings, words="Poly-1 (2204.12511)")
+        config = deeplabx.compose(["loss=poly1", "loss.epsilon=3"])
 
     Raises ConfigError for an unknown group, a name that is taken, settings that do not extend the group's or
     that a config cannot hold, and a callable that does not take them.

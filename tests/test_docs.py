@@ -41,6 +41,7 @@ SLOW = (
     "data",
     "evaluation",
     "extending",
+    "losses",
     "models",
     "reliability",
     "training",

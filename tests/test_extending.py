@@ -51,8 +51,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         "deeplabx predict run photo.jpg out=out plugins=parts.py",
         "deeplabx show backbone=tiny backbone.width=32 plugins=parts.py",
         "deeplabx list loss plugins=parts.py",
-        "deeplabx help loss.gamma plugins=parts.py",
-        f"{COMMAND} {SHORT} -m loss.gamma=1,2 hydra.sweep.dir=sweep",
+        "deeplabx help loss.epsilon plugins=parts.py",
+        f"{COMMAND} {SHORT} -m loss.epsilon=1,2 hydra.sweep.dir=sweep",
         f"{COMMAND} {SHORT} trainer.devices=2 hydra.run.dir=two",
         "deeplabx resume run plugins=parts.py",
     ]
@@ -86,12 +86,12 @@ def test_eval_and_predict_take_the_run(story: Story) -> None:
 
 def test_show_list_and_help_know_its_options(story: Story) -> None:
     assert "backbone       tiny" in said(story, "deeplabx show")
-    assert "Focal loss (1708.02002)" in said(story, "deeplabx list")
-    assert "at least 0 and at most 10" in said(story, "deeplabx help")
+    assert "Poly-1 (2204.12511)" in said(story, "deeplabx list")
+    assert "at least -1 and at most 10" in said(story, "deeplabx help")
 
 
 def test_it_is_swept_over(story: Story) -> None:
-    assert "2 jobs: 2 done" in said(story, "-m loss.gamma=1,2")
+    assert "2 jobs: 2 done" in said(story, "-m loss.epsilon=1,2")
 
 
 def test_two_processes_load_it(story: Story) -> None:

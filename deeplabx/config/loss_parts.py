@@ -81,7 +81,7 @@ def part_of(plain: Any, *, key: str, settings_of: SettingsOf) -> Part:
     if not isinstance(name, str):
         raise ConfigError(f"{key} has no name of a loss", hint=f"as in {EXAMPLE}")
     try:
-        settings = settings_of("loss", name)
+        settings: Any = settings_of("loss", name)
     except ConfigError as error:
         raise ConfigError(f"{key}.name={quoted(name)}: {error.message}", hint=error.hint) from None
     if issubclass(settings, schema.CompositeSettings):

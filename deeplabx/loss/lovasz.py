@@ -4,11 +4,7 @@ import torch
 from torch import Tensor
 
 from deeplabx.loss.contract import Loss
-
-
-def waits_are_free(logits: Tensor) -> bool:
-    """Whether the host may ask which classes an image has. On a GPU it would wait for the whole forward."""
-    return logits.device.type == "cpu"
+from deeplabx.loss.one_hot import classes_to_compute, of_classes
 
 
 class LovaszSoftmax(Loss):
@@ -44,12 +40,8 @@ def image_loss(logits: Tensor, label: Tensor, *, ignore_index: int) -> Tensor:
     counts = truth.sum(dim=1)
     shares = logits.softmax(dim=0)
     present = counts > 0
-    if waits_are_free(logits):
-        chosen = present.nonzero()[:, 0].tolist()
-        if len(chosen) < len(counts):
-            # Slices, whose backward adds nothing up: indexing with a tensor would.
-            shares = torch.stack([shares[index] for index in chosen]) if chosen else shares[:0]
-            truth, counts = truth[chosen], counts[chosen]
+    chosen = classes_to_compute(present)
+    shares, truth, counts = (of_classes(one, chosen) for one in (shares, truth, counts))
     errors = torch.where(truth, 1 - shares, shares)
     weights = pixel_weights(errors.detach(), truth, counts, valid)
     return (errors * weights).sum() / present.sum().clamp(min=1)

@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deeplabx.loss.composite import Composite
 from deeplabx.loss.contract import Loss
-from deeplabx.loss.one_hot import one_hot
+from deeplabx.loss.one_hot import classes_to_compute, of_classes, one_hot
 
 ALPHA = 5e-4  # on the diagonal of the covariances, whose sums are not divided: as in the released code
 
@@ -31,8 +31,9 @@ class BinaryCrossEntropy(Loss):
     """Sum over valid pixels and classes of the cross-entropy of the class's sigmoid."""
 
     def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
+        # Of class c with logit x: softplus(x), less x where the pixel is of it.
         truth = one_hot(labels, logits.shape[1], ignore_index=ignore_index)
-        losses = -F.logsigmoid(torch.where(truth, logits, -logits)).sum(dim=1)
+        losses = F.softplus(logits).sum(dim=1) - torch.where(truth, logits, 0).sum(dim=1)
         return torch.where(labels != ignore_index, losses, 0).sum()
 
 
@@ -43,7 +44,7 @@ class Region(Loss):
     A pixel and those beside it, radius x radius of the downsampled image, are one vector y of the labels and
     p of the prediction. With their covariances over the image, M = cov(y) - cov(y, p) cov(p)^-1 cov(p, y);
     the loss is log det(I + M / alpha) / (2 d), d = radius^2. The released code has log det(M + alpha I), a
-    constant less: here a class that is in neither, or an ignored image, gives 0. An ignored pixel is
+    constant less: here a class that is not in the labels gives 0. An ignored pixel is
     of no class in labels and prediction. An image that is smaller than the region has a smaller region.
 
     Everything after the average pooling is float64, image by image, and is computed once more in the backward
@@ -70,10 +71,11 @@ class Region(Loss):
 
     def of_image(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
         """The loss of one image, logits 1 x C x H x W, labels 1 x H x W; 0-d."""
-        valid = (labels != ignore_index)[:, None]
-        truth = one_hot(labels, logits.shape[1], ignore_index=ignore_index).to(logits.dtype)
-        shares = torch.where(valid, logits.sigmoid(), 0)
-        y, p = self.vectors(truth), self.vectors(shares)  # C x d x points
+        truth = one_hot(labels, logits.shape[1], ignore_index=ignore_index)[0]
+        chosen = classes_to_compute(truth.any(dim=2).any(dim=1))
+        truth, scores = of_classes(truth, chosen), of_classes(logits[0], chosen)
+        shares = torch.where(labels != ignore_index, scores.sigmoid(), 0)
+        y, p = self.vectors(truth.to(shares.dtype)), self.vectors(shares)  # classes x d x points
         unit = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
         factor = torch.linalg.cholesky_ex(p @ p.mT + ALPHA * unit).L
         explained = torch.linalg.solve_triangular(factor, p @ y.mT, upper=False)
@@ -82,14 +84,15 @@ class Region(Loss):
         return (pivots.log().sum() / y.shape[1]).to(logits.dtype)
 
     def vectors(self, maps: Tensor) -> Tensor:
-        """The centred vectors of all positions, 1 x C x H x W to float64 C x d x points."""
+        """The centred vectors of all positions, C x H x W to float64 C x d x points."""
         size = self.downsampling
-        pooled = F.avg_pool2d(maps, size, stride=size, padding=size // 2) if size > 1 else maps
-        height, width = pooled.shape[2:]
+        planes = maps[:, None].contiguous()  # each a batch's image: there may be no class
+        pooled = F.avg_pool2d(planes, size, stride=size, padding=size // 2)[:, 0] if size > 1 else maps
+        height, width = pooled.shape[1:]
         rows, columns = min(self.radius, height), min(self.radius, width)
         down, across = height - rows + 1, width - columns + 1
         shifted = [
-            pooled[0, :, row : row + down, column : column + across].flatten(1)
+            pooled[:, row : row + down, column : column + across].flatten(1)
             for row in range(rows)
             for column in range(columns)
         ]

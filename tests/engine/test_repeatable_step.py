@@ -22,7 +22,7 @@ import deeplabx
 from deeplabx import registry
 from deeplabx.config import schema
 from deeplabx.engine.state import TrainState
-from deeplabx.loss import lovasz
+from deeplabx.loss import one_hot
 from deeplabx.loss.contract import Loss
 from deeplabx.model import resize
 from deeplabx.run.build import freeze, state_of
@@ -208,7 +208,7 @@ def origin() -> str:
 def kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resizing, and what may make the host wait on a CPU, take the path that they take on a GPU."""
     monkeypatch.setattr(resize, "needs_own_backward", lambda x: True)
-    monkeypatch.setattr(lovasz, "waits_are_free", lambda logits: False)
+    monkeypatch.setattr(one_hot, "waits_are_free", lambda tensor: False)
 
 
 @functools.cache

@@ -13,7 +13,10 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import state as state_module
 from deeplabx.engine.state import Attempt, TrainState
 from deeplabx.errors import DivergedError
+from deeplabx.loss.composite import Composite
 from deeplabx.loss.contract import Loss
+from deeplabx.loss.cross_entropy import CrossEntropy
+from deeplabx.model.norm import freeze_norm
 from deeplabx.optimizer.adamw import adamw
 from deeplabx.optimizer.groups import parameter_groups
 from deeplabx.process.signals import StopRequest
@@ -275,6 +278,52 @@ def test_a_loss_per_image_is_divided_by_the_images_with_a_valid_pixel(accumulate
             losses.append(1 - 2 * float((own * truth).sum()) / float(own.sum() + truth.sum()))
     assert len(losses) == 5
     assert taken(state).loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+class Noting(CrossEntropy):
+    """Cross-entropy that notes the steps it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def at_step(self, step: int) -> None:
+        self.steps.append(step)
+
+
+def loss_and_gradients(loss: Loss, accumulate: int) -> tuple[float, dict[str, Tensor]]:
+    """Of a step of a model with a loss at each of two scales; of one in two passes, too."""
+    torch.manual_seed(1)
+    model = deeplabx.build_model("deeplabv2", backbone="resnet18", num_classes=4, scales=[1.0, 0.5])
+    freeze_norm(model)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    state = state_of(model.double(), accumulate=accumulate)
+    state.normalization, state.loss = in_float64, loss  # type: ignore[assignment]
+    kept: dict[str, Tensor] = {}
+    state.take_step = lambda left_out: kept.update(gradients_of(state.model))  # type: ignore[method-assign]
+    return taken(state).loss, kept
+
+
+def test_each_part_of_a_loss_is_divided_as_it_says_and_weighted() -> None:
+    parts: list[tuple[float, Loss]] = [(0.5, CrossEntropy()), (2.0, SoftDice())]
+    found, gradients = loss_and_gradients(Composite(parts=parts), 3)
+    singles = [(weight, *loss_and_gradients(one, 1)) for weight, one in parts]
+    assert found == pytest.approx(sum(weight * loss for weight, loss, _ in singles), rel=1e-5)
+    for name, gradient in gradients.items():
+        expected = torch.stack([weight * own[name] for weight, _, own in singles]).sum(dim=0)
+        most = 1e-5 * float(expected.abs().max() + 1e-12)
+        assert torch.allclose(gradient, expected, rtol=1e-4, atol=most), name
+
+
+def test_a_loss_is_told_the_step_before_it_and_its_parts_are() -> None:
+    part = Noting()
+    state = state_of(model_without_noise(), accumulate=2)
+    state.loss = Composite(parts=[(1.0, part)])
+    for _ in range(2):
+        taken(state)
+    assert part.steps == [0, 1]
 
 
 # --- steps that are left undone -----------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from deeplabx.run.description import config_from_plain, options_of
 from tests.conftest import TINY, Deeplabx, TrainTiny, compose_plain
 
 BOTH = (
-    "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true}, {name: lovasz, weight: 0.5}]"
+    "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true}, {name: lovasz, weight: 0.5}, "
+    "{name: ohem, exact: false}]"
 )
 
 
@@ -180,20 +181,22 @@ def test_a_stored_config_comes_back_and_nonsense_in_it_is_an_error() -> None:
 def test_class_weights_of_a_part_are_counted_once_said_and_stored(
     train_tiny: TrainTiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = train_tiny("run", "loss=composite", BOTH, "schedule.max_iters=2")
-    assert (
-        "class weights of loss.parts[0] (cross_entropy): background 0." in (folder / "train.log").read_text()
-    )
+    settings = ["loss=composite", BOTH, "schedule.max_iters=2", "trainer.accumulate=2"]
+    folder = train_tiny("run", *settings)
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert log.count("its gradient is not that of the whole batch") == 1
+    assert "loss=ohem is computed for each pass of each process separately" in log
+    assert "class weights of loss.parts[0] (cross_entropy): background 0." in log
     samples = dataset_of(compose_plain(*TINY).dataset, split="train")
     expected = balanced_weights("enet", pixels_counted(samples, workers=0))
-    parts = yaml.safe_load((folder / "config.yaml").read_text())["loss"]["parts"]
+    parts = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["loss"]["parts"]
     assert parts[0]["class_weights"] == expected
     monkeypatch.setattr("deeplabx.run.class_weights.pixels_counted", None)  # a resumed run counts nothing
     (folder / "DONE").unlink()
-    assert train_tiny("run", "loss=composite", BOTH, "schedule.max_iters=2", "resume=true") == folder
+    assert train_tiny("run", *settings, "resume=true") == folder
     (folder / "DONE").unlink()
     with pytest.raises(ConfigError, match=r"this run was made with other settings: loss\.parts was"):
-        train_tiny("run", "loss=composite", "schedule.max_iters=2", "resume=true")
+        train_tiny("run", "loss=composite", *settings[2:], "resume=true")
 
 
 def test_a_wrong_number_of_weights_names_the_part(train_tiny: TrainTiny) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from deeplabx import registry
-from deeplabx.loss import lovasz
+from deeplabx.loss import one_hot
 from tests.engine.test_repeatable_step import Watch
 from tests.loss.cases import CLASSES, IGNORE, SINGLE, Case, batch, composite, gradient, mean
 
@@ -87,6 +87,18 @@ def test_the_order_in_memory_does_not_matter(case: Case) -> None:
 
 
 @every
+def test_labels_that_are_strided_and_a_wide_ignore_index_are_the_same(case: Case) -> None:
+    """A model may use every eighth label only; a data set of many classes ignores 65535."""
+    logits, labels = batch()
+    loss = case.build()
+    finer = labels.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    expected = loss(logits, labels, ignore_index=IGNORE)
+    assert torch.equal(loss(logits, finer[:, ::8, ::8], ignore_index=IGNORE), expected)
+    wide = torch.where(labels == IGNORE, 65535, labels)
+    assert torch.equal(loss(logits, wide, ignore_index=65535), expected)
+
+
+@every
 def test_the_gradient_of_many_classes_is_finite_and_only_some_are_there(case: Case) -> None:
     torch.manual_seed(0)
     weights = {"class_weights": [1.0] * 150} if "class_weights" in case.settings else {}
@@ -123,7 +135,7 @@ def test_one_step_against_the_gradient_lowers_the_loss(case: Case) -> None:
 def test_no_operator_varies_on_a_gpu_or_makes_the_host_wait(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lovasz, "waits_are_free", lambda logits: False)
+    monkeypatch.setattr(one_hot, "waits_are_free", lambda tensor: False)
     logits, labels = batch()
     loss, logits = case.build(), logits.float().requires_grad_()
     with Watch() as watch:

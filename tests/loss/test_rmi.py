@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deeplabx.loss import one_hot
 from deeplabx.loss.rmi import Region
 from deeplabx.registry import build
 from tests.loss.cases import CLASSES, IGNORE, batch, gradient, mean
@@ -91,3 +92,10 @@ def test_float32_is_as_good_as_float64() -> None:
     exact = gradient(loss, logits.double(), labels)
     error = (gradient(loss, logits, labels).double() - exact).abs().max()
     assert float(error / exact.abs().max()) < 1e-4
+
+
+def test_asking_which_classes_are_there_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = batch(size=(13, 16))
+    own = gradient(build("loss", "rmi"), logits, labels)
+    monkeypatch.setattr(one_hot, "waits_are_free", lambda tensor: False)
+    assert torch.allclose(gradient(build("loss", "rmi"), logits, labels), own, rtol=1e-12, atol=1e-17)
