@@ -436,16 +436,20 @@ def differences_of(experiment: Experiment, out: Path) -> list[dict[str, Any]]:
 
 
 def write(arguments: argparse.Namespace) -> None:
-    """Gather what is finished below `out`; other experiments keep their records."""
+    """Gather what is finished below `out`; all else keeps its records, as long as it is an experiment."""
     stored = read_json(RECORDS) if RECORDS.is_file() else {}
     for experiment in EXPERIMENTS:
-        jobs = [job for job in jobs_of(experiment) if is_finished(job.folder(arguments.out))]
-        if not jobs:
+        jobs = jobs_of(experiment)
+        finished = [job for job in jobs if is_finished(job.folder(arguments.out))]
+        if not finished:
             continue
-        found: dict[str, Any] = {"rows": [record_of(job, arguments.out) for job in jobs]}
-        if experiment.baseline is not None and len(jobs) == len(jobs_of(experiment)):
-            found["differences"] = differences_of(experiment, arguments.out.resolve())
-        stored[experiment.name] = found
+        before = stored.get(experiment.name, {"rows": []})
+        rows = {(row["entry"], row["seed"]): row for row in before["rows"]}
+        rows |= {(job.entry.name, job.seed): record_of(job, arguments.out) for job in finished}
+        in_order = [rows.get((entry.name, seed)) for entry in experiment.entries for seed in entry.seeds]
+        stored[experiment.name] = {**before, "rows": [row for row in in_order if row is not None]}
+        if experiment.baseline is not None and len(finished) == len(jobs):
+            stored[experiment.name]["differences"] = differences_of(experiment, arguments.out.resolve())
     write_json(RECORDS, {one.name: stored[one.name] for one in EXPERIMENTS if one.name in stored})
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), read_json(RECORDS)), encoding="utf-8")
 
@@ -504,11 +508,12 @@ def mean_and_std(values: Sequence[float]) -> str:
 
 def entries_table(record: dict[str, Any]) -> Iterator[str]:
     differences = {one["entry"]: one for one in record.get("differences", [])}
+    timed = any(row["minutes"] is not None for row in record["rows"])
     published = any(row["published"] is not None for row in record["rows"])
     head = ["", "mIoU", "seeds"]
     head += ["published"] if published else []
     head += ["difference", "95 % interval", "p"] if differences else []
-    head += ["steps", "minutes", "machine", "commit", "date"]
+    head += ["steps", *(["minutes"] if timed else []), "machine", "commit", "date"]
     rows = []
     for entry, runs in by_entry(record).items():
         row = [entry, mean_and_std([run["miou"] for run in runs])]
@@ -516,10 +521,11 @@ def entries_table(record: dict[str, Any]) -> Iterator[str]:
         if published:
             row.append("" if runs[0]["published"] is None else f"{runs[0]['published']:.2f}")
         if differences:
-            row += difference_cells(differences[entry])
+            row += difference_cells(differences[entry]) if entry in differences else ["", "", ""]
         minutes = [run["minutes"] for run in runs if run["minutes"] is not None]
         row.append(" ".join(sorted({str(run["step"]) for run in runs})))
-        row.append(f"{statistics.fmean(minutes):.0f}" if minutes else "")
+        if timed:
+            row.append(f"{statistics.fmean(minutes):.0f}" if minutes else "")
         row += [joined(run[key] for run in runs) for key in ("machine", "commit", "date")]
         rows.append(row)
     return markdown(head, rows)
