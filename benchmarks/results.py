@@ -85,6 +85,11 @@ LONG = (
     "schedule.warmup_iters=100",
 )
 BALANCED = ("loss.class_balance=enet", "loss.keep_priors=true")
+WITH_LOVASZ = (
+    "loss=composite",
+    "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true},{name: lovasz, weight: 0.5}]",
+)
+UNFOLDED = ("trainer.unfold_norm=128", "trainer.freeze_backbone_norm=false")
 TWO = (0, 1)
 EXPERIMENTS = (
     Experiment(
@@ -109,21 +114,14 @@ EXPERIMENTS = (
         (
             Entry("cross-entropy", BALANCED, seeds=TWO),
             Entry("without class balance", seeds=TWO),
-            Entry(
-                "+ 0.5 `lovasz`",
-                (
-                    "loss=composite",
-                    "loss.parts=[{name: cross_entropy, class_balance: enet, keep_priors: true},"
-                    "{name: lovasz, weight: 0.5}]",
-                ),
-                seeds=TWO,
-            ),
+            Entry("+ 0.5 `lovasz`", WITH_LOVASZ, seeds=TWO),
             Entry("`ohem`, the hardest quarter", ("loss=ohem", *BALANCED), seeds=TWO),
             Entry(
                 "unfolded batch norms",
-                (*BALANCED, "trainer.unfold_norm=128", "trainer.freeze_backbone_norm=false"),
+                (*BALANCED, *UNFOLDED),
                 seeds=TWO,
             ),
+            Entry("both", (*WITH_LOVASZ, *UNFOLDED), seeds=TWO),
             Entry("`schedule=step`", (*BALANCED, "schedule=step", "schedule.every=100"), seeds=TWO),
             Entry("`backbone.output_stride=8`", (*BALANCED, "backbone.output_stride=8"), seeds=TWO),
         ),
