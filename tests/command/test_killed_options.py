@@ -1,4 +1,4 @@
-"""Every optimizer and schedule through the command line: killed at a random step and resumed, the weights are
+"""Every optimizer, schedule and loss, and the averages of weights, through the command line: killed at a random step and resumed, the weights are
 those of a run that was not.
 """
 
@@ -34,6 +34,16 @@ OPTIONS = [
     f"{TORCH}Rprop schedule=constant optimizer.weight_decay=0",
     f"{TORCH}SGD optimizer.settings.momentum=0.9 optimizer.settings.dampening=0.5",
     "trainer.scale_lr=sqrt",
+    "loss=cross_entropy loss.label_smoothing=0.1 loss.class_balance=enet loss.keep_priors=true",
+    "loss=ohem loss.anneal_steps=4",
+    "loss=focal loss.class_balance=effective_number",
+    "loss=boundary",
+    "loss=dice trainer.swa_start=0.4 trainer.swa_every=2",
+    "loss=tversky trainer.ema_decay=0.9",
+    "loss=lovasz",
+    "loss=rmi trainer.patience=3",
+    "loss=composite",
+    "trainer.find_lr=true trainer.find_lr_steps=20",
 ]
 
 
