@@ -1,5 +1,5 @@
-"""Every optimizer, schedule, loss and average of weights through the command line: killed at a random step, and
-resumed, the weights are those of a run that was not.
+"""Every optimizer, schedule, loss and average of weights through the command line: killed at a random step,
+and resumed, the weights are those of a run that was not.
 """
 
 import random
