@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from deeplabx.command.compose import checked
 from deeplabx.command.list import expected_words
 from deeplabx.command.yaml_files import choices, conf_dir, contents
-from deeplabx.config import checks
 from deeplabx.model.contract import DeepLab
 from deeplabx.run.build import (
     batches_of,
@@ -63,7 +63,7 @@ SMALL = [
 
 @functools.cache
 def config_of(recipe: str) -> Any:
-    return checks.checked(recipe_config(recipe))
+    return checked(recipe_config(recipe))
 
 
 def slow_but_for(recipes: Iterable[str], fast: Iterable[str]) -> list[Any]:
