@@ -204,10 +204,10 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
     """Raise an error where a stage cannot start from the one before it, or its data is not there: before the
     first step of the first, not hours later.
     """
-    before: tuple[str, list[str], dict[str, torch.Size]] | None = None
+    before: tuple[str, list[str], dict[str, torch.Size]] | None = None  # name, classes, shapes
     for stage, _ in parts:
         with named(stage.name):
-            data, name = stage.config.dataset, stage.name
+            data = stage.config.dataset
             training, validation = (dataset_of(data, split=one) for one in (data.train_split, data.split))
             refuse_different_classes(training, validation)
             with torch.device("meta"):
@@ -220,20 +220,21 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
                 if not key.endswith("num_batches_tracked")  # which frozen batch norms do not have
             }
             if before is not None:
-                if before[1] != training.classes:
-                    other = [one for one in training.classes if one not in before[1]] or training.classes
+                name, classes, others = before
+                if classes != training.classes:
+                    new = [one for one in training.classes if one not in classes] or training.classes
                     raise ConfigError(
-                        f"its classes are not those of stage {before[0]}: {listed(other)}",
+                        f"its classes are not those of stage {name}: {listed(new)}",
                         hint="all stages of a run have the same classes",
                     )
-                differing = [key for key in {**shapes, **before[2]} if shapes.get(key) != before[2].get(key)]
+                differing = [key for key in {**shapes, **others} if shapes.get(key) != others.get(key)]
                 if differing:
                     raise ConfigError(
-                        f"its network is not that of stage {before[0]}: {listed(differing, 3)} differ",
+                        f"its network is not that of stage {name}: {listed(differing, 3)} differ",
                         hint="a stage changes what leaves the weights as they are, such as "
                         "backbone.output_stride and model.norm=frozen",
                     )
-            before = name, training.classes, shapes
+            before = stage.name, training.classes, shapes
 
 
 # --- one after another --------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def run_parts(
             last = number == len(parts) - 1
             with named(stage.name):
                 best = train(own, place, overrides=words, watch=watch if last else None)
-    print(f"all {len(parts)} stages are done: best mIoU of the last one {best:.4f}, in {folder}")
+    print(f"stages done: {len(parts)} of {len(parts)}; best mIoU of the last one {best:.4f}, in {folder}")
     return best
 
 
@@ -355,17 +356,17 @@ def words_of(parts: Sequence[Part], number: int, overrides: Sequence[str]) -> li
     """What the log of a stage says of it."""
     stage = parts[number].stage
     own = " ".join(f"{key}={as_written(value)}" for key, value in stage.changes.items())
-    words = [f"stage {number + 1} of {len(parts)}, {stage.name}: {own or 'the settings of the run'}"]
+    words = [f"stage {number + 1} of {len(parts)}, {stage.name}: {own or 'no settings of its own'}"]
     if number:
         words.append(
-            f"it starts from the {stage.start} checkpoint of stage {parts[number - 1].stage.name}, with a "
-            "new optimizer and its own steps"
+            f"starts from the {stage.start} checkpoint of stage {parts[number - 1].stage.name}, at step 0, "
+            "with a new optimizer and schedule"
         )
     for key in stage.changes:
         if stages.is_set_for_all(overrides, stage.name, key):
             words.append(
-                f"{key} of the command line counts in every stage, in this one too; "
-                f"stages.{stage.name}.{key}=VALUE sets it here alone"
+                f"{key} of the command line applies to every stage; "
+                f"stages.{stage.name}.{key}=VALUE sets it in this one"
             )
     return words
 

@@ -71,7 +71,8 @@ ALGORITHMS: dict[str, dict[str, Rule]] = {
     "Rprop": {"etas": Rule({"above": 0}, length=2), "step_sizes": Rule({"above": 0}, length=2)},
     "SGD": {"momentum": SHARE, "dampening": SHARE, "nesterov": FLAG},
 }
-# torch's own learning rates, of which a run's may differ for good reasons.
+# PyTorch's default learning rates, with which the run doctor compares optimizer.lr. Those of Rprop and SGD
+# say little: the first uses it in one step only, and that of the second depends on the data.
 USUAL_LR = {
     "ASGD": 1e-2,
     "Adadelta": 1.0,

@@ -206,7 +206,7 @@ def test_the_keys_of_factors_are_parameters() -> None:
         ),
         (
             ["optimizer.layer_decay=0.5"],
-            ["parameter groups: layer decay 0.5, over 18 units of the backbone down to 3.81e-06 times"],
+            ["parameter groups: layer decay 0.5 over 18 units of the backbone, smallest factor 3.81e-06"],
         ),
         (["optimizer.no_decay=null"], ["parameter groups: all parameters are decayed"]),
     ],
