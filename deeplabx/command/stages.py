@@ -21,7 +21,7 @@ from deeplabx.command.train import train
 from deeplabx.config import schema, stages
 from deeplabx.config.checks import check_stages
 from deeplabx.config.fields import walk
-from deeplabx.config.stages import Stage, stages_of
+from deeplabx.config.stages import Stage, named, stages_of
 from deeplabx.dataset.check.same_classes import refuse_different_classes
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
@@ -38,13 +38,13 @@ from deeplabx.engine.stage_folders import (
 from deeplabx.errors import (
     CheckpointError,
     ConfigError,
-    DeeplabxError,
     PreemptedError,
     StoppedError,
     listed,
 )
 from deeplabx.run import plugins
 from deeplabx.run.build import dataset_of, model_of
+from deeplabx.run.class_weights import refuse_other_number
 from deeplabx.run.description import Change, options_of
 from deeplabx.run.folder import (
     config_of,
@@ -210,6 +210,7 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
             data = stage.config.dataset
             training, validation = (dataset_of(data, split=one) for one in (data.train_split, data.split))
             refuse_different_classes(training, validation)
+            refuse_other_number(stage.config, training.classes)
             with torch.device("meta"):
                 model = model_of(
                     stage.config, num_classes=len(training.classes), in_channels=training.channels
@@ -369,16 +370,6 @@ def words_of(parts: Sequence[Part], number: int, overrides: Sequence[str]) -> li
                 f"stages.{stage.name}.{key}=VALUE sets it in this one"
             )
     return words
-
-
-@contextlib.contextmanager
-def named(stage: str) -> Iterator[None]:
-    """Have errors name the stage."""
-    try:
-        yield
-    except DeeplabxError as error:
-        error.message = f"stage {stage}: {error.message}"
-        raise
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import range_words, walk
-from deeplabx.config.stages import stages_of
+from deeplabx.config.stages import named, stages_of
 from deeplabx.config.torch_optimizers import check_algorithm
 from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
@@ -44,12 +44,9 @@ def checked(config: DictConfig) -> Any:
 def check_stages(config: schema.TrainConfig) -> None:
     """Check the config of every stage of a run before the first one begins. Raises ConfigError."""
     for stage in stages_of(config):
-        try:
+        with named(stage.name):
             check(stage.config)
             refuse_contradicting_weights(stage.config.loss)
-        except ConfigError as error:
-            error.message = f"stage {stage.name}: {error.message}"
-            raise
 
 
 def checked_section(config: DictConfig, name: str) -> Any:

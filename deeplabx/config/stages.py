@@ -5,6 +5,7 @@
 What the command line sets for the run counts in every stage; `stages.second.optimizer.lr=0.002` in one.
 """
 
+import contextlib
 import copy
 import dataclasses
 import re
@@ -20,7 +21,7 @@ from deeplabx.config.fields import setting_type, type_words, walk
 from deeplabx.config.paths import expanded_paths
 from deeplabx.config.stored import is_small
 from deeplabx.config.unknown import meant
-from deeplabx.errors import ConfigError, quoted
+from deeplabx.errors import ConfigError, DeeplabxError, quoted
 
 KEY = "stages"
 NAME = re.compile(r"[A-Za-z]\w{0,39}")
@@ -96,6 +97,16 @@ def stage_of(config: schema.TrainConfig, name: str, table: Any, *, first: bool) 
     if changes.get("schedule.max_iters") is not None:
         values["trainer.epochs"] = None  # of the run, which this stage's own length replaces
     return Stage(name, replaced(whole, values, key=key, known=known), changes, start)
+
+
+@contextlib.contextmanager
+def named(stage: str) -> Iterator[None]:
+    """Have errors name the stage."""
+    try:
+        yield
+    except DeeplabxError as error:
+        error.message = f"stage {stage}: {error.message}"
+        raise
 
 
 def leaves(

@@ -15,6 +15,7 @@ from deeplabx.config.checks import check_stages
 from deeplabx.config.fields import walk
 from deeplabx.config.stages import stages_of
 from deeplabx.errors import ConfigError
+from tests.conftest import Compose
 
 TWO = """# @package _global_
 optimizer: {weight_decay: 0.0002}
@@ -135,3 +136,22 @@ def test_a_length_of_the_command_line_replaces_one_of_the_other_kind(tmp_path: P
         for overrides in ([], ["schedule.max_iters=3"], ["trainer.epochs=2"])
     ]
     assert lengths == [[(550, None), (550, 5.0)], [(3, None), (3, None)], [(550, 2.0), (550, 2.0)]]
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ("[]", "stage b: loss.parts=.* is empty"),
+        ("[{name: dise}]", "stage b: loss.parts.0..name='dise'.* Did you mean dice?"),
+        ("[{name: ohem, share: 3}]", "stage b: loss.parts.0..share=3.0 is out of range"),
+        ("[{name: ohem, keep_priors: true}]", "stage b: loss.parts.0..keep_priors=true, but there are no"),
+    ],
+)
+def test_the_parts_of_a_loss_are_checked_in_every_stage(compose: Compose, parts: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose("loss=composite", f"stages={{a: {{}}, b: {{loss: {{parts: {parts}}}}}}}")
+
+
+def test_a_list_of_the_wrong_type_is_shown_whole(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"loss.parts=\[cross_entropy, lovasz\] must be a list"):
+        compose("loss=composite", "loss.parts=[cross_entropy, lovasz]")
