@@ -70,7 +70,7 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
     if max_iters == planned:
         print(
             f"{folder} ended at step {step} of {planned}, for trainer.patience={before.trainer.patience}. "
-            "Its evaluations are counted anew from there."
+            "The evaluations of trainer.patience are counted again from there."
         )
         return train(after, folder, overrides=overrides_of(folder))
     old, new = schedule_of(before.schedule), schedule_of(replace(before.schedule, max_iters=max_iters))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deeplabx.command.job import Job, Watch
 from deeplabx.command.train_evaluations import Evaluations, tried
-from deeplabx.command.train_preparation import prepared
+from deeplabx.command.train_preparation import Prepared, prepared
 from deeplabx.config import schema
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
@@ -61,7 +61,7 @@ from deeplabx.run.opening import opening_words
 from deeplabx.run.report import REPORT, Reports
 from deeplabx.run.tracking import tracked_run, tracker_of
 from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
-from deeplabx.tracker.contract import Tracker
+from deeplabx.tracker.contract import Run, Tracker
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
@@ -154,16 +154,29 @@ def run(
     started = time.perf_counter()
     tracker = tracker_of(config) if is_main() else Tracker()
     ready = prepared(config, folder, stop=stop)
+    tracked = tracked_run(ready.config, folder, overrides, first_step=ready.state.step)
+    if is_main():
+        tracker.begin(tracked)
+        checkpoints.repair(folder / "checkpoints", ready.state)
+        write_run_files(ready.config, folder, overrides, ready.environment)
+        write_names(folder, ready.images)
+    return trained(ready, folder, tracked=tracked, tracker=tracker, stop=stop, watch=watch, started=started)
+
+
+def trained(
+    ready: Prepared,
+    folder: Path,
+    *,
+    tracked: Run,
+    tracker: Tracker,
+    stop: StopRequest,
+    watch: Watch | None,
+    started: float,
+) -> float:
+    """Train a prepared run to its end. The best mIoU. started: when its process began, by perf_counter."""
     config, state, loading = ready.config, ready.state, ready.loading
     training, validation, device = ready.training, ready.validation, ready.device
     normalization = state.model.backbone.normalization
-    tracked = tracked_run(config, folder, overrides, first_step=state.step)
-    if is_main():
-        tracker.begin(tracked)
-        checkpoints.repair(folder / "checkpoints", state)
-        write_run_files(config, folder, overrides, ready.environment)
-        write_names(folder, ready.images)
-
     untracked = replace(config, tracker=schema.TrackerSettings(name="none"))  # weights do not depend on it
     description = Description(
         untracked, list(training.classes), training.palette, training.ignore_index, normalization, ready.data

@@ -107,7 +107,7 @@ def prepared(config: schema.TrainConfig, folder: Path, *, stop: StopRequest) -> 
     if found:
         refuse_changed(config, found, extensions_of(folder))
     checkpoints.restore(state, found)
-    count_anew(state, broadcast(extensions_of(folder) if is_main() else []))
+    restart_patience(state, broadcast(extensions_of(folder) if is_main() else []))
 
     environment = environment_of(config, device, workers=loading.workers) if is_main() else {}
     moved = changed_words(folder, environment) if found else []
@@ -128,7 +128,7 @@ def prepared(config: schema.TrainConfig, folder: Path, *, stop: StopRequest) -> 
     )
 
 
-def count_anew(state: TrainState, extensions: list[dict[str, int]]) -> None:
+def restart_patience(state: TrainState, extensions: list[dict[str, int]]) -> None:
     """Let a run that was extended at this step have its whole patience again."""
     if extensions and extensions[-1]["at_step"] == state.step:
         state.without_better = 0
