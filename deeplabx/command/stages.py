@@ -15,14 +15,16 @@ import torch
 import yaml
 
 from deeplabx import __version__
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.command.job import Watch
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.train import train
 from deeplabx.config import schema, stages
 from deeplabx.config.checks import check_stages
 from deeplabx.config.fields import walk
-from deeplabx.config.stages import Stage, stages_of
+from deeplabx.config.stages import Stage, named, stages_of
 from deeplabx.dataset.check.same_classes import refuse_different_classes
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
 from deeplabx.engine.checkpoint_folder import pointed
@@ -38,13 +40,23 @@ from deeplabx.engine.stage_folders import (
 from deeplabx.errors import (
     CheckpointError,
     ConfigError,
-    DeeplabxError,
     PreemptedError,
     StoppedError,
     listed,
 )
+from deeplabx.model.contract import DeepLab
+from deeplabx.process.distributed import resolve_device
 from deeplabx.run import plugins
-from deeplabx.run.build import dataset_of, model_of
+from deeplabx.run.build import (
+    dataset_of,
+    freeze,
+    loss_of,
+    model_of,
+    optimizer_of,
+    refuse_augment,
+    schedule_of,
+)
+from deeplabx.run.class_weights import refuse_other_weights
 from deeplabx.run.description import Change, options_of
 from deeplabx.run.folder import (
     config_of,
@@ -54,6 +66,7 @@ from deeplabx.run.folder import (
     write_config,
 )
 from deeplabx.run.paths import absolute, refuse_moved, with_absolute_paths
+from deeplabx.run.resolve import resolved
 
 MARKS = ("FAILED", "INTERRUPTED")
 STOPS = (StoppedError, PreemptedError, KeyboardInterrupt, SystemExit)
@@ -214,6 +227,7 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
                 model = model_of(
                     stage.config, num_classes=len(training.classes), in_channels=training.channels
                 )
+            refuse_before_weights(stage.config, model, training)
             shapes = {
                 key: value.shape
                 for key, value in model.state_dict().items()
@@ -234,6 +248,21 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
                         "backbone.output_stride and model.norm=frozen",
                     )
             before = name, training.classes, shapes
+
+
+def refuse_before_weights(config: schema.TrainConfig, model: DeepLab, training: ReadableSet) -> None:
+    """Raise the errors that the run of a stage would have before its first step, but for those of weights. It
+    is run last of all stages, perhaps days later. model: on the meta device; it is changed.
+    """
+    device = resolve_device(config.trainer.devices)
+    config = resolved(config, images=len(training), device=device)
+    channels = training.channels  # whose statistics the weights may bring
+    refuse_augment(config, training, Normalization([0.0] * channels, [1.0] * channels))
+    refuse_other_weights(config, training)
+    schedule_of(config.schedule)
+    loss_of(config.loss)
+    freeze(config.trainer, model)
+    optimizer_of(config, model.to_empty(device="cpu"))  # whose memory is not touched
 
 
 # --- one after another --------------------------------------------------------------------------------------
@@ -293,7 +322,7 @@ def start_of(parts: Sequence[Part], number: int) -> str | None:
 
 def own_overrides(overrides: Sequence[str], stage: Stage, start: str | None) -> list[str]:
     """The overrides of a run that does what the stage does."""
-    drop = {*stage.changes, "stages", "init_from"}
+    drop = {*stage.differing, "stages", "init_from"}
     added: list[str] = ["stages=null"]
     if stage.changes.get("schedule.max_iters") is not None:
         drop, added = drop | {"trainer.epochs"}, [*added, "trainer.epochs=null"]
@@ -305,7 +334,7 @@ def own_overrides(overrides: Sequence[str], stage: Stage, start: str | None) -> 
         for one, key in zip(overrides, keys, strict=True)
         if key not in drop and not key.startswith("stages.")
     ]
-    changes = {key: value for key, value in stage.changes.items() if key != "init_from"}
+    changes = {key: value for key, value in stage.differing.items() if key != "init_from"}
     return [
         *kept,
         *added,
@@ -354,7 +383,7 @@ def write_plan(config: schema.TrainConfig, parts: Sequence[Part], folder: Path, 
 def words_of(parts: Sequence[Part], number: int, overrides: Sequence[str]) -> list[str]:
     """What the log of a stage says of it."""
     stage = parts[number].stage
-    own = " ".join(f"{key}={as_written(value)}" for key, value in stage.changes.items())
+    own = " ".join(f"{key}={as_written(value)}" for key, value in stage.differing.items())
     words = [f"stage {number + 1} of {len(parts)}, {stage.name}: {own or 'the settings of the run'}"]
     if number:
         words.append(
@@ -368,16 +397,6 @@ def words_of(parts: Sequence[Part], number: int, overrides: Sequence[str]) -> li
                 f"stages.{stage.name}.{key}=VALUE sets it here alone"
             )
     return words
-
-
-@contextlib.contextmanager
-def named(stage: str) -> Iterator[None]:
-    """Have errors name the stage."""
-    try:
-        yield
-    except DeeplabxError as error:
-        error.message = f"stage {stage}: {error.message}"
-        raise
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import trainer
 from deeplabx.engine.checkpoint_folder import place
 from deeplabx.engine.state import TrainState
-from deeplabx.errors import CheckpointError, ConfigError, DataError, StoppedError
+from deeplabx.errors import CheckpointError, ConfigError, DataError, DeviceError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.evaluated import evaluations_of
 from deeplabx.run.folder import write_result
@@ -234,9 +234,12 @@ def test_what_cannot_be_the_next_stage_is_refused_before_the_first_step(tmp_path
         "stages.second.dataset.train_split=trainval": r"stage second: .*trainval",
         "stages.second.model.channels=128": r"stage second: its network is not that of stage first: .*differ",
         "stages.second.model.norm=group": r"stage second: its network is not that of stage first",
+        "stages.second.loss.class_weights=[1,2]": r"stage second: loss.class_weights has 2 values",
+        "stages.second.trainer.precision=fp16": r"stage second: trainer.precision=fp16 needs a GPU",
+        "stages.second={schedule: {warmup_iters: 9}, trainer: {epochs: 0.1}}": r"stage second: schedule.warm",
     }.items():
         folder = tmp_path / "run"
-        with pytest.raises((ConfigError, DataError), match=words):
+        with pytest.raises((ConfigError, DataError, DeviceError), match=words):
             started(folder, override)
         assert list(folder.iterdir()) == []
 
