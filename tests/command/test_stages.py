@@ -260,6 +260,19 @@ def test_a_stage_can_start_from_the_best_checkpoint(own: Path) -> None:
     assert stored["init_from"] == str(first / "step-00000001")
 
 
+def test_runs_that_differ_in_the_seed_are_compared_as_such(whole: Path, own: Path) -> None:
+    for path in (own / "config.yaml", own / "stages" / NAMES[1] / "config.yaml"):
+        plain = yaml.safe_load(path.read_text(encoding="utf-8")) | {"seed": 1}
+        if plain["init_from"]:
+            plain["init_from"] = str(own / "stages" / NAMES[0])
+        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    first, second = (dict(evaluations_of(run)[0][0].settings) for run in (whole, own))
+    assert {key for key in {**first, **second} if first.get(key) != second.get(key)} == {"seed"}
+    assert (first["stages"], first["stages.second.optimizer.lr"]) == (["first", "second"], 0.02)
+    assert first["optimizer.lr"] == config_of(*STAGES).optimizer.lr
+    assert first["trainer.lr_batch_size"] is not None  # as it was resolved
+
+
 def test_other_stages_and_settings_are_not_resumed(own: Path, tmp_path: Path) -> None:
     before = times(own)
     for override, words in {
