@@ -283,7 +283,7 @@ def run_parts(
         settle(parts, folder)
         best = refuse_or_find_finished(parts[-1].folder, resume=True)
         assert best is not None, "the last stage is done"
-        print(f"{folder} is finished, in all {len(parts)} stages: best mIoU of the last one {best:.4f}")
+        print(f"{folder} is finished, in {all_words(parts)}: best mIoU of the last one {best:.4f}")
         return best
     refuse_unfit([part for part in parts if not part.is_done])
     if config is not None:
@@ -300,8 +300,13 @@ def run_parts(
             last = number == len(parts) - 1
             with named(stage.name):
                 best = train(own, place, overrides=words, watch=watch if last else None)
-    print(f"all {len(parts)} stages are done: best mIoU of the last one {best:.4f}, in {folder}")
+    done = "are" if len(parts) > 1 else "is"
+    print(f"{all_words(parts)} {done} done: best mIoU of the last one {best:.4f}, in {folder}")
     return best
+
+
+def all_words(parts: Sequence[Part]) -> str:
+    return f"all {len(parts)} stages" if len(parts) > 1 else "its one stage"
 
 
 def start_of(parts: Sequence[Part], number: int) -> str | None:
