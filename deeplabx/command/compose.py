@@ -324,18 +324,16 @@ def checked(config: DictConfig) -> Any:
     """
     plain = checks.checked(config)
     if isinstance(plain, schema.TrainConfig):
-        check_parts(plain.loss)
+        check_loss_parts(plain.loss)
         for stage in stages.stages_of(plain):
             with stages.named(stage.name):
-                check_parts(stage.config.loss)
+                check_loss_parts(stage.config.loss)
         plain.loss = loss_parts.completed(plain.loss, settings_of=registry.settings_of)
     return plain
 
 
-def check_parts(loss: schema.LossSettings) -> None:
-    """Raise ConfigError for a part of a composite loss that is none, or whose class weights contradict each
-    other.
-    """
+def check_loss_parts(loss: schema.LossSettings) -> None:
+    """Raise ConfigError for a part of a composite loss that cannot be."""
     for index, part in enumerate(loss_parts.parts_of(loss, settings_of=registry.settings_of)):
         checks.refuse_contradicting_weights(part.settings, key=loss_parts.key_of(loss, index))
 

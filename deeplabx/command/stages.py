@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from deeplabx import __version__
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.command.job import Watch
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.train import train
@@ -23,6 +24,7 @@ from deeplabx.config.checks import check_stages
 from deeplabx.config.fields import walk
 from deeplabx.config.stages import Stage, named, stages_of
 from deeplabx.dataset.check.same_classes import refuse_different_classes
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
 from deeplabx.engine.checkpoint_folder import pointed
@@ -42,9 +44,19 @@ from deeplabx.errors import (
     StoppedError,
     listed,
 )
+from deeplabx.model.contract import DeepLab
+from deeplabx.process.distributed import resolve_device
 from deeplabx.run import plugins
-from deeplabx.run.build import dataset_of, model_of
-from deeplabx.run.class_weights import refuse_other_number
+from deeplabx.run.build import (
+    dataset_of,
+    freeze,
+    loss_of,
+    model_of,
+    optimizer_of,
+    refuse_augment,
+    schedule_of,
+)
+from deeplabx.run.class_weights import refuse_other_weights
 from deeplabx.run.description import Change, options_of
 from deeplabx.run.folder import (
     config_of,
@@ -54,6 +66,7 @@ from deeplabx.run.folder import (
     write_config,
 )
 from deeplabx.run.paths import absolute, refuse_moved, with_absolute_paths
+from deeplabx.run.resolve import resolved
 
 MARKS = ("FAILED", "INTERRUPTED")
 STOPS = (StoppedError, PreemptedError, KeyboardInterrupt, SystemExit)
@@ -210,11 +223,11 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
             data = stage.config.dataset
             training, validation = (dataset_of(data, split=one) for one in (data.train_split, data.split))
             refuse_different_classes(training, validation)
-            refuse_other_number(stage.config, training.classes)
             with torch.device("meta"):
                 model = model_of(
                     stage.config, num_classes=len(training.classes), in_channels=training.channels
                 )
+            refuse_before_weights(stage.config, model, training)
             shapes = {
                 key: value.shape
                 for key, value in model.state_dict().items()
@@ -238,6 +251,21 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
             before = stage.name, training.classes, shapes
 
 
+def refuse_before_weights(config: schema.TrainConfig, model: DeepLab, training: ReadableSet) -> None:
+    """Raise the errors that the run of a stage would have before its first step, but for those of weights. It
+    is run last of all stages, perhaps days later. model: on the meta device; it is changed.
+    """
+    device = resolve_device(config.trainer.devices)
+    config = resolved(config, images=len(training), device=device)
+    channels = training.channels  # whose statistics the weights may bring
+    refuse_augment(config, training, Normalization([0.0] * channels, [1.0] * channels))
+    refuse_other_weights(config, training)
+    schedule_of(config.schedule)
+    loss_of(config.loss)
+    freeze(config.trainer, model)
+    optimizer_of(config, model.to_empty(device="cpu"))  # whose memory is not touched
+
+
 # --- one after another --------------------------------------------------------------------------------------
 
 
@@ -256,7 +284,7 @@ def run_parts(
         settle(parts, folder)
         best = refuse_or_find_finished(parts[-1].folder, resume=True)
         assert best is not None, "the last stage is done"
-        print(f"{folder} is finished, in all {len(parts)} stages: best mIoU of the last one {best:.4f}")
+        print(f"{folder} is finished, in {all_words(parts)}: best mIoU of the last one {best:.4f}")
         return best
     refuse_unfit([part for part in parts if not part.is_done])
     if config is not None:
@@ -273,8 +301,13 @@ def run_parts(
             last = number == len(parts) - 1
             with named(stage.name):
                 best = train(own, place, overrides=words, watch=watch if last else None)
-    print(f"stages done: {len(parts)} of {len(parts)}; best mIoU of the last one {best:.4f}, in {folder}")
+    done = "are" if len(parts) > 1 else "is"
+    print(f"{all_words(parts)} {done} done: best mIoU of the last one {best:.4f}, in {folder}")
     return best
+
+
+def all_words(parts: Sequence[Part]) -> str:
+    return f"all {len(parts)} stages" if len(parts) > 1 else "its one stage"
 
 
 def start_of(parts: Sequence[Part], number: int) -> str | None:
@@ -295,7 +328,7 @@ def start_of(parts: Sequence[Part], number: int) -> str | None:
 
 def own_overrides(overrides: Sequence[str], stage: Stage, start: str | None) -> list[str]:
     """The overrides of a run that does what the stage does."""
-    drop = {*stage.changes, "stages", "init_from"}
+    drop = {*stage.differing, "stages", "init_from"}
     added: list[str] = ["stages=null"]
     if stage.changes.get("schedule.max_iters") is not None:
         drop, added = drop | {"trainer.epochs"}, [*added, "trainer.epochs=null"]
@@ -307,7 +340,7 @@ def own_overrides(overrides: Sequence[str], stage: Stage, start: str | None) -> 
         for one, key in zip(overrides, keys, strict=True)
         if key not in drop and not key.startswith("stages.")
     ]
-    changes = {key: value for key, value in stage.changes.items() if key != "init_from"}
+    changes = {key: value for key, value in stage.differing.items() if key != "init_from"}
     return [
         *kept,
         *added,
@@ -356,7 +389,7 @@ def write_plan(config: schema.TrainConfig, parts: Sequence[Part], folder: Path, 
 def words_of(parts: Sequence[Part], number: int, overrides: Sequence[str]) -> list[str]:
     """What the log of a stage says of it."""
     stage = parts[number].stage
-    own = " ".join(f"{key}={as_written(value)}" for key, value in stage.changes.items())
+    own = " ".join(f"{key}={as_written(value)}" for key, value in stage.differing.items())
     words = [f"stage {number + 1} of {len(parts)}, {stage.name}: {own or 'no settings of its own'}"]
     if number:
         words.append(

@@ -729,7 +729,7 @@ class OptimizerSettings:
         source="all three in the released code of v3 and v3+; [bias] in that of v1 and v2",
     )
     layer_decay: float | None = number(
-        above=0,
+        at_least=0.01,  # its powers over a hundred units are still numbers
         below=1,
         default=None,
         builder=False,

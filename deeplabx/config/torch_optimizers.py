@@ -36,7 +36,13 @@ class Rule(NamedTuple):
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is one that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number of more than 308 digits
+        return False
 
 
 def within(value: float, bounds: Mapping[str, float]) -> bool:

@@ -1,6 +1,5 @@
 """Class weights of a run: as given, or counted from its training labels."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,12 +48,13 @@ def with_class_weights(
     remaining = iter(losses)
     changed = loss_parts.changed(config.loss, lambda _: next(remaining), settings_of=registry.settings_of)
     config = replace(config, loss=changed)
-    refuse_other_number(config, classes)
+    refuse_other_weights(config, training)
     return config, words
 
 
-def refuse_other_number(config: schema.TrainConfig, classes: Sequence[str]) -> None:
-    """Raise ConfigError unless the class weights that are given are one for each class."""
+def refuse_other_weights(config: schema.TrainConfig, training: ReadableSet) -> None:
+    """Raise ConfigError where a loss has class weights, but not one for each class."""
+    classes = training.classes
     for index, loss in enumerate(losses_of(config.loss)):
         given = getattr(loss, "class_weights", None)
         if given is not None and len(given) != len(classes):

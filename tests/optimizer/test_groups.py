@@ -154,8 +154,9 @@ def test_other_vectors_are_treated_as_norms() -> None:
     [
         (
             "optimizer.layer_decay=1",
-            "optimizer.layer_decay=1.0 is out of range: it must be above 0 and below 1",
+            "optimizer.layer_decay=1.0 is out of range: it must be at least 0.01 and below 1",
         ),
+        ("optimizer.layer_decay=1e-300", "optimizer.layer_decay=1e-300 is out of range"),
         ("optimizer.no_decay=[norms]", r"no_decay=norms is not one of norm, .*Did you mean norm\?"),
         ("optimizer.no_decay=[]", r"optimizer.no_decay=\[\] is empty"),
         (
