@@ -344,7 +344,7 @@ def fingerprints(state: TrainState) -> dict[str, str]:
         **{f"optimizer {name}": tensor for name, tensor in state.optimizer_tensors().items()},
     }
     if state.average:
-        tensors |= {f"ema {name}": tensor for name, tensor in state.average.model.state_dict().items()}
+        tensors |= {f"average {name}": tensor for name, tensor in state.average.model.state_dict().items()}
     return {
         name: hashlib.sha256(
             tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()

@@ -95,6 +95,11 @@ def refuse_bare(word: str, command: Command) -> NoReturn:
     if re.match(r"[\w.]+:", word) and not word.endswith(":"):
         key, _, value = word.partition(":")
         fail(f"{word!r} is not a setting", f"settings are key=value: type {key}={value}")
+    if word[0] in "{[" or word[-1] in ",:}]":
+        fail(
+            f"{word!r} is not a setting: the shell has split a value at its spaces",
+            "quote the whole setting, as in 'augment.mean=[0.5, 0.5, 0.5]'",
+        )
     if command.first:
         fail(f"{word!r} is one word too many", f"use it as in: deeplabx {command.examples[0][0]}")
     if word[0] in "\u2013\u2014\u2212":

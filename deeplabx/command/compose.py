@@ -319,15 +319,23 @@ def training_config(
 
 
 def checked(config: DictConfig) -> Any:
-    """The composed config as plain dataclasses, every value in its range, those of the parts of a loss too.
-    Raises ConfigError naming the setting.
+    """The composed config as plain dataclasses, every value in its range, those of the parts of a loss too,
+    in every stage. Raises ConfigError naming the setting.
     """
     plain = checks.checked(config)
     if isinstance(plain, schema.TrainConfig):
-        for index, part in enumerate(loss_parts.parts_of(plain.loss, settings_of=registry.settings_of)):
-            checks.refuse_contradicting_weights(part.settings, key=loss_parts.key_of(plain.loss, index))
+        check_loss_parts(plain.loss)
+        for stage in stages.stages_of(plain):
+            with stages.named(stage.name):
+                check_loss_parts(stage.config.loss)
         plain.loss = loss_parts.completed(plain.loss, settings_of=registry.settings_of)
     return plain
+
+
+def check_loss_parts(loss: schema.LossSettings) -> None:
+    """Raise ConfigError for a part of a composite loss that cannot be."""
+    for index, part in enumerate(loss_parts.parts_of(loss, settings_of=registry.settings_of)):
+        checks.refuse_contradicting_weights(part.settings, key=loss_parts.key_of(loss, index))
 
 
 def in_words(error: Exception, command: Command) -> ConfigError:

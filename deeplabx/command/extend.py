@@ -47,7 +47,7 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
         )
     step, planned = int(found.state["step"]), before.schedule.max_iters
     stopped_early = (folder / "DONE").is_file() and step < planned
-    if max_iters < planned + (not stopped_early):
+    if max_iters < planned or (max_iters == planned and not stopped_early):
         raise ConfigError(
             f"schedule.max_iters={max_iters} does not extend a run of {planned}",
             hint=f"give at least {planned}" if stopped_early else f"give more than {planned}",
@@ -70,7 +70,7 @@ def extend(folder: Path, *, max_iters: int, change: Change) -> float:
     if max_iters == planned:
         print(
             f"{folder} ended at step {step} of {planned}, for trainer.patience={before.trainer.patience}. "
-            "Its evaluations are counted anew from there."
+            "Evaluations without a better mIoU are counted from 0 again."
         )
         return train(after, folder, overrides=overrides_of(folder))
     old, new = schedule_of(before.schedule), schedule_of(replace(before.schedule, max_iters=max_iters))

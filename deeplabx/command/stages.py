@@ -15,14 +15,16 @@ import torch
 import yaml
 
 from deeplabx import __version__
+from deeplabx.backbone.normalization import Normalization
 from deeplabx.command.job import Watch
 from deeplabx.command.quoting import in_quotes
 from deeplabx.command.train import train
 from deeplabx.config import schema, stages
 from deeplabx.config.checks import check_stages
 from deeplabx.config.fields import walk
-from deeplabx.config.stages import Stage, stages_of
+from deeplabx.config.stages import Stage, named, stages_of
 from deeplabx.dataset.check.same_classes import refuse_different_classes
+from deeplabx.dataset.readable import ReadableSet
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import durable
 from deeplabx.engine.checkpoint_folder import pointed
@@ -38,13 +40,23 @@ from deeplabx.engine.stage_folders import (
 from deeplabx.errors import (
     CheckpointError,
     ConfigError,
-    DeeplabxError,
     PreemptedError,
     StoppedError,
     listed,
 )
+from deeplabx.model.contract import DeepLab
+from deeplabx.process.distributed import resolve_device
 from deeplabx.run import plugins
-from deeplabx.run.build import dataset_of, model_of
+from deeplabx.run.build import (
+    dataset_of,
+    freeze,
+    loss_of,
+    model_of,
+    optimizer_of,
+    refuse_augment,
+    schedule_of,
+)
+from deeplabx.run.class_weights import refuse_other_weights
 from deeplabx.run.description import Change, options_of
 from deeplabx.run.folder import (
     config_of,
@@ -54,6 +66,7 @@ from deeplabx.run.folder import (
     write_config,
 )
 from deeplabx.run.paths import absolute, refuse_moved, with_absolute_paths
+from deeplabx.run.resolve import resolved
 
 MARKS = ("FAILED", "INTERRUPTED")
 STOPS = (StoppedError, PreemptedError, KeyboardInterrupt, SystemExit)
@@ -204,36 +217,53 @@ def refuse_unfit(parts: Sequence[Part]) -> None:
     """Raise an error where a stage cannot start from the one before it, or its data is not there: before the
     first step of the first, not hours later.
     """
-    before: tuple[str, list[str], dict[str, torch.Size]] | None = None
+    before: tuple[str, list[str], dict[str, torch.Size]] | None = None  # name, classes, shapes
     for stage, _ in parts:
         with named(stage.name):
-            data, name = stage.config.dataset, stage.name
+            data = stage.config.dataset
             training, validation = (dataset_of(data, split=one) for one in (data.train_split, data.split))
             refuse_different_classes(training, validation)
             with torch.device("meta"):
                 model = model_of(
                     stage.config, num_classes=len(training.classes), in_channels=training.channels
                 )
+            refuse_before_weights(stage.config, model, training)
             shapes = {
                 key: value.shape
                 for key, value in model.state_dict().items()
                 if not key.endswith("num_batches_tracked")  # which frozen batch norms do not have
             }
             if before is not None:
-                if before[1] != training.classes:
-                    other = [one for one in training.classes if one not in before[1]] or training.classes
+                name, classes, others = before
+                if classes != training.classes:
+                    new = [one for one in training.classes if one not in classes] or training.classes
                     raise ConfigError(
-                        f"its classes are not those of stage {before[0]}: {listed(other)}",
+                        f"its classes are not those of stage {name}: {listed(new)}",
                         hint="all stages of a run have the same classes",
                     )
-                differing = [key for key in {**shapes, **before[2]} if shapes.get(key) != before[2].get(key)]
+                differing = [key for key in {**shapes, **others} if shapes.get(key) != others.get(key)]
                 if differing:
                     raise ConfigError(
-                        f"its network is not that of stage {before[0]}: {listed(differing, 3)} differ",
+                        f"its network is not that of stage {name}: {listed(differing, 3)} differ",
                         hint="a stage changes what leaves the weights as they are, such as "
                         "backbone.output_stride and model.norm=frozen",
                     )
-            before = name, training.classes, shapes
+            before = stage.name, training.classes, shapes
+
+
+def refuse_before_weights(config: schema.TrainConfig, model: DeepLab, training: ReadableSet) -> None:
+    """Raise the errors that the run of a stage would have before its first step, but for those of weights. It
+    is run last of all stages, perhaps days later. model: on the meta device; it is changed.
+    """
+    device = resolve_device(config.trainer.devices)
+    config = resolved(config, images=len(training), device=device)
+    channels = training.channels  # whose statistics the weights may bring
+    refuse_augment(config, training, Normalization([0.0] * channels, [1.0] * channels))
+    refuse_other_weights(config, training)
+    schedule_of(config.schedule)
+    loss_of(config.loss)
+    freeze(config.trainer, model)
+    optimizer_of(config, model.to_empty(device="cpu"))  # whose memory is not touched
 
 
 # --- one after another --------------------------------------------------------------------------------------
@@ -254,7 +284,7 @@ def run_parts(
         settle(parts, folder)
         best = refuse_or_find_finished(parts[-1].folder, resume=True)
         assert best is not None, "the last stage is done"
-        print(f"{folder} is finished, in all {len(parts)} stages: best mIoU of the last one {best:.4f}")
+        print(f"{folder} is finished, in {all_words(parts)}: best mIoU of the last one {best:.4f}")
         return best
     refuse_unfit([part for part in parts if not part.is_done])
     if config is not None:
@@ -271,8 +301,13 @@ def run_parts(
             last = number == len(parts) - 1
             with named(stage.name):
                 best = train(own, place, overrides=words, watch=watch if last else None)
-    print(f"all {len(parts)} stages are done: best mIoU of the last one {best:.4f}, in {folder}")
+    done = "are" if len(parts) > 1 else "is"
+    print(f"{all_words(parts)} {done} done: best mIoU of the last one {best:.4f}, in {folder}")
     return best
+
+
+def all_words(parts: Sequence[Part]) -> str:
+    return f"all {len(parts)} stages" if len(parts) > 1 else "its one stage"
 
 
 def start_of(parts: Sequence[Part], number: int) -> str | None:
@@ -293,7 +328,7 @@ def start_of(parts: Sequence[Part], number: int) -> str | None:
 
 def own_overrides(overrides: Sequence[str], stage: Stage, start: str | None) -> list[str]:
     """The overrides of a run that does what the stage does."""
-    drop = {*stage.changes, "stages", "init_from"}
+    drop = {*stage.differing, "stages", "init_from"}
     added: list[str] = ["stages=null"]
     if stage.changes.get("schedule.max_iters") is not None:
         drop, added = drop | {"trainer.epochs"}, [*added, "trainer.epochs=null"]
@@ -305,7 +340,7 @@ def own_overrides(overrides: Sequence[str], stage: Stage, start: str | None) -> 
         for one, key in zip(overrides, keys, strict=True)
         if key not in drop and not key.startswith("stages.")
     ]
-    changes = {key: value for key, value in stage.changes.items() if key != "init_from"}
+    changes = {key: value for key, value in stage.differing.items() if key != "init_from"}
     return [
         *kept,
         *added,
@@ -354,30 +389,20 @@ def write_plan(config: schema.TrainConfig, parts: Sequence[Part], folder: Path, 
 def words_of(parts: Sequence[Part], number: int, overrides: Sequence[str]) -> list[str]:
     """What the log of a stage says of it."""
     stage = parts[number].stage
-    own = " ".join(f"{key}={as_written(value)}" for key, value in stage.changes.items())
-    words = [f"stage {number + 1} of {len(parts)}, {stage.name}: {own or 'the settings of the run'}"]
+    own = " ".join(f"{key}={as_written(value)}" for key, value in stage.differing.items())
+    words = [f"stage {number + 1} of {len(parts)}, {stage.name}: {own or 'no settings of its own'}"]
     if number:
         words.append(
-            f"it starts from the {stage.start} checkpoint of stage {parts[number - 1].stage.name}, with a "
-            "new optimizer and its own steps"
+            f"starts from the {stage.start} checkpoint of stage {parts[number - 1].stage.name}, at step 0, "
+            "with a new optimizer and schedule"
         )
     for key in stage.changes:
         if stages.is_set_for_all(overrides, stage.name, key):
             words.append(
-                f"{key} of the command line counts in every stage, in this one too; "
-                f"stages.{stage.name}.{key}=VALUE sets it here alone"
+                f"{key} of the command line applies to every stage; "
+                f"stages.{stage.name}.{key}=VALUE sets it in this one"
             )
     return words
-
-
-@contextlib.contextmanager
-def named(stage: str) -> Iterator[None]:
-    """Have errors name the stage."""
-    try:
-        yield
-    except DeeplabxError as error:
-        error.message = f"stage {stage}: {error.message}"
-        raise
 
 
 @contextlib.contextmanager

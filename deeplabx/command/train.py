@@ -11,18 +11,14 @@ from pathlib import Path
 
 from deeplabx.command.job import Job, Watch
 from deeplabx.command.train_evaluations import Evaluations, tried
+from deeplabx.command.train_preparation import Prepared, prepared
 from deeplabx.config import schema
-from deeplabx.dataset.check.headers import check_headers
-from deeplabx.dataset.check.no_valid_pixel import refuse_no_valid_pixel
-from deeplabx.dataset.check.same_classes import refuse_different_classes
-from deeplabx.dataset.check.single_class import refuse_single_class
 from deeplabx.dataset.loader import Batch
 from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine.doctor import RunDoctor
 from deeplabx.engine.kernels import fix_workspace
 from deeplabx.engine.lock import locked
 from deeplabx.engine.log import Log
-from deeplabx.engine.noise import seeded
 from deeplabx.engine.saver import Saver
 from deeplabx.engine.state import TrainState
 from deeplabx.engine.trainer import fit
@@ -35,12 +31,9 @@ from deeplabx.errors import (
     listed,
 )
 from deeplabx.process.distributed import (
-    broadcast,
     is_main,
-    resolve_device,
-    synchronize_norm,
 )
-from deeplabx.process.launch import launch, restarts
+from deeplabx.process.launch import launch
 from deeplabx.process.signals import StopRequest
 from deeplabx.report.background import Background
 from deeplabx.report.curves import draw_curves
@@ -49,43 +42,26 @@ from deeplabx.report.sweep_jobs import SUMMARY
 from deeplabx.run import plugins
 from deeplabx.run.build import (
     batches_of,
-    dataset_of,
-    freeze,
     log_of,
-    model_of,
-    normalization_of,
     predictor_of,
-    refuse_augment,
-    state_of,
 )
-from deeplabx.run.changed_data import found_data, recorded, refuse_other_copy, write_names
-from deeplabx.run.class_weights import with_class_weights
+from deeplabx.run.changed_data import write_names
 from deeplabx.run.description import Description
-from deeplabx.run.effective_batch import norm_words, with_scaled_lr
-from deeplabx.run.environment import changed_words, environment_of
 from deeplabx.run.evaluation import PREVIOUS, add_seconds, restore_previous
-from deeplabx.run.find_lr import with_found_lr
 from deeplabx.run.folder import (
     beginning,
-    extensions_of,
-    killed_words,
     mark,
     next_command,
-    refuse_changed,
     refuse_or_find_finished,
     write_result,
     write_run_files,
 )
-from deeplabx.run.initial_weights import InitialWeights, load_initial_weights
-from deeplabx.run.loading import loading_of, reader_of
+from deeplabx.run.loading import reader_of
 from deeplabx.run.opening import opening_words
-from deeplabx.run.paths import with_absolute_paths
 from deeplabx.run.report import REPORT, Reports
-from deeplabx.run.resolve import images_per_norm, resolved
 from deeplabx.run.tracking import tracked_run, tracker_of
-from deeplabx.run.unfolding import unfold
 from deeplabx.run.watching import alarms_at_start, as_labelled, doctor_of
-from deeplabx.tracker.contract import Tracker
+from deeplabx.tracker.contract import Run, Tracker
 
 EVALUATIONS = 5  # of a run, when trainer.eval_every is not set
 
@@ -172,65 +148,38 @@ def run(
     stop: StopRequest,
     watch: Watch | None = None,
 ) -> float:
-    """Data, model, state, loop. `stop` notes signals from the loop on; before it, one ends the process."""
+    """Prepare a run and train it, in one of its processes. The best mIoU. `stop` notes signals from the loop
+    on; before it, one ends the process.
+    """
     started = time.perf_counter()
     tracker = tracker_of(config) if is_main() else Tracker()
-    device = resolve_device(config.trainer.devices)
-    training = dataset_of(config.dataset, split=config.dataset.train_split)
-    validation = dataset_of(config.dataset, split=config.dataset.split)
-    refuse_different_classes(training, validation)
-    skipped = [words for one in (training, validation) for words in check_headers(one)] if is_main() else []
-    config = resolved(config, images=len(training), device=device)
-    config, scaled = with_scaled_lr(config)
-    # The main process reads for all: the others may be on machines that do not have the run's folder. A run's
-    # own newest valid checkpoint comes first, then init_from, then backbone.weights.
-    found, complaints = checkpoints.newest(folder / "checkpoints") if is_main() else (None, [])
-    stored = Description.of(found) if found else None
-    killed = killed_words(folder, found) if is_main() and not restarts() else []
-    now = found_data(training, validation, root=config.dataset.root)
-    data, changes = recorded(now, found, folder, accept=config.accept_changed_images)
-    refuse_other_copy(now, broadcast(data))
-    refuse_single_class(training)
-    refuse_no_valid_pixel(validation)
-
-    with seeded(config.seed):
-        model = model_of(config, num_classes=len(training.classes), in_channels=training.channels)
-    initial = InitialWeights([])
-    if is_main() and not found:
-        initial = load_initial_weights(config, model, classes=training.classes)
-    of_weights = broadcast(stored.normalization if stored else initial.normalization)
-    model.backbone.normalization = normalization_of(model, training, of_weights)
-    refuse_augment(config, training, model.backbone.normalization)
-    loading = loading_of(config, training, device=device)
-    config, absent = with_class_weights(config, training, stored, workers=loading.workers)
-    config = with_absolute_paths(replace(config, accept_changed_images=False))  # as it is stored
-
-    unfolded = unfold(config, model, training, device=device) if is_main() and not found else []
-    synchronized = synchronize_norm(model, norm=config.model.norm, device=device)
-    freeze(config.trainer, model)
-    norm_images = images_per_norm(config, synchronized=synchronized)
-    config, searched = with_found_lr(
-        config, model, training, stored, folder, loading=loading, device=device, stop=stop
-    )
-    state = state_of(config, model, ignore_index=training.ignore_index, device=device)
-    if found:
-        refuse_changed(config, found, extensions_of(folder))
-    checkpoints.restore(state, found)
-    count_anew(state, broadcast(extensions_of(folder) if is_main() else []))
-    tracked = tracked_run(config, folder, overrides, first_step=state.step)
-    moved: list[str] = []
+    ready = prepared(config, folder, stop=stop)
+    tracked = tracked_run(ready.config, folder, overrides, first_step=ready.state.step)
     if is_main():
         tracker.begin(tracked)
-        environment = environment_of(config, device, workers=loading.workers)
-        moved = changed_words(folder, environment) if found else []
-        checkpoints.repair(folder / "checkpoints", state)
-        write_run_files(config, folder, overrides, environment)
-        write_names(folder, now)
+        checkpoints.repair(folder / "checkpoints", ready.state)
+        write_run_files(ready.config, folder, overrides, ready.environment)
+        write_names(folder, ready.images)
+    return trained(ready, folder, tracked=tracked, tracker=tracker, stop=stop, watch=watch, started=started)
 
-    normalization = model.backbone.normalization
+
+def trained(
+    ready: Prepared,
+    folder: Path,
+    *,
+    tracked: Run,
+    tracker: Tracker,
+    stop: StopRequest,
+    watch: Watch | None,
+    started: float,
+) -> float:
+    """Train a prepared run to its end. The best mIoU. started: when its process began, by perf_counter."""
+    config, state, loading = ready.config, ready.state, ready.loading
+    training, validation, device = ready.training, ready.validation, ready.device
+    normalization = state.model.backbone.normalization
     untracked = replace(config, tracker=schema.TrackerSettings(name="none"))  # weights do not depend on it
     description = Description(
-        untracked, list(training.classes), training.palette, training.ignore_index, normalization, data
+        untracked, list(training.classes), training.palette, training.ignore_index, normalization, ready.data
     )
     predictor = predictor_of(
         state.evaluated_model,
@@ -254,10 +203,8 @@ def run(
     log = log_of(config, tracked, tracker, doctor)
     saver = Saver(state, folder / "checkpoints", description=description.to_plain(), log=log)
     unreadable: set[str] = set()
-
     drawing = Background()
     reports = Reports(folder, samples=validation, say=log.say, later=drawing.run)
-
     evaluations = Evaluations(
         folder=folder,
         config=config,
@@ -276,13 +223,11 @@ def run(
     )
 
     with stop, log, closing(batches), closing(reader), drawing:
-        opening = opening_words(config, state, training, validation, folder, norm_images=norm_images)
-        before = [*complaints, *killed, *moved, *changes, *initial.words, *unfolded]
-        opening += [*scaled, *searched, *norm_words(config, model, norm_images=norm_images)]
+        opening = opening_words(config, state, training, validation, folder, norm_images=ready.norm_images)
         where = [tracker.where] if tracker.where else []
-        for line in [*before, *opening, *where, *absent, *skipped, *loading.words]:
+        for line in [*ready.findings, *opening, *where, *ready.settings]:
             log.say(line)
-        log.alarm(alarms_at_start(doctor, config, model, norm_images=norm_images))
+        log.alarm(alarms_at_start(doctor, config, state.model, norm_images=ready.norm_images))
         if is_main():
             restore_record(folder, state, log)  # killed between an evaluation and its checkpoint
             log.text("config.yaml", (folder / "config.yaml").read_text(encoding="utf-8"))
@@ -299,11 +244,7 @@ def run(
             save_every=config.trainer.save_every,
         )
         if is_main():
-            write_result(folder, state)
-            restore_record(folder, state, log)
-            write_seconds(folder, time.perf_counter() - started, log)
-            shutil.rmtree(folder / PREVIOUS, ignore_errors=True)  # no step can need it any more
-            log.result(state.best)
+            write_end(folder, state, log, seconds=time.perf_counter() - started)
             drawing.run(write_curves, folder, log)
             reports.due(finished=True)
             drawing.wait()
@@ -313,10 +254,13 @@ def run(
     return state.best_miou
 
 
-def count_anew(state: TrainState, extensions: list[dict[str, int]]) -> None:
-    """Let a run that was extended at this step have its whole patience again."""
-    if extensions and extensions[-1]["at_step"] == state.step:
-        state.without_better = 0
+def write_end(folder: Path, state: TrainState, log: Log, *, seconds: float) -> None:
+    """Write the result of a run that has trained its last step."""
+    write_result(folder, state)
+    restore_record(folder, state, log)
+    write_seconds(folder, seconds, log)
+    shutil.rmtree(folder / PREVIOUS, ignore_errors=True)  # no step can need it any more
+    log.result(state.best)
 
 
 def restore_record(folder: Path, state: TrainState, log: Log) -> None:

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deeplabx.config import schema
 from deeplabx.config.fields import range_words, walk
-from deeplabx.config.stages import stages_of
+from deeplabx.config.stages import Stage, named, stages_of
 from deeplabx.config.torch_optimizers import check_algorithm
 from deeplabx.config.unknown import OTHER_VALUES
 from deeplabx.errors import ConfigError, nearest
@@ -43,13 +43,25 @@ def checked(config: DictConfig) -> Any:
 
 def check_stages(config: schema.TrainConfig) -> None:
     """Check the config of every stage of a run before the first one begins. Raises ConfigError."""
+    before: Stage | None = None
     for stage in stages_of(config):
-        try:
-            check(stage.config)
+        with named(stage.name):
+            # A later stage always has weights: those of the one before it.
+            check(dataclasses.replace(stage.config, init_from=stage.start) if before else stage.config)
             refuse_contradicting_weights(stage.config.loss)
-        except ConfigError as error:
-            error.message = f"stage {stage.name}: {error.message}"
-            raise
+            if before and stage.config.trainer.unfold_norm is not None and trains_norms(before.config):
+                raise ConfigError(
+                    f"trainer.unfold_norm={stage.config.trainer.unfold_norm}, but stage {before.name} trains "
+                    "the batch norms: they are no longer folded",
+                    hint=f"set it in the first stage, or model.norm=frozen in stage {before.name}",
+                )
+        before = stage
+
+
+def trains_norms(config: schema.TrainConfig) -> bool:
+    """Whether a run trains all batch norms, and leaves none as they were loaded."""
+    frozen = config.trainer.freeze_backbone_norm or config.trainer.freeze_stride is not None
+    return config.model.norm != "frozen" and not frozen
 
 
 def checked_section(config: DictConfig, name: str) -> Any:

@@ -162,8 +162,6 @@ def type_words(hint: Any, options: Sequence[Any] = ()) -> str:
             null = ", null" if type(None) in kinds else ""
             return f"{', '.join(options)}{null} or {type_words(int)}"
         return " or ".join(type_words(kind) for kind in kinds)
-    if typing.get_origin(hint) is dict:
-        return "a table such as {first: {}, second: {optimizer: {lr: 0.001}}}"
     if typing.get_origin(hint) is list and typing.get_origin(typing.get_args(hint)[0]) is dict:
         return "a list such as [{name: NAME, KEY: VALUE}]"
     if typing.get_origin(hint) is dict:

@@ -15,6 +15,7 @@ from deeplabx.config.stored import SettingsOf, typed
 from deeplabx.errors import ConfigError, nearest, quoted
 
 MOST_PARTS = 20
+WEIGHT = schema.LossPartSettings.__dataclass_fields__["weight"]  # whose range is checked
 EXAMPLE = "'loss.parts=[{name: cross_entropy}, {name: lovasz, weight: 0.5}]'"
 
 
@@ -123,6 +124,3 @@ def with_floats(value: Any, hint: Any) -> Any:
     if isinstance(value, list) and list[float] in kinds:
         return [float(element) for element in value]
     return float(value) if type(value) is int and float in kinds and int not in kinds else value
-
-
-WEIGHT = schema.LossPartSettings.__dataclass_fields__["weight"]

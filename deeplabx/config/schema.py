@@ -603,7 +603,7 @@ class FocalSettings(ClassWeightedLossSettings):
         at_least=0,
         at_most=20,
         default=2.0,
-        words="how much less easy pixels count; 0: not at all, which is cross-entropy",
+        words="how much less easy pixels count: the power of 1 - p; 0: not less, which is cross-entropy",
         source="1708.02002, section 5.1",
     )
 
@@ -700,8 +700,8 @@ class LossPartSettings:
 
 @dataclass
 class OptimizerSettings:
-    """Settings of every optimizer. The run gives both to each group of parameters; builders read them
-    there.
+    """Settings of every optimizer. None is passed to a builder: the run puts lr and weight decay into each
+    group of parameters.
     """
 
     name: str = MISSING
@@ -729,12 +729,12 @@ class OptimizerSettings:
         source="all three in the released code of v3 and v3+; [bias] in that of v1 and v2",
     )
     layer_decay: float | None = number(
-        above=0,
+        at_least=0.01,  # its powers over a hundred units are still numbers
         below=1,
         default=None,
         builder=False,
-        words="factor on the learning rate of each unit of the backbone, once more with each unit before it, "
-        "such as 0.75; null: none",
+        words="factor on the learning rate from each unit of the backbone to the one before it; such as "
+        "0.75; the last unit has it once; null: none",
         source="1801.06146 and 2003.10555; 2106.08254",
     )
 
@@ -900,8 +900,8 @@ class TrainerConfig:
         "linear",
         "sqrt",
         default=None,
-        words="scale optimizer.lr to the batch size; from trainer.lr_batch_size; sqrt is usual for AdamW and "
-        "its kin; null: not",
+        words="scale optimizer.lr to the batch size; from trainer.lr_batch_size; sqrt is usual for Adam and "
+        "AdamW; null: as it is",
         source="linear 1706.02677",
     )
     lr_batch_size: int | None = number(

@@ -5,11 +5,12 @@
 What the command line sets for the run counts in every stage; `stages.second.optimizer.lr=0.002` in one.
 """
 
+import contextlib
 import copy
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -20,7 +21,7 @@ from deeplabx.config.fields import setting_type, type_words, walk
 from deeplabx.config.paths import expanded_paths
 from deeplabx.config.stored import is_small
 from deeplabx.config.unknown import meant
-from deeplabx.errors import ConfigError, quoted
+from deeplabx.errors import ConfigError, DeeplabxError, quoted
 
 KEY = "stages"
 NAME = re.compile(r"[A-Za-z]\w{0,39}")
@@ -33,13 +34,30 @@ LAST, BEST = "last", "best"  # values of a stage's init_from: the checkpoint of 
 @dataclass(frozen=True)
 class Stage:
     """One stage. config: whole, as of a run of its own; init_from is unset after the first stage. changes: by
-    dotted key, what the stage says. start: which checkpoint of the stage before it starts from.
+    dotted key, what the stage says. start: which checkpoint of the stage before it starts from. implied: what
+    of the run does not count in this stage, with the value that does.
     """
 
     name: str
     config: schema.TrainConfig
     changes: Mapping[str, Any]
     start: str = LAST
+    implied: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def differing(self) -> dict[str, Any]:
+        """All in which it differs from the run."""
+        return {**self.changes, **self.implied}
+
+
+@contextlib.contextmanager
+def named(stage: str) -> Iterator[None]:
+    """Have errors name the stage."""
+    try:
+        yield
+    except DeeplabxError as error:
+        error.message = f"stage {stage}: {error.message}"
+        raise
 
 
 def stages_of(config: schema.TrainConfig) -> list[Stage]:
@@ -92,10 +110,24 @@ def stage_of(config: schema.TrainConfig, name: str, table: Any, *, first: bool) 
                 "before that it starts from",
                 hint="only the first stage can start from other weights",
             )
-    values = {one: value for one, value in changes.items() if first or one != "init_from"}
+    implied = implied_by(changes, config, first=first)
+    values = {one: value for one, value in changes.items() if first or one != "init_from"} | implied
     if changes.get("schedule.max_iters") is not None:
         values["trainer.epochs"] = None  # of the run, which this stage's own length replaces
-    return Stage(name, replaced(whole, values, key=key, known=known), changes, start)
+    return Stage(name, replaced(whole, values, key=key, known=known), changes, start, implied)
+
+
+def implied_by(changes: Mapping[str, Any], config: schema.TrainConfig, *, first: bool) -> dict[str, Any]:
+    """What of the run does not count in a stage that does not set it itself: unfolding after the first stage,
+    because the weights that it is meant for are the run's initial ones; and the search for a learning rate
+    where the stage sets one.
+    """
+    implied: dict[str, Any] = {}
+    if not first and config.trainer.unfold_norm is not None:
+        implied["trainer.unfold_norm"] = None
+    if config.trainer.find_lr and "optimizer.lr" in changes:
+        implied["trainer.find_lr"] = False
+    return {key: value for key, value in implied.items() if key not in changes}
 
 
 def leaves(

@@ -36,7 +36,13 @@ class Rule(NamedTuple):
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is one that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number of more than 308 digits
+        return False
 
 
 def within(value: float, bounds: Mapping[str, float]) -> bool:
@@ -71,7 +77,8 @@ ALGORITHMS: dict[str, dict[str, Rule]] = {
     "Rprop": {"etas": Rule({"above": 0}, length=2), "step_sizes": Rule({"above": 0}, length=2)},
     "SGD": {"momentum": SHARE, "dampening": SHARE, "nesterov": FLAG},
 }
-# torch's own learning rates, of which a run's may differ for good reasons.
+# PyTorch's default learning rates, with which the run doctor compares optimizer.lr. Those of Rprop and SGD
+# say little: the first uses it in one step only, and that of the second depends on the data.
 USUAL_LR = {
     "ASGD": 1e-2,
     "Adadelta": 1.0,

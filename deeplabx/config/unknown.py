@@ -59,9 +59,9 @@ OPTION_NAMES = {
 OPTION_HINTS = {
     ("tracker", "tensorboard"): "TensorBoard's files are always written: tensorboard --logdir outputs/train",
     **{
-        ("optimizer", typed): f"optimizer=torch optimizer.algorithm={name} chooses it"
+        ("optimizer", spelling): f"optimizer=torch optimizer.algorithm={name} chooses it"
         for name in ALGORITHMS
-        for typed in (name, name.lower())
+        for spelling in (name, name.lower())
         if name not in ("SGD", "Adam", "AdamW")
     },
     ("hydra/sweeper", "optuna"): "sweep.trials=N searches with Optuna: deeplabx help sweep.trials",

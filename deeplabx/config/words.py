@@ -73,7 +73,7 @@ def key_and_value(error: BaseException, text: str) -> tuple[str, str | None]:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     named = re.search(
         r"(?:Could not override|Error merging override|Could not append to config|Could not delete[^']*) "
-        r"'?([^'\s=]+)(?:=([^'\s]*))?",
+        r"'?([^'\s=]+)(?:=(\[[^\]]*\]|\{[^}]*\}|[^'\s]*))?",
         text,
     )
     in_yaml = re.search(r"full_key: ([\w.]+)", text)

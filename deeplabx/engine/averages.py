@@ -1,7 +1,7 @@
 """Averages of a model's weights, which are evaluated and saved in place of the trained ones: EMA and SWA.
 
 Batch norm's statistics are floating-point buffers and are averaged with the weights, as torch's
-AveragedModel(use_buffers=True) does; no pass over the data computes them anew.
+AveragedModel(use_buffers=True) does; no pass over the data recomputes them.
 """
 
 import copy

@@ -35,7 +35,7 @@ STATE_TYPES = {
     "step": int,
     "evaluated": int,
     "skipped_in_a_row": int,
-    "ema_updates": int,  # or those of SWA
+    "average_updates": int,
     "without_better": int,
     "best": dict,
     "scaler": dict,

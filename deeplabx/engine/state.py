@@ -381,7 +381,7 @@ class TrainState:
             "best": self.best,
             "skipped_in_a_row": self.skipped_in_a_row,
             "scaler": self.scaler.state_dict(),
-            "ema_updates": int(self.average.updates) if self.average else 0,
+            "average_updates": int(self.average.updates) if self.average else 0,
             "without_better": self.without_better,
         }
 
@@ -391,4 +391,4 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         self.without_better = state["without_better"]
         if self.average:
-            self.average.updates.fill_(state["ema_updates"])
+            self.average.updates.fill_(state["average_updates"])

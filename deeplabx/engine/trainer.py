@@ -166,8 +166,10 @@ def evaluated(state: TrainState, evaluate: Callable[[], Metrics], log: Log) -> i
     if result.miou > state.best_miou:
         state.best, state.without_better = {"step": state.step, **result.to_plain()}, 0
     if state.stopped_early and state.step < state.max_iters:
+        number = state.without_better
+        last = "last evaluation was" if number == 1 else f"last {number} evaluations were"
         log.say(
-            f"ends at step {state.step} of {state.max_iters}: the last {state.without_better} evaluations "
-            f"were not better than that of step {state.best['step']} (trainer.patience={state.patience})"
+            f"ends at step {state.step} of {state.max_iters}: the {last} not better than "
+            f"that of step {state.best['step']} (trainer.patience={state.patience})"
         )
     return None

@@ -47,9 +47,8 @@ class Boundary(CrossEntropy):
     def weights(self, labels: Tensor, *, ignore_index: int) -> Tensor:
         """The factor of each pixel, float32 N x H x W."""
         near = boundaries(labels, ignore_index=ignore_index, ignored_edges=self.ignored_edges).float()
-        closeness = (
-            near.clone()
-        )  # exp(-d^2 / (2 sigma^2)); it falls with d, so the first to reach a pixel wins
+        # exp(-d^2 / (2 sigma^2)); it falls with d, so the nearest boundary of a pixel counts.
+        closeness = near.clone()
         for distance in range(1, math.ceil(REACH * self.sigma) + 1):
             near = F.max_pool2d(near, 3, stride=1, padding=1)
             closeness = torch.maximum(closeness, near * math.exp(-(distance**2) / (2 * self.sigma**2)))

@@ -9,7 +9,7 @@ from deeplabx.loss.contract import Loss
 
 
 class Composite(Loss):
-    """The sum of other losses, each times its weight and divided as it says itself: pixels or images.
+    """The sum of other losses, each times its weight and divided by pixels or images, as its `per` says.
 
     The training step adds up its `parts`. Called on its own it gives the loss of a batch as if that were the
     whole one.
@@ -23,7 +23,7 @@ class Composite(Loss):
 
     @property
     def parts(self) -> list[tuple[float, Loss]]:
-        """Those of its losses: one of them may be a sum itself."""
+        """The parts of all its losses, any of which may have parts of its own."""
         return [
             (weight * own, part)
             for weight, loss in zip(self.weights, self.losses, strict=True)

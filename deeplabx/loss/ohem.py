@@ -12,7 +12,7 @@ class OHEM(CrossEntropy):
     """The mean of the cross-entropy over a share of the pixels, those with the largest one.
 
     share: of the pixels that count in the end. anneal_steps: steps over which it falls to that from 1, as
-    hard_example_mining_step of the released code; 0 for at once. The share is a function of the step alone.
+    hard_example_mining_step of the released code; 0: none. The share is a function of the step alone.
 
     exact: whether each image gives its own share of its valid pixels (rounded down, at least one). The mean
     over them, times the number of valid pixels of the image, is summed over the images: divided by the valid
@@ -57,7 +57,7 @@ class OHEM(CrossEntropy):
         values = losses.detach()
         counted = valid.sum(dim=1).double()
         if self.exact:
-            # A hair more, so that 0.1 of 30 pixels, which is 2.9999... or 3.0000... in binary, is 3.
+            # Slightly more, so that 0.1 of 30 pixels, which is 2.9999... or 3.0000... in binary, is 3.
             number = (self.share_now * counted + 1e-6).floor().clamp(min=1)
             chosen = number
         else:

@@ -85,7 +85,7 @@ class Leaderboard:
 
 def settings_of(job: SweepJob) -> dict[str, str]:
     """The overrides of a job as a table."""
-    pairs = (one.partition("=") for one in job["overrides"])
+    pairs = (one.lstrip("+").partition("=") for one in job["overrides"])
     return {key: value if equals else "removed" for key, equals, value in pairs}
 
 

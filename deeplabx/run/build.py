@@ -1,6 +1,5 @@
 """From a config to objects: the only place where the name of an option becomes what it builds."""
 
-import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from math import ceil
@@ -284,20 +283,11 @@ def loss_of(config: schema.LossSettings) -> Loss:
 
 
 def schedule_of(config: schema.ScheduleSettings) -> Schedule:
-    """The factor on the learning rate in each step, warm-up included. A plug-in's schedule that takes
-    warmup_iters does its own.
-    """
+    """The factor on the learning rate in each step, warm-up included."""
     builder = registry.option("schedule", config.name).builder
     settings, steps, start = builder_settings(config), config.warmup_iters, config.warmup_factor
-    if "warmup_iters" in inspect.signature(builder).parameters:
-        if (config.warmup, start) != ("linear", None):
-            raise ConfigError(
-                f"schedule.warmup={config.warmup} schedule.warmup_factor={start}, but "
-                f"schedule={config.name} does its own warm-up",
-                hint="leave both unset",
-            )
-        return partial(builder, **settings, warmup_iters=steps)
-    if steps and config.warmup == "constant" and start is not None:
+    if steps and config.warmup == "constant":
+        assert start is not None, "check_schedule requires it"
         rest = partial(builder, **{**settings, "max_iters": config.max_iters - steps})
         return partial(slow_start, schedule=rest, warmup_iters=steps, warmup_factor=start)
     whole = partial(builder, **settings)

@@ -44,7 +44,18 @@ def with_class_weights(
                 elif index < len(kept):  # else other parts were given, and the run is refused later
                     weights = kept[index]
                 losses[index] = replace(loss, class_weights=weights)
-    for index, loss in enumerate(losses):
+    words = [f"not in the training labels, and of weight 1: {listed(absent)}"] if absent else []
+    remaining = iter(losses)
+    changed = loss_parts.changed(config.loss, lambda _: next(remaining), settings_of=registry.settings_of)
+    config = replace(config, loss=changed)
+    refuse_other_weights(config, training)
+    return config, words
+
+
+def refuse_other_weights(config: schema.TrainConfig, training: ReadableSet) -> None:
+    """Raise ConfigError where a loss has class weights, but not one for each class."""
+    classes = training.classes
+    for index, loss in enumerate(losses_of(config.loss)):
         given = getattr(loss, "class_weights", None)
         if given is not None and len(given) != len(classes):
             raise ConfigError(
@@ -52,10 +63,6 @@ def with_class_weights(
                 f"{config.dataset.name} has {len(classes)} classes",
                 hint=f"give one for each class, in this order: {listed(classes)}",
             )
-    words = [f"not in the training labels, and of weight 1: {listed(absent)}"] if absent else []
-    remaining = iter(losses)
-    changed = loss_parts.changed(config.loss, lambda _: next(remaining), settings_of=registry.settings_of)
-    return replace(config, loss=changed), words
 
 
 def losses_of(loss: schema.LossSettings) -> list[Any]:

@@ -18,15 +18,15 @@ def with_scaled_lr(config: schema.TrainConfig) -> tuple[schema.TrainConfig, list
     meant, batch = trainer.lr_batch_size or config.dataset.recommended.batch_size, trainer.batch_size
     if trainer.find_lr:  # for this batch
         meant = batch
+    share = batch / meant
     if trainer.scale_lr is None or meant == batch:
         config = replace(config, trainer=replace(trainer, lr_batch_size=meant, scale_lr=None))
         if meant == batch:
             return config, []
         return config, [
-            f"batch {batch}, but optimizer.lr={lr:g} is meant for {meant} images: scaled linearly it would "
-            f"be {lr * batch / meant:.3g} (trainer.scale_lr=linear)"
+            f"batch {batch}, but optimizer.lr={lr:g} is meant for {meant} images; trainer.scale_lr=linear "
+            f"would make it {lr * share:.3g}, trainer.scale_lr=sqrt {lr * math.sqrt(share):.3g}"
         ]
-    share = batch / meant
     scaled = lr * (share if trainer.scale_lr == "linear" else math.sqrt(share))
     stored = replace(trainer, lr_batch_size=batch, scale_lr=None)
     kind = {"linear": "linearly", "sqrt": "by the square root"}[trainer.scale_lr]

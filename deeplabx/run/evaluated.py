@@ -9,7 +9,7 @@ from deeplabx.dataset.json_file import number, read_object
 from deeplabx.engine.checkpoint_folder import EXPORTED as EXPORTED_KINDS
 from deeplabx.engine.metrics import sha256_of
 from deeplabx.engine.record.record import IMAGES, Record
-from deeplabx.engine.stage_folders import newest_stage
+from deeplabx.engine.stage_folders import newest_stage, run_of, stage_folders
 from deeplabx.errors import CheckpointError, DataError, listed, printable, quoted
 from deeplabx.report.compare.entries import EXPORTED, NUMBERS, Evaluated
 from deeplabx.report.next_commands import resume_sweep_words
@@ -100,15 +100,51 @@ def settings_of(folder: Path, result: Mapping[str, Any]) -> tuple[dict[str, Any]
         path = folder / CONFIG
         if not path.is_file():
             return {"folder": str(folder)}, True
-        if path.stat().st_size > MOST_BYTES:
-            raise CheckpointError(f"{path} has more than {MOST_BYTES:,} bytes")
-        return {**flat(read_yaml(path), source=path), EXPORTED: None}, True
+        settings = stored_settings(path)
+        run = run_of(folder)
+        if run != folder and newest_stage(run) == folder:
+            settings = of_all_stages(settings, stored_settings(run / CONFIG), folder)
+        return {**without_counted(settings), EXPORTED: None}, True
     settings: dict[str, Any] = {"checkpoint": str(checkpoint)[:500]}
     if (folder / EVALUATION).is_file():
-        settings = flat(table_of(folder / EVALUATION).get("config"), source=folder / EVALUATION)
+        plain = table_of(folder / EVALUATION).get("config")
+        settings = without_counted(flat(plain, source=folder / EVALUATION))
     name = str(checkpoint).rpartition("/")[2][:200]
     kind = EXPORTED_KINDS.get(Path(name).suffix)
     return {**settings, EXPORTED: None if kind is None else name}, False
+
+
+def stored_settings(path: Path) -> dict[str, Any]:
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise CheckpointError(f"{path} has more than {MOST_BYTES:,} bytes")
+    return flat(read_yaml(path), source=path)
+
+
+def of_all_stages(own: Mapping[str, Any], whole: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of a staged run: those of its last stage, in `folder`, with what stages change under
+    `stages`. own, whole: of that stage and of the run. The stage's own name the checkpoint that it started
+    from, and not how that was trained.
+    """
+    stages = stage_folders(run_of(folder))
+    prefix = f"stages.{folder.name.partition('-')[2]}."
+    changed = [key.removeprefix(prefix) for key in whole if key.startswith(prefix)]
+    kept = {key: value for key, value in own.items() if key not in (*changed, "init_from")}
+    return {**whole, **kept, "stages": [one.name.partition("-")[2] for one in stages]}
+
+
+def without_counted(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the class weights that class_balance counted: they differ from fold to fold."""
+
+    def uncounted(part: Any) -> Any:
+        counted = isinstance(part, dict) and part.get("class_balance") is not None
+        return {**part, "class_weights": None} if counted else part
+
+    found = dict(settings)
+    if found.get("loss.class_balance") is not None:
+        found["loss.class_weights"] = None
+    if isinstance(found.get("loss.parts"), list):
+        found["loss.parts"] = [uncounted(part) for part in found["loss.parts"]]
+    return found
 
 
 def flat(config: Any, *, source: Path) -> dict[str, Any]:

@@ -56,9 +56,7 @@ def add_seconds(folder: Path, seconds: float) -> None:
     CheckpointError for a cost.json that is damaged.
     """
     path = folder / COST
-    cost = (
-        read_json(path) if path.is_file() else {}
-    )  # a disk that was full may have kept it from being written
+    cost = read_json(path) if path.is_file() else {}  # with a full disk it may not have been written
     durable.replace(path, json.dumps({**cost, "seconds": round(seconds, 1)}, indent=2) + "\n")
 
 

@@ -85,7 +85,7 @@ def searched(
         trainer=replace(config.trainer, on_nonfinite="skip"),
     )
     normalization: Normalization = model.backbone.normalization
-    with seeded(config.seed, device):  # what the test draws is not missing afterwards
+    with seeded(config.seed, device):  # the training draws the numbers that it would draw without the test
         state = state_of(trial, copy.deepcopy(model), ignore_index=training.ignore_index, device=device)
         batches = batches_of(
             trial,
@@ -109,14 +109,17 @@ def words_of(test: RangeTest, folder: Path) -> list[str]:
     if test.lr is None or test.steepest is None:
         return []
     ended = (
-        f"the loss diverged at {test.diverged_at:.3g}"
+        f"diverged at {test.diverged_at:.3g}"
         if test.diverged_at
-        else f"the loss did not diverge up to {test.steps[-1].lr:.3g}"
+        else f"did not diverge up to {test.steps[-1].lr:.3g}"
     )
     return [
-        f"trainer.find_lr: optimizer.lr={test.lr:g} after {len(test.steps)} steps; the loss falls fastest at "
-        f"{test.steepest:.3g}, {ended}; {folder / 'plots' / 'find_lr.png'}",
-        *(f"  learning rate {one.lr:8.2g}  loss {one.smooth:8.4f}" for one in rows(test.steps)),
+        f"trainer.find_lr: found optimizer.lr={test.lr:g} in {len(test.steps)} steps; the loss fell fastest "
+        f"at {test.steepest:.3g} and {ended}; plot: {folder / 'plots' / 'find_lr.png'}",
+        *(
+            f"  learning rate {one.lr:8.2g}  running mean of the loss {one.smooth:8.4f}"
+            for one in rows(test.steps)
+        ),
     ]
 
 

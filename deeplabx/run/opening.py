@@ -31,8 +31,8 @@ def opening_words(
     *,
     norm_images: int,
 ) -> list[str]:
-    """Model, data, length, and the settings worth a line. norm_images: that a batch norm
-    sees.
+    """Model, data, length, and the settings worth a line. norm_images: how many a batch norm sees at
+    a time.
     """
     trainer, crop, stride = config.trainer, config.augment.crop_size, config.backbone.output_stride
     sizes = [(value.numel() / 1e6, value.requires_grad) for value in state.model.parameters()]
@@ -59,10 +59,12 @@ def opening_words(
         lines.append(f"frozen: {frozen:.2f} M parameters, the backbone up to stride {trainer.freeze_stride}")
     if trainer.ema_decay is not None:
         lines.append(f"evaluating and saving EMA weights, decay {trainer.ema_decay}")
-    lines += group_words(config, state)
     if isinstance(state.average, SWA):
-        each = "each step" if trainer.swa_every == 1 else f"every {trainer.swa_every} steps"
-        lines.append(f"evaluating and saving the mean of the weights of {each} from {state.average.start} on")
+        each = "every step" if trainer.swa_every == 1 else f"every {trainer.swa_every} steps"
+        lines.append(
+            f"from step {state.average.start} on, evaluating and saving SWA weights: the mean over {each}"
+        )
+    lines += group_words(config, state)
     lines += momentum_words(config)
     lines += dict.fromkeys([*training.left_out, *validation.left_out])
     if is_main():  # which says it; files are read for it
@@ -110,10 +112,10 @@ def group_words(config: schema.TrainConfig, state: TrainState) -> list[str]:
     if optimizer.layer_decay is not None:
         factors = {group.get("layer_factor", 1.0) for group in state.optimizer.param_groups} - {1.0}
         said.append(
-            f"layer decay {optimizer.layer_decay:g}, over {len(factors)} units of the backbone down to "
-            f"{min(factors):.3g} times"
+            f"layer decay {optimizer.layer_decay:g} over {len(factors)} units of the backbone, smallest "
+            f"factor {min(factors):.3g}"
             if factors
-            else f"layer decay {optimizer.layer_decay:g} of no unit: the backbone is frozen"
+            else f"layer decay {optimizer.layer_decay:g} has no effect: the backbone is frozen"
         )
     if optimizer.no_decay is None:
         said.append("all parameters are decayed")
@@ -129,5 +131,5 @@ def momentum_words(config: schema.TrainConfig) -> list[str]:
         return []
     return [
         f"model.norm_momentum={momentum} needs about {math.ceil(3 / momentum)} steps until batch norm's "
-        f"statistics are the data's; for {steps} steps type model.norm_momentum={min(0.1, 20 / steps):.2g}"
+        f"statistics are the data's; for {steps} steps set model.norm_momentum={min(0.1, 20 / steps):.2g}"
     ]

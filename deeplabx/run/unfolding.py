@@ -23,7 +23,7 @@ def unfold(
     """Measure the statistics of the folded batch norms on the first crops of the run, where
     trainer.unfold_norm asks for it; lines for the log. Moves the model to `device`.
 
-    Call it once, before step 0, in the main process: the others get its weights with all others. Raises
+    Call it once, before step 0, in the main process, whose weights the others get later. Raises
     ConfigError where no batch norm is folded.
     """
     crops = config.trainer.unfold_norm

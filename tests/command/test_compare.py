@@ -498,12 +498,14 @@ def test_charts_have_every_name_and_stay_inside() -> None:
 
 
 def test_settings_are_written_as_they_are_typed() -> None:
-    assert [value_words(one) for one in (None, True, [1.0, 2.5], 0.007, "a")] == [
+    part = {"name": "dice", "weight": 0.5, "class_weights": None}
+    assert [value_words(one) for one in (None, True, [1.0, 2.5], 0.007, "a", [part])] == [
         "null",
         "true",
         "[1,2.5]",
         "0.007",
         "a",
+        "[{name:dice,weight:0.5}]",
     ]
 
 

@@ -37,6 +37,7 @@ from tests.conftest import Deeplabx
         ("eval ckpt=", ["ckpt= must be given: a run folder or a checkpoint"]),
         ("eval RUN more", ["'more' is one word too many", "deeplabx eval RUN"]),
         ("train RUN", ["'RUN' is not a setting", "as in dataset=RUN"]),
+        ("train stages={first: {}}", ["'{}}' is not a setting: the shell has split", "quote the whole"]),
         ("eval ckpt=null", ["ckpt=null must be text"]),
         ("eval ckpt=${nothing}", ["ckpt: Interpolation key 'nothing' not found"]),
         ("eval ckpt=x dataset.rot=y", ["dataset.rot is not a setting. Did you mean dataset.root?"]),

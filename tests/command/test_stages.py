@@ -26,7 +26,7 @@ from deeplabx.engine import checkpoint as checkpoints
 from deeplabx.engine import trainer
 from deeplabx.engine.checkpoint_folder import place
 from deeplabx.engine.state import TrainState
-from deeplabx.errors import CheckpointError, ConfigError, DataError, StoppedError
+from deeplabx.errors import CheckpointError, ConfigError, DataError, DeviceError, StoppedError
 from deeplabx.process.signals import StopRequest
 from deeplabx.run.evaluated import evaluations_of
 from deeplabx.run.folder import write_result
@@ -234,9 +234,12 @@ def test_what_cannot_be_the_next_stage_is_refused_before_the_first_step(tmp_path
         "stages.second.dataset.train_split=trainval": r"stage second: .*trainval",
         "stages.second.model.channels=128": r"stage second: its network is not that of stage first: .*differ",
         "stages.second.model.norm=group": r"stage second: its network is not that of stage first",
+        "stages.second.loss.class_weights=[1,2]": r"stage second: loss.class_weights has 2 values",
+        "stages.second.trainer.precision=fp16": r"stage second: trainer.precision=fp16 needs a GPU",
+        "stages.second={schedule: {warmup_iters: 9}, trainer: {epochs: 0.1}}": r"stage second: schedule.warm",
     }.items():
         folder = tmp_path / "run"
-        with pytest.raises((ConfigError, DataError), match=words):
+        with pytest.raises((ConfigError, DataError, DeviceError), match=words):
             started(folder, override)
         assert list(folder.iterdir()) == []
 
@@ -255,6 +258,19 @@ def test_a_stage_can_start_from_the_best_checkpoint(own: Path) -> None:
     continued(own)
     stored = yaml.safe_load((own / "stages" / NAMES[1] / "config.yaml").read_text(encoding="utf-8"))
     assert stored["init_from"] == str(first / "step-00000001")
+
+
+def test_runs_that_differ_in_the_seed_are_compared_as_such(whole: Path, own: Path) -> None:
+    for path in (own / "config.yaml", own / "stages" / NAMES[1] / "config.yaml"):
+        plain = yaml.safe_load(path.read_text(encoding="utf-8")) | {"seed": 1}
+        if plain["init_from"]:
+            plain["init_from"] = str(own / "stages" / NAMES[0])
+        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    first, second = (dict(evaluations_of(run)[0][0].settings) for run in (whole, own))
+    assert {key for key in {**first, **second} if first.get(key) != second.get(key)} == {"seed"}
+    assert (first["stages"], first["stages.second.optimizer.lr"]) == (["first", "second"], 0.02)
+    assert first["optimizer.lr"] == config_of(*STAGES).optimizer.lr
+    assert first["trainer.lr_batch_size"] is not None  # as it was resolved
 
 
 def test_other_stages_and_settings_are_not_resumed(own: Path, tmp_path: Path) -> None:

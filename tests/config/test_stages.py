@@ -15,6 +15,7 @@ from deeplabx.config.checks import check_stages
 from deeplabx.config.fields import walk
 from deeplabx.config.stages import stages_of
 from deeplabx.errors import ConfigError
+from tests.conftest import Compose
 
 TWO = """# @package _global_
 optimizer: {weight_decay: 0.0002}
@@ -135,3 +136,60 @@ def test_a_length_of_the_command_line_replaces_one_of_the_other_kind(tmp_path: P
         for overrides in ([], ["schedule.max_iters=3"], ["trainer.epochs=2"])
     ]
     assert lengths == [[(550, None), (550, 5.0)], [(3, None), (3, None)], [(550, 2.0), (550, 2.0)]]
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ("[]", "stage b: loss.parts=.* is empty"),
+        ("[{name: dise}]", "stage b: loss.parts.0..name='dise'.* Did you mean dice?"),
+        ("[{name: ohem, share: 3}]", "stage b: loss.parts.0..share=3.0 is out of range"),
+        ("[{name: ohem, keep_priors: true}]", "stage b: loss.parts.0..keep_priors=true, but there are no"),
+    ],
+)
+def test_the_parts_of_a_loss_are_checked_in_every_stage(compose: Compose, parts: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose("loss=composite", f"stages={{a: {{}}, b: {{loss: {{parts: {parts}}}}}}}")
+
+
+def test_a_list_of_the_wrong_type_is_shown_whole(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"loss.parts=\[cross_entropy, lovasz\] must be a list"):
+        compose("loss=composite", "loss.parts=[cross_entropy, lovasz]")
+
+
+def test_unfolding_counts_in_the_first_stage_and_a_search_where_no_stage_sets_its_learning_rate(
+    plain: schema.TrainConfig,
+) -> None:
+    trainer = replace(plain.trainer, unfold_norm=8, find_lr=True)
+    tables: dict[str, Any] = {
+        "a": {},
+        "b": {},
+        "c": {"optimizer": {"lr": 0.1}},
+        "d": {"optimizer": {"lr": 0.1}},
+    }
+    tables["d"]["trainer"] = {"find_lr": True}
+    config = replace(plain, trainer=trainer, init_from="RUN", stages=tables)
+    check_stages(config)
+    found = stages_of(config)
+    assert [one.config.trainer.unfold_norm for one in found] == [8, None, None, None]
+    assert [one.config.trainer.find_lr for one in found] == [True, True, False, True]
+    assert found[2].differing == {
+        "optimizer.lr": 0.1,
+        "trainer.unfold_norm": None,
+        "trainer.find_lr": False,
+    }
+
+
+def test_a_later_stage_unfolds_only_what_the_one_before_kept(plain: schema.TrainConfig) -> None:
+    second = {"trainer": {"unfold_norm": 8}}
+    check_stages(replace(plain, stages={"a": {"model": {"norm": "frozen"}}, "b": second}))
+    with pytest.raises(
+        ConfigError, match=r"stage b: trainer.unfold_norm=8, but stage a trains the batch nor"
+    ):
+        check_stages(replace(plain, stages={"a": {}, "b": second}))
+
+
+def test_a_part_of_a_loss_in_a_later_stage_is_checked_before_the_first() -> None:
+    stages = "stages={a: {}, b: {loss: {parts: [{name: nope}]}}}"
+    with pytest.raises(ConfigError, match=r"stage b: loss.parts\[0\].name='nope': loss=nope is not known"):
+        training_config(["loss=composite", stages])

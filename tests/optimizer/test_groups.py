@@ -154,8 +154,9 @@ def test_other_vectors_are_treated_as_norms() -> None:
     [
         (
             "optimizer.layer_decay=1",
-            "optimizer.layer_decay=1.0 is out of range: it must be above 0 and below 1",
+            "optimizer.layer_decay=1.0 is out of range: it must be at least 0.01 and below 1",
         ),
+        ("optimizer.layer_decay=1e-300", "optimizer.layer_decay=1e-300 is out of range"),
         ("optimizer.no_decay=[norms]", r"no_decay=norms is not one of norm, .*Did you mean norm\?"),
         ("optimizer.no_decay=[]", r"optimizer.no_decay=\[\] is empty"),
         (
@@ -206,7 +207,7 @@ def test_the_keys_of_factors_are_parameters() -> None:
         ),
         (
             ["optimizer.layer_decay=0.5"],
-            ["parameter groups: layer decay 0.5, over 18 units of the backbone down to 3.81e-06 times"],
+            ["parameter groups: layer decay 0.5 over 18 units of the backbone, smallest factor 3.81e-06"],
         ),
         (["optimizer.no_decay=null"], ["parameter groups: all parameters are decayed"]),
     ],

@@ -198,6 +198,7 @@ def test_the_table_of_names_is_what_torch_has() -> None:
         ("settings={momentum: 2}", r"momentum=2 is not a number that is at least 0 and below 1"),
         ("settings={momentum: much}", "optimizer.settings.momentum='much' is not a number"),
         ("settings={momentum: true}", "momentum=True is not a number"),
+        (f"settings={{eps: {10**400}}}", r"eps=10+\.\.\.0+ is not a number that is at least 0"),
         ("settings={eps: nan}", "optimizer.settings.eps=nan is not a number that is at least 0"),
         ("settings={centered: 1}", "optimizer.settings.centered=1 is not true or false"),
         ("settings={lr: 0.1}", "optimizer.settings.lr is optimizer.lr here"),
@@ -207,7 +208,7 @@ def test_the_table_of_names_is_what_torch_has() -> None:
         ("algorithm=Adam settings={betas: [0.9,1.0]}", "is not a list of 2 numbers"),
         ("algorithm=Adafactor settings={beta2_decay: 0.8}", "is not a number that is at most 0"),
         ("algorithm=Rprop", "optimizer.algorithm=Rprop uses optimizer.lr in its first step only"),
-        ("settings=3", "optimizer.settings"),
+        ("settings=3", "optimizer.settings=3 must be a table such as {KEY: VALUE}"),
     ],
 )
 def test_wrong_names_and_settings_are_one_line_errors(compose: Compose, override: str, words: str) -> None:

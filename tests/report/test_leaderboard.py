@@ -92,6 +92,11 @@ def test_a_setting_that_only_some_jobs_have_varies() -> None:
     assert [row.values for row in board.rows] == [("-",), ("1",)]
 
 
+def test_a_setting_that_hydra_adds_is_named_as_it_is_set() -> None:
+    jobs = [job(number, 0.5, **{"++stages__second__seed": number}) for number in (0, 1)]
+    assert leaderboard.leaderboard(jobs).keys == ("stages.second.seed",)
+
+
 def test_files_have_every_row_and_show_texts_as_texts(tmp_path: Path) -> None:
     jobs = [job(at, at / 40, dataset__root=f"'<b>{at},x'") for at in range(30)]
     jobs.append(job(30, None, "failed", dataset__root="gone"))

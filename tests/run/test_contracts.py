@@ -263,7 +263,7 @@ class CosineSettings(schema.ScheduleSettings):
     pass
 
 
-def cosine(step: int, *, max_iters: int, warmup_iters: int) -> float:
+def cosine(step: int, *, max_iters: int) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * step / max_iters)))
 
 

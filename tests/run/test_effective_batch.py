@@ -52,8 +52,8 @@ def test_what_the_log_says(compose: Compose) -> None:
 
     assert words() == words("trainer.scale_lr=linear") == words("trainer.accumulate=2") == []
     assert words("trainer.batch_size=8") == [
-        "batch 8, but optimizer.lr=0.007 is meant for 16 images: scaled linearly it would be 0.0035 "
-        "(trainer.scale_lr=linear)"
+        "batch 8, but optimizer.lr=0.007 is meant for 16 images; trainer.scale_lr=linear would make "
+        "it 0.0035, trainer.scale_lr=sqrt 0.00495"
     ]
     assert words("trainer.batch_size=64", "trainer.scale_lr=sqrt") == [
         "optimizer.lr=0.007 is meant for 16 images and scaled by the square root to 64: 0.014"

@@ -17,6 +17,7 @@ from deeplabx.engine.predictor import Predictor
 from deeplabx.engine.record.counts import Cells, ImageCounts
 from deeplabx.engine.record.details import Details, details_of
 from deeplabx.engine.record.record import MOST_PREDICTIONS, Record, as_png, shrunk
+from deeplabx.errors import DivergedError
 from deeplabx.model.size import Convolution, noted_convolutions
 from deeplabx.process.distributed import cores, gathered, world_size
 
@@ -51,6 +52,12 @@ def measured(
     num_classes: int,
     ignore_index: int,
 ) -> Measured:
+    if confidence is not None and not np.isfinite(confidence).all():
+        raise DivergedError(
+            f"the network's output for image {image} of the split is not finite: its weights have diverged",
+            hint="earlier checkpoints are intact; try a smaller optimizer.lr, schedule.warmup_iters=100 or "
+            "trainer.clip_norm=10",
+        )
     png = as_png(shrunk(ids))
     if not details:
         return Measured(image, png, None)

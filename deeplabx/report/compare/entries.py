@@ -172,6 +172,9 @@ def value_words(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(map(value_words, value))}]"
+    if isinstance(value, dict):  # without what is unset
+        said = {name: one for name, one in value.items() if one is not None}
+        return "{" + ",".join(f"{name}:{value_words(one)}" for name, one in said.items()) + "}"
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.6g}"
     return str(value)

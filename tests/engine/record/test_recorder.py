@@ -18,6 +18,7 @@ from deeplabx.engine.record import recorder as recorders
 from deeplabx.engine.record.details import details_of
 from deeplabx.engine.record.record import Predictions, Record, write_predictions
 from deeplabx.engine.record.recorder import Recorder
+from deeplabx.errors import DivergedError
 from deeplabx.run.build import open_dataset
 
 IMAGES = 7
@@ -227,3 +228,10 @@ def test_two_processes_write_the_record_of_one(tiny_run: Path, tmp_path: Path) -
     assert (tmp_path / "1" / "predictions.zip").stat().st_size == (
         tmp_path / "2" / "predictions.zip"
     ).stat().st_size
+
+
+def test_a_network_whose_output_is_not_finite_is_not_measured(samples: ReadableSet) -> None:
+    diverged = predictor(samples)
+    next(diverged.model.parameters()).data[0] = torch.nan
+    with pytest.raises(DivergedError, match="output for image 0 of the split is not finite"):
+        evaluate(diverged, samples, recorder=recorder_of(samples))
