@@ -258,7 +258,7 @@ def refuse_before_weights(config: schema.TrainConfig, model: DeepLab, training: 
     device = resolve_device(config.trainer.devices)
     config = resolved(config, images=len(training), device=device)
     channels = training.channels  # whose statistics the weights may bring
-    refuse_augment(config, training, Normalization([0.0] * channels, [1.0] * channels))
+    refuse_augment(config, training, Normalization((0.0,) * channels, (1.0,) * channels))
     refuse_other_weights(config, training)
     schedule_of(config.schedule)
     loss_of(config.loss)

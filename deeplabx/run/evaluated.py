@@ -100,11 +100,10 @@ def settings_of(folder: Path, result: Mapping[str, Any]) -> tuple[dict[str, Any]
         path = folder / CONFIG
         if not path.is_file():
             return {"folder": str(folder)}, True
-        settings = stored_settings(path)
-        run = run_of(folder)
+        own, run = stored_settings(path), run_of(folder)
         if run != folder and newest_stage(run) == folder:
-            settings = of_all_stages(settings, stored_settings(run / CONFIG), folder)
-        return {**without_counted(settings), EXPORTED: None}, True
+            own = of_all_stages(own, stored_settings(run / CONFIG), folder)
+        return {**without_counted(own), EXPORTED: None}, True
     settings: dict[str, Any] = {"checkpoint": str(checkpoint)[:500]}
     if (folder / EVALUATION).is_file():
         plain = table_of(folder / EVALUATION).get("config")

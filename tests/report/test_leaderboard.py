@@ -93,7 +93,8 @@ def test_a_setting_that_only_some_jobs_have_varies() -> None:
 
 
 def test_a_setting_that_hydra_adds_is_named_as_it_is_set() -> None:
-    jobs = [job(number, 0.5, **{"++stages__second__seed": number}) for number in (0, 1)]
+    settings: list[dict[str, Any]] = [{"++stages__second__seed": number} for number in (0, 1)]
+    jobs = [job(number, 0.5, **one) for number, one in enumerate(settings)]
     assert leaderboard.leaderboard(jobs).keys == ("stages.second.seed",)
 
 
