@@ -161,7 +161,7 @@ def test_a_network_of_timm_that_is_no_chain_can_only_be_frozen_whole() -> None:
     backbone = build("backbone", "timm", output_stride=16, model="mobilenetv3_small_050")
     with pytest.raises(
         ConfigError,
-        match=r"timm does not say in which order .*\nleave them unset \(trainer.freeze_stride=32 freezes the whole",
+        match=r"timm does not say in which order .*\nleave them unset \(trainer.freeze_stride=32 freezes",
     ):
         backbone.up_to(4)
     assert backbone.up_to(32) == [backbone]
