@@ -95,6 +95,8 @@ def refuse_bare(word: str, command: Command) -> NoReturn:
     if re.match(r"[\w.]+:", word) and not word.endswith(":"):
         key, _, value = word.partition(":")
         fail(f"{word!r} is not a setting", f"settings are key=value: type {key}={value}")
+    if element := re.match(r"([\w.]+)\[\d+\]", word):
+        fail(f"{word!r} sets one element of a list", f"give the whole list, as in '{element[1]}=[...]'")
     if word[0] in "{[" or word[-1] in ",:}]":
         fail(
             f"{word!r} is not a setting: the shell has split a value at its spaces",

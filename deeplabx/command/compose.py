@@ -113,7 +113,7 @@ class CommandLoader(ConfigLoader):
         if config_name is not None or overrides:  # neither: Hydra's own config alone, as it is shipped
             trusted.refuse_code(config)
             expand_home(config, self.paths)
-            settle_stages(config)
+            self.settle_stages(config)
             self.note_batch_of_recipe(config)
             if self.claims:
                 claim_folder(config, self.claims)
@@ -123,7 +123,7 @@ class CommandLoader(ConfigLoader):
         config = self.loader.load_sweep_config(master_config, sweep_overrides)
         trusted.refuse_code(config)
         expand_home(config, self.paths)
-        settle_stages(config)
+        self.settle_stages(config)
         self.note_batch_of_recipe(config)
         set_value(config, "hydra.sweep.dir", master_config.hydra.sweep.dir)  # as it was claimed
         return config
@@ -132,14 +132,30 @@ class CommandLoader(ConfigLoader):
         """Set trainer.lr_batch_size to the batch of the recipe: its learning rate is meant for that, and the
         command line may have another batch.
         """
-        chosen = OmegaConf.select(config, "hydra.runtime.choices.recipe")
-        if self.command.settings is not schema.TrainConfig or chosen is None:
+        batch = (self.recipe_of(config).get("trainer") or {}).get("batch_size")
+        if self.command.settings is not schema.TrainConfig:
             return
-        recipe = self.loader.repository.load_config(f"recipe/{chosen}")
-        table: Any = OmegaConf.to_container(recipe.config, resolve=False) if recipe else {}
-        batch = (table.get("trainer") or {}).get("batch_size")
         if isinstance(batch, int) and OmegaConf.select(config, "trainer.lr_batch_size") is None:
             set_value(config, "trainer.lr_batch_size", batch)
+
+    def recipe_of(self, config: DictConfig) -> dict[str, Any]:
+        """What the chosen recipe's own file says; nothing where there is none."""
+        chosen = OmegaConf.select(config, "hydra.runtime.choices.recipe")
+        recipe = None if chosen is None else self.loader.repository.load_config(f"recipe/{chosen}")
+        table: Any = OmegaConf.to_container(recipe.config, resolve=False) if recipe else {}
+        return table
+
+    def settle_stages(self, config: DictConfig) -> None:
+        """What the command line sets for the whole run replaces what a recipe sets in its stages; in place.
+        Raises ConfigError for a stage that the recipe does not have and no plus adds.
+        """
+        if not config.get(stages.KEY):
+            return
+        plain: Any = OmegaConf.to_container(config, resolve=False)
+        tables, overrides = plain[stages.KEY], plain["hydra"]["overrides"]["task"]
+        if isinstance(tables, dict):
+            stages.refuse_unknown_stage(overrides, self.recipe_of(config).get(stages.KEY))
+            set_value(config, stages.KEY, stages.with_command_line(tables, plain, overrides))
 
     def get_search_path(self) -> ConfigSearchPath:
         return self.loader.get_search_path()
@@ -175,16 +191,6 @@ def expand_home(config: DictConfig, paths: Collection[str]) -> None:
         whole = expanded_paths(key, value)
         if whole != value:
             set_value(config, key, whole)
-
-
-def settle_stages(config: DictConfig) -> None:
-    """What the command line sets for the whole run replaces what a recipe sets in its stages; in place."""
-    if not config.get(stages.KEY):
-        return
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    tables, overrides = plain[stages.KEY], plain["hydra"]["overrides"]["task"]
-    if isinstance(tables, dict):
-        set_value(config, stages.KEY, stages.with_command_line(tables, plain, overrides))
 
 
 def set_value(config: DictConfig, key: str, value: Any) -> None:

@@ -48,6 +48,7 @@ from deeplabx.run.build import (
 from deeplabx.run.changed_data import write_names
 from deeplabx.run.description import Description
 from deeplabx.run.evaluation import PREVIOUS, add_seconds, restore_previous
+from deeplabx.run.find_lr import FOUND_LR
 from deeplabx.run.folder import (
     beginning,
     mark,
@@ -227,7 +228,15 @@ def trained(
         where = [tracker.where] if tracker.where else []
         for line in [*ready.findings, *opening, *where, *ready.settings]:
             log.say(line)
-        log.alarm(alarms_at_start(doctor, config, state.model, norm_images=ready.norm_images))
+        log.alarm(
+            alarms_at_start(
+                doctor,
+                config,
+                state.model,
+                norm_images=ready.norm_images,
+                lr_was_found=(folder / FOUND_LR).is_file(),
+            )
+        )
         if is_main():
             restore_record(folder, state, log)  # killed between an evaluation and its checkpoint
             log.text("config.yaml", (folder / "config.yaml").read_text(encoding="utf-8"))

@@ -916,7 +916,7 @@ class TrainerConfig:
         source="1506.01186",
     )
     find_lr_steps: int = number(
-        at_least=20, at_most=10_000, default=100, words="largest number of steps of that test"
+        at_least=50, at_most=10_000, default=100, words="largest number of steps of that test"
     )
     epochs: float | None = number(
         above=0, default=None, words="length of the run in epochs; replaces schedule.max_iters"

@@ -21,7 +21,7 @@ from deeplabx.config.fields import setting_type, type_words, walk
 from deeplabx.config.paths import expanded_paths
 from deeplabx.config.stored import is_small
 from deeplabx.config.unknown import meant
-from deeplabx.errors import ConfigError, DeeplabxError, quoted
+from deeplabx.errors import ConfigError, DeeplabxError, nearest, quoted
 
 KEY = "stages"
 NAME = re.compile(r"[A-Za-z]\w{0,39}")
@@ -203,6 +203,18 @@ def is_set_for(overrides: Sequence[str], stage: str, key: str) -> bool:
 def is_set_for_all(overrides: Sequence[str], stage: str, key: str) -> bool:
     """Whether the command line sets a setting for the whole run, and not for this stage."""
     return key in keys_of(overrides) and not is_set_for(overrides, stage, key)
+
+
+def refuse_unknown_stage(overrides: Sequence[str], of_recipe: Mapping[str, Any] | None) -> None:
+    """Raise ConfigError for a stage of the command line that the recipe's own stages do not have. A plus adds
+    one, as in +stages.third.seed=1; without stages in a recipe, any name does.
+    """
+    for one in overrides:
+        if of_recipe and (found := re.match(r"\+\+stages\.(\w+)[.=]", one)) and found[1] not in of_recipe:
+            raise ConfigError(
+                f"stages.{found[1]} is not a stage of the recipe.{nearest(found[1], of_recipe)}",
+                hint=f"it has {', '.join(of_recipe)}; a plus adds one: {one.removeprefix('+')[:100]}",
+            )
 
 
 def with_command_line(

@@ -25,6 +25,7 @@ from deeplabx.run.build import batches_of, state_of
 from deeplabx.run.description import Description
 from deeplabx.run.loading import Loading
 
+FOUND_LR = "find_lr.json"
 ROWS = 9  # of the table in the log
 
 
@@ -61,7 +62,7 @@ def with_found_lr(
             raise DivergedError(
                 f"trainer.find_lr: no learning rate from {SMALLEST:g} to {LARGEST:g} lowers the loss in "
                 f"{len(test.steps)} steps",
-                hint=f"{folder / 'find_lr.json'} has the losses; set optimizer.lr instead",
+                hint=f"{folder / FOUND_LR} has the losses; set optimizer.lr instead",
             )
     found = replace(config.optimizer, lr=lr)
     return replace(config, optimizer=found, trainer=replace(trainer, find_lr=False)), words
@@ -137,7 +138,7 @@ def write(test: RangeTest, folder: Path) -> None:
         "diverged_at": test.diverged_at,
         "steps": [{"lr": one.lr, "loss": one.loss, "running_mean": one.smooth} for one in test.steps],
     }
-    durable.replace(folder / "find_lr.json", json.dumps(plain, indent=2) + "\n")
+    durable.replace(folder / FOUND_LR, json.dumps(plain, indent=2) + "\n")
     if test.lr is not None:
         draw_lr_range(
             folder,

@@ -26,9 +26,9 @@ def doctor_of(state: TrainState, folder: Path, *, classes: Sequence[str]) -> Run
 
 
 def alarms_at_start(
-    doctor: RunDoctor, config: schema.TrainConfig, model: nn.Module, *, norm_images: int
+    doctor: RunDoctor, config: schema.TrainConfig, model: nn.Module, *, norm_images: int, lr_was_found: bool
 ) -> list[Alarm]:
-    """Of the settings: learning rate and batch norm."""
+    """Of the settings: learning rate, unless trainer.find_lr has found it, and batch norm."""
     trainer, recommended, lr = config.trainer, config.dataset.recommended, config.optimizer.lr
     usual = {
         "sgd": (recommended.lr, f"dataset={config.dataset.name}", recommended.batch_size),
@@ -38,7 +38,7 @@ def alarms_at_start(
     if algorithm in USUAL_LR:
         usual["torch"] = (USUAL_LR[algorithm], algorithm, trainer.batch_size)
     found = doctor.norm(norm_images, trained_norms=trained_norms(model))
-    if config.optimizer.name in usual:  # of a plug-in's optimizer none is known
+    if config.optimizer.name in usual and not lr_was_found:  # of a plug-in's optimizer none is known
         found += doctor.learning_rate(lr, *usual[config.optimizer.name], batch_size=trainer.batch_size)
     return found
 

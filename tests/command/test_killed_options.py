@@ -43,7 +43,7 @@ OPTIONS = [
     "loss=lovasz",
     "loss=rmi trainer.patience=3",
     "loss=composite",
-    "trainer.find_lr=true trainer.find_lr_steps=20",
+    "trainer.find_lr=true trainer.find_lr_steps=50",
 ]
 
 

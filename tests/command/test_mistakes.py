@@ -73,6 +73,13 @@ BEFORE_TORCH = [
     row("train --config-dir nowhere", 2, "--config-dir nowhere: there is no such folder"),
     row("train --config-dir {own} +recipe=broken", 2, "a YAML file cannot be read", "broken.yaml"),
     # the form of a setting
+    row("train loss.parts[0].weight=3", 2, "sets one element of a list", "'loss.parts=[...]'"),
+    row(
+        "train +recipe=voc_deeplabv3_resnet101_trainval dataset.root=. stages.trainvl.seed=1",
+        2,
+        "stages.trainvl is not a stage of the recipe. Did you mean trainval?",
+        "a plus adds one: +stages.trainvl.seed=1",
+    ),
     row("train optimizer.lr = 0.01", 2, "no spaces around its =", "type optimizer.lr=0.01"),
     row("train optimizer.lr= 0.01", 2, "no spaces around its =", "type optimizer.lr=0.01"),
     row("train optimizer.lr =0.01", 2, "no spaces around its =", "type optimizer.lr=0.01"),

@@ -14,7 +14,7 @@ from deeplabx.process.signals import StopRequest
 from deeplabx.run import find_lr
 from tests.conftest import Compose, TrainTiny
 
-SEARCH = ["trainer.find_lr=true", "trainer.find_lr_steps=20", "schedule.max_iters=2"]
+SEARCH = ["trainer.find_lr=true", "trainer.find_lr_steps=50", "schedule.max_iters=2"]
 
 
 def stored(folder: Path) -> Any:
