@@ -69,6 +69,7 @@ def test_a_lost_process_ends_the_run_in_a_few_lines_and_costs_no_save(tmp_path: 
     assert found.passed, found.words
 
 
+@pytest.mark.slow
 def test_a_killed_loader_worker_ends_the_run_in_words_and_leaves_no_process(tmp_path: Path) -> None:
     right, seconds = loading.kill_a_worker(tmp_path, rng=random.Random(0), program=DEEPLABX)
     assert right

@@ -25,6 +25,7 @@ from PIL import Image
 import deeplabx as package
 from deeplabx import registry
 from deeplabx.command.list import expected_words
+from deeplabx.command.overrides import known_keys, of_stage
 from deeplabx.command.table import BY_WORDS, COMMANDS, FIRST_WORDS
 from deeplabx.command.yaml_files import choices
 from deeplabx.config import schema
@@ -75,6 +76,20 @@ EXAMPLES = {
     "N": "2",
     "schedule.max_iters=N": "2000",
 }
+OTHERS = (
+    "hydra",
+    "plugins",
+    "ckpt",
+    "run",
+    "input",
+    "sweep",
+    "recipe",
+    "KEY",
+    "GROUP",
+    "SETTING",
+    "key",
+    "group",
+)
 CALL = re.compile(r"^((srun|torchrun|eval) .*)?deeplabx ")
 MESSAGES = 25  # at least, in troubleshooting.md
 
@@ -292,7 +307,12 @@ def documented(page: Path) -> Iterator[tuple[str, str]]:
             yield name_of(page), shown
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def slow_but_for_the_readme() -> list[Any]:
+    marks = {page: () if page == README else pytest.mark.slow for page in PAGES}
+    return [pytest.param(page, marks=marks[page], id=name_of(page)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", slow_but_for_the_readme())
 def test_the_other_commands_of_a_page_parse_and_compose(
     deeplabx: Deeplabx,
     place: Path,
@@ -314,6 +334,28 @@ def test_the_other_commands_of_a_page_parse_and_compose(
         made = [word.removeprefix("out=") for word in words if word.startswith("out=")]
         if made and words[:2] == ["weights", "import"] and not (place / made[0]).exists():
             shutil.copytree(run, place / made[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_and_options_of_a_page_exist(page: Path, own_plugins: None) -> None:
+    """Without Hydra, which takes a fifth of a second for each command."""
+    for where, line in documented(page):
+        words = deeplabx_words(line) or []
+        count = 2 if " ".join(words[:2]) in BY_WORDS else 1
+        command = BY_WORDS.get(" ".join(words[:count]))
+        if command is None or not command.schema:
+            continue
+        known, own = known_keys(command), "--config-dir" in words or "plugins=" in line
+        for word in words[count:]:
+            key, equals, value = word.lstrip("+~").partition("=")
+            if not equals or not re.fullmatch(r"[\w.]+", key) or key.split(".")[0] in OTHERS:
+                continue
+            key = re.sub(
+                r"^optimizer\.settings\..*", "optimizer.settings", of_stage(key)
+            )  # an algorithm's own
+            assert own or key in known, f"{where}: {line}: {key}"
+            if key in registry.GROUPS and re.fullmatch(r"\w+", value) and not own:
+                assert value in (*registry.OPTIONS[key], "null", "OPTION"), f"{where}: {line}: {word}"
 
 
 def test_an_unknown_setting_in_a_document_is_found(deeplabx: Deeplabx, composing: None, run: Path) -> None:

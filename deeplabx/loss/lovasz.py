@@ -22,6 +22,9 @@ class LovaszSoftmax(Loss):
 
     per = "image"
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, logits: Tensor, labels: Tensor, *, ignore_index: int) -> Tensor:
         losses = []
         for scores, label in zip(logits, labels.flatten(1), strict=True):

@@ -42,6 +42,7 @@ def rename_first(root: Path, split: str, stem: str) -> Path:
     return image.rename(image.with_name(f"{stem}.jpg"))
 
 
+@pytest.mark.slow
 def test_a_run_of_folders_that_are_not_utf8(deeplabx: Deeplabx, root: Path, tmp_path: Path) -> None:
     rename_first(root, "train", BYTES)
     run = tmp_path / f"run{BYTES}"

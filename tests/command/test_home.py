@@ -87,6 +87,7 @@ def test_a_file_of_the_users_own_may_name_it(home: Path, own_run: Path) -> None:
     assert config_of(own_run).init_from == f"{home}/x"
 
 
+@pytest.mark.slow
 def test_on_a_command_line(deeplabx: Deeplabx, home: Path, own_run: Path, tmp_path: Path) -> None:
     shutil.move(own_run, home / "run")
     (home / "at_home.py").write_text("", encoding="utf-8")

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("1.3.8", "1.4.0rc3")  # the newest of each line that pyproject.toml allows
 
 
+@pytest.mark.slow
 def test_compose_works_in_threads() -> None:
     def learning_rate(number: int) -> float:
         wrong = number % 5 == 4

@@ -215,6 +215,7 @@ def assert_constant(descriptors: list[int]) -> None:
     assert min(descriptors[half:]) <= min(descriptors[:half]), descriptors
 
 
+@pytest.mark.slow
 @needs_proc
 def test_the_number_of_file_descriptors_does_not_grow(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     descriptors, _ = watched_run(train, monkeypatch, "schedule.max_iters=60", "trainer.save_every=20")

@@ -131,7 +131,8 @@ def test_a_run_that_is_interrupted_at_each_step_equals_one_that_was_not(
     [
         ["optimizer=adamw", "trainer.ema_decay=0.9", "trainer.accumulate=2", "trainer.clip_norm=1.0"],
         [
-            "loss.class_balance=enet",
+            "loss=composite",
+            "loss.parts=[{name: ohem, anneal_steps: 3, class_balance: enet}, {name: lovasz}]",
             "trainer.freeze_stride=4",
             "trainer.freeze_backbone_norm=true",
             "trainer.head_lr_factor=10",
@@ -165,6 +166,7 @@ def evaluated_as(monkeypatch: pytest.MonkeyPatch, mious: list[float]) -> None:
     monkeypatch.setattr(Evaluations, "run", run)
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_patience_does_and_is_extended_and_resumed_as_it_was(
     train_tiny: TrainTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: Path
 ) -> None:

@@ -300,6 +300,7 @@ def test_a_training_names_the_broken_file(
     assert_names(ended.err, path.relative_to(tmp_path))
 
 
+@pytest.mark.slow
 def test_broken_files_are_passed_over_counted_and_listed(deeplabx: Deeplabx, tmp_path: Path) -> None:
     broken = {f"{number:03}_broken": case for number, case in enumerate(CASES)}
     in_val = dict([*broken.items()][::8])

@@ -77,6 +77,7 @@ def mean_iou(pairs: list[tuple[np.ndarray, np.ndarray]], ignored: int) -> float:
     return sum(hits[one] / (labelled[one] + predicted[one] - hits[one]) for one in seen) / len(seen)
 
 
+@pytest.mark.slow
 def test_300_classes_are_trained_evaluated_and_predicted(tmp_path: Path, deeplabx: Deeplabx) -> None:
     root, run = folder_of_300(tmp_path / "own"), tmp_path / "run"
     settings = ["dataset=folder", f"dataset.root={root}", *SMALLEST, "loss.class_balance=enet"]

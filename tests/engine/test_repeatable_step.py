@@ -262,7 +262,8 @@ STEPS: list[tuple[str, str, dict[str, Any]]] = [
 SETTINGS = [
     *([f"loss={name}"] for name in registry.OPTIONS["loss"]),
     ["loss.class_weights=[1.0,2.0,3.0,4.0]", "loss.keep_priors=true"],
-    *([f"optimizer={name}"] for name in registry.OPTIONS["optimizer"]),
+    *([f"optimizer={name}"] for name in registry.OPTIONS["optimizer"] if name != "torch"),
+    ["optimizer=torch", "optimizer.algorithm=Adam"],
     ["trainer.clip_norm=1.0"],
     ["trainer.ema_decay=0.9"],
     ["trainer.on_nonfinite=skip"],

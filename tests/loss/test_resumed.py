@@ -8,6 +8,7 @@ from tests.command.test_train import stopped_run
 from tests.conftest import TrainTiny
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

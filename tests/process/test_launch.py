@@ -52,6 +52,7 @@ def test_only_gloo_lets_processes_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -
         launch(os.getpid, devices="2")
 
 
+@pytest.mark.slow
 def test_a_group_is_started_anew_when_a_process_is_lost(tmp_path: Path) -> None:
     assert launch(jobs.is_lost_once, tmp_path, devices="2", max_restarts=1) == "second time"
 
@@ -139,6 +140,7 @@ def start_method(folder: Path) -> str | None:
     return multiprocessing.get_start_method()
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_run_start_loader_workers_and_end_as_one_process_does(tmp_path: Path) -> None:
     assert launch(start_method, tmp_path, devices="2") == multiprocessing.get_start_method()
     assert {path.name for path in tmp_path.iterdir()} == {"ended-0", "ended-1"}  # what is to run at exit

@@ -96,6 +96,7 @@ def test_as_many_classes_of_other_names_are_not_taken_by_their_places(
     assert torch.equal(model.state_dict()["classify.bias"][1:], before["classify.bias"][1:])
 
 
+@pytest.mark.slow
 def test_a_run_normalises_as_the_weights_it_began_from_also_after_a_resume(
     train_tiny: TrainTiny, compose: Compose, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def the_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_two_runs_are_identical_and_so_is_a_resumed_one(
     train_tiny: TrainTiny, compose: Compose, tmp_path: Path
 ) -> None:

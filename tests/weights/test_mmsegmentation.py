@@ -49,6 +49,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
+@pytest.mark.slow
 def test_logits_of_a_checkpoint_of_v3plus_are_mmsegmentations(tmp_path: Path) -> None:
     file = tmp_path / "deeplabv3plus_r50-d8.pth"
     tensors = fill(golden(V3PLUS).shapes)

@@ -159,6 +159,7 @@ def test_headers_of_many_pairs_take_little_time(intact: Path) -> None:
     assert time.perf_counter() - began < 2  # 20,000 pairs took 1.7 s
 
 
+@pytest.mark.slow
 def test_training_evaluation_and_prediction_find_it_first(tmp_path: Path, deeplabx: Deeplabx) -> None:
     root = tmp_path / "own"
     for split in ("train", "val"):
