@@ -92,6 +92,7 @@ def test_jobs_are_seed_by_seed_and_their_folders_differ(tmp_path: Path) -> None:
         assert experiment.baseline is None or experiment.baseline in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [pytest.param(one, id=one.name) for one in results.EXPERIMENTS])
 def test_trainings_are_accepted(experiment: results.Experiment, compose: Compose) -> None:
     root = [] if experiment.data is None else ["dataset.root=data"]

@@ -60,7 +60,7 @@ def test_a_stage_is_the_run_but_for_what_it_changes(folder: Path) -> None:
         (["stages.second.optimizer.weight_decay=1e-5"], "optimizer.weight_decay", [2e-4, 1e-5]),
         (["stages.second.schedule.max_iters=7", "schedule.max_iters=2"], "schedule.max_iters", [2, 7]),
         (["trainer.epochs=3", "stages.second.schedule.max_iters=7"], "trainer.epochs", [3.0, None]),
-        (["stages.third.seed=3"], "seed", [0, 0, 3]),
+        (["+stages.third.seed=3"], "seed", [0, 0, 3]),
         (["~stages.second"], "backbone.output_stride", [16]),
         (["stages=null"], "seed", []),
         (["stages.second.model.atrous_rates=6"], "model.atrous_rates", [None, [6]]),
