@@ -5,7 +5,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deeplabx.backbone.normalization import Normalization
 from deeplabx.engine import optimizer_step
 from deeplabx.engine.averages import EMA, SWA, Average
+from deeplabx.engine.grouped_atrous import GroupedAtrousInFloat32
 from deeplabx.engine.kernels import computing, repeating
 from deeplabx.engine.noise import seeded
 from deeplabx.engine.pending import Pending, recorded
@@ -268,9 +269,18 @@ class TrainState:
         weighted = [weight * loss for weight, loss in zip(self.model.loss_weights, losses, strict=True)]
         return torch.stack(weighted).sum()
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
         dtype = AUTOCAST.get(self.precision)
-        return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
+        if dtype is None:
+            yield
+            return
+        on_cpu = self.device.type == "cpu"
+        with (
+            torch.autocast(self.device.type, dtype=dtype),
+            GroupedAtrousInFloat32() if on_cpu else nullcontext(),
+        ):
+            yield
 
     def gradient_norm(self) -> Tensor:
         """The norm of the gradient, 0-d, on the device, after unscaling; the gradient is then clipped."""
