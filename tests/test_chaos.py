@@ -26,6 +26,7 @@ def started_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     end_all()
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_weights_of_one_that_was_not(
     deeplabx: Deeplabx, tmp_path: Path
 ) -> None:

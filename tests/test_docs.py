@@ -45,6 +45,7 @@ SLOW = (
     "losses",
     "models",
     "reliability",
+    "reports",
     "training",
 )  # pages of many trainings
 FENCE = re.compile(r"^```(.*)$")

@@ -111,6 +111,7 @@ for word in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_classes_of_any_script_in_the_c_locale(fake_root: Root, tmp_path: Path) -> None:
     root = shutil.copytree(fake_root("folder"), tmp_path / "данные")
     content = yaml.safe_load((root / "classes.yaml").read_text(encoding="utf-8"))

@@ -51,6 +51,7 @@ def trials_of(folder: Path) -> list[Any]:
     return optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder}/study.db").trials
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_has_the_trials_of_one_that_was_not(
     deeplabx: Deeplabx, tmp_path: Path, evaluated: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

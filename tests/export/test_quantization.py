@@ -20,6 +20,7 @@ def test_calibration_images_are_drawn_by_the_seed() -> None:
     assert quantization.calibration_indices(5, of=2, seed=3) == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_corrected_bias_takes_the_mean_error_of_rounded_weights_off(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

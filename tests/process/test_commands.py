@@ -107,6 +107,7 @@ def test_a_sweep_of_runs_of_two_processes_has_a_folder_per_job(deeplabx: Deeplab
     assert sorted(path.name for path in summary.parent.iterdir() if path.is_dir()) == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_an_error_names_its_rank_and_comes_once(deeplabx: Deeplabx, tmp_path: Path) -> None:
     ended = deeplabx("train", *TWO, "model.norm=sync", "hydra.run.dir=run")
     assert ended.code == 5, ended.err
