@@ -100,7 +100,7 @@ class RunDoctor:
         return self.new(
             0,
             "learning_rate",
-            f"optimizer.lr={lr:g} is {factor:.0f} times {way} than what {of} is trained with "
+            f"optimizer.lr={lr:g} is {factor:.3g} times {way} than what {of} is trained with "
             f"({recommended:g} for batches of {usual})",
             f"try optimizer.lr={recommended * batch_size / usual:.2g}",
         )

@@ -143,6 +143,7 @@ def test_skipped_steps_and_batches_without_labels_say_nothing_of_the_gradient() 
         (0.006, 8, None),
         (0.05, 1, None),  # the linear rule would have 0.006, which few follow down
         (5.0, 8, "100 times larger"),
+        (1e30, 8, "2e+31 times larger"),
         (0.0001, 8, "500 times smaller"),
     ],
 )
