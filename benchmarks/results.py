@@ -456,7 +456,7 @@ def write(arguments: argparse.Namespace) -> None:
 
 
 def with_tables(page: str, records: dict[str, Any]) -> str:
-    """The page with each table between its marks made anew."""
+    """The page with each table between its marks replaced by what the records say."""
     parts = []
     for number, part in enumerate(page.split(BEGIN.partition("{}")[0])):
         if number == 0:

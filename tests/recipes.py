@@ -20,7 +20,8 @@ def base() -> DictConfig:
 def section(group: str, name: str) -> DictConfig:
     """An option's settings: its YAML file over its dataclass."""
     own = {key: value for key, value in contents(f"{group}/{name}").items() if key != "defaults"}
-    return OmegaConf.merge(OmegaConf.structured(option(group, name).settings), own)  # type: ignore[return-value]
+    merged: Any = OmegaConf.merge(OmegaConf.structured(option(group, name).settings), own)
+    return merged
 
 
 @functools.cache

@@ -132,9 +132,9 @@ class CommandLoader(ConfigLoader):
         """Set trainer.lr_batch_size to the batch of the recipe: its learning rate is meant for that, and the
         command line may have another batch.
         """
-        batch = (self.recipe_of(config).get("trainer") or {}).get("batch_size")
         if self.command.settings is not schema.TrainConfig:
             return
+        batch = (self.recipe_of(config).get("trainer") or {}).get("batch_size")
         if isinstance(batch, int) and OmegaConf.select(config, "trainer.lr_batch_size") is None:
             set_value(config, "trainer.lr_batch_size", batch)
 

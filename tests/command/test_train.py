@@ -132,7 +132,8 @@ def test_a_run_that_is_interrupted_at_each_step_equals_one_that_was_not(
         ["optimizer=adamw", "trainer.ema_decay=0.9", "trainer.accumulate=2", "trainer.clip_norm=1.0"],
         [
             "loss=composite",
-            "loss.parts=[{name: ohem, anneal_steps: 3, class_balance: enet}, {name: lovasz}]",
+            "loss.parts=[{name: ohem, anneal_steps: 3, class_balance: enet, keep_priors: true},"
+            "{name: lovasz}]",
             "trainer.freeze_stride=4",
             "trainer.freeze_backbone_norm=true",
             "trainer.head_lr_factor=10",
